@@ -1,0 +1,50 @@
+"""Student and teacher CLIPs: OpenAI's by name or file, open_clip names, the embedded demo models."""
+
+import os
+
+import torch
+
+from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD, Backbone
+from fdbpl.errors import UserError
+
+__all__ = ["CLIP_MEAN", "CLIP_STD", "Backbone", "load_backbone", "resolve_precision"]
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Backbone:
+    """The CLIP called `name`, frozen and in eval mode.
+
+    Args:
+        name: "RN50" ... "ViT-L/14@336px"; a file; "open_clip:ARCH/TAG"; "demo:rn-student", "demo:vit-student" or
+            "demo:teacher".
+        precision: "fp32", "fp16" (GPU only) or "bf16".
+
+    Raises:
+        UserError: unknown name, missing or unreadable file, precision the device cannot run.
+        MachineError: weights that have to be downloaded cannot be.
+    """
+    dtype = resolve_precision(precision, device)
+    if name.startswith("demo:"):
+        from fdbpl.backbones import demo, openai
+
+        which = name.removeprefix("demo:")
+        state = demo.load_state_dict(which)
+        return openai.wrap(openai.build_clip(state, name), name, demo.sha256(which), device, dtype)
+    if name.startswith("open_clip:"):
+        from fdbpl.backbones.open_clip import load_open_clip
+
+        return load_open_clip(name, device, dtype)
+    from fdbpl.backbones.openai import load_file, load_openai
+
+    looks_like_file = os.path.exists(os.path.expanduser(name)) or name.endswith((".pt", ".pth", ".safetensors"))
+    return load_file(name, device, dtype) if looks_like_file else load_openai(name, device, dtype)
+
+
+def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype:
+    """The dtype of `precision`, refused where `device` cannot run it."""
+    if precision not in PRECISIONS:
+        raise UserError(f"expected a precision of {', '.join(PRECISIONS)}, found {precision!r}; choose one of these")
+    if precision == "fp16" and torch.device(device).type == "cpu":
+        raise UserError("expected a GPU for precision fp16, found a CPU; use fp32 (PREC fp32 on the command line)")
+    return PRECISIONS[precision]

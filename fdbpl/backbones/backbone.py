@@ -1,0 +1,78 @@
+"""What the rest of the house needs to know of a CLIP, whoever built it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class Backbone:
+    """A frozen image-text model in eval mode.
+
+    Attributes:
+        name: what the user typed to get it.
+        model: OpenAI's `clip.model.CLIP`, or an open_clip model (teachers only).
+        sha256: hex digest of the weights; its identity in manifests.
+        image_size: side of the square input in pixels.
+        embed_dim: width D of the shared space.
+        logit_scale: factor on the cosine (already exponentiated).
+        tokenize: list of C texts -> int64 [C, 77].
+        encode_tokens: int64 [C, 77] -> [C, D], not normalised.
+    """
+
+    name: str
+    model: nn.Module
+    sha256: str
+    image_size: int
+    embed_dim: int
+    logit_scale: float
+    tokenize: Callable[[list[str]], Tensor]
+    encode_tokens: Callable[[Tensor], Tensor]
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    _moments: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations; single parameters may be kept in float32."""
+        return getattr(self.model, "dtype", None) or next(self.model.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit image embeddings.
+
+        Args:
+            images: [B, 3, S, S]; uint8 pixels are normalised here, floats are taken as normalised already.
+
+        Returns:
+            float32 [B, D], rows of length one.
+        """
+        images = images.to(self.device, non_blocking=True)
+        if images.dtype == torch.uint8:
+            images = self.normalize(images)
+        features = self.model.encode_image(images.to(self.dtype)).float()
+        return nn.functional.normalize(features, dim=-1)
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Unit text embeddings of C texts: float32 [C, D]."""
+        features = self.encode_tokens(self.tokenize(texts).to(self.device)).float()
+        return nn.functional.normalize(features, dim=-1)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] -> float32, minus mean, over standard deviation."""
+        if pixels.device not in self._moments:
+            self._moments[pixels.device] = [
+                torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (self.mean, self.std)
+            ]
+        mean, std = self._moments[pixels.device]
+        return (pixels.float() / 255 - mean) / std

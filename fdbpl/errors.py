@@ -1,0 +1,56 @@
+"""The two kinds of failure a user meets, and how an entry point tells them: one sentence, exit code, no traceback."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "permission denied: choose a folder you may use",
+    errno.EPERM: "permission denied: choose a folder you may use",
+    errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
+}
+
+
+class UserError(Exception):
+    """The user's input is at fault. The message says what was expected, what was found and what to do."""
+
+    exit_code = 2
+
+
+class MachineError(UserError):
+    """The machine is at fault: disk full, read-only folder, no network, out of memory."""
+
+    exit_code = 1
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130.
+
+    `FDBPL_DEBUG=1` shows the traceback instead.
+    """
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("FDBPL_DEBUG") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:  # e.g. a log line on a full disk
+        if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(MachineError.exit_code)
+    except KeyboardInterrupt:
+        if os.environ.get("FDBPL_DEBUG") == "1":
+            raise
+        print("\ninterrupted: the same command continues where this one stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,50 @@
+"""What a run ran on: versions, code state, machine."""
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "openai-clip", "nvidia-dali-cuda130", "yacs", "safetensors")
+CODE = Path(__file__).resolve().parents[2]
+
+
+def describe_environment() -> dict:
+    """Versions of Python and packages (None = absent), commit of the code with a dirty flag, machine."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "code": {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain"))},
+        "machine": {"system": platform.platform(), "processor": _processor(), "gpu": _gpu()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        run = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _gpu() -> str | None:
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None

@@ -1,0 +1,118 @@
+"""A run folder explains itself: config.yaml, run.json, metrics.json, done.json beside Dassl's log and checkpoints."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_text
+from fdbpl.configuration import flatten
+from fdbpl.errors import UserError
+from fdbpl.runs.environment import describe_environment
+
+# keys that change where or how verbosely a run happens, not what comes out of it
+NOT_IDENTITY = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATASET.CACHE",
+    "REGIONS.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+}
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder (Dassl's OUTPUT_DIR).
+        config: the resolved configuration as nested plain dicts.
+        task: what the run does with the configuration: "train", or "test <model folder>".
+    """
+
+    def __init__(self, path: str | os.PathLike, config: dict[str, Any], task: str = "train"):
+        self.path = Path(path)
+        self.config = config
+        self.task = task
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the configuration (less places and verbosity) and the task."""
+        identity = {key: value for key, value in flatten(self.config).items() if key not in NOT_IDENTITY}
+        return hashlib.sha256(json.dumps([identity, self.task], sort_keys=True).encode()).hexdigest()
+
+    def finished_metrics(self) -> dict | None:
+        """The metrics of a finished run of this very configuration, else None.
+
+        Raises:
+            UserError: the folder holds a run of another configuration; the differing keys are named.
+        """
+        record = self.path / "run.json"
+        if not record.is_file():
+            return None
+        stored = read_json(record, "the record of a run")
+        if stored.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
+                "choose another --output-dir or delete that folder"
+            )
+        if not (self.path / "done.json").is_file():
+            return None
+        return read_json(self.path / "metrics.json", "the metrics of a finished run")
+
+    def start(self, config_text: str) -> None:
+        """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
+        for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
+            leftover.unlink(missing_ok=True)
+        log = self.path / "log.txt"
+        if log.is_file():
+            stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
+            log.rename(self.path / f"log.txt-{stamp}")
+        write_text(self.path / "config.yaml", config_text)
+        write_json(
+            self.path / "run.json",
+            {
+                "command": [sys.executable, *sys.argv],
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "fingerprint": self.fingerprint,
+                "task": self.task,
+                "config": self.config,
+                **describe_environment(),
+            },
+        )
+
+    def finish(self, metrics: dict) -> None:
+        """Write metrics.json, then the done marker."""
+        write_json(self.path / "metrics.json", metrics)
+        write_json(
+            self.path / "done.json",
+            {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "fingerprint": self.fingerprint},
+        )
+
+    def _difference(self, stored: dict) -> str:
+        if stored.get("task") != self.task:
+            return f"task {stored.get('task')!r} instead of {self.task!r}"
+        theirs, ours = flatten(stored.get("config", {})), flatten(self.config)
+        keys = [
+            key for key in sorted(theirs.keys() | ours.keys())
+            if key not in NOT_IDENTITY and theirs.get(key) != ours.get(key)
+        ]  # fmt: skip
+        shown = ", ".join(f"{key} {theirs.get(key)!r} instead of {ours.get(key)!r}" for key in keys[:3])
+        return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
+
+
+def config_name(config: str, overrides: list[str]) -> str:
+    """Folder name of a configuration: its YAML's name, then each override, e.g. `demo+OPTIM.MAX_EPOCH=20`."""
+    pairs = sorted(f"{key}={value}" for key, value in zip(overrides[::2], overrides[1::2], strict=False))
+    name = "+".join([config, *(re.sub(r"[^\w.=,:-]", "_", pair) for pair in pairs)])
+    if len(name) > 120 or any(not re.fullmatch(r"[\w.=,:-]+", pair) for pair in pairs):
+        digest = hashlib.sha256("\0".join(pairs).encode()).hexdigest()[:8]
+        name = f"{name[:110]}-{digest}"
+    return name

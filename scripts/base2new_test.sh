@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Test a run of base2new_train.sh on the new (default) or the base classes.
+#
+#   bash scripts/base2new_test.sh [DATASET] [SEED] [TRAINER] [DASSL OVERRIDES ...]
+#   SUB=base bash scripts/base2new_test.sh demo 1 CoOp
+#
+# SUB is new or base; LOADEP an epoch (default: the last); DATA, OUTPUT, CFG, SHOTS as in base2new_train.sh. The overrides
+# must be those that the run was trained with: they are part of its folder's name.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
+protocol_arguments "$@"
+
+case "${SUB:=new}" in base | new) ;; *) fail "expected SUB to be base or new, found $SUB; e.g. SUB=new" ;; esac
+train_py "$OUTPUT/base2new/test_$SUB${LOADEP:+_epoch$LOADEP}/$RUN" "$SUB" --eval-only --model-dir "$BASE" ${LOADEP:+--load-epoch "$LOADEP"}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Base-to-new: learn on the base classes, test on base and on new classes.
+#
+#   bash scripts/base2new_train.sh [DATASET] [SEED] [TRAINER] [DASSL OVERRIDES ...]
+#   bash scripts/base2new_train.sh                                     # demo 1 FDBPL
+#   bash scripts/base2new_train.sh demo 2 CoOp OPTIM.MAX_EPOCH 20
+#
+# From the environment: DATA (data sets, default data), OUTPUT (default output), CFG (a file of configs/trainers/<TRAINER>,
+# without .yaml), SHOTS (default 16). A finished run is not run again; an interrupted one goes on where it stopped.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
+protocol_arguments "$@"
+
+case "$TRAINER" in FDBPL*) train_py "$BASE" base --generate-regions ;; esac
+train_py "$BASE" base
+train_py "$NEW" new --eval-only --model-dir "$BASE"
+"$PYTHON" -m fdbpl.runs base2new "$BASE" "$NEW"

@@ -1,0 +1,62 @@
+# Sourced by every script: makes $PYTHON, an interpreter that has the packages of requirements.txt.
+# An environment that has them already is used as it is; else one is made in .venv, or in the folder that FDBPL_VENV names.
+
+fail() { echo "error: $*" >&2; exit "${STATUS:-2}"; }
+
+# Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
+CALLED_FROM="$PWD"
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+for variable in FDBPL_VENV DATA OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
+    value="${!variable:-}"
+    [ "$CALLED_FROM" = "$PWD" ] || [ -z "$value" ] || [ "${value:0:1}" = / ] || export "$variable=$CALLED_FROM/$value"
+done
+FDBPL_VENV="${FDBPL_VENV:-.venv}"
+
+# Are the packages there? Looks them up without importing them: a tenth of a second.
+has_packages() {
+    [ -x "$(command -v "$1")" ] && "$1" - "${@:2}" <<'PY' >/dev/null 2>&1
+import importlib.util, sys
+assert sys.version_info >= (3, 10)
+names = ["torch", "torchvision", "yacs", "yaml", "numpy", "PIL", "safetensors", "sklearn", "tensorboard", "tqdm", "gdown",
+         "pkg_resources", *sys.argv[1:]]
+assert all(importlib.util.find_spec(name) for name in names)
+assert importlib.util.find_spec("clip").submodule_search_locations, "a module called clip, not OpenAI's package"
+from pathlib import Path
+assert Path(importlib.util.find_spec("clip").origin).with_name("model.py").is_file()
+PY
+}
+
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null &&
+            command -v "$candidate" && return
+    done
+    STATUS=1 fail "expected Python 3.10 or newer, found none; install one, e.g. apt-get install python3 python3-venv"
+}
+
+# make_environment REQUIREMENTS [MODULE ...]: sets PYTHON; the modules are those of REQUIREMENTS beyond requirements.txt
+make_environment() {
+    local requirements="$1"
+    shift
+    PYTHON="$FDBPL_VENV/bin/python"
+    has_packages "$PYTHON" "$@" && return
+    if [ ! -e "$FDBPL_VENV" ] && has_packages python3 "$@"; then
+        PYTHON="$(command -v python3)"
+        return
+    fi
+    mkdir -p "$(dirname "$FDBPL_VENV")" || STATUS=1 fail "cannot make the folder of $FDBPL_VENV; set FDBPL_VENV to a place you may write to"
+    (
+        command -v flock >/dev/null && flock 9 # two scripts at once: the second waits for the first one's environment
+        has_packages "$PYTHON" "$@" && exit 0
+        echo "Making the Python environment $FDBPL_VENV (once; a few minutes, about 6 GB with the CUDA build of torch)"
+        if [ ! -x "$PYTHON" ] || ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+            "$(find_python)" -m venv --clear "$FDBPL_VENV" ||
+                STATUS=1 fail "python -m venv failed; install it, e.g. apt-get install python3-venv, and run the script again"
+        fi
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+            STATUS=1 fail "the packages of $requirements cannot be installed; check the network and run the script again"
+        has_packages "$PYTHON" "$@" || STATUS=1 fail "$FDBPL_VENV lacks packages after its installation; delete it and run the script again"
+    ) 9>"$FDBPL_VENV.lock" || exit 1
+    rm -f "$FDBPL_VENV.lock"
+}

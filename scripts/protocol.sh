@@ -1,0 +1,63 @@
+# Sourced by the protocols' scripts: arguments, folders and the call of train.py that they share.
+
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+# DATASET SEED TRAINER [overrides] -> variables, the environment, and the folder names of the base-to-new protocol
+protocol_arguments() {
+    DATASET="${1:-demo}"
+    SEED="${2:-1}"
+    TRAINER="${3:-FDBPL}"
+    OVERRIDES=("${@:4}")
+    DATA="${DATA:-data}"
+    OUTPUT="${OUTPUT:-output}"
+    SHOTS="${SHOTS:-16}"
+    [ -f "configs/datasets/$DATASET.yaml" ] ||
+        fail "expected a data set of $(names configs/datasets/*.yaml), found '$DATASET'; give one of these"
+    [ -d "configs/trainers/$TRAINER" ] ||
+        fail "expected a trainer of $(names configs/trainers/*), found '$TRAINER'; give one of these"
+    [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
+    CFG="${CFG:-$(default_config)}"
+    [ -f "configs/trainers/$TRAINER/$CFG.yaml" ] ||
+        fail "expected CFG to be one of $(names "configs/trainers/$TRAINER"/*.yaml), found '$CFG'; give one of these"
+    make_environment requirements.txt
+    RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
+    BASE="$OUTPUT/base2new/train_base/$RUN"
+    NEW="$OUTPUT/base2new/test_new/$RUN"
+}
+
+# The embedded pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
+default_config() {
+    local real=vit_b32_ep50_ctxv1
+    if [ "$DATASET" = demo ] || [ ! -f "configs/trainers/$TRAINER/$real.yaml" ]; then
+        echo demo
+    elif [ -f "${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt" ]; then
+        echo "$real"
+    else
+        echo "CFG not given and no weights of CLIP ViT-B/32 here: using the embedded demo pair (real CLIP: CFG=$real)" >&2
+        echo demo
+    fi
+}
+
+# train_py RUN_FOLDER CLASSES [FLAGS ...]
+train_py() {
+    "$PYTHON" train.py \
+        --root "$DATA" \
+        --seed "$SEED" \
+        --trainer "$TRAINER" \
+        --dataset-config-file "configs/datasets/$DATASET.yaml" \
+        --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
+        --output-dir "$1" \
+        "${@:3}" \
+        REGIONS.ROOT "$OUTPUT/regions" \
+        DATASET.CACHE "$OUTPUT/split_fewshot" \
+        DATASET.NUM_SHOTS "$SHOTS" \
+        DATASET.SUBSAMPLE_CLASSES "$2" \
+        ${OVERRIDES[@]+"${OVERRIDES[@]}"}
+}
+
+# names PATH ... -> their names without folder and .yaml, separated by commas
+names() {
+    local list=()
+    for path in "$@"; do list+=("$(basename "$path" .yaml)"); done
+    (IFS=,; echo "${list[*]}")
+}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes the environment and passes the tests.   bash scripts/test.sh [PYTEST ARGUMENTS ...]
+# FDBPL_DASSL=<checkout of Dassl.pytorch> runs the same tests on upstream's Dassl.
+# FDBPL_SHARED=<folder> adds tests on real photographs and the official implementations' numbers.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+if [ -n "${FDBPL_DASSL:-}" ]; then
+    [ -d "$FDBPL_DASSL/dassl" ] || fail "expected a checkout of Dassl.pytorch in FDBPL_DASSL, found none at $FDBPL_DASSL; check the path"
+    make_environment requirements-upstream-dassl.txt pytest hypothesis ruff wilds pandas tabulate
+else
+    make_environment requirements-dev.txt pytest hypothesis ruff
+fi
+[ $# -gt 0 ] || "$PYTHON" -m ruff check .
+"$PYTHON" -m pytest "$@"

@@ -1,0 +1,136 @@
+import sys
+import types
+
+import pytest
+import torch
+from clip.model import CLIP
+from safetensors.torch import save_file
+
+from fdbpl.backbones import load_backbone, openai
+from fdbpl.errors import MachineError, UserError
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A ViT CLIP with random weights: image 32, patch 16, widths 64, embedding 32."""
+    torch.manual_seed(0)
+    return CLIP(32, 32, 2, 64, 16, 77, 49408, 64, 1, 2).eval()
+
+
+@pytest.fixture(scope="module")
+def weights(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(tiny.state_dict(), folder / "dict.pt")
+    save_file(tiny.state_dict(), folder / "clip.safetensors")
+    archive = torch.jit.trace_module(Holder(tiny), {"forward": torch.zeros(1)})
+    archive.save(folder / "archive.pt")
+    return folder
+
+
+class Holder(torch.nn.Module):
+    """TorchScript carrier of the parameters under their own names."""
+
+    def __init__(self, model):
+        super().__init__()
+        for name, child in model.named_children():
+            setattr(self, name, child)
+        for name in ("positional_embedding", "text_projection", "logit_scale"):
+            setattr(self, name, getattr(model, name))
+
+    def forward(self, x):
+        return x + self.logit_scale
+
+
+@pytest.mark.parametrize("name", ["dict.pt", "clip.safetensors", "archive.pt"])
+def test_every_kind_of_file_gives_the_same_model(tiny, weights, name):
+    backbone = load_backbone(str(weights / name))
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    pixels = (images.float() / 255 - torch.tensor(backbone.mean).view(3, 1, 1)) / torch.tensor(backbone.std).view(
+        3, 1, 1
+    )
+    expected = torch.nn.functional.normalize(tiny.encode_image(pixels), dim=-1)
+    torch.testing.assert_close(backbone.encode_image(images), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(backbone.encode_image(pixels), expected, rtol=0, atol=1e-5)
+    assert (backbone.image_size, backbone.embed_dim, len(backbone.sha256)) == (32, 32, 64)
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert not backbone.model.training
+
+
+def test_text_cut_after_eot_equals_77_tokens(tiny, weights):
+    backbone = load_backbone(str(weights / "dict.pt"))
+    texts = ["a photo of a dog.", "a photo of an extremely long and winding road in the mountains.", "x"]
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(tiny.encode_text(backbone.tokenize(texts)), dim=-1)
+    torch.testing.assert_close(backbone.encode_text(texts), expected, rtol=0, atol=1e-5)
+
+
+def test_bf16_stays_near_fp32(weights):
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    exact = load_backbone(str(weights / "dict.pt")).encode_image(images)
+    rounded = load_backbone(str(weights / "dict.pt"), precision="bf16").encode_image(images)
+    assert rounded.dtype == torch.float32
+    assert (exact * rounded).sum(-1).min() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "sentence"),
+    [
+        ("RN50", "fp16", "expected a GPU for precision fp16"),
+        ("RN50", "int8", "expected a precision of"),
+        ("RN51", "fp32", "expected a CLIP name.*RN50"),
+        ("missing.pt", "fp32", r"expected CLIP weights at missing\.pt, found no file"),
+        ("open_clip:ViT-B-32", "fp32", "expected open_clip:ARCHITECTURE/TAG"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(name, precision, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_backbone(name, precision=precision)
+
+
+def test_files_that_hold_no_clip(tmp_path):
+    (tmp_path / "text.pt").write_text("not weights")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name, sentence in [
+        ("text.pt", "cannot be read safely"),
+        ("other.pt", "expected the parameters of OpenAI's CLIP"),
+        ("list.pt", "expected a state dict of tensors"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            load_backbone(str(tmp_path / name))
+
+
+class Payload:
+    def __reduce__(self):
+        return (open, ("executed-pickle", "w"))
+
+
+def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Payload()}, "evil.pt")
+    with pytest.raises(UserError, match="cannot be read safely"):
+        load_backbone("evil.pt")
+    assert not (tmp_path / "executed-pickle").exists()
+
+
+def test_cached_file_with_a_wrong_hash(tmp_path, monkeypatch):
+    monkeypatch.setenv("FDBPL_CLIP_CACHE", str(tmp_path))
+    (tmp_path / "RN50.pt").write_text("truncated download")
+    monkeypatch.setattr(openai.clip_package().clip, "_download", no_network)
+    with pytest.raises(MachineError, match="found a file with another hash and the download failed"):
+        load_backbone("RN50")
+
+
+def no_network(url, root):
+    raise OSError("no route to host")
+
+
+def test_the_clipboard_tool_called_clip(monkeypatch):
+    monkeypatch.setitem(sys.modules, "clip", types.ModuleType("clip"))
+    with pytest.raises(UserError, match="pip uninstall -y clip && pip install openai-clip"):
+        openai.clip_package()
+
+
+def test_too_long_text_is_quoted(weights):
+    with pytest.raises(UserError, match="at most 75 tokens, found a longer one"):
+        load_backbone(str(weights / "dict.pt")).tokenize(["word " * 90])

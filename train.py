@@ -1,0 +1,200 @@
+"""Train or test a prompt learner: CoOp's train.py with its flags. `python train.py --help` lists them.
+
+    python train.py --root data --seed 1 --trainer FDBPL --dataset-config-file configs/datasets/demo.yaml \
+        --config-file configs/trainers/FDBPL/demo.yaml --output-dir output/my_run DATASET.SUBSAMPLE_CLASSES base
+"""
+
+import argparse
+import difflib
+import time
+from pathlib import Path
+
+from fdbpl.errors import UserError, one_sentence_errors
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_sentence_errors():
+        run(arguments)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="", help="folder of the data sets")
+    parser.add_argument("--output-dir", default="", help="run folder")
+    parser.add_argument("--resume", default="", help="checkpoint folder to resume from (default: --output-dir)")
+    parser.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 leaves it to chance")
+    parser.add_argument("--trainer", default="", help="registered trainer, e.g. FDBPL, CoOp, CoOp_KDPL, ZeroshotCLIP")
+    parser.add_argument("--dataset-config-file", default="", help="configs/datasets/*.yaml")
+    parser.add_argument("--config-file", default="", help="configs/trainers/<Trainer>/*.yaml")
+    parser.add_argument("--backbone", default="", help="student CLIP: name, file, or demo:rn-student")
+    parser.add_argument("--transforms", nargs="+", help="training transforms")
+    parser.add_argument("--source-domains", nargs="+", help="source domains (Dassl)")
+    parser.add_argument("--target-domains", nargs="+", help="target domains (Dassl)")
+    parser.add_argument("--head", default="", help="name of a head (Dassl)")
+    parser.add_argument("--eval-only", action="store_true", help="test the weights in --model-dir, train nothing")
+    parser.add_argument("--model-dir", default="", help="run folder that holds the weights for --eval-only")
+    parser.add_argument("--load-epoch", type=int, help="epoch of those weights (default: the last one)")
+    parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    parser.add_argument(
+        "--generate-regions", action="store_true", help="label the regions this run would read with its teacher, stop"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="Dassl config keys to override")
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from third_party import use_dassl
+
+    dassl_line = use_dassl()  # before anything imports dassl
+
+    from fdbpl.configuration import plain
+
+    cfg = build_config(arguments)
+    if arguments.generate_regions:
+        print(dassl_line)
+        return generate_regions(cfg)
+
+    from fdbpl.runs import RunFolder
+
+    folder = RunFolder(cfg.OUTPUT_DIR, plain(cfg), task_of(arguments))
+    metrics = folder.finished_metrics()
+    if metrics is not None:
+        print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} (delete it to run again)")
+        return
+    folder.start(cfg.dump())
+
+    from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+    setup_logger(cfg.OUTPUT_DIR)
+    print(dassl_line)
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    print(f"***************\n** Arguments **\n***************\n{show(arguments)}")
+    print(f"************\n** Config **\n************\n{cfg}")
+    print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
+
+    metrics = train_or_test(cfg, arguments)
+    if metrics is not None:
+        folder.finish(metrics)
+
+
+def build_config(arguments: argparse.Namespace):
+    """Dassl's defaults, then the data set's YAML, the method's YAML, the flags and the trailing KEY VALUE pairs."""
+    from dassl.config import get_cfg_default
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY
+
+    import datasets
+    import trainers
+    from fdbpl.configuration import merge, pairs, read_yaml
+
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    trainers.extend_cfg(cfg)
+    cfg.set_new_allowed(False)
+    for file in (arguments.dataset_config_file, arguments.config_file):
+        if file:
+            merge(cfg, read_yaml(file), file)
+    merge(cfg, flag_values(arguments), "the flags")
+    merge(cfg, pairs(arguments.opts), "the command line")
+    for kind, name, registry in (
+        ("--trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY),
+        ("DATASET.NAME", cfg.DATASET.NAME, DATASET_REGISTRY),
+    ):
+        if name not in registry.registered_names():
+            close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
+            raise UserError(f"expected a registered name for {kind}, found {name!r}; close ones are {', '.join(close)}")
+    if not cfg.OUTPUT_DIR:
+        raise UserError("expected --output-dir FOLDER, found none; e.g. --output-dir output/my_run")
+    cfg.freeze()
+    return cfg
+
+
+def flag_values(arguments: argparse.Namespace) -> dict:
+    """The configuration keys that CoOp's flags stand for, as far as they are given."""
+    keys = {
+        "DATASET.ROOT": arguments.root,
+        "OUTPUT_DIR": arguments.output_dir,
+        "RESUME": arguments.resume,
+        "TRAINER.NAME": arguments.trainer,
+        "MODEL.BACKBONE.NAME": arguments.backbone,
+        "MODEL.HEAD.NAME": arguments.head,
+        "INPUT.TRANSFORMS": arguments.transforms,
+        "DATASET.SOURCE_DOMAINS": arguments.source_domains,
+        "DATASET.TARGET_DOMAINS": arguments.target_domains,
+    }
+    return {key: value for key, value in keys.items() if value} | {"SEED": arguments.seed}
+
+
+def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
+    """Everything of a run between its log's header and its metrics."""
+    from dassl.engine import build_trainer
+
+    from fdbpl.runs import peak_memory
+
+    begin = time.perf_counter()
+    trainer = build_trainer(cfg)
+    built = time.perf_counter()
+    print_protocol(trainer.dm.dataset, cfg)
+    if arguments.eval_only:
+        trainer.load_model(arguments.model_dir, epoch=arguments.load_epoch)
+        trainer.test()
+    elif arguments.no_train:
+        return None
+    else:
+        trainer.train()
+    return {
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
+        "seed": cfg.SEED,
+        **trainer.results,
+        "protocol": trainer.dm.dataset.protocol,
+        "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},
+        "peak_memory_mib": peak_memory(),
+    }
+
+
+def generate_regions(cfg) -> None:
+    """Label the regions that a training run of this configuration reads; nothing that is there is made again."""
+    from fdbpl.regions import generate
+    from trainers import region_bank_plan
+
+    plan = region_bank_plan(cfg)
+    if plan is None:
+        print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to label")
+    else:
+        print(generate(**plan))
+
+
+def task_of(arguments: argparse.Namespace) -> str:
+    """What the run does, as its identity: training, or testing the weights of a certain run."""
+    if not arguments.eval_only:
+        return "train"
+    if not arguments.model_dir:
+        return "test"
+    record = Path(arguments.model_dir, "run.json")
+    if record.is_file():
+        from fdbpl.atomic import read_json
+
+        return f"test {read_json(record, 'the record of a run').get('fingerprint')} epoch {arguments.load_epoch}"
+    return f"test {Path(arguments.model_dir).resolve()} epoch {arguments.load_epoch}"
+
+
+def print_protocol(dataset, cfg) -> None:
+    """One line: which images and which class names training sees."""
+    protocol = dataset.protocol
+    print(
+        f"Protocol: {cfg.DATASET.NAME}, {protocol['subsample']} classes ({len(protocol['classnames'])}: "
+        f"{', '.join(protocol['classnames'][:3])} ...), {protocol['shots']} shots, seed {protocol['seed']}, "
+        f"{protocol['train_images']} training images, {len(dataset.test)} test images"
+    )
+
+
+def show(arguments: argparse.Namespace) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in sorted(vars(arguments).items()))
+
+
+if __name__ == "__main__":
+    main()
