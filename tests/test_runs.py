@@ -8,6 +8,7 @@ import pytest
 from fdbpl.errors import UserError
 from fdbpl.runs import RunFolder, harmonic_mean, peak_memory
 from fdbpl.runs.folder import config_name
+from fdbpl.runs.table import base2new_pairs, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"OUTPUT_DIR": "here", "SEED": 1, "OPTIM": {"LR": 0.05, "MAX_EPOCH": 100}}
@@ -90,3 +91,18 @@ def test_summary_line(tmp_path):
     assert run.stdout == "FDBPL demo seed3: base 80.00 new 60.00 H 68.57\n"
     run = subprocess.run([*command[:-1], tmp_path / "absent"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2 and "Traceback" not in run.stderr and "absent" in run.stderr
+
+
+def test_table_pools_splits_and_seeds(tmp_path):
+    for split, seed, base, new in [(1, 1, 80.0, 60.0), (1, 2, 90.0, 70.0), (2, 1, 70.0, 50.0)]:
+        for half, accuracy in (("train_base", base), ("test_new", new)):
+            folder = tmp_path / f"base2new/{half}/demo/shots_16/CoOp/demo+SPLIT={split}/seed{seed}"
+            folder.mkdir(parents=True)
+            metrics = {"trainer": "CoOp", "dataset": "demo", "seed": seed, "accuracy": accuracy}
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+            (folder / "done.json").write_text("{}")
+    (folder / "done.json").unlink()  # an unfinished run is left out
+    rows = markdown_table(base2new_pairs(tmp_path), "SPLIT").splitlines()[2:]
+    assert rows == ["| demo | CoOp | demo | 2 | 85.00 ± 7.07 | 65.00 ± 7.07 | 73.67 |"]
+    with pytest.raises(UserError, match="found none"):
+        base2new_pairs(tmp_path / "empty")

@@ -166,7 +166,7 @@ def sha256_of(file: str | os.PathLike) -> str:
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Matrices and their biases to `dtype`; norms, embeddings and the logit scale stay in float32, as OpenAI runs it."""
+    """Matrices and their biases to `dtype`; norms, embeddings and the logit scale stay in float32, as in OpenAI's."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
             module.to(dtype)

@@ -1,4 +1,4 @@
-"""`python -m fdbpl.runs {config-name,base2new}`: what the shell scripts ask of run folders."""
+"""`python -m fdbpl.runs {config-name,base2new,table}`: what the shell scripts ask of run folders."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ from fdbpl.atomic import read_json
 from fdbpl.errors import UserError, one_sentence_errors
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.metrics import harmonic_mean
+from fdbpl.runs.table import base2new_pairs, markdown_table
 
 
 def main() -> None:
@@ -14,10 +15,13 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     name = commands.add_parser("config-name", help="folder name of a configuration with its overrides")
     name.add_argument("config")
-    name.add_argument("overrides", nargs="*")
+    name.add_argument("overrides", nargs=argparse.REMAINDER)
     pair = commands.add_parser("base2new", help="one line: base, new and harmonic mean of a finished pair of runs")
     pair.add_argument("base", type=Path)
     pair.add_argument("new", type=Path)
+    table = commands.add_parser("table", help="Markdown table of all finished base-to-new pairs below an output folder")
+    table.add_argument("output", type=Path)
+    table.add_argument("--pool", default="", help="configuration key whose values share a row")
     arguments = parser.parse_args()
     with one_sentence_errors():
         if arguments.command == "config-name":
@@ -27,8 +31,10 @@ def main() -> None:
                     f"({' '.join(arguments.overrides)}); give each key its value"
                 )
             print(config_name(arguments.config, arguments.overrides))
-        else:
+        elif arguments.command == "base2new":
             print(base2new_line(arguments.base, arguments.new))
+        else:
+            print(markdown_table(base2new_pairs(arguments.output), arguments.pool))
 
 
 def base2new_line(base: Path, new: Path) -> str:

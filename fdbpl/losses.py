@@ -1,0 +1,124 @@
+"""Every loss term as a pure function on tensors.
+
+Conventions: B regions (rows) in a batch, C classes, D embedding width. Logits are turned into distributions by a
+softmax over the last dimension; half-precision input is taken to float32 first, float64 stays float64. Functions that
+return [B] leave weighting and averaging to the caller. Cross entropy is `torch.nn.functional.cross_entropy`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def kl_forward(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(p || q) = sum_c p_c (ln p_c - ln q_c), p the teacher's, q the student's distribution.
+
+    The forward term of KDPL (Mistretta et al., ECCV 2024, `coop_kdpl.py`) and of the FDBPL release (`coop_off.py`).
+
+    Args:
+        teacher_logits: [B, C]. student_logits: [B, C].
+
+    Returns:
+        [B], >= 0 up to rounding.
+    """
+    log_p, log_q = _log_softmax(teacher_logits), _log_softmax(student_logits)
+    return _expected(log_p, log_p - log_q)
+
+
+def kl_reverse(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(q || p): `kl_forward` with the roles exchanged. Shapes and source as there."""
+    return kl_forward(student_logits, teacher_logits)
+
+
+def symmetric_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.5, beta: float = 0.5) -> Tensor:
+    """alpha KL(p || q) + beta KL(q || p), KDPL's distillation loss per region: [B]."""
+    return alpha * kl_forward(teacher_logits, student_logits) + beta * kl_reverse(teacher_logits, student_logits)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H(p) = -sum_c p_c ln p_c in nats: [B, C] -> [B], in [0, ln C]."""
+    log_p = _log_softmax(logits)
+    return -_expected(log_p, log_p)
+
+
+def entropy_weight(teacher_logits: Tensor) -> Tensor:
+    """w = 1 - H(p) / ln C: 1 where the teacher is certain of a region, 0 where it knows nothing.
+
+    FDBPL's region weight (`coop_off.py`; the release adds 1e-6 inside the logarithm and so leaves [0, 1] by about
+    1e-6 C / ln C, ours stays inside). With one class nothing can be uncertain: w = 1.
+
+    Args:
+        teacher_logits: [B, C].
+
+    Returns:
+        [B] in [0, 1].
+    """
+    classes = teacher_logits.shape[-1]
+    if classes == 1:
+        return _wide(teacher_logits).new_ones(teacher_logits.shape[:-1])
+    return (1 - entropy(teacher_logits) / math.log(classes)).clamp(0, 1)
+
+
+def negative_loss(negative_logits: Tensor) -> Tensor:
+    """-H(q-): minimal, -ln C, when the negative space says "none of these" (all classes alike).
+
+    Args:
+        negative_logits: student logits with the negative prompts, [B, C].
+
+    Returns:
+        [B] in [-ln C, 0].
+    """
+    return -entropy(negative_logits)
+
+
+def coupling(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
+    """cos(s+, s-) of the two raw logit vectors of a region (called JS in the release): [B, C] twice -> [B]."""
+    return F.cosine_similarity(_wide(positive_logits), _wide(negative_logits), dim=-1)
+
+
+def cascaded_difference(
+    image_features: Tensor, differences: Tensor, labels: Tensor, weights: Tensor, margin: float = 0.2
+) -> Tensor:
+    """Prompt-Cascaded Difference in margin form.
+
+    First order: d_c = f+_c - f-_c. Second order, for regions i, j of different teacher labels a = y_i, b = y_j:
+    d_a - d_b, which should point from region j to region i by a margin m:
+
+        mean over ordered pairs (i, j), y_i != y_j, of  w_i w_j relu(m - (x_i - x_j) . (d_a - d_b))
+
+    With S = X D[y]^T, S_ij = x_i . d_{y_j}, the scalar product is S_ii + S_jj - S_ij - S_ji: one matrix, no loop.
+    Our reading of the paper; the released sum over ordered pairs of (d_a - d_b) is identically zero (docs/METHOD.md).
+
+    Args:
+        image_features: X, unit rows, [B, D].
+        differences: D, rows d_c, [C, D].
+        labels: y, teacher's class of each region, int64 [B].
+        weights: w, [B].
+        margin: m, in units of cosine.
+
+    Returns:
+        scalar >= 0; 0 (with a zero gradient) where the batch holds no pair of different labels.
+    """
+    image_features, differences, weights = _wide(image_features), _wide(differences), _wide(weights)
+    similarity = image_features @ differences[labels].T
+    own = similarity.diagonal()
+    gap = own[:, None] + own[None, :] - similarity - similarity.T
+    pairs = labels[:, None] != labels[None, :]
+    penalty = weights[:, None] * weights[None, :] * F.relu(margin - gap)
+    return (penalty * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+def _expected(log_p: Tensor, values: Tensor) -> Tensor:
+    """sum_c p_c values_c, where p_c = 0 contributes 0 even if values_c is infinite."""
+    p = log_p.exp()
+    return torch.where(p > 0, p * values, 0).sum(dim=-1)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return F.log_softmax(_wide(logits), dim=-1)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

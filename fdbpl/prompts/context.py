@@ -1,0 +1,151 @@
+"""The learnt context of CoOp (Zhou et al., IJCV 2022; `trainers/coop.py` of KaiyangZhou/CoOp)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fdbpl.errors import UserError
+
+POSITIONS = ("end", "middle", "front")
+
+
+class Prompts(NamedTuple):
+    """Prompts of C classes as token embeddings, cut behind the last EOT of them.
+
+    Attributes:
+        embeddings: float [C, L, d], or [G, C, L, d] for G groups whose context differs (prompt spaces, images).
+        eot: int64 [C], position of each class's end of text, < L.
+        shared: number of leading positions that are the same tensor for all classes of a group; 0 or 1 where
+            nothing worth sharing leads.
+    """
+
+    embeddings: Tensor
+    eot: Tensor
+    shared: int
+
+
+class PromptLearner(nn.Module):
+    """Context vectors, the only thing learnt, in front of, around or behind frozen class-name tokens.
+
+    State dict, with the names of the official trainers:
+        ctx: float32 [M, d], or [C, M, d] when class-specific (`csc`); trained in float32 whatever CLIP's precision.
+        token_prefix: [C, 1, d], embedding of SOS.
+        token_suffix: [C, L - 1 - M, d], embeddings of class name, full stop and EOT. Official files hold 76 - M
+            positions; those behind the last EOT cannot reach the class feature (see `fdbpl.prompts.text`).
+
+    Args:
+        clip_model: OpenAI's CLIP; only its token embedding is read, at construction.
+        classnames: C names; `_` is read as a space.
+        n_ctx: number M of context vectors. Words in `ctx_init` override it with their number, as in CoOp.
+        ctx_init: words to start from ("a photo of a"), or "" for N(0, 0.02^2) draws.
+        csc: one context per class. Words start a shared context whatever `csc` says, as in CoOp.
+        class_token_position: where the name stands, "end" | "middle" | "front"; "middle" puts floor(M / 2) vectors
+            in front of it.
+
+    Raises:
+        UserError: unknown position, no context vector, no class, or a prompt of more than 77 tokens.
+    """
+
+    def __init__(
+        self,
+        clip_model: nn.Module,
+        classnames: list[str],
+        n_ctx: int = 16,
+        ctx_init: str = "",
+        csc: bool = False,
+        class_token_position: str = "end",
+    ):
+        super().__init__()
+        if class_token_position not in POSITIONS:
+            raise UserError(
+                f"expected a class token position of {', '.join(POSITIONS)}, found {class_token_position!r}; "
+                "choose one of these"
+            )
+        if not classnames:
+            raise UserError("expected class names to write prompts for, found none; check the data set")
+        words = ctx_init.replace("_", " ").strip()
+        n_ctx = len(words.split(" ")) if words else n_ctx
+        if n_ctx < 1:
+            raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")
+        names = [name.replace("_", " ") for name in classnames]
+        lead = words or " ".join(["X"] * n_ctx)
+        tokens = _tokenize([f"{lead} {name}." for name in names])
+        eot = tokens.argmax(dim=-1)
+        name_lengths = (_tokenize(names).argmax(dim=-1) - 1).tolist()
+        length = int(eot.max()) + 1
+
+        embedding = clip_model.token_embedding
+        device, width = embedding.weight.device, embedding.weight.shape[1]
+        with torch.no_grad():
+            embedded = embedding(tokens[:, :length].to(device)).to(clip_model.dtype)
+            if words:
+                # the words' own tokens; a word of several tokens contributes as many as there are words, as in CoOp
+                start = embedded[0, 1 : 1 + n_ctx].float().clone()
+            else:
+                start = torch.empty(*([len(names)] if csc else []), n_ctx, width, device=device)
+                nn.init.normal_(start, std=0.02)
+        self.ctx = nn.Parameter(start)
+        self.register_buffer("token_prefix", embedded[:, :1].clone())
+        self.register_buffer("token_suffix", embedded[:, 1 + n_ctx :].clone())
+
+        source = _sources(class_token_position, n_ctx, name_lengths, length)
+        self.register_buffer("eot", eot.to(device), persistent=False)
+        self.register_buffer("source", source.to(device), persistent=False)
+        self.classnames = list(classnames)
+        self.n_ctx = n_ctx
+        self.class_token_position = class_token_position
+        self.shared = _shared(source, tokens, eot, n_ctx, self.ctx.dim() == 3)
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether each class has its own context."""
+        return self.ctx.dim() == 3
+
+    def forward(self, ctx: Tensor | None = None) -> Prompts:
+        """The prompts of all classes.
+
+        Args:
+            ctx: context to use instead of the learnt one, [M, d] or [C, M, d].
+        """
+        ctx = self.ctx if ctx is None else ctx
+        classes = len(self.classnames)
+        ctx = ctx.to(self.token_suffix.dtype)
+        pieces = torch.cat([self.token_prefix, ctx if ctx.dim() == 3 else ctx.expand(classes, -1, -1),
+                            self.token_suffix], dim=1)  # fmt: skip
+        if self.class_token_position != "end":
+            pieces = pieces.gather(1, self.source[..., None].expand_as(pieces))
+        return Prompts(pieces, self.eot, self.shared)
+
+
+def _sources(position: str, n_ctx: int, name_lengths: list[int], length: int) -> Tensor:
+    """int64 [C, L]: which of (SOS, context 1..M, name, full stop, EOT) stands at each position of each class."""
+    rows = []
+    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    for name_length in name_lengths:
+        context = list(range(1, 1 + n_ctx))
+        name = list(range(1 + n_ctx, 1 + n_ctx + name_length))
+        rest = list(range(1 + n_ctx + name_length, length))
+        rows.append([0, *context[:before], *name, *context[before:], *rest])
+    return torch.tensor(rows, dtype=torch.long)
+
+
+def _shared(source: Tensor, tokens: Tensor, eot: Tensor, n_ctx: int, class_specific: bool) -> int:
+    """Leading positions that hold the same frozen token or the same learnt vector for every class.
+
+    Class-specific vectors are different parameters even while their values agree, so they end what is shared. The
+    earliest EOT stays outside: every class needs its own last hidden state.
+    """
+    learnt = (source >= 1) & (source <= n_ctx)
+    identity = torch.where(learnt, -source, tokens.gather(1, source))
+    same = (identity == identity[:1]).all(dim=0)
+    if class_specific:
+        same &= ~learnt.any(dim=0)
+    leading = int(same.long().cumprod(dim=0).sum())
+    return min(leading, int(eot.min()))
+
+
+def _tokenize(texts: list[str]) -> Tensor:
+    from fdbpl.backbones.openai import tokenize
+
+    return tokenize(texts)

@@ -1,0 +1,186 @@
+"""What a split file and a few-shot list may hold, on a data set of five classes made here."""
+
+import json
+import pickle
+
+import pytest
+from dassl.config import get_cfg_default
+from PIL import Image
+
+import datasets
+from datasets.few_shot import draw
+from datasets.split_dataset import SplitDataset, subsample_classes
+from fdbpl.errors import UserError
+
+
+class Toy(SplitDataset):
+    dataset_dir = "toy"
+    image_dir = "images"
+    split_file = "split.json"
+
+
+@pytest.fixture
+def root(tmp_path):
+    rows = [[f"{name}/{i}.jpg", label, name] for label, name in enumerate("abcde") for i in range(6)]
+    for path, _, _ in rows:
+        file = tmp_path / "toy" / "images" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file)
+    write_split(tmp_path, {"train": rows, "val": rows[:3], "test": rows})
+    return tmp_path
+
+
+def write_split(root, content):
+    (root / "toy" / "split.json").write_text(json.dumps(content))
+
+
+def split_of(root):
+    return json.loads((root / "toy" / "split.json").read_text())
+
+
+def config(root, shots=2, subsample="all", seed=1):
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT, cfg.DATASET.CACHE = str(root), str(root / "cache")
+    cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.SEED = shots, subsample, seed
+    return cfg
+
+
+def test_the_list_lies_beside_the_data(root):
+    dataset = Toy(config(root))
+    stored = json.loads((root / "toy" / "split_fewshot" / "shot_2-seed_1.json").read_text())
+    assert [str(root / "toy" / "images" / row[0]) for row in stored["train"]] == [
+        item.impath for item in dataset.train_x
+    ]
+    assert not (root / "cache").exists()
+
+
+def test_a_read_only_data_root(root):
+    (root / "toy").chmod(0o555)
+    Toy(config(root))
+    (root / "toy").chmod(0o755)
+    assert (root / "cache" / "toy" / "shot_2-seed_1.json").is_file()
+
+
+def test_the_draw_is_that_of_dassl(parity):
+    import random
+
+    reference = json.loads((parity / "dassl.json").read_text())["fewshot"]
+    for case in reference["results"]:
+        generator = random.Random(case["seed"])
+        for part, shots, offset in (("train", case["shots"], 0), ("val", min(case["shots"], 4), 1000)):
+            labels = reference["lists"][case["list"] if part == "train" else "val"]
+            rows = [(str(offset + number), label, "") for number, label in enumerate(labels)]
+            assert [int(row[0]) for row in draw(generator, rows, shots)] == case[part]
+        assert generator.random() == case["next_random"]
+
+
+def test_the_halves_are_those_of_coop(parity):
+    cases = json.loads((parity / "dassl.json").read_text())["subsample"]["cases"]
+    assert cases
+    for case in cases:
+        labels = case.get("gapped_labels") or [*range(case["n"])] * 2
+        test_labels = case.get("test_labels") or [*reversed(range(case["n"]))]
+        train, test = ([(str(i), label, "") for i, label in enumerate(source)] for source in (labels, test_labels))
+        halves = subsample_classes(train, test, subsample=case["mode"])
+        for rows, source, part in zip(halves, (labels, test_labels), ("train", "test"), strict=True):
+            if "gapped_labels" in case:
+                assert [int(row[0]) for row in rows] == case[f"{part}_items"]
+            else:
+                assert [source[int(row[0])] for row in rows] == case[f"{part}_old_labels"]
+            assert [row[1] for row in rows] == case[f"{part}_new_labels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda split: split.pop("val"), "expected lists train, val and test"),
+        (lambda split: split["train"].clear(), "expected images in train"),
+        (lambda split: split["train"].append(["a/0.jpg", 0, "other"]), "one class name for label 0"),
+        (lambda split: split["train"].append(["a/0.jpg", 9, "nine"]), "expected labels 0 to 9"),
+        (lambda split: [row.__setitem__(2, "a") for row in split["train"] + split["test"]], "'a' for two labels"),
+        (lambda split: split["test"].append(["../../secret.jpg", 0, "a"]), "expected paths below"),
+        (lambda split: split["test"].append(["/etc/passwd", 0, "a"]), "expected paths below"),
+        (lambda split: split["test"].append(["a/99.jpg", 0, "a"]), r"found 1 of them missing \(a/99.jpg\)"),
+        (lambda split: split["test"].append("a/1.jpg"), "found something else"),
+    ],
+)
+def test_broken_splits_are_named(root, change, sentence):
+    split = split_of(root)
+    change(split)
+    write_split(root, split)
+    with pytest.raises(UserError, match=sentence):
+        Toy(config(root))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"train": [["b/77.jpg", 1, "b"]], "val": []}, "found 'b/77.jpg'"),
+        ({"train": [["a/1.jpg", 1, "b"]], "val": []}, "found 'a/1.jpg'"),
+        ({"train": []}, "expected lists train and val"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_a_list_of_another_split_is_refused(root, content, sentence):
+    file = root / "toy" / "split_fewshot" / "shot_2-seed_1.json"
+    file.parent.mkdir()
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=sentence):
+        Toy(config(root))
+
+
+def test_fewer_images_than_shots(root):
+    assert len(Toy(config(root, shots=50)).train_x) == 5 * 6
+
+
+def test_an_unknown_half(root):
+    with pytest.raises(UserError, match="expected DATASET.SUBSAMPLE_CLASSES of all, base, new, found 'novel'"):
+        Toy(config(root, subsample="novel"))
+
+
+class Datum:
+    """Pickles as Dassl's own."""
+
+    def __init__(self, impath):
+        self._impath, self._label = impath, 0
+
+
+Datum.__module__, Datum.__qualname__ = "dassl.data.datasets.base_dataset", "Datum"
+
+
+def pickled(root, content, monkeypatch):
+    import dassl.data.datasets.base_dataset as module
+
+    folder = root / "toy" / "split_fewshot"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Datum", Datum)
+        (folder / "shot_2-seed_1.pkl").write_bytes(pickle.dumps(content))
+
+
+def test_coops_pickled_list_only_with_opt_in(root, monkeypatch):
+    chosen = [f"{name}/5.jpg" for name in "abcde"]
+    content = {"train": [Datum(f"/old/machine/images/{path}") for path in chosen], "val": []}
+    pickled(root, content, monkeypatch)
+    cfg = config(root)
+    cfg.DATASET.ALLOW_PICKLE = True
+    assert [item.impath.split("images/")[1] for item in Toy(cfg).train_x] == chosen
+    assert len(Toy(config(root)).train_x) == 10  # without the opt-in the pickle is not looked at
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_pickled_list_runs_no_code(root, monkeypatch):
+    pickled(root, {"train": [Payload(str(root / "executed"))], "val": []}, monkeypatch)
+    cfg = config(root)
+    cfg.DATASET.ALLOW_PICKLE = True
+    with pytest.raises(UserError, match="found something else"):
+        Toy(cfg)
+    assert not (root / "executed").exists()

@@ -1,0 +1,69 @@
+"""Which Dassl runs: FDBPL_DASSL, an installed one, a checkout beside this file, or our stand-in, in this order."""
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fdbpl.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE / "Dassl.pytorch"
+STANDIN = HERE / "standin"
+
+
+def use_dassl() -> str:
+    """Make `import dassl` work and mend what is broken in it; returns one line that says which Dassl it is.
+
+    Raises:
+        UserError: FDBPL_DASSL holds no Dassl, or a Dassl lacks packages that it needs.
+    """
+    if "dassl" not in sys.modules:
+        folder = _folder()
+        if folder is not None:
+            sys.path.insert(0, str(folder))
+    try:
+        dassl = importlib.import_module("dassl")
+        importlib.import_module("dassl.engine")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"expected Dassl to import, found that it lacks the package {error.name}; "
+            "run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl: the stand-in needs no more)"
+        ) from error
+    from third_party.dassl_patches import apply_patches
+
+    patched = apply_patches()
+    return _describe(dassl, patched)
+
+
+def _folder() -> Path | None:
+    """What to put on sys.path; None where Dassl is installed."""
+    chosen = os.environ.get("FDBPL_DASSL")
+    if chosen:
+        if not Path(chosen, "dassl", "__init__.py").is_file():
+            raise UserError(
+                f"expected a checkout of Dassl.pytorch in FDBPL_DASSL, found none at {chosen}; check the path"
+            )
+        return Path(chosen).resolve()
+    if importlib.util.find_spec("dassl") is not None:
+        return None
+    return CHECKOUT if (CHECKOUT / "dassl" / "__init__.py").is_file() else STANDIN
+
+
+def _describe(dassl, patched: list[str]) -> str:
+    folder = Path(dassl.__file__).resolve().parents[1]
+    version = getattr(dassl, "__version__", "unknown version")
+    if folder == STANDIN:
+        return f"Dassl: stand-in {version} (third_party/standin)"
+    what = "installed Dassl.pytorch" if "site-packages" in folder.parts else "Dassl.pytorch checkout"
+    patches = f", patched: {', '.join(patched)}" if patched else ""
+    return f"Dassl: {what} {version}{_commit(folder)} ({folder}){patches}"
+
+
+def _commit(folder: Path) -> str:
+    if not (folder / ".git").exists():
+        return ""
+    run = subprocess.run(["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return f" at {run.stdout.strip()}" if run.returncode == 0 else ""

@@ -1,0 +1,144 @@
+"""Checkpoint files: Dassl's layout and the official names, written whole or not at all, read without running anything.
+
+<run folder>/<module>/model.pth.tar-<epoch> holds {state_dict, epoch, optimizer, scheduler, val_result};
+<run folder>/<module>/checkpoint names the file written last.
+"""
+
+import io
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fdbpl.atomic import write_bytes, write_text
+from fdbpl.errors import UserError
+from fdbpl.prompts import PromptLearner
+
+BEST = "model-best.pth.tar"
+NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
+
+
+def write(folder: str | os.PathLike, file_name: str, content: dict) -> Path:
+    """Write one checkpoint and point `checkpoint` at it."""
+    path = Path(folder) / file_name
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+    write_text(path.parent / "checkpoint", f"{file_name}\n")
+    return path
+
+
+def epochs(folder: str | os.PathLike) -> list[int]:
+    """Epochs there is a numbered checkpoint of, ascending."""
+    folder = Path(folder)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in map(NUMBERED.fullmatch, names) if match)
+
+
+def choose(folder: str | os.PathLike, epoch: int | None) -> Path:
+    """The checkpoint of `epoch`; without one, Dassl's choice: the best if there is one, else the last.
+
+    Raises:
+        UserError: there is none; those there are get named.
+    """
+    folder = Path(folder)
+    there = epochs(folder)
+    if epoch is None and (folder / BEST).is_file():
+        return folder / BEST
+    if epoch is None and there:
+        epoch = there[-1]
+    if epoch not in there:
+        wanted = "a checkpoint" if epoch is None else f"the checkpoint of epoch {epoch}"
+        found = f"those of epochs {', '.join(map(str, there))}" if there else "none"
+        raise UserError(f"expected {wanted} in {folder}, found {found}; check --model-dir and --load-epoch")
+    return folder / f"model.pth.tar-{epoch}"
+
+
+class Inert:
+    """Stands for an object of torch's or Dassl's schedulers that old checkpoints contain; holds data, does nothing."""
+
+    def __init__(self, *arguments, **keywords):
+        pass
+
+
+def read(path: str | os.PathLike) -> dict:
+    """The content of a checkpoint on the CPU. Never runs code from the file.
+
+    Official files of the field hold a live learning-rate scheduler; its classes are read as `Inert`.
+
+    Raises:
+        UserError: no checkpoint, or one that cannot be read safely.
+    """
+    path = Path(path)
+    try:
+        with torch.serialization.safe_globals(_inert_globals(path)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(
+            f"expected a checkpoint in {path}, found a file that cannot be read safely ({reason}); "
+            "train again or give another --model-dir"
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"expected a checkpoint with a state_dict in {path}, found none; give a Dassl checkpoint")
+    return content
+
+
+def _inert_globals(path: Path) -> list[tuple]:
+    """Stand-ins for the scheduler and optimiser classes named in the file; anything else stays refused."""
+    unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    if unsafe is None:
+        return []  # older torch: such files stay refused
+    return [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
+
+
+def restore(module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Load learnt parameters into `module`; buffers of class-name tokens are those of the classes at hand.
+
+    As in the official `load_model`, `token_prefix` and `token_suffix` are dropped: a shared context serves any class
+    list. Unlike there, nothing is loaded in part.
+
+    Raises:
+        UserError: missing or unexpected names, other shapes, or class-specific contexts of other classes.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    learnt = {key: value for key, value in state.items() if not _is_token_buffer(key)}
+    expected = {key: value for key, value in module.state_dict().items() if not _is_token_buffer(key)}
+    if learnt.keys() != expected.keys():
+        missing, surplus = sorted(expected.keys() - learnt.keys()), sorted(learnt.keys() - expected.keys())
+        found = [f"no {', '.join(missing)}"] * bool(missing) + [f"also {', '.join(surplus)}"] * bool(surplus)
+        raise UserError(
+            f"expected the parameters {', '.join(sorted(expected))} in {path}, found {' and '.join(found)}; "
+            "give a checkpoint of this method"
+        )
+    for key, value in learnt.items():
+        if value.shape != expected[key].shape:
+            raise UserError(
+                f"expected {key} of shape {tuple(expected[key].shape)} in {path}, found {tuple(value.shape)}; "
+                "N_CTX, CTX_INIT, CSC and the backbone must be those of the training run, and class-specific "
+                "contexts (CSC) serve only the classes they were trained for"
+            )
+    if isinstance(module, PromptLearner) and module.class_specific:
+        _refuse_other_classes(module, state.get("token_suffix"), path)
+    module.load_state_dict({**module.state_dict(), **learnt})
+
+
+def _is_token_buffer(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(("token_prefix", "token_suffix"))
+
+
+def _refuse_other_classes(learner: PromptLearner, suffix: Tensor | None, path: str | os.PathLike) -> None:
+    """Class-specific contexts are only for the classes whose name tokens lie beside them."""
+    if suffix is None:
+        return
+    own = learner.token_suffix.float().cpu()
+    for row, name in enumerate(learner.classnames):
+        end = int(learner.eot[row]) - learner.n_ctx  # positions of the suffix up to EOT
+        theirs = suffix[row, :end].float()
+        if theirs.shape != own[row, :end].shape or not torch.allclose(theirs, own[row, :end], rtol=1e-2, atol=1e-3):
+            raise UserError(
+                f"expected class-specific contexts (CSC) in {path} for this class list, found another class (or "
+                f"backbone) at {row} ({name}); test on the classes of the training run"
+            )

@@ -1,0 +1,57 @@
+"""CoOp: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022; `trainers/coop.py` of KaiyangZhou/CoOp).
+
+Learns the context vectors in front of, around or behind the class name; image and text tower stay frozen.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.backbones import Backbone
+from fdbpl.prompts import PromptLearner, Prompts, encode_spaces
+
+from .prompt_trainer import PromptTrainer, register
+from .student import Student
+from .supervision.hard_labels import HardLabels
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.COOP = CfgNode()
+    cfg.TRAINER.COOP.N_CTX = 16  # context vectors; the words of CTX_INIT override it
+    cfg.TRAINER.COOP.CSC = False  # one context per class
+    cfg.TRAINER.COOP.CTX_INIT = ""  # words to start from; "" = random
+    cfg.TRAINER.COOP.PREC = "fp16"  # fp32 | fp16 | amp
+    cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"  # end | middle | front
+
+
+class CoOpStudent(Student):
+    """A `PromptLearner` before CLIP's frozen text tower; the frozen image tower as it is."""
+
+    node = "COOP"
+
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str]):
+        super().__init__(settings, backbone, classnames)
+        self.prompt_learner = PromptLearner(
+            backbone.model,
+            classnames,
+            settings.N_CTX,
+            settings.CTX_INIT,
+            settings.CSC,
+            settings.CLASS_TOKEN_POSITION,
+        )
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {"prompt_learner": self.prompt_learner}
+
+    def text_features(self, *others: Prompts) -> list[Tensor]:
+        with self.autocast():
+            spaces = encode_spaces(self.backbone.model, self.prompt_learner(), *others)
+        return [F.normalize(features, dim=-1) for features in spaces]
+
+
+@register
+class CoOp(PromptTrainer):
+    """CoOp with the labels of the few shots."""
+
+    student_class = CoOpStudent
+    supervision_class = HardLabels

@@ -1,0 +1,14 @@
+"""CoOp + KDPL: Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge Distillation
+(Mistretta et al., ECCV 2024; `coop_kdpl.py` of miccunifi/KDPL): CoOp's context, learnt from a teacher without labels."""
+
+from .coop import CoOpStudent
+from .prompt_trainer import PromptTrainer, register
+from .supervision.online_teacher import OnlineTeacher
+
+
+@register
+class CoOp_KDPL(PromptTrainer):
+    """CoOp, supervised by a teacher that runs in every step."""
+
+    student_class = CoOpStudent
+    supervision_class = OnlineTeacher

@@ -1,0 +1,20 @@
+"""Supervision by labels: cross entropy."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .supervision import Supervision
+from .view import View
+
+
+class HardLabels(Supervision):
+    """Cross entropy with the labels of the few shots, as in CoOp."""
+
+    def read(self, batch: dict) -> View:
+        return View(
+            images=batch["img"].to(self.device, non_blocking=True),
+            labels=batch["label"].to(self.device, non_blocking=True),
+        )
+
+    def terms(self, logits: Tensor, view: View) -> dict[str, Tensor]:
+        return {"cross_entropy": F.cross_entropy(logits, view.labels)}

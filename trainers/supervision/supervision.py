@@ -1,0 +1,57 @@
+"""What a supervision offers a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from .view import View
+
+if TYPE_CHECKING:
+    from ..student import Student
+
+
+class Supervision:
+    """Turns batches into views and views into loss terms.
+
+    Args:
+        cfg: the whole configuration.
+        dataset: Dassl data set of the run (few-shot training images, class names, template).
+        device: where tensors go.
+    """
+
+    def __init__(self, cfg: CfgNode, dataset, device: torch.device):
+        self.cfg = cfg
+        self.dataset = dataset
+        self.device = device
+
+    @classmethod
+    def check_cfg(cls, cfg: CfgNode) -> None:
+        """Refuse settings that cannot work, before data or weights are loaded."""
+
+    @classmethod
+    def region_bank_plan(cls, cfg: CfgNode, dataset, frozen_image_tower: bool) -> dict | None:
+        """Arguments of `fdbpl.regions.generate`, or None for a supervision without a bank."""
+        return None
+
+    def train_loader(self, loader: Iterable, student_class: type[Student]) -> Iterable:
+        """The loader to train from; by default Dassl's."""
+        return loader
+
+    def prepare(self, student: Student) -> None:
+        """Called once before training, never before a mere test: the place for a teacher or a bank."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def read(self, batch: dict) -> View:
+        """The view of a batch of the loader."""
+        raise NotImplementedError
+
+    def terms(self, logits: Tensor, view: View) -> dict[str, Tensor]:
+        """Weighted loss terms (scalars in float32) of student logits [B, C]."""
+        raise NotImplementedError

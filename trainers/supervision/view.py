@@ -1,0 +1,21 @@
+"""One batch as a trainer sees it."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class View(NamedTuple):
+    """B images or regions and what is known of them. What a supervision does not provide is None.
+
+    Attributes:
+        images: [B, 3, S, S], uint8 pixels or normalised floats.
+        image_features: the student's unit features [B, D] in float32, looked up instead of computed.
+        labels: int64 [B].
+        teacher_logits: float32 [B, C].
+    """
+
+    images: Tensor | None = None
+    image_features: Tensor | None = None
+    labels: Tensor | None = None
+    teacher_logits: Tensor | None = None

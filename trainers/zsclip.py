@@ -1,0 +1,45 @@
+"""Zero-shot CLIP (Radford et al., ICML 2021; `trainers/zsclip.py` of KaiyangZhou/CoOp): the data set's template, nothing learnt."""
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.prompts import Prompts
+
+from .prompt_trainer import PromptTrainer, register
+from .student import Student
+from .supervision.hard_labels import HardLabels
+from .supervision.teacher import DEFAULT_TEMPLATE, prompts
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
+    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp
+
+
+class ZeroshotStudent(Student):
+    """CLIP with one fixed sentence per class."""
+
+    node = "ZEROSHOTCLIP"
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
+        super().__init__(settings, backbone, classnames)
+        self.template = template
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {}
+
+    def text_features(self, *others: Prompts) -> list[Tensor]:
+        return [self.backbone.encode_text(prompts(self.template, self.classnames))]
+
+
+@register
+class ZeroshotCLIP(PromptTrainer):
+    """Tests CLIP as it is. The template is that of the data set (`dataset.template`)."""
+
+    student_class = ZeroshotStudent
+    supervision_class = HardLabels
+
+    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
+        template = getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
+        print(f'Template: "{template}"')
+        return ZeroshotStudent(settings, backbone, classnames, template)
