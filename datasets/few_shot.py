@@ -27,9 +27,11 @@ def few_shot_lists(
         if (folder / name).is_file():
             return read_few_shot(folder / name, train, val)
         pickled = (folder / name).with_suffix(".pkl")
-        if pickled.is_file() and cfg.DATASET.ALLOW_PICKLE:
-            print(f"Loading CoOp's few-shot list {pickled}")
-            return read_pickled(pickled, train, val)
+        if pickled.is_file():
+            if cfg.DATASET.ALLOW_PICKLE:
+                print(f"Loading CoOp's few-shot list {pickled}")
+                return read_pickled(pickled, train, val)
+            print(f"Not reading CoOp's few-shot list {pickled} (DATASET.ALLOW_PICKLE True reads it): drawing anew")
     generator = random.Random(seed) if seed >= 0 else random.Random()
     few = draw(generator, train, shots), draw(generator, val, min(shots, 4))
     for folder in folders:
@@ -42,7 +44,7 @@ def few_shot_lists(
 
 
 def writable(folder: Path) -> bool:
-    """Whether `folder` can be made or written to. A folder marked read-only is left alone even where root might write."""
+    """Whether `folder` can be made or written to. One marked read-only is left alone even where root might write."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return os.access(existing, os.W_OK) and bool(existing.stat().st_mode & 0o222)
 
@@ -86,6 +88,12 @@ def check_rows(
                 f"expected images of this split in {file}, found {min(strangers)[0]!r}; "
                 "delete that file to draw the images again"
             )
+    absent = {row[2] for row in train} - {row[2] for row in lists[0]}
+    if absent:
+        raise UserError(
+            f"expected training images of every class in {file}, found none of {min(absent)}; "
+            "delete that file to draw the images again"
+        )
     return lists[0], lists[1]
 
 

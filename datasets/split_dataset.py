@@ -143,7 +143,7 @@ def class_names(splits: dict[str, list[Item]], source: Path) -> list[str]:
     """Name of each label 0 .. C-1.
 
     Raises:
-        UserError: a label has two names, or labels are missing.
+        UserError: a label has two names, two labels share one, or labels or their training images are missing.
     """
     names: dict[int, set[str]] = {}
     for rows in splits.values():
@@ -158,6 +158,12 @@ def class_names(splits: dict[str, list[Item]], source: Path) -> list[str]:
     if sorted(names) != list(range(len(names))):
         raise UserError(
             f"expected labels 0 to {max(names)} in {source}, found {len(names)} of them; fetch the split file again"
+        )
+    untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
+    if untrained:
+        raise UserError(
+            f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
+            f"({len(untrained)} such classes); fetch the split file again"
         )
     duplicates = [name for name, count in Counter(min(found) for found in names.values()).items() if count > 1]
     if duplicates:

@@ -43,14 +43,15 @@ def entropy(logits: Tensor) -> Tensor:
     return -_expected(log_p, log_p)
 
 
-def entropy_weight(teacher_logits: Tensor) -> Tensor:
+def entropy_weight(teacher_logits: Tensor, epsilon: float = 0.0) -> Tensor:
     """w = 1 - H(p) / ln C: 1 where the teacher is certain of a region, 0 where it knows nothing.
 
-    FDBPL's region weight (`coop_off.py`; the release adds 1e-6 inside the logarithm and so leaves [0, 1] by about
-    1e-6 C / ln C, ours stays inside). With one class nothing can be uncertain: w = 1.
+    FDBPL's region weight (`coop_off.py`). With one class nothing can be uncertain: w = 1.
 
     Args:
         teacher_logits: [B, C].
+        epsilon: added to p inside the logarithm of H; 1e-6 in the release, which so moves w by about
+            1e-6 C / ln C (and leaves [0, 1] by as much; ours does not).
 
     Returns:
         [B] in [0, 1].
@@ -58,7 +59,12 @@ def entropy_weight(teacher_logits: Tensor) -> Tensor:
     classes = teacher_logits.shape[-1]
     if classes == 1:
         return _wide(teacher_logits).new_ones(teacher_logits.shape[:-1])
-    return (1 - entropy(teacher_logits) / math.log(classes)).clamp(0, 1)
+    if epsilon:
+        p = _log_softmax(teacher_logits).exp()
+        uncertainty = -(p * (p + epsilon).log()).sum(dim=-1)
+    else:
+        uncertainty = entropy(teacher_logits)
+    return (1 - uncertainty / math.log(classes)).clamp(0, 1)
 
 
 def negative_loss(negative_logits: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """Mends of what breaks in upstream Dassl (c61a1b5) on today's torch; each does nothing where nothing is broken."""
 
 import inspect
+import io
 import logging
 import os
+from collections import OrderedDict
 
 import torch
+
+from fdbpl.atomic import write_bytes, write_text
 
 
 def apply_patches() -> list[str]:
@@ -13,13 +17,14 @@ def apply_patches() -> list[str]:
 
 
 def warmup_scheduler() -> bool:
-    """Its base class passes `verbose`, which torch >= 2.7 does not take, and a checkpoint holds its successor as a live
-    object: unreadable under weights_only, and after a resume bound to a copy of the optimiser: the rate freezes.
+    """Upstream's warm-up passes `verbose` to torch's constructor, which torch >= 2.7 does not take, and its checkpoints
+    hold the schedule behind the warm-up as a live object: unreadable under weights_only, and after a resume bound to a
+    copy of the optimiser, so that the learning rate freezes.
     """
     from dassl.optim import lr_scheduler
 
-    base = lr_scheduler._BaseWarmupScheduler
-    if "verbose" not in inspect.signature(base.__init__).parameters:
+    base = getattr(lr_scheduler, "_BaseWarmupScheduler", None)
+    if base is None or "successor" in inspect.getsource(base.state_dict):
         return False
 
     def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1, verbose=False):
@@ -32,32 +37,40 @@ def warmup_scheduler() -> bool:
         return {**state, "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state):
-        state = dict(state)
-        self.successor.load_state_dict(state.pop("successor"))
-        self.__dict__.update(state)
+        self.successor.load_state_dict(state["successor"])
+        self.__dict__.update({key: value for key, value in state.items() if key != "successor"})
 
     base.__init__, base.state_dict, base.load_state_dict = __init__, state_dict, load_state_dict
     return True
 
 
 def checkpoint_files() -> bool:
-    """Checkpoints are read without running code in them and written whole or not at all."""
+    """Upstream's checkpoints are written in place and read as pickles: here whole or not at all, and as data only."""
     import dassl.engine.trainer
     import dassl.utils
     from dassl.utils import torchtools
 
     if "weights_only" in inspect.getsource(torchtools.load_checkpoint):
         return False
-    save = torchtools.save_checkpoint
 
     def load_checkpoint(fpath):
         if not fpath or not os.path.exists(fpath):
-            raise FileNotFoundError(f"File is not found at {fpath}")
+            raise FileNotFoundError(f"expected a checkpoint at {fpath}, found no file")
         return torch.load(fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
 
     def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
-        with _whole_files(torchtools.torch):
-            save(state, save_dir, is_best, remove_module_from_keys, model_name)
+        if remove_module_from_keys:
+            weights = state["state_dict"].items()
+            state["state_dict"] = OrderedDict((key.removeprefix("module."), value) for key, value in weights)
+        name = model_name or f"model.pth.tar-{state['epoch']}"
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(os.path.join(save_dir, name), buffer.getvalue())
+        print(f"Checkpoint saved to {os.path.join(save_dir, name)}")
+        write_text(os.path.join(save_dir, "checkpoint"), f"{name}\n")
+        if is_best:
+            write_bytes(os.path.join(save_dir, "model-best.pth.tar"), buffer.getvalue())
+            print(f'Best checkpoint saved to "{os.path.join(save_dir, "model-best.pth.tar")}"')
 
     for module in (torchtools, dassl.utils, dassl.engine.trainer):
         for function in (load_checkpoint, save_checkpoint):
@@ -67,7 +80,7 @@ def checkpoint_files() -> bool:
 
 
 def silenced_logging() -> bool:
-    """Importing upstream's engine disables logging of the whole process."""
+    """Importing upstream's engine disables the logging of the whole process."""
     if logging.root.manager.disable == logging.NOTSET:
         return False
     logging.disable(logging.NOTSET)
@@ -75,56 +88,26 @@ def silenced_logging() -> bool:
 
 
 def load_model_without_validation_result() -> bool:
-    """`load_model` formats the validation result of a checkpoint, which is None in those of the last epoch."""
-    from dassl.engine.trainer import TrainerBase
+    """Upstream's `load_model` formats a checkpoint's validation result as a number; the last epoch's has none."""
+    from dassl.engine import trainer
 
-    if ":.1f" not in inspect.getsource(TrainerBase.load_model) or _handles_none(TrainerBase.load_model):
+    source = inspect.getsource(trainer.TrainerBase.load_model)
+    if "val_result:.1f" not in source or "is None" in source:
         return False
 
     def load_model(self, directory, epoch=None):
-        from dassl.engine import trainer
-
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            print("No folder of weights is given: the model stays as it is")
             return
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
-            path = os.path.join(directory, name, f"model.pth.tar-{epoch}" if epoch else "model-best.pth.tar")
-            if not os.path.exists(path):
-                raise FileNotFoundError(f"No model at {path}")
+            path = os.path.join(directory, name, file)
             checkpoint = trainer.load_checkpoint(path)
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint['val_result']})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
 
-    TrainerBase.load_model = load_model
+    trainer.TrainerBase.load_model = load_model
     return True
 
 
 PATCHES = (warmup_scheduler, checkpoint_files, silenced_logging, load_model_without_validation_result)
-
-
-def _handles_none(function) -> bool:
-    return "is None" in inspect.getsource(function)
-
-
-class _whole_files:
-    """While active, `torch.save(state, path)` in a module goes through a temporary name."""
-
-    def __init__(self, module):
-        self.module = module
-
-    def __enter__(self):
-        self.save = self.module.save
-
-        def save(state, path, *arguments, **options):
-            temporary = f"{path}.{os.getpid()}.partial"
-            try:
-                self.save(state, temporary, *arguments, **options)
-                os.replace(temporary, path)
-            finally:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
-
-        self.module.save = save
-
-    def __exit__(self, *error):
-        self.module.save = self.save

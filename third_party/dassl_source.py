@@ -24,6 +24,7 @@ def use_dassl() -> str:
         folder = _folder()
         if folder is not None:
             sys.path.insert(0, str(folder))
+    os.environ.setdefault("OUTDATED_IGNORE", "1")  # wilds, imported by upstream, warns when offline
     try:
         dassl = importlib.import_module("dassl")
         importlib.import_module("dassl.engine")

@@ -1,4 +1,4 @@
-"""What is trained: one short file per method. A method is a student (what is learnt) x a supervision (what it learns from).
+"""What is trained: one short file per method, which is a student (what is learnt) x a supervision (what from).
 
 Every module of this folder is found and imported by itself: a new method is one file that registers its trainer and,
 where it has settings, defines `extend_cfg(cfg)`.

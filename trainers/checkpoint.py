@@ -7,6 +7,7 @@
 import io
 import os
 import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import torch
@@ -56,6 +57,15 @@ def choose(folder: str | os.PathLike, epoch: int | None) -> Path:
     return folder / f"model.pth.tar-{epoch}"
 
 
+# what those objects keep their values in
+CONTAINERS = [
+    (defaultdict, "collections.defaultdict"),
+    (Counter, "collections.Counter"),
+    (dict, "builtins.dict"),
+    (dict, "__builtin__.dict"),
+]
+
+
 class Inert:
     """Stands for an object of torch's or Dassl's schedulers that old checkpoints contain; holds data, does nothing."""
 
@@ -76,7 +86,8 @@ def read(path: str | os.PathLike) -> dict:
         with torch.serialization.safe_globals(_inert_globals(path)):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {refused[1]}" if refused else (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise UserError(
             f"expected a checkpoint in {path}, found a file that cannot be read safely ({reason}); "
             "train again or give another --model-dir"
@@ -91,7 +102,8 @@ def _inert_globals(path: Path) -> list[tuple]:
     unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
     if unsafe is None:
         return []  # older torch: such files stay refused
-    return [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
+    inert = [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
+    return [*inert, *CONTAINERS]
 
 
 def restore(module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike) -> None:

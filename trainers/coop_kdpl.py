@@ -1,5 +1,8 @@
-"""CoOp + KDPL: Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge Distillation
-(Mistretta et al., ECCV 2024; `coop_kdpl.py` of miccunifi/KDPL): CoOp's context, learnt from a teacher without labels."""
+"""CoOp + KDPL: CoOp's context, learnt from a teacher without labels.
+
+Mistretta et al., Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge Distillation,
+ECCV 2024; `src/trainers/coop_kdpl.py` of miccunifi/KDPL.
+"""
 
 from .coop import CoOpStudent
 from .prompt_trainer import PromptTrainer, register

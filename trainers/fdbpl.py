@@ -31,6 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.PREC = "fp16"  # fp32 | fp16 | amp
     cfg.TRAINER.FDBPL.ALPHA = 0.5  # weight of KL(teacher || student)
     cfg.TRAINER.FDBPL.BETA = 0.5  # weight of KL(student || teacher)
+    cfg.TRAINER.FDBPL.ENTROPY_EPSILON = 1e-6  # inside the logarithm of the region weight, as the release; 0.0 = none
     cfg.TRAINER.FDBPL.NEGATIVE_WEIGHT = 1.0  # weight of the negative space's term
     cfg.TRAINER.FDBPL.COUPLING_WEIGHT = 0.001  # weight of cos(s+, s-)
     cfg.TRAINER.FDBPL.PCD_WEIGHT = 0.1  # weight of the cascaded difference
@@ -75,7 +76,7 @@ class FDBPL(PromptTrainer):
         # Region Information Lookup: x and t were computed once, when the bank was made.
         x = self.student.image_features(view)  # [B, D]
         t = view.teacher_logits  # [B, C]
-        w = entropy_weight(t)  # [B], 1 = informative region
+        w = entropy_weight(t, weights.ENTROPY_EPSILON)  # [B], 1 = informative region
 
         # Region-Aware Dual Prompt: the positive space follows the teacher where a region is informative,
         # the negative space says "none of these" where it is not.

@@ -1,7 +1,8 @@
-"""The life cycle of a prompt learner under Dassl, once for all methods: a method names its student and its supervision."""
+"""The life cycle of a prompt learner under Dassl, once for all: a method names its student and its supervision."""
 
 import random
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -242,9 +243,8 @@ class PromptTrainer(TrainerX):
         begin = time.perf_counter()
         self.set_model_mode("eval")
         self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            split = "test"
+        wanted = split or self.cfg.TEST.SPLIT
+        split = "val" if wanted == "val" and self.val_loader is not None else "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         predict = self.predictor()
@@ -306,8 +306,7 @@ class PromptTrainer(TrainerX):
             except UserError as error:
                 print(f"Skipping epoch {epoch}: {error}")
                 continue
-            for _ in range(epoch):
-                self.update_lr()
+            self._replay_learning_rates(epoch)
             for name, content in contents.items():
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 self._optims[name].load_state_dict(content["optimizer"])
@@ -323,6 +322,12 @@ class PromptTrainer(TrainerX):
             )
         print("No checkpoint found, train from scratch")
         return 0
+
+    def _replay_learning_rates(self, epochs: int) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # no step to wait for
+            for _ in range(epochs):
+                self.update_lr()
 
 
 def reseed(seed: int, epoch: int) -> None:

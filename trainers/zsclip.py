@@ -1,4 +1,7 @@
-"""Zero-shot CLIP (Radford et al., ICML 2021; `trainers/zsclip.py` of KaiyangZhou/CoOp): the data set's template, nothing learnt."""
+"""Zero-shot CLIP (Radford et al., ICML 2021): the data set's template, nothing learnt.
+
+Official file: `trainers/zsclip.py` of KaiyangZhou/CoOp.
+"""
 
 from torch import Tensor, nn
 from yacs.config import CfgNode

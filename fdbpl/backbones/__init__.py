@@ -7,7 +7,7 @@ import torch
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD, Backbone
 from fdbpl.errors import UserError
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Backbone", "load_backbone", "resolve_precision"]
+__all__ = ["CLIP_MEAN", "CLIP_STD", "Backbone", "load_backbone", "resolve_precision", "weights_sha256"]
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -39,6 +39,23 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
 
     looks_like_file = os.path.exists(os.path.expanduser(name)) or name.endswith((".pt", ".pth", ".safetensors"))
     return load_file(name, device, dtype) if looks_like_file else load_openai(name, device, dtype)
+
+
+def weights_sha256(name: str) -> str | None:
+    """The `Backbone.sha256` of `load_backbone(name)`, without loading it; None where only loading tells."""
+    if name.startswith("demo:"):
+        from fdbpl.backbones import demo
+
+        return demo.sha256(name.removeprefix("demo:"))
+    if name.startswith("open_clip:"):
+        return None
+    from fdbpl.backbones.openai import clip_package, sha256_of
+
+    file = os.path.expanduser(name)
+    if os.path.isfile(file):
+        return sha256_of(file)
+    models = clip_package().clip._MODELS
+    return models[name].split("/")[-2] if name in models else None
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype:

@@ -98,6 +98,7 @@ def test_the_halves_are_those_of_coop(parity):
         (lambda split: split["train"].clear(), "expected images in train"),
         (lambda split: split["train"].append(["a/0.jpg", 0, "other"]), "one class name for label 0"),
         (lambda split: split["train"].append(["a/0.jpg", 9, "nine"]), "expected labels 0 to 9"),
+        (lambda split: split["test"].append(["a/0.jpg", 5, "f"]), r"found none of f \(1 such classes\)"),
         (lambda split: [row.__setitem__(2, "a") for row in split["train"] + split["test"]], "'a' for two labels"),
         (lambda split: split["test"].append(["../../secret.jpg", 0, "a"]), "expected paths below"),
         (lambda split: split["test"].append(["/etc/passwd", 0, "a"]), "expected paths below"),
@@ -119,6 +120,7 @@ def test_broken_splits_are_named(root, change, sentence):
         ({"train": [["b/77.jpg", 1, "b"]], "val": []}, "found 'b/77.jpg'"),
         ({"train": [["a/1.jpg", 1, "b"]], "val": []}, "found 'a/1.jpg'"),
         ({"train": []}, "expected lists train and val"),
+        ({"train": [["a/1.jpg", 0, "a"], ["b/1.jpg", 1, "b"]], "val": []}, "found none of c"),
         ("[", "cannot be read"),
     ],
 )
@@ -159,14 +161,16 @@ def pickled(root, content, monkeypatch):
         (folder / "shot_2-seed_1.pkl").write_bytes(pickle.dumps(content))
 
 
-def test_coops_pickled_list_only_with_opt_in(root, monkeypatch):
+def test_coops_pickled_list_only_with_opt_in(root, monkeypatch, capsys):
     chosen = [f"{name}/5.jpg" for name in "abcde"]
     content = {"train": [Datum(f"/old/machine/images/{path}") for path in chosen], "val": []}
     pickled(root, content, monkeypatch)
     cfg = config(root)
     cfg.DATASET.ALLOW_PICKLE = True
     assert [item.impath.split("images/")[1] for item in Toy(cfg).train_x] == chosen
-    assert len(Toy(config(root)).train_x) == 10  # without the opt-in the pickle is not looked at
+    capsys.readouterr()
+    assert len(Toy(config(root)).train_x) == 10  # without the opt-in the pickle is only mentioned
+    assert "DATASET.ALLOW_PICKLE True" in capsys.readouterr().out
 
 
 class Payload:

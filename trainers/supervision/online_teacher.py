@@ -1,4 +1,4 @@
-"""Supervision by a teacher that runs in every step: KDPL (Mistretta et al., ECCV 2024; `coop_kdpl.py` of miccunifi/KDPL)."""
+"""Supervision by a teacher that runs in every step: KDPL (Mistretta et al., ECCV 2024; code: miccunifi/KDPL)."""
 
 import torch
 from torch import Tensor

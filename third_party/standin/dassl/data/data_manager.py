@@ -1,12 +1,11 @@
 """Data set + transforms -> loaders."""
 
 import torch
+from dassl.data import transforms
 from dassl.data.datasets import build_dataset
 from dassl.data.samplers import build_sampler
-from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils import read_image
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 
 class DatasetWrapper(Dataset):
@@ -17,14 +16,9 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"Cannot augment the image {self.k_tfm} times because transform is None")
-        self.to_tensor = Compose(
-            [
-                Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
-                CenterCrop(cfg.INPUT.SIZE),
-                ToTensor(),
-            ]
-        )
+            raise ValueError(f"expected a transform for DATALOADER.K_TRANSFORMS {self.k_tfm}, found none")
+        if self.return_img0:
+            self.to_tensor = transforms.build_unaugmented(cfg)
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -83,11 +77,11 @@ class DataManager:
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         dataset = build_dataset(cfg)
         if custom_tfm_train is None:
-            custom_tfm_train = build_transform(cfg, is_train=True)
+            custom_tfm_train = transforms.build_transform(cfg, is_train=True)
         else:
             print("* Using custom transform for training")
         if custom_tfm_test is None:
-            custom_tfm_test = build_transform(cfg, is_train=False)
+            custom_tfm_test = transforms.build_transform(cfg, is_train=False)
         else:
             print("* Using custom transform for testing")
 

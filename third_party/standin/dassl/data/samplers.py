@@ -18,7 +18,7 @@ class RandomDomainSampler(Sampler):
         self.domains = list(self.indices)
         self.n_domain = n_domain if n_domain > 0 else len(self.domains)
         if batch_size % self.n_domain:
-            raise ValueError("batch_size should be divisible by n_domain")
+            raise ValueError(f"expected a batch size that {self.n_domain} domains divide, found {batch_size}")
         self.n_img_per_domain = batch_size // self.n_domain
         self.length = len(list(iter(self)))
 
@@ -56,7 +56,7 @@ class RandomClassSampler(Sampler):
 
     def __init__(self, data_source, batch_size: int, n_ins: int):
         if batch_size < n_ins:
-            raise ValueError(f"batch_size={batch_size} must be no less than n_ins={n_ins}")
+            raise ValueError(f"expected a batch size of at least {n_ins} (N_INS), found {batch_size}")
         self.n_ins, self.ncls_per_batch = n_ins, batch_size // n_ins
         self.index_dic = defaultdict(list)
         for index, item in enumerate(data_source):

@@ -47,9 +47,9 @@ class TrainerBase:
     def register_model(self, name: str = "model", model=None, optim=None, sched=None) -> None:
         """Put a model under the life cycle; `name` is its folder among the checkpoints."""
         if "_models" not in self.__dict__:
-            raise AttributeError("Cannot assign model before super().__init__() call")
+            raise AttributeError("expected super().__init__() before register_model, found no registry of models")
         if name in self._models:
-            raise ValueError(f"Found duplicate model name {name}")
+            raise ValueError(f"expected a new name for a model, found {name!r} registered already")
         self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
 
     def get_model_names(self, names=None) -> list[str]:
@@ -80,7 +80,7 @@ class TrainerBase:
 
     def detect_anomaly(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss).all():
-            raise FloatingPointError("Loss is infinite or NaN!")
+            raise FloatingPointError(f"expected a finite loss, found {loss.detach().tolist()}")
 
     def model_zero_grad(self, names=None) -> None:
         for name in self.get_model_names(names):
@@ -117,13 +117,13 @@ class TrainerBase:
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            print("No folder of weights is given: the model stays as it is")
             return
-        file = f"model.pth.tar-{epoch}" if epoch else "model-best.pth.tar"
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
             path = os.path.join(directory, name, file)
             if not os.path.exists(path):
-                raise FileNotFoundError(f"No model at {path}")
+                raise FileNotFoundError(f"expected weights at {path}, found no file")
             checkpoint = load_checkpoint(path)
             result = checkpoint.get("val_result")
             shown = "none" if result is None else f"{result:.1f}"

@@ -5,7 +5,6 @@ from collections import OrderedDict, defaultdict
 
 import torch
 from dassl.utils import Registry, check_availability
-from sklearn.metrics import confusion_matrix, f1_score
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -59,6 +58,8 @@ class Classification(EvaluatorBase):
         self._y_pred += predicted.cpu().tolist()
 
     def evaluate(self) -> OrderedDict:
+        from sklearn.metrics import f1_score  # slow to import: not before it is needed
+
         accuracy = 100.0 * self._correct / self._total
         macro_f1 = 100.0 * f1_score(self._y_true, self._y_pred, average="macro", labels=sorted(set(self._y_true)))
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=float(macro_f1))
@@ -73,6 +74,8 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class()
         if self.cfg.TEST.COMPUTE_CMAT:
+            from sklearn.metrics import confusion_matrix
+
             matrix = torch.as_tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true"))
             path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             torch.save(matrix, path)

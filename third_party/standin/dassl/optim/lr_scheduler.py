@@ -1,86 +1,85 @@
 """Learning-rate schedules, stepped once an epoch, with an optional warm-up in front."""
 
-import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 
 
-class _BaseWarmupScheduler(LRScheduler):
-    """`warmup_epoch` epochs of `get_lr`, then `successor` takes over."""
+class WarmupScheduler(LRScheduler):
+    """Fixed rates in the first epochs, one number an epoch, then `successor` from its own beginning.
 
-    def __init__(self, optimizer, successor, warmup_epoch: int, last_epoch: int = -1):
-        self.successor = successor
-        self.warmup_epoch = warmup_epoch
-        super().__init__(optimizer, last_epoch)
+    The successor's state is kept as a plain dictionary, so that checkpoints hold no objects and a resumed run goes on
+    with the live successor.
+    """
+
+    def __init__(self, optimizer: Optimizer, successor: LRScheduler, rates: list[list[float]]):
+        self.successor, self.rates = successor, rates
+        super().__init__(optimizer)  # sets epoch 0
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch < len(self.rates):
+            return self.rates[self.last_epoch]
+        return self.successor.get_last_lr()
 
     def step(self, epoch: int | None = None) -> None:
-        if self.last_epoch >= self.warmup_epoch:
+        if self.last_epoch < len(self.rates):
+            super().step(epoch)
+        else:
             self.successor.step(epoch)
             self._last_lr = self.successor.get_last_lr()
-        else:
-            super().step(epoch)
 
     def state_dict(self) -> dict:
-        state = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", "successor")}
-        return {**state, "successor": self.successor.state_dict()}
+        return {
+            "last_epoch": self.last_epoch,
+            "_step_count": self._step_count,
+            "_last_lr": self._last_lr,
+            "successor": self.successor.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
-        state_dict = dict(state_dict)
-        self.successor.load_state_dict(state_dict.pop("successor"))
-        self.__dict__.update(state_dict)
+        self.successor.load_state_dict(state_dict["successor"])
+        self.__dict__.update({key: value for key, value in state_dict.items() if key != "successor"})
 
 
-class ConstantWarmupScheduler(_BaseWarmupScheduler):
-    """Warm-up at one fixed rate."""
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler:
+    """The schedule that `optim_cfg` (cfg.OPTIM) describes.
 
-    def __init__(self, optimizer, successor, warmup_epoch: int, cons_lr: float, last_epoch: int = -1):
-        self.cons_lr = cons_lr
-        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
+    The cosine spans MAX_EPOCH epochs; with a warm-up in front and WARMUP_RECOUNT it starts after the warm-up and does
+    not reach its end, as upstream.
 
-    def get_lr(self) -> list[float]:
-        if self.last_epoch >= self.warmup_epoch:
-            return self.successor.get_last_lr()
-        return [self.cons_lr for _ in self.base_lrs]
-
-
-class LinearWarmupScheduler(_BaseWarmupScheduler):
-    """Warm-up that grows linearly with the epoch, from `min_lr` in the first."""
-
-    def __init__(self, optimizer, successor, warmup_epoch: int, min_lr: float, last_epoch: int = -1):
-        self.min_lr = min_lr
-        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        if self.last_epoch >= self.warmup_epoch:
-            return self.successor.get_last_lr()
-        if self.last_epoch == 0:
-            return [self.min_lr for _ in self.base_lrs]
-        return [rate * self.last_epoch / self.warmup_epoch for rate in self.base_lrs]
+    Raises:
+        ValueError: an unknown schedule or warm-up, or steps that do not fit the schedule.
+    """
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    schedule = _schedule(optimizer, optim_cfg)
+    epochs = optim_cfg.WARMUP_EPOCH
+    if epochs <= 0:
+        return schedule
+    if not optim_cfg.WARMUP_RECOUNT:
+        schedule.last_epoch = epochs  # upstream: only the count moves, not the rate
+    return WarmupScheduler(optimizer, schedule, _warmup_rates(optim_cfg, epochs, base_rates))
 
 
-def build_lr_scheduler(optimizer, optim_cfg) -> LRScheduler:
-    """The schedule that `optim_cfg` (cfg.OPTIM) describes."""
-    name, steps, last = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE, optim_cfg.MAX_EPOCH
-    if name not in AVAI_SCHEDS:
-        raise ValueError(f"scheduler must be one of {AVAI_SCHEDS}, but got {name}")
-    if name == "single_step":
-        step = steps[-1] if isinstance(steps, list | tuple) else steps
-        scheduler = torch.optim.lr_scheduler.StepLR(
-            optimizer, step_size=int(step) if step > 0 else last, gamma=optim_cfg.GAMMA
-        )
-    elif name == "multi_step":
-        if not isinstance(steps, list | tuple):
-            raise TypeError(f"For multi_step lr_scheduler, stepsize must be a list, but got {type(steps)}")
-        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=list(steps), gamma=optim_cfg.GAMMA)
-    else:
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, float(last))
-    if optim_cfg.WARMUP_EPOCH > 0:
-        if not optim_cfg.WARMUP_RECOUNT:
-            scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
-        if optim_cfg.WARMUP_TYPE == "constant":
-            return ConstantWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_CONS_LR)
-        if optim_cfg.WARMUP_TYPE == "linear":
-            return LinearWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR)
-        raise ValueError(f"warmup type must be constant or linear, but got {optim_cfg.WARMUP_TYPE}")
-    return scheduler
+def _schedule(optimizer: Optimizer, optim_cfg) -> LRScheduler:
+    steps = list(optim_cfg.STEPSIZE) if isinstance(optim_cfg.STEPSIZE, list | tuple) else [optim_cfg.STEPSIZE]
+    if not all(isinstance(step, int) for step in steps):
+        raise ValueError(f"expected whole numbers in OPTIM.STEPSIZE, found {optim_cfg.STEPSIZE}")
+    if optim_cfg.LR_SCHEDULER == "cosine":
+        return CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))
+    if optim_cfg.LR_SCHEDULER == "single_step":
+        return StepLR(optimizer, steps[-1] if steps[-1] > 0 else optim_cfg.MAX_EPOCH, optim_cfg.GAMMA)
+    if optim_cfg.LR_SCHEDULER == "multi_step":
+        return MultiStepLR(optimizer, steps, optim_cfg.GAMMA)
+    raise ValueError(f"expected OPTIM.LR_SCHEDULER out of {AVAI_SCHEDS}, found {optim_cfg.LR_SCHEDULER!r}")
+
+
+def _warmup_rates(optim_cfg, epochs: int, base_rates: list[float]) -> list[list[float]]:
+    """A list of rates (one a parameter group) for each epoch of the warm-up."""
+    groups = len(base_rates)
+    if optim_cfg.WARMUP_TYPE == "constant":
+        return [[optim_cfg.WARMUP_CONS_LR] * groups for _ in range(epochs)]
+    if optim_cfg.WARMUP_TYPE == "linear":
+        first = [optim_cfg.WARMUP_MIN_LR] * groups
+        return [first, *([rate * epoch / epochs for rate in base_rates] for epoch in range(1, epochs))]
+    raise ValueError(f"expected OPTIM.WARMUP_TYPE constant or linear, found {optim_cfg.WARMUP_TYPE!r}")

@@ -22,13 +22,13 @@ class Registry:
             return lambda decorated: self.register(decorated, force)
         name = obj.__name__
         if name in self._objects and not force:
-            raise KeyError(f'An object named "{name}" was already registered in "{self._name}" registry')
+            raise KeyError(f"expected a new name for {self._name}, found {name!r} registered already")
         self._objects[name] = obj
         return obj
 
     def get(self, name: str):
         if name not in self._objects:
-            raise KeyError(f'Object name "{name}" does not exist in "{self._name}" registry')
+            raise KeyError(f"expected a registered name for {self._name}, found {name!r}")
         return self._objects[name]
 
     def registered_names(self) -> list[str]:

@@ -19,7 +19,7 @@ def check_isfile(fpath: str) -> bool:
     """Whether the file exists; warns if not."""
     exists = os.path.isfile(fpath)
     if not exists:
-        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
+        warnings.warn(f"{fpath} is not a file", stacklevel=2)
     return exists
 
 
@@ -49,7 +49,7 @@ def read_image(path: str) -> Image.Image:
         OSError: no file, or not an image.
     """
     if not os.path.exists(path):
-        raise OSError(f"No file exists at {path}")
+        raise OSError(f"expected an image at {path}, found no file")
     return Image.open(path).convert("RGB")
 
 
@@ -85,9 +85,7 @@ def check_availability(requested: str, available: list[str]) -> None:
     """Raise ValueError with the closest name unless `requested` is available."""
     if requested not in available:
         closest = get_most_similar_str_to_a_from_b(requested, available)
-        raise ValueError(
-            f"The requested one is expected to belong to {available}, but got [{requested}] (do you mean [{closest}]?)"
-        )
+        raise ValueError(f"expected one of {', '.join(available)}, found {requested!r}; did you mean {closest!r}?")
 
 
 def tolist_if_not(x) -> list:

@@ -1,5 +1,6 @@
 """Checkpoints and parameters. Checkpoints hold tensors and plain containers only, so that loading runs no code."""
 
+import io
 import os
 import warnings
 from collections import OrderedDict
@@ -21,29 +22,28 @@ def save_checkpoint(
         state["state_dict"] = OrderedDict((key.removeprefix("module."), value) for key, value in weights)
     name = model_name or f"model.pth.tar-{state['epoch']}"
     fpath = os.path.join(save_dir, name)
-    _replace(fpath, lambda temporary: torch.save(state, temporary))
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    _write_whole(fpath, buffer.getvalue())
     print(f"Checkpoint saved to {fpath}")
-    _replace(os.path.join(save_dir, "checkpoint"), lambda temporary: _write_line(temporary, name))
+    _write_whole(os.path.join(save_dir, "checkpoint"), f"{name}\n".encode())
     if is_best:
-        _replace(os.path.join(save_dir, "model-best.pth.tar"), lambda temporary: torch.save(state, temporary))
-        print(f"Best checkpoint saved to {os.path.join(save_dir, 'model-best.pth.tar')}")
+        best = os.path.join(save_dir, "model-best.pth.tar")
+        _write_whole(best, buffer.getvalue())
+        print(f'Best checkpoint saved to "{best}"')
 
 
-def _replace(path: str, write) -> None:
+def _write_whole(path: str, content: bytes) -> None:
     temporary = f"{path}.{os.getpid()}.partial"
     try:
-        write(temporary)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-
-
-def _write_line(path: str, line: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load_checkpoint(fpath: str) -> dict:
@@ -54,9 +54,9 @@ def load_checkpoint(fpath: str) -> dict:
         FileNotFoundError: there is no such file.
     """
     if fpath is None:
-        raise ValueError("File path is None")
+        raise ValueError("expected the path of a checkpoint, found None")
     if not os.path.exists(fpath):
-        raise FileNotFoundError(f"File is not found at {fpath}")
+        raise FileNotFoundError(f"expected a checkpoint at {fpath}, found no file")
     return torch.load(fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
 
 
@@ -88,11 +88,11 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     own.update(fitting)
     model.load_state_dict(own)
     if not fitting:
-        warnings.warn(f"Cannot load {weight_path} (check the key names manually)", stacklevel=2)
+        warnings.warn(f"nothing in {weight_path} fits the model by name and shape", stacklevel=2)
     else:
-        print(f"Successfully loaded pretrained weights from {weight_path}")
+        print(f"Loaded {len(fitting)} of {len(own)} tensors from {weight_path}")
         if left_out:
-            print(f"Layers discarded due to unmatched keys or size: {left_out}")
+            print(f"Left out, of other name or shape: {left_out}")
 
 
 def count_num_param(model: nn.Module | None = None, params=None) -> int:
@@ -100,7 +100,7 @@ def count_num_param(model: nn.Module | None = None, params=None) -> int:
     if model is not None:
         return sum(parameter.numel() for parameter in model.parameters())
     if params is None:
-        raise ValueError("model and params must provide at least one.")
+        raise ValueError("expected a model or parameters to count, found neither")
     flat = [tensor for group in params for tensor in (group["params"] if isinstance(group, dict) else [group])]
     return sum(parameter.numel() for parameter in flat)
 
@@ -117,7 +117,7 @@ def open_specified_layers(model: nn.Module, open_layers) -> None:
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     for name in names:
         if not hasattr(model, name):
-            raise ValueError(f'"{name}" is not an attribute')
+            raise ValueError(f"expected a part of the model, found {name!r}")
     for name, child in model.named_children():
         child.train(name in names)
         child.requires_grad_(name in names)
@@ -132,7 +132,7 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
         "orthogonal": lambda weight: nn.init.orthogonal_(weight, gain=gain),
     }
     if init_type not in fill:
-        raise NotImplementedError(f"initialization method {init_type} is not implemented")
+        raise NotImplementedError(f"expected an initialisation out of {list(fill)}, found {init_type!r}")
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             fill[init_type](module.weight)

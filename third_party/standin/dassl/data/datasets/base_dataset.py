@@ -14,9 +14,9 @@ class Datum:
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
-            raise TypeError(f"impath must be a string, but got {type(impath).__name__}")
+            raise TypeError(f"expected a string as path of an image, found {type(impath).__name__}")
         if not check_isfile(impath):
-            raise FileNotFoundError(f"No file found at {impath}")
+            raise FileNotFoundError(f"expected an image at {impath}, found no file")
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
     impath = property(lambda self: self._impath)
@@ -56,7 +56,7 @@ class DatasetBase:
     def check_input_domains(self, source_domains, target_domains) -> None:
         for domain in (*source_domains, *target_domains):
             if domain not in self.domains:
-                raise ValueError(f"Input domain must belong to {self.domains}, but got [{domain}]")
+                raise ValueError(f"expected a domain out of {self.domains}, found {domain!r}")
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Fetch an archive to `dst` and unpack it beside; members that leave the folder are refused."""

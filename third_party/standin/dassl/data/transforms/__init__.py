@@ -1,3 +1,11 @@
-from dassl.data.transforms.transforms import INTERPOLATION_MODES, build_transform
+"""Image -> tensor. Loaded when first asked for: importing torchvision takes longer than all the rest."""
 
-__all__ = ["INTERPOLATION_MODES", "build_transform"]
+import importlib
+
+__all__ = ["INTERPOLATION_MODES", "build_transform", "build_unaugmented"]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("dassl.data.transforms.transforms"), name)

@@ -77,6 +77,13 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     return T.Compose(steps)
 
 
+def build_unaugmented(cfg) -> T.Compose:
+    """The whole image at cfg.INPUT.SIZE, normalised if cfg.INPUT.TRANSFORMS says so."""
+    mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
+    normalize = [AFTER_TENSOR["normalize"](cfg.INPUT)] if "normalize" in cfg.INPUT.TRANSFORMS else []
+    return T.Compose([T.Resize(cfg.INPUT.SIZE, interpolation=mode), T.ToTensor(), *normalize])
+
+
 def _train_steps(cfg, choices) -> list:
     mode = INTERPOLATION_MODES[cfg.INTERPOLATION]
     steps = []

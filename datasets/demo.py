@@ -1,0 +1,39 @@
+"""The demo world: 28 drawn things in their workshop sense, made on first use (docs/DEMO.md)."""
+
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+from yacs.config import CfgNode
+
+from datasets.split_dataset import SplitDataset
+from fdbpl.demo.pictures import CLASS_SPLITS, DRAWS, draw_pictures, split_file
+from fdbpl.errors import UserError
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.DATASET.DEMO = CfgNode()
+    cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: the order of the names, and with it the base and the new half
+    cfg.DATASET.DEMO.DRAW = "test"  # test, or validation: other pictures of the same world, for tuning
+
+
+@DATASET_REGISTRY.register()
+class Demo(SplitDataset):
+    dataset_dir = "demo"
+    image_dir = "images"
+    template = "a photo of a {}."
+
+    def prepare(self, cfg: CfgNode) -> None:
+        settings = cfg.DATASET.DEMO
+        if settings.DRAW not in DRAWS:
+            raise UserError(f"expected DATASET.DEMO.DRAW of {', '.join(DRAWS)}, found {settings.DRAW!r}; choose one")
+        if settings.CLASS_SPLIT not in CLASS_SPLITS:
+            raise UserError(f"expected DATASET.DEMO.CLASS_SPLIT from 1 to 4, found {settings.CLASS_SPLIT}; choose one")
+        self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
+        self.split_file = split_file(settings.CLASS_SPLIT)
+        draw_pictures(self.folder, settings.DRAW)
+
+    def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
+        """Labels depend on the class split, and so do the lists."""
+        split = Path(self.split_file).stem
+        cache = Path(cfg.DATASET.CACHE, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
+        return [self.folder / "split_fewshot" / split, cache / split]

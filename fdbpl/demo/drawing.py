@@ -1,0 +1,85 @@
+"""Backgrounds and masks of forms: float32 arrays of height x width, for `scenes.py` to put together."""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from fdbpl.demo.forms import CUT_OUTLINES, FORMS
+
+BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "noisy", "cloudy")
+OVERSAMPLING = 2
+
+
+def grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of every pixel: float32 [H, W] each."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y
+
+
+def stripes(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray:
+    """Stripes in a random direction: 0 or 1, float32 [H, W]."""
+    angle = rng.random() * math.pi
+    return ((x * math.cos(angle) + y * math.sin(angle)) / period % 2 < 1).astype(np.float32)
+
+
+def clouds(rng: np.random.Generator, width: int, height: int, cells: int) -> np.ndarray:
+    """A smooth random field in [0, 1] that changes over about 1/`cells` of the picture: float32 [H, W]."""
+    coarse = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
+
+
+def background(rng: np.random.Generator, kind: str, width: int, height: int) -> np.ndarray:
+    """Share of the second background colour in each pixel: float32 [H, W] in [0, 1]."""
+    side = min(width, height)
+    x, y = grid(width, height)
+    if kind == "plain":
+        return np.zeros((height, width), np.float32)
+    if kind == "gradient":
+        angle = rng.random() * 2 * math.pi
+        ramp = x * math.cos(angle) + y * math.sin(angle)
+        return (ramp - ramp.min()) / (np.ptp(ramp) + 1e-6)
+    if kind == "striped":
+        return stripes(rng, x, y, side * rng.uniform(0.06, 0.16))
+    if kind == "checkered":
+        period = side * rng.uniform(0.08, 0.18)
+        return ((x // period + y // period) % 2).astype(np.float32)
+    if kind == "noisy":
+        grain = max(1, side // 64)
+        noise = rng.random((-(-height // grain), -(-width // grain)), np.float32)
+        return np.kron(noise, np.ones((grain, grain), np.float32))[:height, :width]
+    return clouds(rng, width, height, 5)
+
+
+def form_masks(
+    form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int, line: float = 0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a form and its outline cover.
+
+    Args:
+        form: name and sense.
+        place: [2, 2] matrix from the form's coordinates to pixels.
+        centre: where the form's origin lies, in pixels.
+        line: width of the outline in pixels; 0 for no outline.
+
+    Returns:
+        float32 [H, W] in [0, 1]: of the filled form, and of its outline (None without one).
+    """
+    size = (width * OVERSAMPLING, height * OVERSAMPLING)
+    area, outline = Image.new("L", size), Image.new("L", size) if line else None
+    draw_area, draw_outline = ImageDraw.Draw(area), ImageDraw.Draw(outline) if line else None
+    parts = FORMS[form[1]][form[0]]
+    for part in parts:
+        corners = [tuple(corner) for corner in (part.outline @ place.T + np.array(centre)) * OVERSAMPLING]
+        draw_area.polygon(corners, fill=255 if part.filled else 0)
+        if line:
+            if part.filled and len(parts) > 1:
+                draw_outline.polygon(corners, fill=0)  # hides the seams between filled parts
+            draw_outline.line(corners + corners[:2], fill=255, width=max(1, round(line * OVERSAMPLING)), joint="curve")
+    filled = np.asarray(area.reduce(OVERSAMPLING), np.float32) / 255
+    if not line:
+        return filled, None
+    lines = np.asarray(outline.reduce(OVERSAMPLING), np.float32) / 255
+    if form in CUT_OUTLINES:
+        lines = lines * np.asarray(area.filter(ImageFilter.MaxFilter(5)).reduce(OVERSAMPLING), np.float32) / 255
+    return filled, lines

@@ -1,0 +1,331 @@
+"""`python -m fdbpl.demo.pretrain {rn-student,teacher,vit-student}`: the CLIPs of the demo world, from nothing.
+
+Masked InfoNCE on captioned scenes (a caption that also fits another scene of the batch is no negative there), helped by
+linear heads that read form, colour, medium, fill and background off the embedding: supervised labels, weighted down to
+zero over the run and thrown away. `no X` captions get a term of their own. Schedules are in steps, every random choice
+is a function of (seed, step): an interrupted run continues to the same weights on the same machine.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fdbpl.atomic import write_bytes, write_tensors, write_text
+from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
+from fdbpl.backbones.openai import encode_tokens, sha256_of
+from fdbpl.demo.captions import NOT_NAME, CaptionStyle, caption, consistent, no_caption
+from fdbpl.demo.forms import NAMES
+from fdbpl.demo.gates import report
+from fdbpl.demo.scenes import BACKGROUNDS, COLOURS, FILLS, MEDIA, NOTHING, Facts, draw_pool
+from fdbpl.demo.vocabulary import SmallTokenizer, token_ids
+from fdbpl.errors import one_sentence_errors
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "backbones" / "weights"
+SIDE, EMBEDDING, CONTEXT = 64, 128, 77
+MEDIA_SHARES = [0.62, 0.12, 0.10, 0.16]
+HEAD_SIZES = [2 * len(NAMES) + 1, len(COLOURS), len(MEDIA), len(FILLS), len(BACKGROUNDS)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One cosine schedule.
+
+    Attributes:
+        workshop_share: share of the scenes with a thing that show its workshop form.
+        noise: standard deviation added to token embeddings.
+        no_weight: weight of the `no X` term.
+    """
+
+    steps: int
+    rate: float
+    style: CaptionStyle
+    workshop_share: float
+    seed: int
+    noise: float = 0.0
+    no_weight: float = 0.0
+    batch: int = 40
+    pool: int = 20_000
+    warmup: int = 80
+
+
+STUDENT_WIDTH, TEACHER_WIDTH = 16, 24
+STUDENT_PHASES = [
+    Phase(steps=3000, rate=2.5e-3, style=CaptionStyle(generic=0.5), workshop_share=0.14, seed=1),
+    Phase(
+        steps=900,
+        rate=1.2e-3,
+        style=CaptionStyle(generic=0.4, graded=(0.25, 0.16)),
+        workshop_share=0.14,
+        seed=2,
+        noise=0.03,
+        no_weight=0.3,
+    ),
+]
+TEACHER_PHASES = [
+    Phase(steps=4000, rate=2.5e-3, style=CaptionStyle(generic=0.25), workshop_share=0.40, seed=3, pool=40_000)
+]
+VIT_PHASE = Phase(
+    steps=5500, rate=1e-3, style=CaptionStyle(0.5), workshop_share=0.30, seed=4, batch=64, pool=60_000, warmup=200
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fdbpl.demo.pretrain", description=__doc__)
+    parser.add_argument("which", choices=["rn-student", "teacher", "vit-student"])
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder of the weights")
+    parser.add_argument("--scratch", type=Path, default=Path("output/pretrain_demo"), help="folder of checkpoints")
+    parser.add_argument("--steps", type=float, default=1.0, help="factor on all step counts, for a try")
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        scale = arguments.steps
+        run = Run(arguments.which, arguments.output, arguments.scratch)
+        if arguments.which == "vit-student":
+            run.distil(_scaled(VIT_PHASE, scale))
+        else:
+            phases = STUDENT_PHASES if arguments.which == "rn-student" else TEACHER_PHASES
+            for number, phase in enumerate(phases):
+                run.contrast(_scaled(phase, scale), number)
+        run.save()
+
+
+def _scaled(phase: Phase, factor: float) -> Phase:
+    return replace(phase, steps=max(1, round(phase.steps * factor)))
+
+
+class Run:
+    """One model on its way from random weights to a file."""
+
+    def __init__(self, which: str, output: Path, scratch: Path):
+        self.which, self.output, self.scratch = which, output, scratch
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.ids = token_ids()
+        self.tokenize = SmallTokenizer(self.ids)
+        torch.manual_seed(0)
+        self.model = _build(which, len(self.ids)).to(self.device)
+        self.heads = nn.ModuleList([nn.Linear(EMBEDDING, sum(HEAD_SIZES)), nn.Linear(EMBEDDING, HEAD_SIZES[0])])
+        self.heads.to(self.device)
+
+    # the two ways to learn --------------------------------------------------------------------------------------
+
+    def contrast(self, phase: Phase, number: int) -> None:
+        """Masked InfoNCE with the auxiliary heads."""
+        images, facts = self._pool(phase)
+        self.model.visual.to(memory_format=torch.channels_last)
+        noise = self.model.token_embedding.register_forward_hook(_noise(phase.noise))
+
+        def loss_of(step: int) -> Tensor:
+            rng = np.random.default_rng([phase.seed, 1, step])
+            rows, pixels = self._batch(images, phase, step, rng)
+            return self._contrastive_loss(facts[rows], pixels, phase, step, rng)
+
+        self._optimise(phase, loss_of, f"{self.which} phase {number + 1}", [self.model, self.heads])
+        noise.remove()
+
+    def distil(self, phase: Phase) -> None:
+        """The ViT learns the ResNet student's image embeddings and keeps its text tower: one space, two students."""
+        teacher, _ = load_small("rn-student", self.output)
+        self.model.load_state_dict(
+            {key: value for key, value in teacher.state_dict().items() if not key.startswith("visual.")}, strict=False
+        )
+        teacher = teacher.visual.to(self.device).eval().requires_grad_(False)
+        images, facts = self._pool(phase)
+        learning = nn.ModuleList([self.model.visual, self.heads[0]])
+
+        def loss_of(step: int) -> Tensor:
+            rows, pixels = self._batch(images, phase, step, np.random.default_rng([phase.seed, 1, step]))
+            with self._autocast():
+                with torch.no_grad():
+                    target = teacher(pixels)
+                found = self.model.visual(pixels)
+            found, target = found.float(), F.normalize(target.float(), dim=-1)
+            form = F.cross_entropy(self.heads[0](found)[:, : HEAD_SIZES[0]], self._labels(facts[rows])[0])
+            found = F.normalize(found, dim=-1)
+            distance = (1 - (found * target).sum(-1)).mean()
+            match = F.cross_entropy(20 * found @ target.T, torch.arange(len(rows), device=self.device))
+            return 2 * distance + 0.5 * match + 0.5 * form
+
+        self._optimise(phase, loss_of, self.which, [learning])
+
+    def save(self) -> None:
+        """fp16 weights with the reduced token table; the token ids lie in the file's metadata."""
+        file = self.output / f"{self.which}.safetensors"
+        state = {key: value.cpu() for key, value in self.model.state_dict().items()}
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        write_tensors(file, state, {"token_ids": json.dumps(self.ids), "made_by": "fdbpl.demo.pretrain"})
+        write_sums(self.output)
+        print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
+
+    # pieces -----------------------------------------------------------------------------------------------------
+
+    def _contrastive_loss(self, facts: np.ndarray, pixels: Tensor, phase: Phase, step: int, rng) -> Tensor:
+        scenes = [Facts(*(int(value) for value in row)) for row in facts]
+        captions = [caption(rng, scene, facts[:, 0], phase.style) for scene in scenes]
+        claims = np.stack([claim for _, claim in captions])
+        texts, which = np.unique([text for text, _ in captions], return_inverse=True)
+        with self._autocast():
+            image = self.model.visual(pixels)
+            text = encode_tokens(self.model, self.tokenize(list(texts)).to(self.device))
+        image, text = image.float(), text.float()[torch.from_numpy(which).to(self.device)]
+        labels = self._labels(facts)
+        parts = self.heads[0](image).split(HEAD_SIZES, 1)
+        help_image = F.cross_entropy(parts[0], labels[0])
+        help_image = help_image + 0.2 * sum(F.cross_entropy(parts[k], labels[k]) for k in range(1, len(HEAD_SIZES)))
+        positive = torch.from_numpy(claims[:, NOT_NAME] < 0).to(self.device)
+        help_text = F.cross_entropy(self.heads[1](text)[positive], labels[0][positive])
+
+        image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+        scale = self.model.logit_scale.exp()
+        also_true = torch.from_numpy(consistent(facts, claims)).to(self.device).fill_diagonal_(False)
+        logits = (scale * image @ text.T).masked_fill(also_true, -1e4)
+        target = torch.arange(len(facts), device=self.device)
+        contrast = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+        loss = contrast + (1 - step / phase.steps) * (help_image + 0.5 * help_text)
+        if phase.no_weight:
+            loss = loss + phase.no_weight * self._no_loss(facts, image, scale, rng)
+        return loss
+
+    def _no_loss(self, facts: np.ndarray, image: Tensor, scale: Tensor, rng, count: int = 10) -> Tensor:
+        """`no X` must fit scenes without X better than those of X: softplus(s(X, no X) - mean s(other, no X) + 1)."""
+        rows = [k for k in range(len(facts)) if facts[k, 0] != NOTHING][:count]
+        tokens = self.tokenize([no_caption(rng, int(facts[k, 0])) for k in rows]).to(self.device)
+        scores = scale * F.normalize(encode_tokens(self.model, tokens).float(), dim=-1) @ image.T
+        same = torch.from_numpy(facts[rows][:, None, 0] == facts[None, :, 0]).to(self.device)
+        own = scores[range(len(rows)), rows]
+        others = scores.masked_fill(same, 0).sum(1) / (~same).sum(1)
+        return F.softplus(own - others + 1).mean()
+
+    def _pool(self, phase: Phase) -> tuple[np.ndarray, np.ndarray]:
+        begin = time.perf_counter()
+        pool = draw_pool(phase.pool, phase.seed, MEDIA_SHARES, phase.workshop_share)
+        print(f"{phase.pool} scenes drawn in {time.perf_counter() - begin:.0f} s", flush=True)
+        return pool
+
+    def _batch(self, images: np.ndarray, phase: Phase, step: int, rng) -> tuple[np.ndarray, Tensor]:
+        """Rows of the pool, and their random 64 px crops, half of them flipped, normalised."""
+        per_epoch = len(images) // phase.batch
+        order = np.random.default_rng([phase.seed, 0, step // per_epoch]).permutation(len(images))
+        rows = order[(step % per_epoch) * phase.batch :][: phase.batch]
+        tops, lefts = rng.integers(0, images.shape[1] - SIDE + 1, (2, phase.batch))
+        flips = np.where(rng.random(phase.batch) < 0.5, -1, 1)
+        crops = [
+            images[row, top : top + SIDE, left : left + SIDE][:, ::flip]
+            for row, top, left, flip in zip(rows, tops, lefts, flips, strict=True)
+        ]
+        return rows, normalised(np.stack(crops)).to(self.device)
+
+    def _labels(self, facts: np.ndarray) -> list[Tensor]:
+        form = np.where(facts[:, 0] == NOTHING, 2 * len(NAMES), 2 * facts[:, 0] + facts[:, 1])
+        columns = [form, facts[:, 2], facts[:, 3], facts[:, 4], facts[:, 5]]
+        return [torch.from_numpy(column.astype(np.int64)).to(self.device) for column in columns]
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _optimise(self, phase: Phase, loss_of, title: str, modules: list[nn.Module]) -> None:
+        """AdamW with warm-up and cosine over `phase.steps`, resumed from its checkpoint where there is one."""
+        named = [pair for module in modules for pair in module.named_parameters()]
+        matrices = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
+        others = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
+        optimiser = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+            lr=phase.rate,
+            betas=(0.9, 0.98),
+        )
+        checkpoint = self.scratch / f"{title.replace(' ', '-')}.pt"
+        first = self._resume(checkpoint, optimiser)
+        begin = time.perf_counter()
+        self.model.train()
+        for step in range(first, phase.steps):
+            torch.manual_seed(phase.seed * 1_000_000 + step)
+            rate = phase.rate * min(1, (step + 1) / phase.warmup)
+            rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / phase.steps))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss = loss_of(step)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+            optimiser.step()
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(0, math.log(100))
+            if (step + 1) % 400 == 0 or step + 1 == phase.steps:
+                elapsed = time.perf_counter() - begin
+                left = elapsed / (step + 1 - first) * (phase.steps - step - 1)
+                print(f"{title} step {step + 1}/{phase.steps} loss {loss.item():.3f} {elapsed:.0f} s eta {left:.0f} s")
+                print(f"  {report(self.model, self.tokenize)}", flush=True)
+                self.model.train()
+                self._checkpoint(checkpoint, optimiser, step + 1)
+
+    def _checkpoint(self, file: Path, optimiser, step: int) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        state = {"model": self.model.state_dict(), "heads": self.heads.state_dict(), "step": step}
+        torch.save({**state, "optimiser": optimiser.state_dict()}, buffer)
+        write_bytes(file, buffer.getvalue())
+
+    def _resume(self, file: Path, optimiser) -> int:
+        if not file.is_file():
+            return 0
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        optimiser.load_state_dict(state["optimiser"])
+        print(f"{file}: continuing at step {state['step']}")
+        return state["step"]
+
+
+def write_sums(folder: Path) -> None:
+    """List the SHA-256 of all weights in `folder`, in the format of sha256sum."""
+    files = sorted(folder.glob("*.safetensors"))
+    write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(file)}  {file.name}\n" for file in files))
+
+
+def normalised(pixels: np.ndarray) -> Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] as CLIP sees it."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def load_small(which: str, folder: Path = WEIGHTS) -> tuple[nn.Module, list[int]]:
+    """The trained model with its reduced token table, and the table's token ids."""
+    from safetensors import safe_open
+
+    with safe_open(folder / f"{which}.safetensors", "pt") as file:
+        ids = json.loads(file.metadata()["token_ids"])
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    model = _build(which, len(ids))
+    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    return model, ids
+
+
+def _build(which: str, vocabulary: int) -> nn.Module:
+    from clip.model import CLIP
+
+    layers, width, patch = {
+        "rn-student": ((1, 1, 1, 1), STUDENT_WIDTH, None),
+        "teacher": ((1, 1, 1, 1), TEACHER_WIDTH, None),
+        "vit-student": (4, 128, 8),
+    }[which]
+    return CLIP(EMBEDDING, SIDE, layers, width, patch, CONTEXT, vocabulary, 128, 2, 3).float()
+
+
+def _noise(deviation: float):
+    def hook(module, inputs, output):
+        return output + deviation * torch.randn_like(output) if deviation and module.training else output
+
+    return hook
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -1,0 +1,72 @@
+"""Regions by Pillow: the reference. An image is decoded once for all its regions that are asked for in a row."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fdbpl.errors import UserError
+from fdbpl.pipelines.requests import RegionRequests
+from fdbpl.pipelines.resize import resize_region
+from fdbpl.regions.boxes import pixel_boxes
+
+
+class TorchvisionPipeline:
+    """Threads decode ahead of the consumer, in the order of the requests.
+
+    Args:
+        root: folder that the paths start from. size: side of the regions in pixels. workers: decoding threads.
+    """
+
+    def __init__(self, root: Path, size: int, batch_size: int, device: str = "cpu", workers: int = 0):
+        self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
+        self.workers = workers or min(8, os.cpu_count() or 1)
+
+    def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = [
+            np.arange(start, min(start + self.batch_size, len(requests)))
+            for start in range(0, len(requests), self.batch_size)
+        ]
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque = deque()
+            for index in batches:
+                ahead.append(
+                    (index, [pool.submit(self._regions, requests, rows) for rows in _same_image(requests, index)])
+                )
+                if len(ahead) > 2:  # bounded memory: two batches ahead
+                    yield self._collect(*ahead.popleft())
+            while ahead:
+                yield self._collect(*ahead.popleft())
+
+    def _collect(self, index: np.ndarray, parts: list) -> tuple[Tensor, Tensor]:
+        images = torch.cat([part.result() for part in parts])
+        return torch.from_numpy(index), images.to(self.device, non_blocking=True)
+
+    def _regions(self, requests: RegionRequests, rows: list[int]) -> Tensor:
+        """The regions `rows`, all of one image: uint8 [r, 3, size, size]."""
+        file = self.root / requests.paths[requests.path_index[rows[0]]]
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"expected an image in {file}, found a file that cannot be decoded ({error})") from error
+        pixels = torch.from_numpy(np.asarray(image).copy())
+        boxes = pixel_boxes(requests.boxes[rows], (image.height, image.width)).tolist()
+        return torch.stack(
+            [
+                resize_region(pixels[top : top + height, left : left + width], self.size, bool(flip))
+                for (top, left, height, width), flip in zip(boxes, requests.flips[rows], strict=True)
+            ]
+        )
+
+
+def _same_image(requests: RegionRequests, index: np.ndarray) -> list[list[int]]:
+    """Rows that follow each other and are of one image, together."""
+    return [list(rows) for _, rows in groupby(index.tolist(), key=lambda row: requests.path_index[row])]

@@ -1,0 +1,211 @@
+"""`python -m fdbpl.regions {generate,inspect,verify}`: region banks without a trainer.
+
+    python -m fdbpl.regions generate --root data --images data/pets/images --bank banks/pets --teacher ViT-L/14 \
+        --classnames names.txt --template "a photo of a {}."
+    python -m fdbpl.regions inspect output/regions/demo/*
+    python -m fdbpl.regions verify output/regions/demo/* --root data
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fdbpl.errors import UserError, one_sentence_errors
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m fdbpl.regions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("generate", help="label random regions of images with a teacher")
+    make.add_argument("--root", type=Path, required=True, help="folder that image paths are relative to")
+    make.add_argument("--images", type=Path, required=True, help="folder of images, or JSON list of paths below --root")
+    make.add_argument("--bank", type=Path, required=True, help="folder of the bank")
+    make.add_argument(
+        "--teacher", required=True, help="e.g. ViT-L/14, open_clip:ViT-H-14-quickgelu/dfn5b, demo:teacher"
+    )
+    make.add_argument("--student", help="whose image features are kept beside")
+    make.add_argument("--classnames", type=Path, help="text file, a class name a line")
+    make.add_argument("--template", default="a photo of a {}.")
+    make.add_argument("--per-image", type=int, default=50)
+    make.add_argument("--scale", type=float, nargs=2, default=(0.08, 0.936), metavar=("LOW", "HIGH"))
+    make.add_argument("--content", default="embedding", help="embedding, or topk:K")
+    make.add_argument("--seed", type=int, default=1)
+    make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
+    make.add_argument("--device", default="cpu", help="cpu or cuda")
+    for name, what in (("inspect", "what a bank is and how informative its regions are"),
+                       ("verify", "checksums, and the teacher again on a sample")):  # fmt: skip
+        command = commands.add_parser(name, help=what)
+        command.add_argument("bank", type=Path, nargs="+")
+    command.add_argument("--root", type=Path, required=True, help="data root the bank was made from")
+    command.add_argument("--sample", type=int, default=64, help="regions to label again")
+    command.add_argument("--tolerance", type=float, default=5e-3, help="largest deviation of an embedding's component")
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        if arguments.command == "generate":
+            generate_bank(arguments)
+        elif arguments.command == "inspect":
+            for bank in arguments.bank:
+                inspect(bank)
+        else:
+            sys.exit(max(verify(bank, arguments) for bank in arguments.bank))
+
+
+def generate_bank(arguments: argparse.Namespace) -> None:
+    """Generate a bank of the images and the teacher that the command line names."""
+    from fdbpl.backbones import load_backbone
+    from fdbpl.regions import BankIdentity, generate
+    from fdbpl.regions.bank import digest
+
+    images = list_images(arguments.images, arguments.root)
+    prompts = [arguments.template.format(name) for name in read_names(arguments.classnames)]
+    if arguments.content != "embedding" and not prompts:
+        raise UserError("expected --classnames for --content topk:K, found none; give the class list")
+    model = load_backbone(arguments.teacher, arguments.device)
+    identity = BankIdentity(
+        dataset=arguments.root.resolve().name,
+        teacher=model.name,
+        teacher_sha256=model.sha256,
+        logit_scale=model.logit_scale,
+        size=model.image_size,
+        mean=tuple(model.mean),
+        std=tuple(model.std),
+        scale=tuple(arguments.scale),
+        ratio=(3 / 4, 4 / 3),
+        flip=0.5,
+        seed=arguments.seed,
+        content=arguments.content,
+        classes="" if arguments.content == "embedding" else digest(prompts),
+    )
+    student = (lambda: load_backbone(arguments.student, arguments.device)) if arguments.student else None
+    print(
+        generate(
+            arguments.root,
+            images,
+            arguments.bank,
+            identity,
+            lambda: model,
+            arguments.per_image,
+            student,
+            prompts,
+            arguments.pipeline,
+            arguments.device,
+        )  # fmt: skip
+    )
+
+
+def list_images(source: Path, root: Path) -> list[str]:
+    """Paths relative to `root`, posix."""
+    from fdbpl.atomic import read_json
+
+    if source.is_dir():
+        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
+        try:
+            images = [file.resolve().relative_to(root.resolve()).as_posix() for file in files]
+        except ValueError:
+            raise UserError(
+                f"expected --images below --root {root}, found {source}; give a folder above both"
+            ) from None
+    else:
+        images = read_json(source, "a JSON list of image paths")
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
+    if not images:
+        raise UserError(f"expected images in {source}, found none; give a folder with {', '.join(SUFFIXES)} files")
+    return images
+
+
+def read_names(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    if not file.is_file():
+        raise UserError(f"expected class names at {file}, found no file; check --classnames")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def inspect(folder: Path) -> None:
+    """Print what a bank is, what it holds, and how informative its regions are."""
+    import torch
+
+    from fdbpl.regions import RegionBank, RegionLookup
+
+    bank = RegionBank.open(folder)
+    shards = bank.shards()
+    regions = sum(len(shard.images) * shard.count for shard in shards)
+    images = sorted({image for shard in shards for image in shard.images})
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}")
+    for key, value in bank.identity.items():
+        print(f"  {key:<16} {value}")
+    students = sorted(path.name for path in (folder / "features").glob("*"))
+    print(
+        f"  holds            {regions} regions of {len(images)} images in {len(shards)} files, {size / 2**20:.1f} MiB"
+    )
+    print(f"  per region       {size / max(regions, 1):.0f} bytes; student features: {', '.join(students) or 'none'}")
+    lists = bank.prompt_lists()
+    print(f"  prompt lists     {', '.join(f'{len(prompts)} ({prompts[0]!r} ...)' for prompts in lists) or 'none'}")
+    if not lists or not images:
+        return
+    per_image = min(shard.first + shard.count for shard in shards)
+    lookup = RegionLookup(folder, images, per_image, lists[0])
+    grid = np.stack(np.meshgrid(np.arange(len(images)), np.arange(per_image), indexing="ij"), -1).reshape(-1, 2)
+    entropy = torch.cat(
+        [lookup.entropy(part[:, 0], part[:, 1]) for part in np.array_split(grid, len(grid) // 4096 + 1)]
+    )
+    quantiles = entropy.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
+    print(
+        f"  entropy / ln {len(lists[0])}: quantiles 5 25 50 75 95 %: {' '.join(f'{value:.2f}' for value in quantiles)}"
+    )
+    counts = torch.histc(entropy, 10, 0, 1)
+    for low, count in enumerate(counts.tolist()):
+        share = count / len(entropy)
+        print(f"  {low / 10:.1f}-{low / 10 + 0.1:.1f} {'#' * round(60 * share):<60} {100 * share:5.1f} %")
+
+
+def verify(folder: Path, arguments: argparse.Namespace) -> int:
+    """Check all checksums and label a sample of regions again; 0 = as it should be, 1 = not."""
+    from fdbpl.backbones import load_backbone
+    from fdbpl.pipelines import RegionRequests, build_pipeline
+    from fdbpl.regions import RegionBank, RegionLookup
+
+    bank = RegionBank.open(folder)
+    broken = bank.check_payloads()
+    for file in broken:
+        print(f"{file}: the bytes are not those that were written")
+    if broken:
+        print(f"{folder}: {len(broken)} broken files; delete them and run scripts/generate_regions.sh again")
+        return 1
+    if bank.identity["content"] != "embedding":
+        print(f"{folder}: all checksums agree (the teacher is run again for embedding banks only)")
+        return 0
+    shards = bank.shards()
+    images = sorted({image for shard in shards for image in shard.images})
+    per_image = min(shard.first + shard.count for shard in shards)
+    lookup = RegionLookup(folder, images, per_image)
+    rng = np.random.default_rng(0)
+    index, region = rng.integers(len(images), size=arguments.sample), rng.integers(per_image, size=arguments.sample)
+    teacher = load_backbone(bank.identity["teacher"])
+    if teacher.sha256 != bank.identity["teacher_sha256"]:
+        raise UserError(
+            f"expected the teacher with SHA-256 {bank.identity['teacher_sha256'][:12]}..., found {teacher.sha256[:12]}..."
+            "; this bank belongs to other weights"
+        )
+    requests = RegionRequests(images, index, lookup.boxes(index, region).numpy(), lookup.flips(index, region).numpy())
+    stored, deviation = lookup.embeddings(index, region), 0.0
+    for rows, pixels in build_pipeline("torchvision", arguments.root, teacher.image_size, 64)(requests):
+        deviation = max(deviation, (teacher.encode_image(pixels) - stored[rows]).abs().max().item())
+    verdict = "agree" if deviation <= arguments.tolerance else "DISAGREE"
+    print(
+        f"{folder}: all checksums agree; {arguments.sample} regions labelled again {verdict}: largest deviation "
+        f"{deviation:.1e} (tolerance {arguments.tolerance:.1e})"
+    )
+    return int(deviation > arguments.tolerance)
+
+
+if __name__ == "__main__":
+    main()

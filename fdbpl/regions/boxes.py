@@ -1,0 +1,82 @@
+"""Random regions of an image: RandomResizedCrop's distribution, drawn from seed, path, number and size alone."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+TRIES = 10  # as torchvision's RandomResizedCrop; then the central fallback
+
+
+@dataclass(frozen=True)
+class Regions:
+    """R regions of one image.
+
+    Attributes:
+        boxes: float32 [R, 4]: top, left, height, width as fractions of the image.
+        flips: bool [R]: mirrored left to right.
+    """
+
+    boxes: np.ndarray
+    flips: np.ndarray
+
+
+def draw_regions(
+    seed: int,
+    path: str,
+    first: int,
+    count: int,
+    image_hw: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    flip: float,
+) -> Regions:
+    """Regions number `first` to `first + count - 1` of the image at `path` (relative to the data root).
+
+    Args:
+        image_hw: height and width of the image in pixels.
+        scale: range of the region's share of the area.
+        ratio: range of width / height.
+        flip: probability of mirroring.
+
+    The draw of one region does not depend on the others, on order or on what else a bank holds.
+    """
+    image_hw = np.array(image_hw, dtype=np.float64)
+    boxes, flips = np.empty((count, 4), np.float32), np.empty(count, bool)
+    for row in range(count):
+        key = hashlib.blake2b(f"{seed}\0{path}\0{first + row}".encode(), digest_size=16).digest()
+        rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+        boxes[row] = np.array(_random_box(rng, image_hw, scale, ratio)) / np.tile(image_hw, 2)
+        flips[row] = rng.random() < flip
+    return Regions(boxes, flips)
+
+
+def pixel_boxes(boxes: np.ndarray, image_hw: np.ndarray | tuple[int, int]) -> np.ndarray:
+    """Fractions [R, 4] -> pixels int64 [R, 4]; exact for the sizes that regions were drawn for.
+
+    Args:
+        image_hw: (height, width), or one pair a row [R, 2].
+    """
+    sides = np.tile(np.asarray(image_hw, np.float64).reshape(-1, 2), (1, 2))
+    return np.rint(boxes.astype(np.float64) * sides).astype(np.int64)
+
+
+def _random_box(rng: np.random.Generator, image_hw: np.ndarray, scale, ratio) -> tuple[int, int, int, int]:
+    height, width = image_hw
+    for _ in range(TRIES):
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        aspect = math.exp(low + (high - low) * rng.random())
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(rng.random() * (height - h + 1))
+            left = int(rng.random() * (width - w + 1))
+            return top, left, h, w
+    aspect = width / height
+    w, h = width, height
+    if aspect < ratio[0]:
+        h = min(height, max(1, round(width / ratio[0])))
+    elif aspect > ratio[1]:
+        w = min(width, max(1, round(height * ratio[1])))
+    return int((height - h) // 2), int((width - w) // 2), int(h), int(w)

@@ -1,0 +1,308 @@
+"""Making a region bank: only what is missing, in files that appear whole, by one process or several."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fdbpl.atomic import write_tensors
+from fdbpl.backbones import Backbone
+from fdbpl.errors import UserError
+from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes, refuse_unreadable
+from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, payload_digest
+from fdbpl.regions.boxes import draw_regions
+
+REGIONS_PER_SHARD = 1024  # what a kill can cost
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """What `generate` found and made, in regions and images."""
+
+    bank: Path
+    images: int
+    images_there: int
+    regions_made: int
+    features_made: int
+
+    def __str__(self) -> str:
+        return (
+            f"Region bank {self.bank}: {self.images} images, {self.images_there} of them labelled before; "
+            f"{self.regions_made} regions labelled, {self.features_made} student features added"
+        )
+
+
+def generate(
+    root: str | Path,
+    images: list[str],
+    bank: str | Path,
+    identity: BankIdentity,
+    teacher: Callable[[], Backbone],
+    per_image: int,
+    student: Callable[[], Backbone] | None = None,
+    prompts: list[str] | None = None,
+    pipeline: str = "auto",
+    device: str = "cpu",
+    batch_size: int = 256,
+) -> GenerationReport:
+    """Bring the bank in folder `bank` to `per_image` regions of each image.
+
+    Args:
+        root: data root. images: paths relative to it.
+        identity: what the bank is, or must be.
+        teacher: makes the teacher; called only where something of it is missing.
+        student: makes the student whose image features are kept beside.
+        prompts: texts whose teacher features the bank shall hold; for "topk:K" the classes of the probabilities.
+        batch_size: regions per forward pass.
+
+    Under torchrun (RANK, WORLD_SIZE) the work is shared out; processes that run at the same time do no harm.
+
+    Raises:
+        UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
+        MachineError: a file cannot be written. What is written stays and is not made again.
+    """
+    root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    opened = RegionBank.create(bank, identity, _versions())
+    with _shared_lock(opened):
+        shards = opened.shards()
+        hashes = _image_hashes(root, images)
+        _refuse_changed(opened, shards, hashes)
+        there = _covered(shards)
+        todo = list(_missing_shards(opened, images, there, per_image))[rank::world]
+        wanted_students = _Lazy(student) if student else None
+        lacking = [shard for shard in shards if shard.file.name in _shards_of(shards, images)]
+        makers = _Makers(opened, root, pipeline, device, batch_size, identity, _Lazy(teacher), wanted_students, prompts)
+        new_images = sorted({image for shard in todo for image in shard.images})
+        refuse_unreadable(root, new_images)
+        sizes = image_sizes(root, new_images)
+        total = sum(len(shard.images) * shard.count for shard in todo)
+        features_made = 0
+        with tqdm(total=total, unit="region", desc="Labelling regions", disable=None if total else True) as progress:
+            for shard in todo:
+                complete = Shard(
+                    shard.file, shard.images, [hashes[image] for image in shard.images],
+                    [sizes[image] for image in shard.images], shard.first, shard.count,
+                )  # fmt: skip
+                features_made += makers.make(complete, progress)
+        if wanted_students:
+            features_made += sum(makers.add_features(shard) for shard in lacking[rank::world])
+        if prompts and rank == 0:
+            makers.add_text()
+    return GenerationReport(
+        opened.folder, len(images), len([i for i in images if there.get(i, 0) > 0]), total, features_made
+    )
+
+
+class _Lazy:
+    """A model that is built at first use."""
+
+    def __init__(self, make: Callable[[], Backbone]):
+        self._make, self._made = make, None
+
+    def __call__(self) -> Backbone:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+class _Makers:
+    """What turns a list of images into files of a bank."""
+
+    def __init__(self, bank, root, pipeline, device, batch_size, identity, teacher, student, prompts):
+        self.bank, self.root, self.identity = bank, root, identity
+        self.pipeline, self.device, self.batch_size = pipeline, device, batch_size
+        self._teacher, self.student, self.prompts = teacher, student, prompts
+        self._pipelines: dict = {}
+
+    def teacher(self) -> Backbone:
+        model = self._teacher()
+        if model.sha256 != self.identity.teacher_sha256:
+            raise UserError(
+                f"expected the teacher {self.identity.teacher} with SHA-256 {self.identity.teacher_sha256[:12]}..., "
+                f"found {model.sha256[:12]}...; give the bank's teacher, or make another bank"
+            )
+        return model
+
+    def make(self, shard: Shard, progress: tqdm) -> int:
+        """Label the regions of a shard; returns how many student features came along."""
+        requests = self._draw(shard)
+        teacher, features = self.teacher(), None
+        if self.student and self.student().image_size == teacher.image_size:  # one decoding serves both
+            embeddings, features = self._encode([teacher, self.student()], requests, shard.count, progress)
+        else:
+            (embeddings,) = self._encode([teacher], requests, shard.count, progress)
+            if self.student:
+                (features,) = self._encode([self.student()], requests, shard.count)
+        if features is not None:
+            self._write_features(shard, features)
+        tensors = {"boxes": torch.from_numpy(requests.boxes), "flips": torch.from_numpy(requests.flips)}
+        self.bank.write_shard(shard, {**tensors, **self._content(embeddings)})
+        return 0 if features is None else len(features)
+
+    def add_features(self, shard: Shard) -> int:
+        """The student's features of a shard's regions, where they are missing."""
+        student = self.student()
+        if self.bank.features_file(shard, (student.name, student.sha256)).is_file():
+            return 0
+        requests = self._draw(shard)
+        (features,) = self._encode([student], requests, shard.count)
+        self._write_features(shard, features)
+        return len(features)
+
+    def add_text(self) -> None:
+        """The teacher's features of the prompts, where they are missing."""
+        file = self.bank.text_file(self.prompts)
+        if not file.is_file():
+            import json
+
+            write_tensors(
+                file, {"features": self.teacher().encode_text(self.prompts)}, {"prompts": json.dumps(self.prompts)}
+            )
+
+    def _draw(self, shard: Shard) -> RegionRequests:
+        kind = self.identity
+        drawn = [
+            draw_regions(kind.seed, image, shard.first, shard.count, size, kind.scale, kind.ratio, kind.flip)
+            for image, size in zip(shard.images, shard.sizes, strict=True)
+        ]
+        return RegionRequests(
+            shard.images,
+            np.repeat(np.arange(len(drawn)), shard.count),
+            np.concatenate([regions.boxes for regions in drawn]),
+            np.concatenate([regions.flips for regions in drawn]),
+        )
+
+    def _encode(self, models: list[Backbone], requests: RegionRequests, count: int, progress=None) -> list[Tensor]:
+        """Unit embeddings of all regions by each of `models`, which share an input size: float16 [R, D] each."""
+        size = models[0].image_size
+        if size not in self._pipelines:
+            self._pipelines[size] = build_pipeline(
+                self.pipeline, self.root, size, self.batch_size, self.device, regions_per_image=count
+            )
+        outputs = [torch.empty(len(requests), model.embed_dim, dtype=torch.float16) for model in models]
+        for index, images in self._pipelines[size](requests):
+            for model, output in zip(models, outputs, strict=True):
+                output[index] = model.encode_image(images).cpu().half()
+            if progress is not None:
+                progress.update(len(index))
+        return outputs
+
+    def _write_features(self, shard: Shard, features: Tensor) -> None:
+        import json
+
+        student = self.student()
+        tensors = {"features": features}
+        write_tensors(
+            self.bank.features_file(shard, (student.name, student.sha256)),
+            tensors,
+            {"shard": json.dumps({"payload": payload_digest(tensors)})},
+        )
+
+    def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
+        if self.identity.content == "embedding":
+            return {"embeddings": embeddings}
+        classes = self.teacher().encode_text(self.prompts).cpu()
+        k = top_k(self.identity.content, len(self.prompts))
+        probabilities = (self.identity.logit_scale * embeddings.float() @ classes.T).softmax(-1)
+        entropy = -(probabilities * probabilities.clamp_min(1e-30).log()).sum(-1)
+        values, indices = probabilities.topk(k, dim=-1)
+        kind = torch.int16 if len(self.prompts) <= torch.iinfo(torch.int16).max else torch.int32
+        return {"probabilities": values.half(), "classes": indices.to(kind), "entropy": entropy.half()}
+
+
+def top_k(content: str, classes: int) -> int:
+    """K of "topk:K", at most the number of classes."""
+    kind, _, k = content.partition(":")
+    if kind != "topk" or not k.isdigit() or int(k) < 1:
+        raise UserError(
+            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; e.g. topk:10"
+        )
+    return min(int(k), classes)
+
+
+def _covered(shards: list[Shard]) -> dict[str, int]:
+    """How many regions of each image are there, from number 0 on."""
+    there: dict[str, int] = {}
+    for shard in shards:  # sorted by first region number
+        for image in shard.images:
+            if there.get(image, 0) == shard.first:
+                there[image] = shard.first + shard.count
+    return there
+
+
+def _missing_shards(bank: RegionBank, images: list[str], there: dict[str, int], per_image: int) -> Iterator[Shard]:
+    """The files still to make. Their cut does not depend on how much of them is done: whole files are done or not."""
+    groups: dict[int, list[str]] = {}
+    for image in images:
+        if there.get(image, 0) < per_image:
+            groups.setdefault(there.get(image, 0), []).append(image)
+    for first, members in sorted(groups.items()):
+        count = per_image - first
+        step = max(1, REGIONS_PER_SHARD // count)
+        for start in range(0, len(members), step):
+            chunk = members[start : start + step]
+            yield Shard(bank.folder / bank.shard_name(chunk, first, count), chunk, [], [], first, count)
+
+
+def _shards_of(shards: list[Shard], images: list[str]) -> set[str]:
+    wanted = set(images)
+    return {shard.file.name for shard in shards if wanted & set(shard.images)}
+
+
+def _image_hashes(root: Path, images: list[str]) -> dict[str, str]:
+    def sha256(image: str) -> str:
+        try:
+            return hashlib.sha256((root / image).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"expected an image at {root / image}, found none ({error.strerror}); restore it"
+            ) from error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(images, pool.map(sha256, images), strict=True))
+
+
+def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str]) -> None:
+    changed = sorted(
+        {image for shard in shards for image, sha in zip(shard.images, shard.sha256, strict=True)
+         if image in hashes and hashes[image] != sha}
+    )  # fmt: skip
+    if changed:
+        raise UserError(
+            f"expected the images that {bank.folder} was made from, found {len(changed)} changed since "
+            f"({', '.join(changed[:3])} ...); restore them or delete that bank"
+        )
+
+
+@contextmanager
+def _shared_lock(bank: RegionBank):
+    """Held while generating. Who finds nobody else here first clears away what a killed process left."""
+    with open(bank.folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            bank.remove_leftovers()
+        except OSError:
+            pass  # somebody else generates: leave their temporary files alone
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("torch", "pillow", "nvidia-dali-cuda130"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found

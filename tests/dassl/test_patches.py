@@ -1,0 +1,151 @@
+"""Each patch mends a Dassl that is broken as upstream is, and leaves a healthy one alone."""
+
+import inspect
+import logging
+import types
+
+import pytest
+import torch
+from dassl.engine import trainer
+from dassl.optim import lr_scheduler
+from dassl.utils import torchtools
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+import third_party.dassl_patches as patches
+
+
+def test_the_dassl_in_use_is_mended():
+    assert patches.apply_patches() == []  # conftest.py has applied them, or there was nothing to do
+    assert logging.root.manager.disable == logging.NOTSET
+    assert "weights_only" in inspect.getsource(trainer.load_checkpoint)
+
+
+@pytest.fixture
+def broken_warmup():
+    """A warm-up of our own making with upstream's two faults."""
+
+    class BrokenWarmup(LRScheduler):
+        def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1, verbose=False):
+            self.successor, self.warmup_epoch = successor, warmup_epoch
+            super().__init__(optimizer, last_epoch, verbose, "one argument too many in any torch")
+
+        def get_lr(self):
+            warm = self.last_epoch >= self.warmup_epoch
+            return self.successor.get_last_lr() if warm else [1e-5 for _ in self.base_lrs]
+
+        def step(self, epoch=None):
+            if self.last_epoch < self.warmup_epoch:
+                super().step()
+            else:
+                self.successor.step()
+
+    return BrokenWarmup
+
+
+def schedule(kind):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
+    return optimizer, kind(optimizer, CosineAnnealingLR(optimizer, 6), 1)
+
+
+def rates(optimizer, scheduler, epochs):
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_warmup_scheduler(broken_warmup, monkeypatch, tmp_path):
+    with pytest.raises(TypeError):
+        schedule(broken_warmup)
+    monkeypatch.setattr(lr_scheduler, "_BaseWarmupScheduler", broken_warmup, raising=False)
+    assert patches.warmup_scheduler() is True
+    assert patches.warmup_scheduler() is False
+    straight = rates(*schedule(broken_warmup), 6)
+    assert straight[:2] == [1e-5, 0.002] and len(set(straight)) == 6
+    optimizer, scheduler = schedule(broken_warmup)
+    first = rates(optimizer, scheduler, 3)
+    torch.save([optimizer.state_dict(), scheduler.state_dict()], tmp_path / "state")
+    states = torch.load(tmp_path / "state", weights_only=True)
+    optimizer, scheduler = schedule(broken_warmup)
+    optimizer.load_state_dict(states[0])
+    scheduler.load_state_dict(states[1])
+    assert first + rates(optimizer, scheduler, 3) == pytest.approx(straight, abs=1e-15)
+
+
+def test_checkpoint_files(monkeypatch, tmp_path):
+    def load_checkpoint(fpath):
+        return torch.load(fpath)
+
+    def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
+        raise AssertionError("the old function is not called any more")
+
+    for module in (torchtools, trainer):
+        monkeypatch.setattr(module, "load_checkpoint", load_checkpoint)
+        monkeypatch.setattr(module, "save_checkpoint", save_checkpoint)
+    import dassl.utils
+
+    monkeypatch.setattr(dassl.utils, "load_checkpoint", load_checkpoint)
+    monkeypatch.setattr(dassl.utils, "save_checkpoint", save_checkpoint)
+    assert patches.checkpoint_files() is True
+    assert patches.checkpoint_files() is False
+    state = {"state_dict": {"module.ctx": torch.arange(3.0)}, "epoch": 7, "val_result": None}
+    trainer.save_checkpoint(state, str(tmp_path / "learner"), is_best=True)
+    assert sorted(file.name for file in (tmp_path / "learner").iterdir()) == [
+        "checkpoint", "model-best.pth.tar", "model.pth.tar-7",
+    ]  # fmt: skip
+    assert (tmp_path / "learner" / "checkpoint").read_text() == "model.pth.tar-7\n"
+    content = dassl.utils.load_checkpoint(str(tmp_path / "learner" / "model.pth.tar-7"))
+    assert content["epoch"] == 7 and content["state_dict"]["ctx"].tolist() == [0, 1, 2]
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_loading_runs_no_code(tmp_path):
+    torch.save({"state_dict": {}, "epoch": Payload(tmp_path / "executed")}, tmp_path / "model.pth.tar-1")
+    with pytest.raises(Exception, match="(?i)weights.only"):
+        torchtools.load_checkpoint(str(tmp_path / "model.pth.tar-1"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_silenced_logging():
+    logging.disable(logging.WARNING)
+    try:
+        assert patches.silenced_logging() is True
+        assert logging.getLogger("fdbpl").isEnabledFor(logging.WARNING)
+        assert patches.silenced_logging() is False
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_load_model_without_validation_result(monkeypatch, tmp_path):
+    def load_model(self, directory, epoch=None):
+        val_result = None
+        print(f"{val_result:.1f}")
+
+    monkeypatch.setattr(trainer.TrainerBase, "load_model", load_model)
+    saved = trainer.TrainerBase()
+    saved.register_model("learner", torch.nn.Linear(2, 1))
+    saved.save_model(4, str(tmp_path))
+    with pytest.raises(TypeError):
+        saved.load_model(str(tmp_path), epoch=5)
+    assert patches.load_model_without_validation_result() is True
+    assert patches.load_model_without_validation_result() is False
+    fresh = trainer.TrainerBase()
+    fresh.register_model("learner", torch.nn.Linear(2, 1))
+    fresh.load_model(str(tmp_path), epoch=5)
+    assert torch.equal(fresh._models["learner"].weight, saved._models["learner"].weight)
+    with pytest.raises(FileNotFoundError):
+        fresh.load_model(str(tmp_path))  # no best one
+
+
+def test_a_dassl_without_a_warm_up_class_is_left_alone(monkeypatch):
+    monkeypatch.setattr("dassl.optim.lr_scheduler", types.ModuleType("lr_scheduler"))
+    assert patches.warmup_scheduler() is False

@@ -1,0 +1,158 @@
+"""A small world on disk: random photographs of ten classes, a tiny CLIP as student, another as teacher."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+NAMES = [
+    "cat",
+    "golden retriever",
+    "ramen",
+    "wheel_chair",
+    "fire lily",
+    "yurt",
+    "sea lion",
+    "lemon",
+    "espresso",
+    "volcano",
+]
+
+
+def tiny_clip_file(path: Path, seed: int, width: int) -> str:
+    from clip.model import CLIP
+
+    torch.manual_seed(seed)
+    model = CLIP(
+        embed_dim=16, image_resolution=32, vision_layers=1, vision_width=64, vision_patch_size=16, context_length=77,
+        vocab_size=49408, transformer_width=width, transformer_heads=width // 64, transformer_layers=2,
+    )  # fmt: skip
+    with torch.no_grad():
+        model.token_embedding.weight.mul_(10)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def student_file(tmp_path_factory) -> str:
+    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "student.safetensors", 1, 64)
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory) -> str:
+    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "teacher.safetensors", 2, 64)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory) -> Path:
+    """Ten classes of four training, two validation and two test images of different sizes."""
+    root = tmp_path_factory.mktemp("data")
+    images = root / "tiny" / "images"
+    images.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    split = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(NAMES):
+        for number in range(8):
+            pixels = random.integers(0, 256, (random.integers(36, 60), random.integers(36, 60), 3), dtype=np.uint8)
+            file = f"{label}_{number}.jpg"
+            Image.fromarray(pixels // 2 + np.uint8(12 * label)).save(images / file, quality=95)
+            split["train" if number < 4 else "val" if number < 6 else "test"].append([file, label, name])
+    (root / "tiny" / "split.json").write_text(json.dumps(split))
+    return root
+
+
+def register_tiny_dataset() -> None:
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    from datasets.split_dataset import SplitDataset
+
+    if "TinyWorld" in DATASET_REGISTRY.registered_names():
+        return
+
+    class TinyWorld(SplitDataset):
+        dataset_dir = "tiny"
+        image_dir = "images"
+        split_file = "split.json"
+        template = "a drawing of a {}."
+
+    DATASET_REGISTRY.register()(TinyWorld)
+
+
+@pytest.fixture
+def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Path):
+    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> frozen configuration of a two-batch epoch on the CPU."""
+    from dassl.config import get_cfg_default
+
+    import datasets
+    import trainers
+    from fdbpl.configuration import merge
+
+    register_tiny_dataset()
+
+    def make(trainer: str, output: str = "run", **overrides):
+        cfg = get_cfg_default()
+        datasets.extend_cfg(cfg)
+        trainers.extend_cfg(cfg)
+        values = {
+            "TRAINER.NAME": trainer,
+            "OUTPUT_DIR": str(tmp_path / output),
+            "SEED": 1,
+            "USE_CUDA": False,
+            "DATASET.NAME": "TinyWorld",
+            "DATASET.ROOT": str(data_root),
+            "DATASET.NUM_SHOTS": 2,
+            "DATASET.CACHE": str(tmp_path / "few_shot"),
+            "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+            "INPUT.SIZE": (32, 32),
+            "INPUT.INTERPOLATION": "bicubic",
+            "INPUT.PIXEL_MEAN": [0.48145466, 0.4578275, 0.40821073],
+            "INPUT.PIXEL_STD": [0.26862954, 0.26130258, 0.27577711],
+            "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+            "MODEL.BACKBONE.NAME": student_file,
+            "TEACHER.NAME": teacher_file,
+            "REGIONS.ROOT": str(tmp_path / "regions"),
+            "REGIONS.PER_IMAGE": 3,
+            "REGIONS.PIPELINE": "torchvision",
+            "OPTIM.NAME": "sgd",
+            "OPTIM.LR": 0.05,
+            "OPTIM.MAX_EPOCH": 4,
+            "OPTIM.LR_SCHEDULER": "cosine",
+            "OPTIM.WARMUP_EPOCH": 1,
+            "OPTIM.WARMUP_TYPE": "constant",
+            "OPTIM.WARMUP_CONS_LR": 1e-5,
+            **{f"TRAINER.{node}.PREC": "fp32" for node in ("COOP", "FDBPL", "ZEROSHOTCLIP")},
+            "TRAINER.COOP.CTX_INIT": "a photo of a",
+            **{key.replace("__", "."): value for key, value in overrides.items()},
+        }
+        merge(cfg, values, "the test")
+        cfg.freeze()
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def build(make_cfg):
+    """build(trainer, output, **overrides) -> the trainer, built by Dassl; FDBPL's bank is made first."""
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    from trainers import region_bank_plan
+
+    def make(trainer: str, output: str = "run", bank: bool = True, **overrides):
+        cfg = make_cfg(trainer, output, **overrides)
+        plan = region_bank_plan(cfg) if bank else None
+        if plan is not None:
+            from fdbpl.regions import generate
+
+            generate(**plan)
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return make

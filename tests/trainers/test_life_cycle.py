@@ -1,0 +1,216 @@
+"""Training, testing, stopping and going on, as a user of Dassl meets them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fdbpl.errors import UserError
+
+TRAINED = ["CoOp", "CoOp_KDPL", "FDBPL"]
+
+
+def learnt(trainer) -> dict[str, torch.Tensor]:
+    return {name: module.ctx.detach().clone() for name, module in trainer._models.items()}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_in_epoch(trainer, epoch: int) -> None:
+    """Let the trainer die in the middle of an epoch, counted from 0."""
+    step = trainer.forward_backward
+
+    def dying(batch):
+        if trainer.epoch == epoch and trainer.batch_idx == 1:
+            raise Stop
+        return step(batch)
+
+    trainer.forward_backward = dying
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_moves_what_is_learnt_and_nothing_else(build, name, capsys):
+    trainer = build(name)
+    before = learnt(trainer)
+    frozen = {key: value.clone() for key, value in trainer.student.backbone.model.state_dict().items()}
+    trainer.train()
+    after = learnt(trainer)
+    assert set(after) == ({"prompt_learner", "negative_prompt_learner"} if name == "FDBPL" else {"prompt_learner"})
+    assert all((after[key] - before[key]).abs().max() > 1e-4 for key in after)
+    for key, value in trainer.student.backbone.model.state_dict().items():
+        assert torch.equal(value, frozen[key])
+    assert set(trainer.results) >= {"accuracy", "error_rate", "macro_f1"}
+    assert set(trainer.seconds) == {"prepare", "train", "test"}
+    text = capsys.readouterr().out
+    assert "Learnt: prompt_learner.ctx [4, 64]" in text
+    assert "Finish training" in text and "Evaluate on the *test* set" in text
+    assert re.search(r"epoch \[1/4\] batch \[1/2\] .* loss [\d.-]+ \([\d.-]+\) .*lr 1.0000e-05", text)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_resumed_run_is_the_straight_run(build, name, capsys):
+    settings = {"TRAIN.CHECKPOINT_FREQ": 1}
+    straight = build(name, "straight", **settings)
+    straight.train()
+    capsys.readouterr()
+    for epoch in (2, 3):  # twice interrupted
+        broken = build(name, "broken", **settings)
+        stop_in_epoch(broken, epoch)
+        with pytest.raises(Stop):
+            broken.train()
+    resumed = build(name, "broken", **settings)
+    capsys.readouterr()
+    resumed.train()
+    assert "Resuming from epoch 3" in capsys.readouterr().out
+    for key, value in learnt(straight).items():
+        assert torch.equal(value, learnt(resumed)[key])
+    assert resumed.results == straight.results
+
+
+def test_random_crops_in_worker_processes_resume_too(build):
+    settings = {"TRAIN.CHECKPOINT_FREQ": 1, "DATALOADER.NUM_WORKERS": 2, "OPTIM.MAX_EPOCH": 3}
+    straight = build("CoOp", "straight", **settings)
+    straight.train()
+    broken = build("CoOp", "broken", **settings)
+    stop_in_epoch(broken, 2)
+    with pytest.raises(Stop):
+        broken.train()
+    resumed = build("CoOp", "broken", **settings)
+    resumed.train()
+    assert torch.equal(learnt(straight)["prompt_learner"], learnt(resumed)["prompt_learner"])
+
+
+def test_seeds_decide_the_run(build):
+    runs = [build("CoOp", f"run{number}", **{"SEED": seed, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 4})
+            for number, seed in enumerate((1, 1, 2))]  # fmt: skip
+    starts = [learnt(run)["prompt_learner"] for run in runs]
+    assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
+    for run in runs:
+        run.train()
+    ends = [learnt(run)["prompt_learner"] for run in runs]
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_kill_between_two_modules_goes_back_to_their_last_common_epoch(build, damage):
+    settings = {"TRAIN.CHECKPOINT_FREQ": 1}
+    straight = build("FDBPL", "straight", **settings)
+    straight.train()
+    broken = build("FDBPL", "broken", **settings)
+    stop_in_epoch(broken, 3)
+    with pytest.raises(Stop):
+        broken.train()
+    last = f"{broken.output_dir}/negative_prompt_learner/model.pth.tar-3"
+    content = Path(last).read_bytes()
+    if damage == "missing":
+        Path(last).unlink()
+    else:
+        Path(last).write_bytes(content[: len(content) // 2])
+    resumed = build("FDBPL", "broken", **settings)
+    assert resumed.resume_model_if_exist(resumed.output_dir) == 2
+    resumed = build("FDBPL", "broken", **settings)
+    resumed.train()
+    for key, value in learnt(straight).items():
+        assert torch.equal(value, learnt(resumed)[key])
+
+
+def test_the_best_epoch_on_validation_survives_a_restart(build):
+    settings = {"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": 1}
+    straight = build("CoOp", "straight", **settings)
+    straight.train()
+    broken = build("CoOp", "broken", **settings)
+    stop_in_epoch(broken, 3)
+    with pytest.raises(Stop):
+        broken.train()
+    resumed = build("CoOp", "broken", **settings)
+    resumed.train()
+    assert resumed.best_result == straight.best_result
+    assert torch.equal(learnt(straight)["prompt_learner"], learnt(resumed)["prompt_learner"])
+
+
+def test_learning_rates_are_dassl_s(build):
+    trainer = build("CoOp")
+    rates = []
+    epoch = trainer.run_epoch
+    trainer.run_epoch = lambda: (rates.append(trainer.get_current_lr()), epoch())
+    trainer.train()
+    cosine = [0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / 4)).item()) / 2 for step in range(4)]
+    assert rates == pytest.approx([1e-5, *cosine[:3]], rel=1e-5)  # the cosine starts behind the warm-up
+
+
+def test_an_explicit_resume_folder_must_hold_something(build, tmp_path):
+    trainer = build("CoOp", RESUME=str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="--resume"):
+        trainer.train()
+
+
+def test_nan_stops_the_run_and_names_the_term(build):
+    trainer = build("CoOp", **{"TRAIN.CHECKPOINT_FREQ": 1})
+    trainer.student.own_terms = lambda: {"pull": torch.tensor(float("nan") if trainer.epoch == 2 else 0.0)}
+    with pytest.raises(UserError, match=r"pull = nan at epoch 3 batch 1.*epoch 2 is kept"):
+        trainer.train()
+    assert torch.isfinite(trainer.student.prompt_learner.ctx).all()
+
+
+def test_gradients_are_clipped_over_all_learners_together(build):
+    trainer = build("FDBPL", **{"OPTIM.CLIP_GRAD_NORM": 1e-3, "TRAINER.FDBPL.NEGATIVE_WEIGHT": 3.0})
+    trainer.supervision.prepare(trainer.student)
+    trainer.epoch, trainer.batch_idx = 0, 0
+    trainer.forward_backward(next(iter(trainer.train_loader_x)))
+    gradients = [module.ctx.grad for module in trainer._models.values()]
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+    assert all(gradient.norm() > 1e-5 for gradient in gradients)
+
+
+def test_zero_shot_uses_the_data_set_s_template(build, capsys):
+    from fdbpl.backbones import load_backbone
+
+    trainer = build("ZeroshotCLIP")
+    trainer.train()
+    assert "learns nothing" in capsys.readouterr().out
+    backbone = load_backbone(trainer.cfg.MODEL.BACKBONE.NAME)
+    names = [name.replace("_", " ") for name in trainer.dm.dataset.classnames]
+    texts = backbone.encode_text([f"a drawing of a {name}." for name in names])
+    correct = total = 0
+    for batch in trainer.test_loader:
+        predicted = (backbone.encode_image(batch["img"]) @ texts.T).argmax(-1)
+        correct, total = correct + int((predicted == batch["label"]).sum()), total + len(predicted)
+    assert trainer.results["accuracy"] == pytest.approx(100 * correct / total)
+    trainer.load_model("")  # nothing to load, nothing to miss
+
+
+@pytest.mark.parametrize(
+    "overrides, said",
+    [
+        ({"TRAINER.COOP.PREC": "fp16"}, r"PREC fp16, found a CPU; set TRAINER.COOP.PREC fp32"),
+        ({"TRAINER.COOP.PREC": "fp8"}, "fp32, fp16, amp"),
+        ({"TRAINER.COOP.CLASS_TOKEN_POSITION": "top"}, "end, middle, front"),
+        ({"TRAINER.COOP.N_CTX": 0}, "N_CTX"),
+        ({"OPTIM.CLIP_GRAD_NORM": -1.0}, "CLIP_GRAD_NORM"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_loaded(build, overrides, said):
+    with pytest.raises(UserError, match=said):
+        build("CoOp", bank=False, **{"DATASET.ROOT": "/nowhere", "MODEL.BACKBONE.NAME": "nothing", **overrides})
+
+
+@pytest.mark.parametrize(
+    "trainer, overrides, said",
+    [
+        ("FDBPL", {"TRAINER.FDBPL.INFERENCE": "negative"}, "INFERENCE"),
+        ("FDBPL", {"TEACHER.TEMPLATE": "a photo"}, "TEACHER.TEMPLATE"),
+        ("CoOp_KDPL", {"TEACHER.PREC": "fp16"}, "fp16"),
+    ],
+)
+def test_settings_of_supervisions_are_refused_early_too(build, trainer, overrides, said):
+    with pytest.raises(UserError, match=said):
+        build(trainer, bank=False, **{"DATASET.ROOT": "/nowhere", **overrides})
+
+
+def test_the_input_size_must_be_the_backbone_s(build):
+    with pytest.raises(UserError, match=r"INPUT.SIZE \(32, 32\)"):
+        build("CoOp", **{"INPUT.SIZE": (64, 64)})
