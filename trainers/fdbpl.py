@@ -76,7 +76,8 @@ class FDBPL(PromptTrainer):
         # Region Information Lookup: x and t were computed once, when the bank was made.
         x = self.student.image_features(view)  # [B, D]
         t = view.teacher_logits  # [B, C]
-        w = entropy_weight(t, weights.ENTROPY_EPSILON)  # [B], 1 = informative region
+        w = entropy_weight(t, weights.ENTROPY_EPSILON) if view.entropy is None else 1 - view.entropy
+        # w is [B]: 1 = informative region, 0 = the teacher knows nothing of it.
 
         # Region-Aware Dual Prompt: the positive space follows the teacher where a region is informative,
         # the negative space says "none of these" where it is not.

@@ -43,7 +43,7 @@ def test_the_loss_is_the_method(build):
     expected["pcd"] = 2.0 * torch.stack(pairs).mean() if pairs else torch.zeros(())
     assert set(terms) == set(expected)
     for key, value in expected.items():
-        assert terms[key].item() == pytest.approx(float(value), rel=1e-4, abs=1e-6), key
+        assert terms[key].item() == pytest.approx(float(torch.as_tensor(value).detach()), rel=1e-4, abs=1e-6), key
 
 
 def test_looked_up_features_and_the_image_tower_agree(build):
@@ -130,6 +130,22 @@ def test_the_bank_is_shared_by_seeds_and_grows(build):
     other = build("FDBPL", "third", **{"REGIONS.FLIP": 0.0})
     assert len(matching_banks(other.cfg, other.dm.dataset)) == 1
     assert matching_banks(other.cfg, other.dm.dataset) != matching_banks(second.cfg, second.dm.dataset)
+
+
+def test_a_top_k_bank_keeps_the_entropy_of_the_whole_distribution(build):
+    whole = build("FDBPL", "whole", **{"TRAINER.FDBPL.ENTROPY_EPSILON": 0.0})
+    top = build("FDBPL", "top", **{"REGIONS.CONTENT": "topk:2"})
+    views = []
+    for trainer in (whole, top):
+        trainer.supervision.prepare(trainer.student)
+        views.append(trainer.parse_batch_train(next(iter(trainer.train_loader_x))))
+    from fdbpl.losses import entropy_weight
+
+    assert views[0].entropy is None
+    assert (1 - views[1].entropy - entropy_weight(views[0].teacher_logits)).abs().max() < 1e-3
+    assert torch.equal(views[0].teacher_logits.argmax(-1), views[1].teacher_logits.argmax(-1))
+    top.train()
+    assert torch.isfinite(top.student.prompt_learner.ctx).all()
 
 
 def test_inference_by_difference(build):

@@ -7,6 +7,7 @@ is looked up too (REGIONS.FEATURES): training then decodes no image. Otherwise t
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from fdbpl.atomic import read_json
 from fdbpl.backbones import Backbone, load_backbone, weights_sha256
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests, build_pipeline
-from fdbpl.regions.bank import SCHEMA, BankIdentity, digest
-from fdbpl.regions.schedule import epoch_regions
+from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions
+from fdbpl.regions.bank import SCHEMA, digest
 
 from . import teacher
 from .supervision import Supervision
@@ -94,27 +95,15 @@ class RegionBank(Supervision):
         text = teacher.template(cfg, dataset)
         names = getattr(dataset, "all_classnames", None) or dataset.classnames
 
-        def load_teacher(expected: str | None = None) -> Backbone:
-            model = load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
-            if expected not in (None, model.sha256):
-                raise UserError(
-                    f"expected the teacher {cfg.TEACHER.NAME} with SHA-256 {expected[:12]}..., found "
-                    f"{model.sha256[:12]}...; give the old weights or move the bank away"
-                )
-            return model
+        @cache
+        def load_teacher() -> Backbone:
+            return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
 
         banks = matching_banks(cfg, dataset)
-        if banks:
+        if banks:  # its manifest says who the teacher is; `generate` checks the weights if it has to build it
             identity = BankIdentity(**stored_identity(one_of(banks, cfg)))
-
-            def teacher_of_bank() -> Backbone:
-                return load_teacher(identity.teacher_sha256)
         else:
-            model = load_teacher()
-            identity = identity_of(cfg, dataset, model)
-
-            def teacher_of_bank() -> Backbone:
-                return model
+            identity = identity_of(cfg, dataset, load_teacher())
 
         looked_up = cfg.REGIONS.FEATURES and frozen_image_tower
         return {
@@ -122,7 +111,7 @@ class RegionBank(Supervision):
             "images": images,
             "bank": bank_root(cfg, dataset) / identity.folder_name(),
             "identity": identity,
-            "teacher": teacher_of_bank,
+            "teacher": load_teacher,
             "per_image": cfg.REGIONS.PER_IMAGE,
             "student": (lambda: load_backbone(cfg.MODEL.BACKBONE.NAME, device)) if looked_up else None,
             "prompts": teacher.prompts(text, dataset.classnames if is_topk(cfg) else names),
@@ -140,8 +129,6 @@ class RegionBank(Supervision):
         return self.batches
 
     def prepare(self, student) -> None:
-        from fdbpl.regions import RegionLookup
-
         banks = matching_banks(self.cfg, self.dataset)
         if not banks:
             there = [folder.name for folder in all_banks(self.cfg, self.dataset)]
@@ -174,10 +161,13 @@ class RegionBank(Supervision):
     def read(self, batch: dict) -> View:
         image, region = batch["image_index"], batch["region"]
         logits = self.lookup.teacher_logits(image, region).to(self.device, non_blocking=True)
+        view = View(teacher_logits=logits)
+        if is_topk(self.cfg):  # kept from the full distribution, of which the logits hold only the top
+            view = view._replace(entropy=self.lookup.entropy(image, region).to(self.device, non_blocking=True))
         if self.look_up_features:
             features = self.lookup.student_features(image, region).to(self.device, non_blocking=True)
-            return View(image_features=features, teacher_logits=logits)
-        return View(images=batch["img"].to(self.device, non_blocking=True), teacher_logits=logits)
+            return view._replace(image_features=features)
+        return view._replace(images=batch["img"].to(self.device, non_blocking=True))
 
     def _cut_regions(self, order: torch.Tensor, region: torch.Tensor) -> Iterator[tuple]:
         requests = RegionRequests(

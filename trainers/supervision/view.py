@@ -13,9 +13,11 @@ class View(NamedTuple):
         image_features: the student's unit features [B, D] in float32, looked up instead of computed.
         labels: int64 [B].
         teacher_logits: float32 [B, C].
+        entropy: the teacher's, over ln C, [B] in [0, 1]; only where it is known better than from `teacher_logits`.
     """
 
     images: Tensor | None = None
     image_features: Tensor | None = None
     labels: Tensor | None = None
     teacher_logits: Tensor | None = None
+    entropy: Tensor | None = None
