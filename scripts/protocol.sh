@@ -28,6 +28,7 @@ protocol_arguments() {
 # The embedded pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
 default_config() {
     local real=vit_b32_ep50_ctxv1
+    [ "$TRAINER" != ZeroshotCLIP ] || real=vit_b32 # it has no epochs and no context
     if [ "$DATASET" = demo ] || [ ! -f "configs/trainers/$TRAINER/$real.yaml" ]; then
         echo demo
     elif [ -f "${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt" ]; then

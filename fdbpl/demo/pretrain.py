@@ -63,7 +63,7 @@ STUDENT_PHASES = [
     Phase(
         steps=900,
         rate=1.2e-3,
-        style=CaptionStyle(generic=0.4, graded=(0.25, 0.16)),
+        style=CaptionStyle(generic=0.1, graded=(0.25, 0.16)),
         workshop_share=0.14,
         seed=2,
         noise=0.03,
@@ -74,7 +74,7 @@ TEACHER_PHASES = [
     Phase(steps=4000, rate=2.5e-3, style=CaptionStyle(generic=0.25), workshop_share=0.40, seed=3, pool=40_000)
 ]
 VIT_PHASE = Phase(
-    steps=5500, rate=1e-3, style=CaptionStyle(0.5), workshop_share=0.30, seed=4, batch=64, pool=60_000, warmup=200
+    steps=5000, rate=1e-3, style=CaptionStyle(0.5), workshop_share=0.30, seed=4, batch=64, pool=60_000, warmup=200
 )
 
 

@@ -64,7 +64,7 @@ class PromptLearner(nn.Module):
             )
         if not classnames:
             raise UserError("expected class names to write prompts for, found none; check the data set")
-        words = ctx_init.replace("_", " ").strip()
+        words = " ".join(ctx_init.replace("_", " ").split())
         n_ctx = len(words.split(" ")) if words else n_ctx
         if n_ctx < 1:
             raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")

@@ -192,8 +192,8 @@ def verify(folder: Path, arguments: argparse.Namespace) -> int:
     teacher = load_backbone(bank.identity["teacher"])
     if teacher.sha256 != bank.identity["teacher_sha256"]:
         raise UserError(
-            f"expected the teacher with SHA-256 {bank.identity['teacher_sha256'][:12]}..., found {teacher.sha256[:12]}..."
-            "; this bank belongs to other weights"
+            f"expected the teacher with SHA-256 {bank.identity['teacher_sha256'][:12]}..., "
+            f"found {teacher.sha256[:12]}...; this bank belongs to other weights"
         )
     requests = RegionRequests(images, index, lookup.boxes(index, region).numpy(), lookup.flips(index, region).numpy())
     stored, deviation = lookup.embeddings(index, region), 0.0

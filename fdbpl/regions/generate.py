@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,7 @@ def generate(
         hashes = _image_hashes(root, images)
         _refuse_changed(opened, shards, hashes)
         there = _covered(shards)
-        todo = list(_missing_shards(opened, images, there, per_image))[rank::world]
+        todo = [shard for shard in _missing_shards(opened, images, there, per_image) if _share(shard, world) == rank]
         wanted_students = _Lazy(student) if student else None
         lacking = [shard for shard in shards if shard.file.name in _shards_of(shards, images)]
         makers = _Makers(opened, root, pipeline, device, batch_size, identity, _Lazy(teacher), wanted_students, prompts)
@@ -96,12 +97,11 @@ def generate(
                 )  # fmt: skip
                 features_made += makers.make(complete, progress)
         if wanted_students:
-            features_made += sum(makers.add_features(shard) for shard in lacking[rank::world])
+            features_made += sum(makers.add_features(shard) for shard in lacking if _share(shard, world) == rank)
         if prompts and rank == 0:
             makers.add_text()
-    return GenerationReport(
-        opened.folder, len(images), len([i for i in images if there.get(i, 0) > 0]), total, features_made
-    )
+    labelled_before = sum(image in there for image in images)
+    return GenerationReport(opened.folder, len(images), labelled_before, total, features_made)
 
 
 class _Lazy:
@@ -199,8 +199,6 @@ class _Makers:
         return outputs
 
     def _write_features(self, shard: Shard, features: Tensor) -> None:
-        import json
-
         student = self.student()
         tensors = {"features": features}
         write_tensors(
@@ -253,6 +251,11 @@ def _missing_shards(bank: RegionBank, images: list[str], there: dict[str, int], 
         for start in range(0, len(members), step):
             chunk = members[start : start + step]
             yield Shard(bank.folder / bank.shard_name(chunk, first, count), chunk, [], [], first, count)
+
+
+def _share(shard: Shard, world: int) -> int:
+    """Which of `world` processes makes a file: told by its name, so that processes agree whenever they begin."""
+    return int(shard.file.stem.rpartition("-")[2], 16) % world
 
 
 def _shards_of(shards: list[Shard], images: list[str]) -> set[str]:

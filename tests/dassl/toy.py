@@ -1,6 +1,6 @@
 """A data set of three colours and a linear model that learns them: the smallest user of all that Dassl offers.
 
-    python tests/dassl/toy.py OUTPUT_FOLDER [KEY VALUE ...]     trains it with Dassl's log
+python tests/dassl/toy.py OUTPUT_FOLDER [KEY VALUE ...]     trains it with Dassl's log
 """
 
 import random

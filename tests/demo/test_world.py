@@ -48,7 +48,7 @@ def test_the_outline_follows_the_form(name):
     area, outline = form_masks((name, EVERYDAY), np.eye(2) * 26, (32, 32), 64, 64, 4)
     assert outline.max() == 1
     assert outline.sum() < area.sum()
-    near = np.asarray(Image.fromarray((area * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(7)))
+    near = np.asarray(Image.fromarray((area * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(9)))
     assert (outline[near == 0] == 0).all()
 
 

@@ -112,6 +112,24 @@ def test_half_precision(tiny_clip, classnames, dtype):
     assert cosine.min() > (0.9999 if dtype == torch.float16 else 0.998)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("dtype, limit", [(torch.float32, 1e-4), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)])
+def test_on_a_gpu(tiny_clip, classnames, dtype, limit):
+    from clip.model import convert_weights
+
+    moved = copy.deepcopy(tiny_clip).cuda()
+    if dtype == torch.float16:
+        convert_weights(moved)
+    else:
+        moved.to(dtype)
+    expected = encode_prompts(tiny_clip, PromptLearner(tiny_clip, classnames, ctx_init="a photo of a")())
+    learner = PromptLearner(moved, classnames, ctx_init="a photo of a")
+    found = encode_prompts(moved, learner())
+    found.pow(2).sum().backward()
+    assert (found.cpu() - expected).abs().max() < limit * expected.abs().max()
+    assert torch.isfinite(learner.ctx.grad).all()
+
+
 def test_groups_and_spaces(tiny_clip, classnames):
     """Two spaces in one pass, spaces of different lengths, and a batch of contexts give what each gives alone."""
     positive = PromptLearner(tiny_clip, classnames, ctx_init="a photo of a")

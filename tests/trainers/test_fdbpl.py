@@ -148,6 +148,14 @@ def test_a_top_k_bank_keeps_the_entropy_of_the_whole_distribution(build):
     assert torch.isfinite(top.student.prompt_learner.ctx).all()
 
 
+def test_the_hash_of_weights_is_known_without_loading_them(student_file):
+    from fdbpl.backbones import load_backbone, weights_sha256
+
+    assert weights_sha256(student_file) == load_backbone(student_file).sha256
+    assert weights_sha256("open_clip:ViT-H-14-quickgelu/dfn5b") is None
+    assert len(weights_sha256("RN50")) == 64 and weights_sha256("no such model") is None
+
+
 def test_inference_by_difference(build):
     images = torch.randn(3, 3, 32, 32)
     positive = build("FDBPL", bank=False)

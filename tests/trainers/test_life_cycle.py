@@ -214,3 +214,16 @@ def test_settings_of_supervisions_are_refused_early_too(build, trainer, override
 def test_the_input_size_must_be_the_backbone_s(build):
     with pytest.raises(UserError, match=r"INPUT.SIZE \(32, 32\)"):
         build("CoOp", **{"INPUT.SIZE": (64, 64)})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "amp"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_precisions_on_a_gpu(build, name, precision):
+    node = "FDBPL" if name == "FDBPL" else "COOP"
+    trainer = build(name, **{"USE_CUDA": True, f"TRAINER.{node}.PREC": precision})
+    before = learnt(trainer)
+    trainer.train()
+    for key, value in learnt(trainer).items():
+        assert value.is_cuda and value.dtype == torch.float32 and torch.isfinite(value).all()
+        assert (value - before[key]).abs().max() > 1e-4

@@ -1,0 +1,98 @@
+"""`python -m fdbpl.pipelines.measure ROOT`: regions per second of every way to decode, interleaved, medians.
+
+The plain way, a torchvision DataLoader that opens a file for each region, is measured beside ours.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
+
+from fdbpl.errors import one_sentence_errors
+from fdbpl.pipelines.dali import DaliPipeline
+from fdbpl.pipelines.requests import RegionRequests, image_sizes
+from fdbpl.pipelines.torchvision import TorchvisionPipeline
+from fdbpl.regions.boxes import draw_regions, pixel_boxes
+
+
+class PlainRegions(torch.utils.data.Dataset):
+    """One region an item, its file opened anew each time: what a straightforward data set does."""
+
+    def __init__(self, root: Path, requests: RegionRequests, size: int):
+        self.root, self.requests, self.size = root, requests, size
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        image = Image.open(self.root / self.requests.paths[self.requests.path_index[row]]).convert("RGB")
+        box = pixel_boxes(self.requests.boxes[row : row + 1], (image.height, image.width))[0].tolist()
+        region = resized_crop(image, *box, [self.size, self.size], InterpolationMode.BICUBIC)
+        return pil_to_tensor(hflip(region) if self.requests.flips[row] else region)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fdbpl.pipelines.measure", description=__doc__)
+    parser.add_argument("root", type=Path, help="folder of photographs")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--regions", type=int, nargs="+", default=[1, 8, 50], help="regions of an image in a row")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {arguments.root}")
+        for count in arguments.regions:
+            measure(arguments, count)
+
+
+def measure(arguments: argparse.Namespace, count: int) -> None:
+    """One table: every way, `count` regions of an image in a row."""
+    files = sorted(f for f in arguments.root.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg"))
+    step = max(1, len(files) // max(1, arguments.images // max(1, count // 8)))
+    paths = [str(file.relative_to(arguments.root)) for file in files[::step]]
+    sizes = image_sizes(arguments.root, paths)
+    drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
+    requests = RegionRequests(
+        paths,
+        np.repeat(np.arange(len(paths)), count),
+        np.concatenate([regions.boxes for regions in drawn]),
+        np.concatenate([regions.flips for regions in drawn]),
+    )
+    plain = torch.utils.data.DataLoader(
+        PlainRegions(arguments.root, requests, arguments.size),
+        batch_size=arguments.batch,
+        num_workers=os.cpu_count() or 1,
+        persistent_workers=True,
+    )
+    pipeline = (arguments.root, arguments.size, arguments.batch)
+    ours = {
+        "torchvision": TorchvisionPipeline(*pipeline),
+        "dali roi": DaliPipeline(*pipeline, decode="roi"),
+        "dali decode-once": DaliPipeline(*pipeline, decode="decode-once"),
+    }
+    ways = {"plain DataLoader": lambda: plain, **{name: lambda p=p: p(requests) for name, p in ours.items()}}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(arguments.rounds + 1):
+        for name, run in ways.items():
+            begin = time.perf_counter()
+            for _ in run():
+                pass
+            if number:  # the first round warms up
+                rates[name].append(len(requests) / (time.perf_counter() - begin))
+    side = statistics.median(max(size) for size in sizes.values())
+    print(f"{count} regions of each of {len(paths)} images, longer side {side:.0f} px (median), to {arguments.size} px")
+    for name, values in rates.items():
+        print(f"  {name:<18} {statistics.median(values):7.0f} regions/s   ({min(values):.0f} to {max(values):.0f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Both pipelines against Pillow, on odd JPEGs made here and on real photographs."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fdbpl.errors import UserError
+from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes, refuse_unreadable
+from fdbpl.pipelines.dali import DaliPipeline
+from fdbpl.pipelines.torchvision import TorchvisionPipeline
+from fdbpl.regions import draw_regions, epoch_regions, pixel_boxes
+
+SIZE = 48
+DALI = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+needs_dali = pytest.mark.skipif(not DALI, reason="NVIDIA DALI is not installed")
+WAYS = {
+    "torchvision": lambda root, batch: TorchvisionPipeline(root, SIZE, batch),
+    "dali-roi": lambda root, batch: DaliPipeline(root, SIZE, batch, decode="roi"),
+    "dali-decode-once": lambda root, batch: DaliPipeline(root, SIZE, batch, decode="decode-once"),
+}
+ways = pytest.mark.parametrize("way", ["torchvision", *(pytest.param(w, marks=needs_dali) for w in list(WAYS)[1:])])
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A folder of JPEGs chosen for trouble."""
+    folder = tmp_path_factory.mktemp("odd")
+    rng = np.random.default_rng(0)
+
+    def noise(height, width):
+        coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+        return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
+
+    noise(120, 200).save(folder / "plain.jpg", quality=90)
+    noise(120, 200).save(folder / "fine chroma.jpg", quality=95, subsampling=0)
+    noise(90, 61).convert("L").save(folder / "grey.jpg")
+    noise(64, 64).convert("CMYK").save(folder / "cmyk.jpg")
+    noise(150, 100).save(folder / "progressive.jpg", progressive=True)
+    noise(1, 37).save(folder / "one row.jpg")
+    noise(40, 1).save(folder / "it's a column.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees; stored pixels count here
+    noise(120, 200).save(folder / "turned.jpg", exif=exif)
+    return folder
+
+
+def requests_for(root, paths, count=3):
+    sizes = image_sizes(root, paths)
+    drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
+    return RegionRequests(
+        paths,
+        np.repeat(np.arange(len(paths)), count),
+        np.concatenate([regions.boxes for regions in drawn]),
+        np.concatenate([regions.flips for regions in drawn]),
+    )
+
+
+def by_pillow(root, requests, size=SIZE):
+    """Rows first, then columns, each rounded: uint8 [N, 3, size, size]."""
+    images = []
+    for row, number in enumerate(requests.path_index):
+        image = Image.open(root / requests.paths[number]).convert("RGB")
+        top, left, height, width = pixel_boxes(requests.boxes[row : row + 1], (image.height, image.width))[0].tolist()
+        region = image.crop((left, top, left + width, top + height))
+        region = region.resize((size, height), Image.BICUBIC).resize((size, size), Image.BICUBIC)
+        if requests.flips[row]:
+            region = region.transpose(Image.FLIP_LEFT_RIGHT)
+        images.append(torch.from_numpy(np.array(region)).permute(2, 0, 1))
+    return torch.stack(images)
+
+
+def collected(pipeline, requests):
+    batches = list(pipeline(requests))
+    index, images = torch.cat([index for index, _ in batches]), torch.cat([images for _, images in batches])
+    assert sorted(index.tolist()) == list(range(len(requests)))
+    assert images.dtype == torch.uint8
+    return images[index.argsort()]
+
+
+@ways
+def test_odd_jpegs_give_pillows_pixels(odd, way):
+    paths = sorted(file.name for file in odd.iterdir())
+    if way != "torchvision":
+        paths.remove("cmyk.jpg")  # no pipeline of DALI converts CMYK as Pillow does
+    requests = requests_for(odd, paths)
+    difference = (collected(WAYS[way](odd, 5), requests).int() - by_pillow(odd, requests).int()).abs()
+    assert difference.max() <= 3 and difference.float().mean() < 0.2
+
+
+@ways
+def test_real_photographs_give_pillows_pixels(shared, way):
+    for folder, count in (("odd_images", 20), ("caltech-101/101_ObjectCategories", 40)):
+        root = shared / "data" / folder
+        files = sorted(file for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+        paths = [str(file.relative_to(root)) for file in files[:: max(1, len(files) // count)]]
+        requests = requests_for(root, paths, 2)
+        difference = (collected(WAYS[way](root, 16), requests).int() - by_pillow(root, requests).int()).abs()
+        assert difference.max() <= 3
+
+
+@needs_dali
+def test_both_pipelines_agree_to_the_bit(odd):
+    paths = sorted(file.name for file in odd.iterdir() if file.name != "cmyk.jpg")
+    requests = requests_for(odd, paths, 9)  # more than one sample an image
+    images = [collected(build(odd, 8), requests) for build in WAYS.values()]
+    assert torch.equal(images[0], images[1]) and torch.equal(images[0], images[2])
+
+
+@ways
+def test_every_index_once_an_epoch_for_three_epochs(odd, way):
+    paths = ["plain.jpg", "grey.jpg", "progressive.jpg", "turned.jpg", "fine chroma.jpg"] * 3  # 15: partial last batch
+    boxes = np.tile(np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), (15, 1))
+    pipeline = WAYS[way](odd, 4)
+    for epoch in range(3):
+        order, _ = epoch_regions(15, 3, epoch, 1)
+        requests = RegionRequests(paths, order, boxes, np.zeros(15, bool))
+        images = collected(pipeline, requests)
+        assert torch.equal(images[:, :, ::7], by_pillow(odd, requests)[:, :, ::7]) or (
+            (images.int() - by_pillow(odd, requests).int()).abs().max() <= 3
+        )
+
+
+@ways
+def test_no_requests_no_batches(odd, way):
+    nothing = RegionRequests(["plain.jpg"], np.zeros(0, int), np.zeros((0, 4), np.float32), np.zeros(0, bool))
+    assert list(WAYS[way](odd, 4)(nothing)) == []
+
+
+@ways
+def test_a_corrupt_image_is_a_sentence_and_the_pipeline_lives_on(odd, tmp_path, way):
+    whole = (odd / "plain.jpg").read_bytes()
+    (tmp_path / "good.jpg").write_bytes(whole)
+    (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 3])
+    requests = requests_for(tmp_path, ["good.jpg", "bad.jpg"], 2)
+    pipeline = WAYS[way](tmp_path, 2)
+    with pytest.raises(UserError, match="bad.jpg"):
+        list(pipeline(requests))
+    again = requests_for(tmp_path, ["good.jpg"], 2)
+    assert (collected(pipeline, again).int() - by_pillow(tmp_path, again).int()).abs().max() <= 3
+
+
+def test_unreadable_files_are_all_named(odd, tmp_path):
+    whole = (odd / "plain.jpg").read_bytes()
+    files = {"good.jpg": whole, "cut.jpg": whole[:-400], "empty.jpg": b"", "text.jpg": b"hello"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"found 3 that are not \(cut.jpg: .*empty.jpg: .*text.jpg: "):
+        refuse_unreadable(tmp_path, list(files))
+    refuse_unreadable(tmp_path, ["good.jpg"])
+    with pytest.raises(UserError, match="found 1 that are not .missing.jpg"):
+        image_sizes(tmp_path, ["good.jpg", "missing.jpg"])
+
+
+def test_sizes_are_those_of_the_stored_pixels(odd):
+    sizes = image_sizes(odd, ["turned.jpg", "one row.jpg", "it's a column.jpg"])
+    assert sizes == {"turned.jpg": (120, 200), "one row.jpg": (1, 37), "it's a column.jpg": (40, 1)}
+
+
+def test_what_cannot_be_built_is_said(odd, monkeypatch):
+    with pytest.raises(UserError, match="expected REGIONS.PIPELINE of auto, dali, torchvision, found 'cv2'"):
+        build_pipeline("cv2", odd, SIZE, 4)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="expected a GPU for the device cuda"):
+            build_pipeline("auto", odd, SIZE, 4, device="cuda")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install nvidia-dali-cuda130"):
+        build_pipeline("dali", odd, SIZE, 4)
+    assert isinstance(build_pipeline("auto", odd, SIZE, 4), TorchvisionPipeline)

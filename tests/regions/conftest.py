@@ -1,0 +1,90 @@
+"""A tiny random teacher and student, and a handful of small pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clip.model import CLIP
+from PIL import Image
+
+from fdbpl.backbones import Backbone
+from fdbpl.backbones.openai import wrap
+from fdbpl.regions import BankIdentity, generate
+
+PROMPTS = ["a photo of a cat.", "a photo of a dog.", "a photo of a hat."]
+
+
+def tiny(seed: int, size: int = 16) -> Backbone:
+    torch.manual_seed(seed)
+    model = CLIP(24, size, 1, 64, 8, 77, 49408, 64, 1, 1).eval().requires_grad_(False)
+    return wrap(model, f"tiny-{seed}", f"{seed:064d}", "cpu", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Backbone:
+    return tiny(1)
+
+
+@pytest.fixture(scope="session")
+def student() -> Backbone:
+    return tiny(2)
+
+
+def identity_of(model: Backbone, **changes) -> BankIdentity:
+    fields = {
+        "dataset": "toy",
+        "teacher": model.name,
+        "teacher_sha256": model.sha256,
+        "logit_scale": model.logit_scale,
+        "size": model.image_size,
+        "mean": tuple(model.mean),
+        "std": tuple(model.std),
+        "scale": (0.08, 0.936),
+        "ratio": (3 / 4, 4 / 3),
+        "flip": 0.5,
+        "seed": 1,
+    }
+    return BankIdentity(**{**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Twelve noisy JPEGs of different sizes below `toy/`."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "toy").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        height, width = rng.integers(20, 90, 2)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "toy" / f"{number:02d}.jpg")
+    return root
+
+
+@pytest.fixture
+def images(photos) -> list[str]:
+    return sorted(f"toy/{file.name}" for file in (photos / "toy").iterdir())
+
+
+@pytest.fixture
+def make(photos, images, teacher, tmp_path):
+    """Generate a bank in tmp_path/bank; keywords override."""
+
+    def make(bank=None, **changes):
+        arguments = {
+            "root": photos,
+            "images": images,
+            "bank": bank or tmp_path / "bank",
+            "identity": identity_of(teacher),
+            "teacher": lambda: teacher,
+            "per_image": 4,
+            "prompts": PROMPTS,
+            "pipeline": "torchvision",
+        }
+        return generate(**{**arguments, **changes})
+
+    return make
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*.safetensors"))}

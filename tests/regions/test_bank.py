@@ -1,0 +1,301 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fdbpl.errors import MachineError, UserError
+from fdbpl.pipelines.resize import resize_region
+from fdbpl.regions import RegionBank, RegionLookup, pixel_boxes
+
+from .conftest import PROMPTS, content, identity_of, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+module = sys.modules["fdbpl.regions.generate"]
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 12)
+
+
+def everything(images, per_image):
+    grid = np.stack(np.meshgrid(np.arange(len(images)), np.arange(per_image), indexing="ij"), -1).reshape(-1, 2)
+    return grid[:, 0], grid[:, 1]
+
+
+def test_what_is_looked_up_is_what_both_towers_say_of_the_crop(make, photos, images, teacher, student, tmp_path):
+    """Brute force: cut every region out of its file by hand and run both towers on it."""
+    make(student=lambda: student)
+    lookup = RegionLookup(tmp_path / "bank", images, 4, PROMPTS, (student.name, student.sha256))
+    image, region = everything(images, 4)
+    boxes, flips = lookup.boxes(image, region).numpy(), lookup.flips(image, region)
+    crops = []
+    for row, number in enumerate(image):
+        pixels = torch.from_numpy(np.array(Image.open(photos / images[number]).convert("RGB")))
+        top, left, height, width = pixel_boxes(boxes[row : row + 1], pixels.shape[:2])[0]
+        crops.append(resize_region(pixels[top : top + height, left : left + width], 16, bool(flips[row])))
+    crops = torch.stack(crops)
+    torch.testing.assert_close(lookup.embeddings(image, region), teacher.encode_image(crops), atol=1e-3, rtol=0)
+    torch.testing.assert_close(lookup.student_features(image, region), student.encode_image(crops), atol=1e-3, rtol=0)
+    logits = teacher.logit_scale * teacher.encode_image(crops) @ teacher.encode_text(PROMPTS).T
+    torch.testing.assert_close(lookup.teacher_logits(image, region), logits, atol=0.03, rtol=0)
+    p = logits.softmax(-1)
+    entropy = -(p * p.log()).sum(-1) / np.log(3)
+    torch.testing.assert_close(lookup.entropy(image, region), entropy, atol=0.01, rtol=0)
+
+
+def test_nothing_is_made_twice_and_the_teacher_stays_away(make, tmp_path):
+    make()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "bank").rglob("*.safetensors")}
+
+    def no_teacher():
+        raise AssertionError("the teacher was built")
+
+    report = make(teacher=no_teacher)
+    assert report.regions_made == 0 and report.images_there == 12
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "bank").rglob("*.safetensors")} == before
+
+
+def test_a_bank_grows_by_images_regions_students_and_prompts(make, images, student, tmp_path):
+    make(images=images[:5])
+    first = content(tmp_path / "bank")
+    assert make().regions_made == 7 * 4
+    assert make(per_image=6).regions_made == 12 * 2
+    assert make(per_image=6, student=lambda: student).features_made == 12 * 6
+    make(per_image=6, prompts=["a photo of a cup."])
+    grown = content(tmp_path / "bank")
+    assert first.items() <= grown.items()
+    view = (images, 6, ["a photo of a cup.", PROMPTS[0]], (student.name, student.sha256))
+    lookup = RegionLookup(tmp_path / "bank", *view)
+    whole = tmp_path / "whole"
+    make(bank=whole, per_image=6, student=lambda: student, prompts=[*PROMPTS, "a photo of a cup."])
+    other = RegionLookup(whole, *view)
+    image, region = everything(images, 6)
+    assert torch.equal(lookup.boxes(image, region), other.boxes(image, region))
+    torch.testing.assert_close(lookup.embeddings(image, region), other.embeddings(image, region), atol=1e-3, rtol=0)
+    features = [view.student_features(image, region) for view in (lookup, other)]
+    torch.testing.assert_close(*features, atol=1e-3, rtol=0)
+
+
+def test_process_count_does_not_matter(make, tmp_path, monkeypatch):
+    make()
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        make(bank=tmp_path / "two")
+    assert content(tmp_path / "two") == content(tmp_path / "bank")
+
+
+def test_both_pipelines_make_the_same_bank(make, tmp_path):
+    pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
+    make()
+    make(bank=tmp_path / "dali", pipeline="dali")
+    assert content(tmp_path / "dali") == content(tmp_path / "bank")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seed": 2}, "with seed 2 .* found 1"),
+        ({"scale": (0.3, 1.0)}, "with scale"),
+        ({"content": "topk:2"}, "with content 'topk:2'"),
+        ({"teacher_sha256": "f" * 64}, "with teacher_sha256"),
+        ({"size": 32}, "with size 32"),
+        ({"mean": (0.0, 0.0, 0.0)}, "with mean"),
+    ],
+)
+def test_another_bank_is_refused(make, teacher, change, sentence):
+    make()
+    with pytest.raises(UserError, match=sentence):
+        make(identity=identity_of(teacher, **change))
+
+
+def test_another_teacher_is_refused(make):
+    with pytest.raises(UserError, match="expected the teacher tiny-1 with SHA-256"):
+        make(teacher=lambda: tiny(3))
+
+
+def test_a_newer_schema_is_refused(make, tmp_path):
+    make()
+    manifest = tmp_path / "bank" / "manifest.json"
+    stored = json.loads(manifest.read_text())
+    stored["identity"]["schema"] = 99
+    manifest.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="expected a region bank of schema 1 .* found schema 99"):
+        RegionBank.open(tmp_path / "bank")
+
+
+def test_a_changed_image_is_refused(make, photos, images, tmp_path):
+    import shutil
+
+    root = tmp_path / "root"
+    shutil.copytree(photos, root)
+    make(root=root)
+    Image.new("RGB", (40, 40)).save(root / images[3])
+    with pytest.raises(UserError, match=r"found 1 changed since \(toy/03.jpg"):
+        make(root=root)
+
+
+def test_all_unreadable_images_are_listed_before_anything_is_made(make, photos, images, tmp_path):
+    import shutil
+
+    root = tmp_path / "root"
+    shutil.copytree(photos, root)
+    (root / images[2]).write_bytes((photos / images[2]).read_bytes()[:60])
+    (root / images[5]).write_bytes(b"")
+    with pytest.raises(UserError, match=r"found 2 that are not \(toy/02.jpg: .*toy/05.jpg: "):
+        make(root=root)
+    assert not content(tmp_path / "bank")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_broken_shard_is_named(make, images, tmp_path, damage):
+    make()
+    file = sorted((tmp_path / "bank").glob("regions-*"))[0]
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[-5] ^= 4
+        file.write_bytes(data)
+        assert RegionBank.open(tmp_path / "bank").check_payloads() == [str(file)]
+        return
+    file.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"")
+    with pytest.raises(UserError, match=f"{file.name}, found a broken"):
+        RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
+    file.unlink()
+    make()
+    RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
+
+
+def test_what_is_missing_is_said_with_the_remedy(make, images, student, tmp_path):
+    make(images=images[:5])
+    bank = tmp_path / "bank"
+    with pytest.raises(UserError, match=r"found 7 images without \(toy/05.jpg .*generate_regions.sh"):
+        RegionLookup(bank, images, 4, PROMPTS)
+    with pytest.raises(UserError, match="found 5 images without"):
+        RegionLookup(bank, images[:5], 9, PROMPTS)
+    with pytest.raises(UserError, match="found 1 missing .'a photo of a cup.'"):
+        RegionLookup(bank, images[:5], 4, ["a photo of a cup."])
+    with pytest.raises(UserError, match="expected image features of the student tiny-2"):
+        RegionLookup(bank, images[:5], 4, PROMPTS, (student.name, student.sha256))
+    with pytest.raises(UserError, match="expected the manifest of a region bank"):
+        RegionLookup(tmp_path / "nowhere", images, 4)
+
+
+def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tmp_path):
+    from fdbpl.regions.bank import digest
+
+    make()
+    full = RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
+    make(bank=tmp_path / "topk", identity=identity_of(teacher, content="topk:2", classes=digest(PROMPTS)))
+    few = RegionLookup(tmp_path / "topk", images, 4, PROMPTS)
+    image, region = everything(images, 4)
+    expected, found = (view.teacher_logits(image, region).softmax(-1) for view in (full, few))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # 3 classes, 2 kept: the rest is one class
+    torch.testing.assert_close(few.entropy(image, region), full.entropy(image, region), atol=5e-3, rtol=0)
+    with pytest.raises(UserError, match="over, found another one of 2 prompts"):
+        RegionLookup(tmp_path / "topk", images, 4, PROMPTS[:2])
+
+
+def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeypatch):
+    from fdbpl.regions.bank import digest
+
+    prompts = [f"a photo of a {number}." for number in range(12)]
+    identity = identity_of(teacher, content="topk:10", classes=digest(prompts))
+    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 1024)  # as by default
+    make(identity=identity, prompts=prompts, per_image=80)
+    tensors = [load_file(file) for file in (tmp_path / "bank").glob("regions-*")]
+    payload = sum(t.numel() * t.element_size() for shard in tensors for t in shard.values())
+    assert payload / (12 * 80) <= 64
+
+
+def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_files(make, tmp_path, monkeypatch):
+    make(bank=tmp_path / "straight")
+    real, calls = os.fsync, []
+
+    def third_write_fails(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 3:
+            raise OSError(28, os.strerror(28))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", third_write_fails)
+        with pytest.raises(MachineError, match="the disk is full"):
+            make()
+    assert 0 < len(content(tmp_path / "bank")) < len(content(tmp_path / "straight"))
+    make()
+    assert content(tmp_path / "bank") == content(tmp_path / "straight")
+
+
+def in_process(arguments):
+    """A generation in a process of its own, on the command line's terms."""
+    root, bank, weights = arguments
+    command = [
+        sys.executable, "-m", "fdbpl.regions", "generate", "--root", root, "--images", root, "--bank", bank,
+        "--teacher", weights, "--student", weights, "--per-image", "200", "--pipeline", "torchvision",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
+    save_file(tiny(1).model.state_dict(), file)
+    return file
+
+
+def test_killed_at_random_moments_and_by_two_at_once_the_bytes_are_the_same(photos, weights, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    run = in_process((photos, straight, weights))
+    assert run.wait(120) == 0, run.stderr.read()
+    clock = random.Random(5)
+    for _ in range(2):
+        run = in_process((photos, killed, weights))
+        have = len(list(killed.rglob("*.safetensors")))
+        while run.poll() is None and len(list(killed.rglob("*.safetensors"))) <= have:
+            time.sleep(0.005)
+        time.sleep(clock.uniform(0, 0.1))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    both = [in_process((photos, killed, weights)) for _ in range(2)]
+    assert [run.wait(120) for run in both] == [0, 0], both[0].stderr.read()
+    assert content(killed) == content(straight)
+    assert not list(killed.rglob("*.partial"))
+
+
+def test_interrupted_by_the_user_it_says_how_to_go_on(photos, weights, tmp_path):
+    run = in_process((photos, tmp_path / "bank", weights))
+    while run.poll() is None and not list((tmp_path / "bank").rglob("regions-*")):
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    errors = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and "Traceback" not in errors
+    assert "the same command continues" in errors
+
+
+def test_inspect_and_verify(photos, weights, tmp_path):
+    bank = tmp_path / "bank"
+    assert in_process((photos, bank, weights)).wait(120) == 0
+    command = [sys.executable, "-m", "fdbpl.regions"]
+    shown = subprocess.run([*command, "inspect", bank], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0 and "2400 regions of 12 images" in shown.stdout
+    check = [*command, "verify", bank, "--root", photos]
+    good = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
+    assert good.returncode == 0 and "labelled again agree" in good.stdout
+    file = sorted(bank.glob("regions-*"))[0]
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    bad = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
+    assert bad.returncode == 1 and file.name in bad.stdout
