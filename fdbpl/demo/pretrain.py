@@ -7,11 +7,11 @@ is a function of (seed, step): an interrupted run continues to the same weights 
 """
 
 import argparse
-import json
+import io
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,63 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdbpl.atomic import write_bytes, write_tensors, write_text
+from fdbpl.atomic import write_bytes
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
-from fdbpl.backbones.openai import encode_tokens, sha256_of
-from fdbpl.demo.captions import NOT_NAME, CaptionStyle, caption, consistent, no_caption
+from fdbpl.backbones.openai import encode_tokens
+from fdbpl.demo.captions import NOT_NAME, caption, consistent, no_caption
 from fdbpl.demo.forms import NAMES
 from fdbpl.demo.gates import report
 from fdbpl.demo.scenes import BACKGROUNDS, COLOURS, FILLS, MEDIA, NOTHING, Facts, draw_pool
+from fdbpl.demo.schedules import STUDENT_PHASES, TEACHER_PHASES, VIT_PHASE, Phase
+from fdbpl.demo.small_models import EMBEDDING, SIDE, WEIGHTS, build, load_small, save_small
 from fdbpl.demo.vocabulary import SmallTokenizer, token_ids
 from fdbpl.errors import one_sentence_errors
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "backbones" / "weights"
-SIDE, EMBEDDING, CONTEXT = 64, 128, 77
 MEDIA_SHARES = [0.62, 0.12, 0.10, 0.16]
 HEAD_SIZES = [2 * len(NAMES) + 1, len(COLOURS), len(MEDIA), len(FILLS), len(BACKGROUNDS)]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One cosine schedule.
-
-    Attributes:
-        workshop_share: share of the scenes with a thing that show its workshop form.
-        noise: standard deviation added to token embeddings.
-        no_weight: weight of the `no X` term.
-    """
-
-    steps: int
-    rate: float
-    style: CaptionStyle
-    workshop_share: float
-    seed: int
-    noise: float = 0.0
-    no_weight: float = 0.0
-    batch: int = 40
-    pool: int = 20_000
-    warmup: int = 80
-
-
-STUDENT_WIDTH, TEACHER_WIDTH = 16, 24
-STUDENT_PHASES = [
-    Phase(steps=3000, rate=2.5e-3, style=CaptionStyle(generic=0.5), workshop_share=0.14, seed=1),
-    Phase(
-        steps=900,
-        rate=1.2e-3,
-        style=CaptionStyle(generic=0.1, graded=(0.25, 0.16)),
-        workshop_share=0.14,
-        seed=2,
-        noise=0.03,
-        no_weight=0.3,
-    ),
-]
-TEACHER_PHASES = [
-    Phase(steps=4000, rate=2.5e-3, style=CaptionStyle(generic=0.25), workshop_share=0.40, seed=3, pool=40_000)
-]
-VIT_PHASE = Phase(
-    steps=5000, rate=1e-3, style=CaptionStyle(0.5), workshop_share=0.30, seed=4, batch=64, pool=60_000, warmup=200
-)
 
 
 def main() -> None:
@@ -83,7 +40,7 @@ def main() -> None:
     parser.add_argument("which", choices=["rn-student", "teacher", "vit-student"])
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder of the weights")
     parser.add_argument("--scratch", type=Path, default=Path("output/pretrain_demo"), help="folder of checkpoints")
-    parser.add_argument("--steps", type=float, default=1.0, help="factor on all step counts, for a try")
+    parser.add_argument("--steps", type=float, default=1.0, help="factor on steps and scenes, for a try")
     arguments = parser.parse_args()
     with one_sentence_errors():
         scale = arguments.steps
@@ -98,7 +55,8 @@ def main() -> None:
 
 
 def _scaled(phase: Phase, factor: float) -> Phase:
-    return replace(phase, steps=max(1, round(phase.steps * factor)))
+    steps, pool = (max(least, round(whole * factor)) for whole, least in ((phase.steps, 1), (phase.pool, phase.batch)))
+    return replace(phase, steps=steps, pool=min(pool, phase.pool))
 
 
 class Run:
@@ -106,11 +64,12 @@ class Run:
 
     def __init__(self, which: str, output: Path, scratch: Path):
         self.which, self.output, self.scratch = which, output, scratch
+        self.checkpoints: list[Path] = []
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.ids = token_ids()
         self.tokenize = SmallTokenizer(self.ids)
         torch.manual_seed(0)
-        self.model = _build(which, len(self.ids)).to(self.device)
+        self.model = build(which, len(self.ids)).to(self.device)
         self.heads = nn.ModuleList([nn.Linear(EMBEDDING, sum(HEAD_SIZES)), nn.Linear(EMBEDDING, HEAD_SIZES[0])])
         self.heads.to(self.device)
 
@@ -156,12 +115,10 @@ class Run:
         self._optimise(phase, loss_of, self.which, [learning])
 
     def save(self) -> None:
-        """fp16 weights with the reduced token table; the token ids lie in the file's metadata."""
-        file = self.output / f"{self.which}.safetensors"
-        state = {key: value.cpu() for key, value in self.model.state_dict().items()}
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-        write_tensors(file, state, {"token_ids": json.dumps(self.ids), "made_by": "fdbpl.demo.pretrain"})
-        write_sums(self.output)
+        """Write the weights."""
+        file = save_small(self.model, self.ids, self.which, self.output)
+        for checkpoint in self.checkpoints:  # done: the next run starts from nothing
+            checkpoint.unlink(missing_ok=True)
         print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
     # pieces -----------------------------------------------------------------------------------------------------
@@ -241,6 +198,7 @@ class Run:
             betas=(0.9, 0.98),
         )
         checkpoint = self.scratch / f"{title.replace(' ', '-')}.pt"
+        self.checkpoints.append(checkpoint)
         first = self._resume(checkpoint, optimiser)
         begin = time.perf_counter()
         self.model.train()
@@ -266,8 +224,6 @@ class Run:
                 self._checkpoint(checkpoint, optimiser, step + 1)
 
     def _checkpoint(self, file: Path, optimiser, step: int) -> None:
-        import io
-
         buffer = io.BytesIO()
         state = {"model": self.model.state_dict(), "heads": self.heads.state_dict(), "step": step}
         torch.save({**state, "optimiser": optimiser.state_dict()}, buffer)
@@ -284,39 +240,10 @@ class Run:
         return state["step"]
 
 
-def write_sums(folder: Path) -> None:
-    """List the SHA-256 of all weights in `folder`, in the format of sha256sum."""
-    files = sorted(folder.glob("*.safetensors"))
-    write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(file)}  {file.name}\n" for file in files))
-
-
 def normalised(pixels: np.ndarray) -> Tensor:
     """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] as CLIP sees it."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
-
-
-def load_small(which: str, folder: Path = WEIGHTS) -> tuple[nn.Module, list[int]]:
-    """The trained model with its reduced token table, and the table's token ids."""
-    from safetensors import safe_open
-
-    with safe_open(folder / f"{which}.safetensors", "pt") as file:
-        ids = json.loads(file.metadata()["token_ids"])
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    model = _build(which, len(ids))
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
-    return model, ids
-
-
-def _build(which: str, vocabulary: int) -> nn.Module:
-    from clip.model import CLIP
-
-    layers, width, patch = {
-        "rn-student": ((1, 1, 1, 1), STUDENT_WIDTH, None),
-        "teacher": ((1, 1, 1, 1), TEACHER_WIDTH, None),
-        "vit-student": (4, 128, 8),
-    }[which]
-    return CLIP(EMBEDDING, SIDE, layers, width, patch, CONTEXT, vocabulary, 128, 2, 3).float()
 
 
 def _noise(deviation: float):
