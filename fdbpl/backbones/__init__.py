@@ -16,8 +16,8 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
     """The CLIP called `name`, frozen and in eval mode.
 
     Args:
-        name: "RN50" ... "ViT-L/14@336px"; a file; "open_clip:ARCH/TAG"; "demo:rn-student", "demo:vit-student" or
-            "demo:teacher".
+        name: "RN50" ... "ViT-L/14@336px"; a file; "open_clip:ARCH/TAG" or "open_clip:ARCH/FILE";
+            "demo:rn-student", "demo:vit-student" or "demo:teacher".
         precision: "fp32", "fp16" (GPU only) or "bf16".
 
     Raises:

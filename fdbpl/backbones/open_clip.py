@@ -1,6 +1,8 @@
-"""Teachers from open_clip, named `open_clip:ARCHITECTURE/TAG` (an optional dependency)."""
+"""Teachers from open_clip, named `open_clip:ARCHITECTURE/TAG` or `.../FILE` (an optional dependency)."""
 
 import hashlib
+from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,8 +16,11 @@ PREFIX = "open_clip:"
 def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
     """The model `open_clip:ARCHITECTURE/TAG`, e.g. `open_clip:ViT-H-14-quickgelu/dfn5b`.
 
+    In place of the tag, a file of the architecture's weights serves where there is no network:
+    `open_clip:ViT-H-14-quickgelu//weights/open_clip_pytorch_model.bin`.
+
     Raises:
-        UserError: open_clip is not installed, or the name is malformed or unknown.
+        UserError: open_clip is not installed, the name is malformed or unknown, or the file does not fit.
         MachineError: the weights cannot be downloaded.
     """
     architecture, slash, tag = name.removeprefix(PREFIX).partition("/")
@@ -28,17 +33,7 @@ def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.fl
             f"expected the optional package open_clip_torch for the teacher {name}, found none ({error}); "
             "run: pip install open_clip_torch"
         ) from error
-    known = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag not in known:
-        choices = ", ".join(known) or f"none: architectures are {', '.join(open_clip.list_models()[:8])} ..."
-        raise UserError(f"expected a tag of {architecture}, found {tag!r}; open_clip has {choices}")
-    try:
-        model = open_clip.create_model(architecture, pretrained=tag, device=device)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise MachineError(
-            f"the weights of {name} cannot be fetched ({reason}); check the network or its cache"
-        ) from error
+    model = (_from_file if _is_file(tag) else _from_tag)(open_clip, architecture, tag, device)
     model = model.eval().requires_grad_(False).to(dtype)
     tokenizer = open_clip.get_tokenizer(architecture)
     size = model.visual.image_size
@@ -54,6 +49,52 @@ def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.fl
         mean=tuple(model.visual.image_mean),
         std=tuple(model.visual.image_std),
     )
+
+
+def _is_file(tag: str) -> bool:
+    return "/" in tag or Path(tag).suffix in {".pt", ".pth", ".bin", ".safetensors"}
+
+
+def _from_file(open_clip, architecture: str, file: str, device: str) -> nn.Module:
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"expected weights of {architecture} in {file}, found no file; check the path")
+    if architecture not in open_clip.list_models():
+        raise UserError(_unknown(open_clip, architecture))
+    try:
+        return open_clip.create_model(architecture, pretrained=str(path), device=device)  # weights_only
+    except Exception as error:
+        raise UserError(
+            f"expected weights of {architecture} in {file}, found another file ({_reason(error)}); "
+            "give the file that open_clip publishes for this architecture"
+        ) from error
+
+
+def _from_tag(open_clip, architecture: str, tag: str, device: str) -> nn.Module:
+    known = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in known:
+        if not known:
+            raise UserError(_unknown(open_clip, architecture))
+        raise UserError(f"expected a tag of {architecture}, found {tag!r}; open_clip has {', '.join(known)}")
+    try:
+        return open_clip.create_model(architecture, pretrained=tag, device=device)
+    except Exception as error:
+        raise MachineError(
+            f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({_reason(error)}); "
+            f"check the network or open_clip's cache, or give a file: open_clip:{architecture}//folder/weights.bin"
+        ) from error
+
+
+def _unknown(open_clip, architecture: str) -> str:
+    near = get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.4)
+    return (
+        f"expected an architecture of open_clip with weights, found {architecture!r}; "
+        f"the nearest are {', '.join(near) or 'none'} (all: open_clip.list_pretrained())"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _digest(model: nn.Module) -> str:

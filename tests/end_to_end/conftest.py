@@ -22,7 +22,7 @@ class Scripts:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DATA": str(self.data),
             "OUTPUT": str(self.output),
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",  # two threads wait for each other where another process has the second core
         }
 
     def start(self, script: str, *arguments: object, **environment: str) -> subprocess.Popen:
