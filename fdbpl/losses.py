@@ -84,9 +84,7 @@ def coupling(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
     return F.cosine_similarity(_wide(positive_logits), _wide(negative_logits), dim=-1)
 
 
-def cascaded_difference(
-    image_features: Tensor, differences: Tensor, labels: Tensor, weights: Tensor, margin: float = 0.2
-) -> Tensor:
+def cascaded_difference(agreement: Tensor, labels: Tensor, weights: Tensor, margin: float = 0.2) -> Tensor:
     """Prompt-Cascaded Difference in margin form.
 
     First order: d_c = f+_c - f-_c. Second order, for regions i, j of different teacher labels a = y_i, b = y_j:
@@ -94,12 +92,12 @@ def cascaded_difference(
 
         mean over ordered pairs (i, j), y_i != y_j, of  w_i w_j relu(m - (x_i - x_j) . (d_a - d_b))
 
-    With S = X D[y]^T, S_ij = x_i . d_{y_j}, the scalar product is S_ii + S_jj - S_ij - S_ji: one matrix, no loop.
+    With S_ij = x_i . d_{y_j} the scalar product is S_ii + S_jj - S_ij - S_ji: columns of one matrix, no loop. Class
+    features that depend on the image (CoCoOp) enter with those of region i.
     Our reading of the paper; the released sum over ordered pairs of (d_a - d_b) is identically zero (docs/METHOD.md).
 
     Args:
-        image_features: X, unit rows, [B, D].
-        differences: D, rows d_c, [C, D].
+        agreement: x_i . d_c, which is (s+ - s-) over the logit scale, [B, C].
         labels: y, teacher's class of each region, int64 [B].
         weights: w, [B].
         margin: m, in units of cosine.
@@ -107,13 +105,28 @@ def cascaded_difference(
     Returns:
         scalar >= 0; 0 (with a zero gradient) where the batch holds no pair of different labels.
     """
-    image_features, differences, weights = _wide(image_features), _wide(differences), _wide(weights)
-    similarity = image_features @ differences[labels].T
+    agreement, weights = _wide(agreement), _wide(weights)
+    similarity = agreement[:, labels]
     own = similarity.diagonal()
     gap = own[:, None] + own[None, :] - similarity - similarity.T
     pairs = labels[:, None] != labels[None, :]
     penalty = weights[:, None] * weights[None, :] * F.relu(margin - gap)
     return (penalty * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+def class_distance(features: Tensor, frozen: Tensor) -> Tensor:
+    """1 - mean cosine between learnt and frozen class features, KgCoOp's and TCP's "knowledge" term: scalar.
+
+    Args:
+        features: unit rows, [C, D]. frozen: unit rows, [C, D].
+    """
+    return 1 - (_wide(features) * _wide(frozen)).sum(dim=-1).mean()
+
+
+def soft_cross_entropy(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """-T^2 sum_c p_c ln q_c with p, q softened by T, ProGrad's "kl" per image: [B, C] twice -> [B]."""
+    p = _log_softmax(teacher_logits / temperature).exp()
+    return -(p * _log_softmax(student_logits / temperature)).sum(dim=-1) * temperature**2
 
 
 def _expected(log_p: Tensor, values: Tensor) -> Tensor:

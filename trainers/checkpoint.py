@@ -106,18 +106,25 @@ def _inert_globals(path: Path) -> list[tuple]:
     return [*inert, *CONTAINERS]
 
 
-def restore(module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike) -> None:
+def restore(
+    module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
+) -> None:
     """Load learnt parameters into `module`; buffers of class-name tokens are those of the classes at hand.
 
     As in the official `load_model`, `token_prefix` and `token_suffix` are dropped: a shared context serves any class
-    list. Unlike there, nothing is loaded in part.
+    list. The frozen CLIP that official checkpoints of VPT, IVLP, MaPLe, PromptSRC and PromptKD carry along is left out,
+    and so are names that begin with one of `ignored`. Unlike there, nothing is loaded in part.
 
     Raises:
         UserError: missing or unexpected names, other shapes, or class-specific contexts of other classes.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
-    learnt = {key: value for key, value in state.items() if not _is_token_buffer(key)}
     expected = {key: value for key, value in module.state_dict().items() if not _is_token_buffer(key)}
+    learnt = {
+        key: value
+        for key, value in state.items()
+        if key in expected or not (_is_token_buffer(key) or _is_frozen(key) or key.startswith(tuple(ignored)))
+    }
     if learnt.keys() != expected.keys():
         missing, surplus = sorted(expected.keys() - learnt.keys()), sorted(learnt.keys() - expected.keys())
         found = [f"no {', '.join(missing)}"] * bool(missing) + [f"also {', '.join(surplus)}"] * bool(surplus)
@@ -139,6 +146,14 @@ def restore(module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike
 
 def _is_token_buffer(key: str) -> bool:
     return key.rpartition(".")[2].startswith(("token_prefix", "token_suffix"))
+
+
+FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.", "ZS_image_encoder.")
+
+
+def _is_frozen(key: str) -> bool:
+    """Of the frozen CLIP; learnt prompts in its towers are called VPT."""
+    return key.startswith(FROZEN) and "VPT" not in key
 
 
 def _refuse_other_classes(learner: PromptLearner, suffix: Tensor | None, path: str | os.PathLike) -> None:

@@ -3,12 +3,10 @@
 Learns the context vectors in front of, around or behind the class name; image and text tower stay frozen.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone
-from fdbpl.prompts import PromptLearner, Prompts, encode_spaces
+from fdbpl.prompts import PromptLearner, Prompts
 
 from .prompt_trainer import PromptTrainer, register
 from .student import Student
@@ -29,8 +27,8 @@ class CoOpStudent(Student):
 
     node = "COOP"
 
-    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str]):
-        super().__init__(settings, backbone, classnames)
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
         self.prompt_learner = PromptLearner(
             backbone.model,
             classnames,
@@ -43,10 +41,8 @@ class CoOpStudent(Student):
     def learners(self) -> dict[str, nn.Module]:
         return {"prompt_learner": self.prompt_learner}
 
-    def text_features(self, *others: Prompts) -> list[Tensor]:
-        with self.autocast():
-            spaces = encode_spaces(self.backbone.model, self.prompt_learner(), *others)
-        return [F.normalize(features, dim=-1) for features in spaces]
+    def prompts(self, image_features: Tensor | None = None) -> Prompts:
+        return self.prompt_learner()
 
 
 @register

@@ -1,6 +1,7 @@
-"""FDBPL: Faster Distillation-Based Prompt Learning (Zhang et al., 2025): RIL, RADP and PCD on CoOp's context.
+"""FDBPL: Faster Distillation-Based Prompt Learning (Zhang et al., 2025): RIL, RADP and PCD.
 
-docs/METHOD.md says line by line what is the paper's, what the released code's (`trainers/coop_off.py`) and what ours.
+`FDBPL` learns CoOp's context; `FDBPL_MaPLe` and its like another student's prompts. docs/METHOD.md says line by line
+what is the paper's, what the released code's (`trainers/coop_off.py`, `trainers/promptsrc_off.py`) and what ours.
 """
 
 from collections.abc import Callable
@@ -12,11 +13,19 @@ from fdbpl.errors import UserError
 from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl
 from fdbpl.prompts import PromptLearner
 
+from .cocoop import CoCoOp
 from .coop import CoOpStudent
+from .ivlp import IVLP
+from .kgcoop import KgCoOp
+from .maple import MaPLe
 from .prompt_trainer import PromptTrainer, register
-from .student import Student
+from .promptkd import PromptKD
+from .promptsrc import PromptSRC
+from .student import Outputs, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
+from .tcp import TCP
+from .vpt import VPT
 
 INFERENCES = ("positive", "difference")
 
@@ -39,65 +48,94 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.INFERENCE = "positive"  # positive | difference (ablation: logits s+ - s-)
 
 
-@register
-class FDBPL(PromptTrainer):
-    """CoOp's context in two prompt spaces, supervised by the region bank, without labels and without a teacher."""
+class RegionDistillation(PromptTrainer):
+    """Any student, supervised by the region bank: no labels, no teacher. A student with prompts in the text tower gets
+    a second, negative prompt space there: a context of its own before the frozen tower."""
 
-    student_class = CoOpStudent
     supervision_class = RegionBank
-    node = "FDBPL"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         inference = cfg.TRAINER.FDBPL.INFERENCE
         if inference not in INFERENCES:
             raise UserError(f"expected TRAINER.FDBPL.INFERENCE {' or '.join(INFERENCES)}, found {inference!r}; set one")
+        if inference == "difference" and not self.student_class.learns_text:
+            raise UserError(
+                f"expected TRAINER.FDBPL.INFERENCE positive for {type(self).__name__}, whose text is fixed, found "
+                "difference; leave it out"
+            )
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
         student = super().build_student(settings, backbone, classnames)
-        spaces = self.cfg.TRAINER.FDBPL
-        self.negative_prompt_learner = PromptLearner(
-            backbone.model,
-            classnames,
-            spaces.N_CTX,
-            spaces.NEGATIVE_CTX_INIT,
-            spaces.CSC,
-            spaces.CLASS_TOKEN_POSITION,
-        )
+        self.negative_prompt_learner = None
+        if student.learns_text:
+            self.negative_prompt_learner = PromptLearner(
+                backbone.model,
+                classnames,
+                self.cfg.TRAINER.FDBPL.N_CTX,
+                self.cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
+                settings.get("CSC", False),
+                settings.get("CLASS_TOKEN_POSITION", "end"),
+            )
         return student
 
     def learners(self) -> dict[str, nn.Module]:
-        return {**super().learners(), "negative_prompt_learner": self.negative_prompt_learner}
+        negative = self.negative_prompt_learner
+        return super().learners() | ({} if negative is None else {"negative_prompt_learner": negative})
 
     def loss_terms(self, view: View) -> dict[str, Tensor]:
         """The loss of a batch of B regions."""
-        weights = self.cfg.TRAINER.FDBPL
+        weights, student = self.cfg.TRAINER.FDBPL, self.student
 
-        # Region Information Lookup: x and t were computed once, when the bank was made.
-        x = self.student.image_features(view)  # [B, D]
+        # Region Information Lookup: t was computed once, when the bank was made; x too where nothing is learnt before it.
+        x = student.image_features(view)  # [B, D]
         t = view.teacher_logits  # [B, C]
         w = entropy_weight(t, weights.ENTROPY_EPSILON) if view.entropy is None else 1 - view.entropy
         # w is [B]: 1 = informative region, 0 = the teacher knows nothing of it.
 
         # Region-Aware Dual Prompt: the positive space follows the teacher where a region is informative,
         # the negative space says "none of these" where it is not.
-        f_positive, f_negative = self.student.text_features(self.negative_prompt_learner())  # [C, D] each
-        s_positive, s_negative = self.student.logits(x, f_positive), self.student.logits(x, f_negative)  # [B, C]
-        terms = {
-            "positive": (w * symmetric_kl(t, s_positive, weights.ALPHA, weights.BETA)).mean(),
-            "negative": weights.NEGATIVE_WEIGHT * ((1 - w) * negative_loss(s_negative)).mean(),
-            "coupling": weights.COUPLING_WEIGHT * (w * coupling(s_positive, s_negative)).mean(),
-        }
+        negative = [] if self.negative_prompt_learner is None else [self.negative_prompt_learner()]
+        f_positive, *f_negative = student.text_features(*negative, image_features=x)  # [C, D] each
+        s_positive = student.logits(x, f_positive)  # [B, C]
+        terms = {"positive": (w * symmetric_kl(t, s_positive, weights.ALPHA, weights.BETA)).mean()}
+        if f_negative:
+            s_negative = student.logits(x, f_negative[0])
+            terms["negative"] = weights.NEGATIVE_WEIGHT * ((1 - w) * negative_loss(s_negative)).mean()
+            terms["coupling"] = weights.COUPLING_WEIGHT * (w * coupling(s_positive, s_negative)).mean()
 
-        # Prompt-Cascaded Difference: first order f+ - f-, second order between two classes of the batch.
-        pcd = cascaded_difference(x, f_positive - f_negative, t.argmax(dim=-1), w, weights.PCD_MARGIN)
-        terms["pcd"] = weights.PCD_WEIGHT * pcd
-        return {**terms, **self.student.own_terms()}
+            # Prompt-Cascaded Difference: first order d_c = f+_c - f-_c, second order between two classes of the batch.
+            agreement = (s_positive - s_negative) / student.backbone.logit_scale  # x_i . d_c
+            pcd = cascaded_difference(agreement, t.argmax(dim=-1), w, weights.PCD_MARGIN)
+            terms["pcd"] = weights.PCD_WEIGHT * pcd
+        return {**terms, **student.own_terms(view, Outputs(x, f_positive, s_positive))}
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""
         if self.cfg.TRAINER.FDBPL.INFERENCE == "positive":
             return self.student.predictor()
-        f_positive, f_negative = self.student.text_features(self.negative_prompt_learner())
-        difference = f_positive - f_negative
-        return lambda images: self.student.logits(self.student.image_features(View(images=images)), difference)
+        positive, (f_negative,) = self.student.scorer(), self.student.encode(self.negative_prompt_learner())
+
+        def predict(images: Tensor) -> Tensor:
+            x = self.student.image_features(View(images=images))
+            return positive(x) - self.student.logits(x, f_negative)
+
+        return predict
+
+
+@register
+class FDBPL(RegionDistillation):
+    """CoOp's context in two prompt spaces, supervised by the region bank."""
+
+    student_class = CoOpStudent
+    node = "FDBPL"
+
+
+def with_region_bank(method: type[PromptTrainer]) -> type[PromptTrainer]:
+    """`method`, supervised by the region bank; registered as FDBPL_<method>."""
+    doc = f"{method.__name__}, supervised by the region bank."
+    return register(type(f"FDBPL_{method.__name__}", (RegionDistillation, method), {"__doc__": doc}))
+
+
+for _method in (CoCoOp, VPT, IVLP, MaPLe, PromptSRC, KgCoOp, TCP, PromptKD):
+    with_region_bank(_method)

@@ -22,14 +22,16 @@ from fdbpl.prompts import POSITIONS
 from . import checkpoint
 from .student import Student
 from .supervision.supervision import Supervision
+from .supervision.teacher import DEFAULT_TEMPLATE
 from .supervision.view import View
 
-PRECISIONS = ("fp32", "fp16", "amp")
+PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 FIRST_LOSS_SCALE = 2.0**12  # amp's scaler starts here in every epoch, so that a resumed run repeats a straight one
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of everything learnt; 0.0 = no clipping
+    cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
 
 
 def register(trainer: type) -> type:
@@ -84,8 +86,10 @@ class PromptTrainer(TrainerX):
         name = f"TRAINER.{self.node or self.student_class.node}"
         if settings.PREC not in PRECISIONS:
             raise UserError(f"expected {name}.PREC of {', '.join(PRECISIONS)}, found {settings.PREC!r}; choose one")
-        if settings.PREC != "fp32" and not (torch.cuda.is_available() and cfg.USE_CUDA):
-            raise UserError(f"expected a GPU for {name}.PREC {settings.PREC}, found a CPU; set {name}.PREC fp32")
+        if settings.PREC in ("fp16", "amp") and not (torch.cuda.is_available() and cfg.USE_CUDA):
+            raise UserError(
+                f"expected a GPU for {name}.PREC {settings.PREC}, found a CPU; set {name}.PREC fp32 (or bf16)"
+            )
         position = settings.get("CLASS_TOKEN_POSITION", POSITIONS[0])
         if position not in POSITIONS:
             raise UserError(
@@ -119,13 +123,17 @@ class PromptTrainer(TrainerX):
         for name, module in self.learners().items():
             module.to(self.device)
             optimiser = build_optimizer(module, self.cfg.OPTIM)
+            for group in optimiser.param_groups:
+                if "eps" in group:  # Dassl has no key for it
+                    group["eps"] = self.cfg.OPTIM.ADAM_EPS
             self.register_model(name, module, optimiser, build_lr_scheduler(optimiser, self.cfg.OPTIM))
-        self.mixed_precision = settings.PREC == "amp"
+        self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
         self._print_what_is_learnt(backbone.model)
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
         """The student, on the backbone's device."""
-        return self.student_class(settings, backbone, classnames)
+        template = getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
+        return self.student_class(settings, backbone, classnames, template)
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""
@@ -160,9 +168,17 @@ class PromptTrainer(TrainerX):
 
     def loss_terms(self, view: View) -> dict[str, Tensor]:
         """Weighted loss terms of a batch, scalars in float32; their sum is minimised."""
-        logits = self.student.logits(self.student.image_features(view), self.student.text_features()[0])
-        self._accuracy = compute_accuracy(logits.detach(), view.labels)[0] if view.labels is not None else None
-        return {**self.supervision.terms(logits, view), **self.student.own_terms()}
+        outputs = self.supervision.outputs(self.student, view)
+        labelled = view.labels is not None
+        self._accuracy = compute_accuracy(outputs.logits.detach(), view.labels)[0] if labelled else None
+        return {**self.supervision.terms(outputs, view), **self.student.own_terms(view, outputs)}
+
+    def compute_gradients(self, terms: dict[str, Tensor]) -> None:
+        """Gradients of everything learnt, times the scaler's factor where there is one."""
+        self.scaled(torch.stack(list(terms.values())).sum()).backward()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss) if self.mixed_precision else loss
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         """One step. The host waits for the device once, after the backward pass."""
@@ -170,12 +186,10 @@ class PromptTrainer(TrainerX):
         terms = self.loss_terms(self.parse_batch_train(batch))
         loss = torch.stack(list(terms.values())).sum()
         self.model_zero_grad()
+        self.compute_gradients(terms)
         if self.mixed_precision:
-            self.scaler.scale(loss).backward()
             for optimiser in self._optims.values():
                 self.scaler.unscale_(optimiser)
-        else:
-            loss.backward()
         norm = self._clip_gradients()
         values = [loss.detach(), *(term.detach() for term in terms.values()), norm]
         accuracy = [] if self._accuracy is None else [self._accuracy.reshape(())]
@@ -269,12 +283,20 @@ class PromptTrainer(TrainerX):
                 "optimizer": self._optims[name].state_dict(),
                 "scheduler": self._scheds[name].state_dict(),
                 "val_result": None if val_result is None else float(val_result),
+                "extra": self.extra_state(),
             }
             file_name = model_name or f"model.pth.tar-{epoch + 1}"
             path = checkpoint.write(Path(directory) / name, file_name, content)
             if is_best and file_name != checkpoint.BEST:
                 checkpoint.write(path.parent, checkpoint.BEST, content)
             print(f"Checkpoint saved to {path}")
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """What else a resumed training needs."""
+        return {}
+
+    def restore_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `extra_state` gave."""
 
     def load_model(self, directory, epoch=None):
         """Load what was learnt for testing: every module, whole, or a sentence.
@@ -289,7 +311,7 @@ class PromptTrainer(TrainerX):
         for name, module in self._models.items():
             path = checkpoint.choose(Path(directory) / name, epoch)
             content = checkpoint.read(path)
-            checkpoint.restore(module, content["state_dict"], path)
+            checkpoint.restore(module, content["state_dict"], path, self.student.ignored_keys)
             print(f'Loaded {name} from "{path}" (epoch = {content.get("epoch")})')
 
     def resume_model_if_exist(self, directory):
@@ -310,6 +332,7 @@ class PromptTrainer(TrainerX):
             for name, content in contents.items():
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 self._optims[name].load_state_dict(content["optimizer"])
+                self.restore_extra_state(content.get("extra", {}))
             best = folders[self.get_model_names()[0]] / checkpoint.BEST
             if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
                 self.best_result = checkpoint.read(best)["val_result"] or self.best_result

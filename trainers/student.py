@@ -2,15 +2,34 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.prompts import Prompts
+from fdbpl.prompts import Prompts, encode_images, encode_spaces
 
+from .supervision.teacher import DEFAULT_TEMPLATE, prompts
 from .supervision.view import View
+
+
+class Outputs(NamedTuple):
+    """What a student says of a batch of B images about C classes.
+
+    Attributes:
+        image_features: unit, float32 [B, D].
+        text_features: unit, float32 [C, D], or [B, C, D] where they depend on the image.
+        logits: float32 [B, C].
+        classes: int64 [C], which of the student's classes these are; None = all of them.
+    """
+
+    image_features: Tensor
+    text_features: Tensor
+    logits: Tensor
+    classes: Tensor | None = None
 
 
 class Student(nn.Module):
@@ -20,49 +39,114 @@ class Student(nn.Module):
         settings: the method's node of the configuration, e.g. `cfg.TRAINER.COOP`; PREC is read here.
         backbone: frozen OpenAI CLIP on its device.
         classnames: C class names, in the order of the labels.
+        template: the data set's sentence around a class name.
     """
 
     node = ""  # cfg.TRAINER.<node> holds the settings
     frozen_image_tower = True  # looked-up features serve only where the image tower learns nothing
+    ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
+    learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
 
-    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str]):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
         super().__init__()
         self.settings = settings
         self.backbone = backbone
         self.classnames = list(classnames)
+        self.template = template
+
+    # what a method defines --------------------------------------------------------------------------------------
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules to train and to keep; the names are those of the checkpoint folders."""
         raise NotImplementedError
 
-    def text_features(self, *others: Prompts) -> list[Tensor]:
-        """Unit class features [C, D] in float32: the student's own, then those of `others` by the same text tower."""
+    def prompts(self, image_features: Tensor | None = None) -> Prompts:
+        """The prompts of all classes; those of CoCoOp depend on the image features."""
         raise NotImplementedError
 
+    def image_prompts(self) -> list[Tensor]:
+        """Visual prompts of the input and of the blocks 1, 2, ...; none: the image tower is left as it is."""
+        return []
+
+    def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
+        """Loss terms of the method that no supervision knows (KgCoOp's pull, PromptSRC's regularisers)."""
+        return {}
+
+    # what follows from it ---------------------------------------------------------------------------------------
+
+    def text_features(
+        self, *others: Prompts, image_features: Tensor | None = None, classes: Tensor | None = None
+    ) -> list[Tensor]:
+        """Unit class features in float32: the student's own, [C, D] or [B, C, D], then those of `others`.
+
+        Args:
+            others: further prompt spaces for the same text tower, in one pass with the own one where that is possible.
+            classes: which of the own classes, int64 [K]; None = all.
+        """
+        own = self.prompts(image_features)
+        return self.encode(own if classes is None else own.of_classes(classes), *others)
+
+    def encode(self, *spaces: Prompts) -> list[Tensor]:
+        """Unit class features of prompt spaces that need not be the student's: float32 [C, D] each."""
+        with self.autocast():
+            encoded = encode_spaces(self.backbone.model, *spaces)
+        return [F.normalize(features.float(), dim=-1) for features in encoded]
+
     def image_features(self, view: View) -> Tensor:
-        """Unit image features [B, D] in float32: looked up where the view carries them, else by the frozen tower."""
+        """Unit image features [B, D] in float32: looked up where the view carries them, else by the image tower."""
+        if self.frozen_image_tower:
+            return self.frozen_image_features(view)
+        with self.autocast():
+            features = encode_images(self.backbone.model, self.backbone.prepare(view.images), self.image_prompts())
+        return F.normalize(features.float(), dim=-1)
+
+    def frozen_image_features(self, view: View) -> Tensor:
+        """Unit features [B, D] of the image tower as it was."""
         if view.image_features is not None:
             return view.image_features
         with self.autocast():
             return self.backbone.encode_image(view.images)
 
+    def frozen_text_features(self, template: str) -> Tensor:
+        """Unit features [C, D] of the classes in a template, without anything learnt."""
+        return self.backbone.encode_text(prompts(template, self.classnames))
+
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Scaled cosines [B, C] in float32."""
+        if text_features.dim() == 3:
+            return self.backbone.logit_scale * (text_features @ image_features[..., None])[..., 0]
         return self.backbone.logit_scale * image_features @ text_features.T
 
-    def own_terms(self) -> dict[str, Tensor]:
-        """Loss terms of the method that no supervision knows (KgCoOp's pull, PromptSRC's regularisers)."""
-        return {}
+    def outputs(self, view: View, classes: Tensor | None = None) -> Outputs:
+        """Everything of a batch, about all classes or about `classes`, int64 [K]."""
+        image_features = self.image_features(view)
+        (text_features,) = self.text_features(image_features=image_features, classes=classes)
+        return Outputs(image_features, text_features, self.logits(image_features, text_features), classes)
+
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        """Image features [B, D] -> logits [B, C]; class features that do not depend on the image are computed once."""
+        (text_features,) = self.text_features()
+        return lambda image_features: self.logits(image_features, text_features)
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C]; the class features are computed once, here."""
-        text_features = self.text_features()[0]
-        return lambda images: self.logits(self.image_features(View(images=images)), text_features)
+        """Images [B, 3, S, S] -> logits [B, C]."""
+        score = self.scorer()
+        return lambda images: score(self.image_features(View(images=images)))
+
+    def for_classes(self, classnames: list[str]) -> "Student":
+        """The same prompts before other class names: what is learnt is shared, not copied."""
+        other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
+        for name, module in self.learners().items():
+            for path, parameter in module.named_parameters():
+                owner, _, last = path.rpartition(".")
+                other.learners()[name].get_submodule(owner)._parameters[last] = parameter
+        return other
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] -> logits [B, C]."""
-        return self.logits(self.image_features(View(images=images)), self.text_features()[0])
+        return self.outputs(View(images=images)).logits
 
     def autocast(self) -> AbstractContextManager:
-        """float16 autocast under PREC amp, nothing otherwise. Losses stay outside, in float32."""
-        return torch.autocast("cuda", torch.float16, enabled=self.settings.PREC == "amp")
+        """Autocast under PREC amp (float16) and bf16, nothing otherwise. Losses stay outside, in float32."""
+        half = {"amp": torch.float16, "bf16": torch.bfloat16}.get(self.settings.PREC)
+        return torch.autocast(self.backbone.device.type, half or torch.bfloat16, enabled=half is not None)

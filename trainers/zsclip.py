@@ -1,8 +1,9 @@
-"""Zero-shot CLIP (Radford et al., ICML 2021): the data set's template, nothing learnt.
+"""Zero-shot CLIP (Radford et al., ICML 2021): fixed sentences, nothing learnt.
 
 Official file: `trainers/zsclip.py` of KaiyangZhou/CoOp.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -11,38 +12,54 @@ from fdbpl.prompts import Prompts
 from .prompt_trainer import PromptTrainer, register
 from .student import Student
 from .supervision.hard_labels import HardLabels
-from .supervision.teacher import DEFAULT_TEMPLATE, prompts
+from .templates import IMAGENET_TEMPLATES_SELECT
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
-    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp
+    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp | bf16
 
 
-class ZeroshotStudent(Student):
-    """CLIP with one fixed sentence per class."""
+class FixedTextStudent(Student):
+    """Class features that are computed once and never learnt: here those of the data set's template."""
 
     node = "ZEROSHOTCLIP"
+    learns_text = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
-        super().__init__(settings, backbone, classnames)
-        self.template = template
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
+        self.register_buffer("class_features", self.fixed_text_features(), persistent=False)
+
+    def fixed_text_features(self) -> Tensor:
+        """Unit class features, float32 [C, D]."""
+        return self.frozen_text_features(self.template)
 
     def learners(self) -> dict[str, nn.Module]:
         return {}
 
-    def text_features(self, *others: Prompts) -> list[Tensor]:
-        return [self.backbone.encode_text(prompts(self.template, self.classnames))]
+    def text_features(self, *others: Prompts, image_features=None, classes=None) -> list[Tensor]:
+        return [self.class_features if classes is None else self.class_features[classes]]
+
+
+class TemplateEnsembleStudent(FixedTextStudent):
+    """Mean of the unit class features over CLIP's seven selected templates and the data set's, made unit again."""
+
+    def fixed_text_features(self) -> Tensor:
+        templates = [*IMAGENET_TEMPLATES_SELECT, self.template]
+        return F.normalize(sum(self.frozen_text_features(template) for template in templates), dim=-1)
 
 
 @register
 class ZeroshotCLIP(PromptTrainer):
     """Tests CLIP as it is. The template is that of the data set (`dataset.template`)."""
 
-    student_class = ZeroshotStudent
+    student_class = FixedTextStudent
     supervision_class = HardLabels
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        template = getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
-        print(f'Template: "{template}"')
-        return ZeroshotStudent(settings, backbone, classnames, template)
+
+@register
+class ZeroshotCLIP2(PromptTrainer):
+    """Tests CLIP as it is, with an ensemble of templates."""
+
+    student_class = TemplateEnsembleStudent
+    supervision_class = HardLabels

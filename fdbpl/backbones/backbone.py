@@ -56,10 +56,7 @@ class Backbone:
         Returns:
             float32 [B, D], rows of length one.
         """
-        images = images.to(self.device, non_blocking=True)
-        if images.dtype == torch.uint8:
-            images = self.normalize(images)
-        features = self.model.encode_image(images.to(self.dtype)).float()
+        features = self.model.encode_image(self.prepare(images)).float()
         return nn.functional.normalize(features, dim=-1)
 
     @torch.no_grad()
@@ -67,6 +64,11 @@ class Backbone:
         """Unit text embeddings of C texts: float32 [C, D]."""
         features = self.encode_tokens(self.tokenize(texts).to(self.device)).float()
         return nn.functional.normalize(features, dim=-1)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as the model takes them: on its device, in its dtype, uint8 pixels normalised."""
+        images = images.to(self.device, non_blocking=True)
+        return (self.normalize(images) if images.dtype == torch.uint8 else images).to(self.dtype)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> float32, minus mean, over standard deviation."""

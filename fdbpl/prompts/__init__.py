@@ -1,6 +1,20 @@
-"""Prompt spaces: learnt contexts around class names, and their exact, fast text encoding."""
+"""Prompt spaces: learnt contexts around class names and in the towers, and their exact, fast encoding."""
 
 from fdbpl.prompts.context import POSITIONS, PromptLearner, Prompts
+from fdbpl.prompts.deep import NamedParameters, by_block, deep_text_prompts, visual_prompts, visual_width
+from fdbpl.prompts.image import encode_images
 from fdbpl.prompts.text import encode_prompts, encode_spaces
 
-__all__ = ["POSITIONS", "PromptLearner", "Prompts", "encode_prompts", "encode_spaces"]
+__all__ = [
+    "POSITIONS",
+    "NamedParameters",
+    "PromptLearner",
+    "Prompts",
+    "by_block",
+    "deep_text_prompts",
+    "encode_images",
+    "encode_prompts",
+    "encode_spaces",
+    "visual_prompts",
+    "visual_width",
+]

@@ -18,11 +18,19 @@ class Prompts(NamedTuple):
         eot: int64 [C], position of each class's end of text, < L.
         shared: number of leading positions that are the same tensor for all classes of a group; 0 or 1 where
             nothing worth sharing leads.
+        deep: block number -> vectors that stand at positions 1 ... n at that block's input, [n, d] for all classes or
+            [C, n, d] for each.
     """
 
     embeddings: Tensor
     eot: Tensor
     shared: int
+    deep: dict[int, Tensor] = {}  # noqa: RUF012 (never written to)
+
+    def of_classes(self, index: Tensor) -> "Prompts":
+        """The prompts of the classes `index`, int64 [K]."""
+        deep = {block: value[index] if value.dim() == 3 else value for block, value in self.deep.items()}
+        return Prompts(self.embeddings.index_select(-3, index), self.eot[index], self.shared, deep)
 
 
 class PromptLearner(nn.Module):
@@ -42,6 +50,8 @@ class PromptLearner(nn.Module):
         csc: one context per class. Words start a shared context whatever `csc` says, as in CoOp.
         class_token_position: where the name stands, "end" | "middle" | "front"; "middle" puts floor(M / 2) vectors
             in front of it.
+        exact_n_ctx: learn `n_ctx` vectors whatever the words: the first `n_ctx` words, the others stay fixed; random
+            vectors where there are fewer words (MaPLe, IVLP, PromptSRC).
 
     Raises:
         UserError: unknown position, no context vector, no class, or a prompt of more than 77 tokens.
@@ -55,6 +65,7 @@ class PromptLearner(nn.Module):
         ctx_init: str = "",
         csc: bool = False,
         class_token_position: str = "end",
+        exact_n_ctx: bool = False,
     ):
         super().__init__()
         if class_token_position not in POSITIONS:
@@ -65,7 +76,10 @@ class PromptLearner(nn.Module):
         if not classnames:
             raise UserError("expected class names to write prompts for, found none; check the data set")
         words = " ".join(ctx_init.replace("_", " ").split())
-        n_ctx = len(words.split(" ")) if words else n_ctx
+        if exact_n_ctx:
+            words = words if n_ctx <= len(words.split()) else ""
+        elif words:
+            n_ctx = len(words.split())
         if n_ctx < 1:
             raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")
         names = [name.replace("_", " ") for name in classnames]
@@ -106,16 +120,15 @@ class PromptLearner(nn.Module):
         """The prompts of all classes.
 
         Args:
-            ctx: context to use instead of the learnt one, [M, d] or [C, M, d].
+            ctx: context to use instead of the learnt one, [M, d], [C, M, d], or [G, 1, M, d] for G groups of prompts.
         """
-        ctx = self.ctx if ctx is None else ctx
-        classes = len(self.classnames)
-        ctx = ctx.to(self.token_suffix.dtype)
-        pieces = torch.cat([self.token_prefix, ctx if ctx.dim() == 3 else ctx.expand(classes, -1, -1),
-                            self.token_suffix], dim=1)  # fmt: skip
+        ctx = (self.ctx if ctx is None else ctx).to(self.token_suffix.dtype)
+        whole = (*ctx.shape[:-3], len(self.classnames), -1, -1)
+        pieces = [part.expand(whole) for part in (self.token_prefix, ctx, self.token_suffix)]
+        embeddings = torch.cat(pieces, dim=-2)
         if self.class_token_position != "end":
-            pieces = pieces.gather(1, self.source[..., None].expand_as(pieces))
-        return Prompts(pieces, self.eot, self.shared)
+            embeddings = embeddings.gather(-2, self.source[..., None].expand_as(embeddings))
+        return Prompts(embeddings, self.eot, self.shared)
 
 
 def _sources(position: str, n_ctx: int, name_lengths: list[int], length: int) -> Tensor:

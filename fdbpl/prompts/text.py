@@ -12,6 +12,8 @@ CLIP's text tower is causal: position i sees positions <= i only. Three things f
   With class-specific contexts only SOS is common, with nothing shared not even that: below two positions the prefix
   would cost more than it saves, so the cut alone is used. Contexts that depend on the image are shared inside a group
   (one group per image), not across groups.
+* **Deep prompts** take the place of positions 1 ... n at a block's input. Where they are the same for all classes they
+  stay inside the shared prefix. Where they differ by class (TCP) sharing ends there and the cut alone goes on.
 * **One row in the last block.** Only EOT's row of the last block's output is read, so that block forms queries and
   its MLP for that row only; keys and values of all positions are still needed.
 """
@@ -20,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge, project
 from fdbpl.prompts.context import Prompts
 
 LEAST_WORTH_SHARING = 2  # positions; one (SOS) costs more in extra calls than it saves
@@ -45,14 +48,14 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     cut = prompts.shared if prompts.shared >= LEAST_WORTH_SHARING and classes > 1 else 0
     prefix = hidden[:, 0, :cut] if cut else None  # [G, P, d]
     suffix = hidden[:, :, cut:].reshape(groups * classes, length - cut, width)  # [G * C, S, d]
-    reach = torch.arange(length, device=hidden.device)
-    visible = reach <= reach[cut:, None]  # [S, P + S]
-    *blocks, last = clip_model.transformer.resblocks
-    for block in blocks:
-        prefix, suffix = _through(block, prefix, suffix, visible)
     eot = prompts.eot.repeat(groups) if prompts.eot.dim() == 1 else prompts.eot.reshape(-1)
-    hidden = _last_row(last, prefix, suffix, eot, cut)
-    features = _layer_norm(clip_model.ln_final, hidden).to(dtype) @ clip_model.text_projection
+    *blocks, last = clip_model.transformer.resblocks
+    for number, block in enumerate(blocks):
+        prefix, suffix = _insert(prefix, suffix, prompts.deep.get(number))
+        prefix, suffix = _through(block, prefix, suffix)
+    prefix, suffix = _insert(prefix, suffix, prompts.deep.get(len(blocks)))
+    hidden = _last_row(last, prefix, suffix, eot)
+    features = layer_norm(clip_model.ln_final, hidden).to(dtype) @ clip_model.text_projection
     features = features.float()
     return features.view(groups, classes, -1) if embeddings.dim() == 4 else features
 
@@ -65,7 +68,8 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts) -> list[Tensor]:
     """
     first = spaces[0]
     alike = all(
-        space.embeddings.shape == first.embeddings.shape and space.shared == first.shared for space in spaces[1:]
+        space.embeddings.shape == first.embeddings.shape and space.shared == first.shared and not space.deep
+        for space in spaces
     )
     if len(spaces) == 1 or not alike:
         return [encode_prompts(clip_model, space) for space in spaces]
@@ -75,66 +79,59 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts) -> list[Tensor]:
     return list(encode_prompts(clip_model, stacked))
 
 
-def _through(block: nn.Module, prefix: Tensor | None, suffix: Tensor, visible: Tensor) -> tuple[Tensor | None, Tensor]:
+def _insert(prefix: Tensor | None, suffix: Tensor, deep: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """Positions 1 ... n replaced by `deep`, [n, d] or [C, n, d]; None leaves all as it is."""
+    if deep is None:
+        return prefix, suffix
+    last = 1 + deep.shape[-2]
+    if prefix is not None and (deep.dim() == 3 or last > prefix.shape[1]):  # no longer the same for all classes
+        prefix, suffix = None, torch.cat([_spread(prefix, suffix), suffix], dim=1)
+    where = suffix if prefix is None else prefix
+    deep = deep.to(where.dtype)
+    deep = deep.repeat(len(where) // len(deep), 1, 1) if deep.dim() == 3 else deep.expand(len(where), -1, -1)
+    where = torch.cat([where[:, :1], deep, where[:, last:]], dim=1)
+    return (None, where) if prefix is None else (where, suffix)
+
+
+def _through(block: nn.Module, prefix: Tensor | None, suffix: Tensor) -> tuple[Tensor | None, Tensor]:
     """One residual attention block over [G, P, d] shared and [G * C, S, d] own positions."""
-    query, key, value = _project(block, suffix)
+    query, key, value = project(block, suffix)
     if prefix is None:
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return None, _feed_forward(block, suffix + _merge(block, seen))
-    own, prefix_key, prefix_value = _project(block, prefix)
+        return None, feed_forward(block, suffix + merge(block, seen))
+    own, prefix_key, prefix_value = project(block, prefix)
     key, value = _join(prefix_key, key), _join(prefix_value, value)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    suffix = _feed_forward(block, suffix + _merge(block, seen))
+    cut, length = prefix.shape[1], key.shape[-2]
+    reach = torch.arange(length, device=suffix.device)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
+    suffix = feed_forward(block, suffix + merge(block, seen))
     seen = F.scaled_dot_product_attention(own, prefix_key, prefix_value, is_causal=True)
-    return _feed_forward(block, prefix + _merge(block, seen)), suffix
+    return feed_forward(block, prefix + merge(block, seen)), suffix
 
 
-def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor, cut: int) -> Tensor:
+def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
     """The last block's output at EOT: [G * C, d]."""
-    rows = suffix[torch.arange(len(suffix), device=suffix.device), eot - cut][:, None]  # [G * C, 1, d]
-    normed = _layer_norm(block.ln_1, suffix)
-    at_eot = normed[torch.arange(len(suffix), device=suffix.device), eot - cut][:, None]
+    cut = 0 if prefix is None else prefix.shape[1]
+    own = torch.arange(len(suffix), device=suffix.device), eot - cut
+    normed = layer_norm(block.ln_1, suffix)
     width = suffix.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
-    query = _heads(block, F.linear(at_eot, weight[:width], bias[:width]))
-    key, value = (_heads(block, part) for part in F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
+    query = heads(block, F.linear(normed[own][:, None], weight[:width], bias[:width]))
+    key, value = (heads(block, part) for part in F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
     if prefix is not None:
-        pair = F.linear(_layer_norm(block.ln_1, prefix), weight[width:], bias[width:]).chunk(2, dim=-1)
-        key, value = (_join(_heads(block, part), own) for part, own in zip(pair, (key, value), strict=True))
+        pair = F.linear(layer_norm(block.ln_1, prefix), weight[width:], bias[width:]).chunk(2, dim=-1)
+        key, value = (_join(heads(block, part), mine) for part, mine in zip(pair, (key, value), strict=True))
     visible = torch.arange(key.shape[-2], device=eot.device) <= eot[:, None, None, None]  # [G * C, 1, 1, P + S]
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    return _feed_forward(block, rows + _merge(block, seen))[:, 0]
-
-
-def _project(block: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [N, heads, S, d / heads] of [N, S, d]."""
-    packed = F.linear(_layer_norm(block.ln_1, hidden), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    query, key, value = (_heads(block, part) for part in packed.chunk(3, dim=-1))
-    return query, key, value
-
-
-def _heads(block: nn.Module, hidden: Tensor) -> Tensor:
-    return hidden.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
+    return feed_forward(block, suffix[own][:, None] + merge(block, seen))[:, 0]
 
 
 def _join(prefix: Tensor, own: Tensor) -> Tensor:
     """Keys (or values) of the shared positions [G, heads, P, e] in front of each class's own [G * C, heads, S, e]."""
-    classes = own.shape[0] // prefix.shape[0]
-    spread = prefix[:, None].expand(-1, classes, -1, -1, -1).reshape(own.shape[0], *prefix.shape[1:])
-    return torch.cat([spread, own], dim=-2)
+    return torch.cat([_spread(prefix, own), own], dim=-2)
 
 
-def _merge(block: nn.Module, seen: Tensor) -> Tensor:
-    out = block.attn.out_proj
-    return F.linear(seen.transpose(1, 2).flatten(-2), out.weight, out.bias)
-
-
-def _feed_forward(block: nn.Module, hidden: Tensor) -> Tensor:
-    return hidden + block.mlp(_layer_norm(block.ln_2, hidden))
-
-
-def _layer_norm(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
-    """In float32 whatever the precision around it, as OpenAI's LayerNorm; float64 stays float64."""
-    wide = hidden if hidden.dtype == torch.float64 else hidden.float()
-    normed = F.layer_norm(wide, norm.normalized_shape, norm.weight.to(wide.dtype), norm.bias.to(wide.dtype), norm.eps)
-    return normed.to(hidden.dtype)
+def _spread(prefix: Tensor, own: Tensor) -> Tensor:
+    """[G, ...] -> [G * C, ...]: what a group shares, for each of its classes."""
+    classes = len(own) // len(prefix)
+    return prefix[:, None].expand(-1, classes, *prefix.shape[1:]).reshape(len(own), *prefix.shape[1:])

@@ -133,13 +133,13 @@ def test_cascaded_difference_is_the_mean_over_pairs(seed, rows, classes, margin)
     d = torch.randn(classes, 6, generator=generator, dtype=torch.float64)
     y = torch.randint(classes, (rows,), generator=generator)
     w = torch.rand(rows, generator=generator, dtype=torch.float64)
-    result = cascaded_difference(x, d, y, w, margin)
+    result = cascaded_difference(x @ d.T, y, w, margin)
     assert result.item() == pytest.approx(plain_pcd(x, d, y.tolist(), w, margin), rel=1e-10, abs=1e-12)
 
 
 def test_cascaded_difference_without_a_pair():
     d = torch.randn(3, 4, requires_grad=True)
-    loss = cascaded_difference(torch.randn(5, 4), d, torch.full((5,), 2), torch.ones(5))
+    loss = cascaded_difference(torch.randn(5, 4) @ d.T, torch.full((5,), 2), torch.ones(5))
     loss.backward()
     assert loss.item() == 0 and (d.grad == 0).all()
 
@@ -151,7 +151,7 @@ def test_cascaded_difference_is_not_the_release_s_zero():
     y = torch.tensor([0, 0, 1, 1, 2, 2])
     released = sum((d[a] - d[b]).mean() for a in range(3) for b in range(3) if a != b)
     assert abs(released.item()) < 1e-12
-    loss = cascaded_difference(x, d, y, torch.ones(6))
+    loss = cascaded_difference(x @ d.T, y, torch.ones(6))
     loss.backward()
     assert loss.item() > 0.1 and d.grad.abs().max() > 1e-3
 
@@ -159,8 +159,8 @@ def test_cascaded_difference_is_not_the_release_s_zero():
 def test_cascaded_difference_is_met_by_separated_regions():
     x = torch.eye(3)
     d = torch.eye(3)
-    assert cascaded_difference(x, d, torch.arange(3), torch.ones(3), margin=2.0).item() == 0
-    assert cascaded_difference(x, -d, torch.arange(3), torch.ones(3), margin=0.2).item() == pytest.approx(2.2)
+    assert cascaded_difference(x @ d.T, torch.arange(3), torch.ones(3), margin=2.0).item() == 0
+    assert cascaded_difference(-x @ d.T, torch.arange(3), torch.ones(3), margin=0.2).item() == pytest.approx(2.2)
 
 
 def test_gradients():
@@ -172,4 +172,4 @@ def test_gradients():
     assert torch.autograd.gradcheck(coupling, (s, other))
     x, d = logits(4, 5, 4).requires_grad_(), logits(3, 5, 5).requires_grad_()
     y, w = torch.tensor([0, 1, 2, 0]), torch.rand(4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b: cascaded_difference(a, b, y, w, 0.7), (x, d))
+    assert torch.autograd.gradcheck(lambda a, b: cascaded_difference(a @ b.T, y, w, 0.7), (x, d))

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..student import Outputs
 from .supervision import Supervision
 from .view import View
 
@@ -16,5 +17,5 @@ class HardLabels(Supervision):
             labels=batch["label"].to(self.device, non_blocking=True),
         )
 
-    def terms(self, logits: Tensor, view: View) -> dict[str, Tensor]:
-        return {"cross_entropy": F.cross_entropy(logits, view.labels)}
+    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+        return {"cross_entropy": F.cross_entropy(outputs.logits, view.labels)}

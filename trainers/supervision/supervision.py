@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from .view import View
 
 if TYPE_CHECKING:
-    from ..student import Student
+    from ..student import Outputs, Student
 
 
 class Supervision:
@@ -52,6 +52,10 @@ class Supervision:
         """The view of a batch of the loader."""
         raise NotImplementedError
 
-    def terms(self, logits: Tensor, view: View) -> dict[str, Tensor]:
-        """Weighted loss terms (scalars in float32) of student logits [B, C]."""
+    def outputs(self, student: Student, view: View) -> Outputs:
+        """What the student says of a view; here about all classes."""
+        return student.outputs(view)
+
+    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+        """Weighted loss terms (scalars in float32) of what the student says of a view."""
         raise NotImplementedError

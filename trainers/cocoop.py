@@ -1,0 +1,74 @@
+"""CoCoOp: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022).
+
+Official file: `trainers/cocoop.py` of KaiyangZhou/CoOp; there 10 epochs, batch 1, lr 0.002, "a photo of a". A small
+network turns the image feature into a vector that is added to every context vector.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.prompts import PromptLearner, Prompts
+
+from .prompt_trainer import PromptTrainer, register
+from .student import Student
+from .supervision.hard_labels import HardLabels
+
+SEQUENCES = 4096  # prompts encoded at a time in a test: images x classes
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.COCOOP = CfgNode()
+    cfg.TRAINER.COCOOP.N_CTX = 16  # context vectors; the words of CTX_INIT override it
+    cfg.TRAINER.COCOOP.CTX_INIT = ""  # words to start from; "" = random
+    cfg.TRAINER.COCOOP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
+
+
+class MetaNet(nn.Module):
+    """Linear, ReLU, linear: [B, D] -> [B, width]; the layers carry their official names."""
+
+    def __init__(self, dim: int, hidden: int, width: int):
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden)
+        self.relu = nn.ReLU(inplace=True)
+        self.linear2 = nn.Linear(hidden, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear2(self.relu(self.linear1(features)))
+
+
+class CoCoOpStudent(Student):
+    """One context per image; a batch goes through the text tower at once, each image's prefix shared by its classes."""
+
+    node = "COCOOP"
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
+        self.prompt_learner = PromptLearner(backbone.model, classnames, settings.N_CTX, settings.CTX_INIT)
+        width = self.prompt_learner.ctx.shape[-1]
+        self.prompt_learner.meta_net = MetaNet(backbone.embed_dim, backbone.embed_dim // 16, width)
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {"prompt_learner": self.prompt_learner}
+
+    def prompts(self, image_features: Tensor | None = None) -> Prompts:
+        learner = self.prompt_learner
+        shift = learner.meta_net(image_features)  # [B, d]
+        return learner(learner.ctx + shift[:, None, None])  # [B, 1, M, d]: one group of prompts an image
+
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        def score(image_features: Tensor) -> Tensor:
+            parts = image_features.split(max(1, SEQUENCES // len(self.classnames)))
+            return torch.cat([self.logits(part, self.text_features(image_features=part)[0]) for part in parts])
+
+        return score
+
+
+@register
+class CoCoOp(PromptTrainer):
+    """CoCoOp with the labels of the few shots."""
+
+    student_class = CoCoOpStudent
+    supervision_class = HardLabels

@@ -1,0 +1,58 @@
+"""IVLP: independent deep prompts in both towers, the baseline of MaPLe (Khattak et al., CVPR 2023).
+
+Official file: `trainers/independentVL.py` of muzairkhattak/multimodal-prompt-learning; there 2 + 2 tokens, depth 9, 5
+epochs, batch 4, lr 0.0025.
+"""
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.prompts import NamedParameters, PromptLearner, Prompts, by_block, deep_text_prompts, visual_prompts
+
+from .prompt_trainer import PromptTrainer, register
+from .student import Student
+from .supervision.hard_labels import HardLabels
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.IVLP = CfgNode()
+    cfg.TRAINER.IVLP.N_CTX_VISION = 2  # visual prompts at the input of each prompted block
+    cfg.TRAINER.IVLP.N_CTX_TEXT = 2  # text prompts likewise
+    cfg.TRAINER.IVLP.CTX_INIT = "a photo of a"  # the first N_CTX_TEXT words start the input's prompts; "" = random
+    cfg.TRAINER.IVLP.PROMPT_DEPTH_VISION = 9  # image blocks that get prompts, counted from the first
+    cfg.TRAINER.IVLP.PROMPT_DEPTH_TEXT = 9  # text blocks likewise
+    cfg.TRAINER.IVLP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
+
+
+class IVLPStudent(Student):
+    node = "IVLP"
+    frozen_image_tower = False
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
+        clip_model, key = backbone.model, f"TRAINER.{self.node}.PROMPT_DEPTH_"
+        visual = visual_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION, f"{key}VISION")
+        deep = deep_text_prompts(clip_model, settings.N_CTX_TEXT, settings.PROMPT_DEPTH_TEXT, f"{key}TEXT")
+        self.visual, self.deep_text = list(visual), list(deep)  # names
+        self.learner = NamedParameters({**visual, **deep})
+        self.learner.prompt_learner = PromptLearner(
+            clip_model, classnames, settings.N_CTX_TEXT, settings.CTX_INIT, exact_n_ctx=True
+        )
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {"VLPromptLearner": self.learner}
+
+    def prompts(self, image_features: Tensor | None = None) -> Prompts:
+        deep = by_block([self.learner.get_parameter(name) for name in self.deep_text])
+        return self.learner.prompt_learner()._replace(deep=deep)
+
+    def image_prompts(self) -> list[Tensor]:
+        return [self.learner.get_parameter(name) for name in self.visual]
+
+
+@register
+class IVLP(PromptTrainer):
+    """IVLP with the labels of the few shots."""
+
+    student_class = IVLPStudent
+    supervision_class = HardLabels

@@ -1,0 +1,98 @@
+"""PromptKD: Unsupervised Prompt Distillation for Vision-Language Models (Li et al., CVPR 2024).
+
+Official file: `trainers/promptkd.py` of zhengli97/PromptKD; there ViT-B/16 learns from a ViT-L/14 with PromptSRC's prompts,
+20 epochs, batch 8, lr 0.005, KD_WEIGHT 1000 (200 for some sets), on all images of all classes. The student has visual
+prompts and a projector into the teacher's space; its class features are the teacher's. The teacher is any CLIP, or a
+finished prompt run (TEACHER.NAME run:<run folder>).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.losses import kl_forward
+from fdbpl.prompts import NamedParameters, encode_images, visual_prompts
+
+from .prompt_trainer import PromptTrainer, register
+from .student import Outputs, Student
+from .supervision.online_teacher import OnlineTeacher
+from .supervision.view import View
+from .zsclip import FixedTextStudent
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.PROMPTKD = CfgNode()
+    cfg.TRAINER.PROMPTKD.N_CTX_VISION = 4  # visual prompts at the input of each prompted block
+    cfg.TRAINER.PROMPTKD.PROMPT_DEPTH_VISION = 9  # blocks that get prompts, counted from the first
+    cfg.TRAINER.PROMPTKD.KD_WEIGHT = 1000.0  # of the KL divergence per logit
+    cfg.TRAINER.PROMPTKD.TEMPERATURE = 1.0  # of both distributions
+    cfg.TRAINER.PROMPTKD.PREC = "fp16"  # fp32 | fp16 | amp | bf16
+
+
+class Projector(nn.Module):
+    """1x1 convolution, batch norm, ReLU, 1x1 convolution: [B, D] -> [B, D of the teacher]; official names."""
+
+    def __init__(self, dim: int, teacher_dim: int):
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(dim, teacher_dim, 1),
+            nn.BatchNorm2d(teacher_dim),
+            nn.ReLU(),
+            nn.Conv2d(teacher_dim, teacher_dim, 1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.conv1(features[..., None, None])[..., 0, 0]
+
+
+class PromptKDStudent(FixedTextStudent):
+    """Args: as `Student`, and `class_features`: the teacher's unit features of the classes, float32 [C, D of the teacher]."""
+
+    node = "PROMPTKD"
+    frozen_image_tower = False
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], template: str, class_features: Tensor):
+        self._given = class_features.to(backbone.device)
+        super().__init__(settings, backbone, classnames, template)
+        key = "TRAINER.PROMPTKD.PROMPT_DEPTH_VISION"
+        visual = visual_prompts(backbone.model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION, key)
+        self.visual = list(visual)  # names
+        self.learner = NamedParameters(visual)
+        self.learner.VPT_image_trans = Projector(backbone.embed_dim, class_features.shape[1])
+
+    def fixed_text_features(self) -> Tensor:
+        return self._given
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {"VLPromptLearner": self.learner}
+
+    def image_prompts(self) -> list[Tensor]:
+        return [self.learner.get_parameter(name) for name in self.visual]
+
+    def image_features(self, view: View) -> Tensor:
+        with self.autocast():
+            raw = encode_images(self.backbone.model, self.backbone.prepare(view.images), self.image_prompts())
+        return F.normalize(self.learner.VPT_image_trans(raw.float()), dim=-1)
+
+
+class LogitTeacher(OnlineTeacher):
+    """One direction of the KL divergence, per logit; the teacher at its own logit scale."""
+
+    own_scale = True
+
+    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+        settings = self.cfg.TRAINER.PROMPTKD
+        divergence = kl_forward(view.teacher_logits / settings.TEMPERATURE, outputs.logits / settings.TEMPERATURE)
+        return {"kl": settings.KD_WEIGHT * settings.TEMPERATURE**2 * divergence.sum() / outputs.logits.numel()}
+
+
+@register
+class PromptKD(PromptTrainer):
+    """PromptKD with a teacher that runs in every step."""
+
+    student_class = PromptKDStudent
+    supervision_class = LogitTeacher
+
+    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
+        template = getattr(self.dm.dataset, "template", "")
+        return PromptKDStudent(settings, backbone, classnames, template, self.supervision.class_features())

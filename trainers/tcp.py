@@ -1,0 +1,57 @@
+"""TCP: Textual-based Class-aware Prompt tuning (Yao et al., CVPR 2024).
+
+Official file: `trainers/tcp.py` of htyao89/Textual-based_Class-aware_prompt_tuning; there 4 vectors, 50 epochs, batch 32,
+Adam with lr 0.002 and eps 1e-3, W = 8. A small network turns each class's frozen feature into vectors that replace the
+context at the input of one text block.
+"""
+
+from torch import Tensor
+from yacs.config import CfgNode
+
+from fdbpl.errors import UserError
+from fdbpl.prompts import Prompts
+
+from .cocoop import MetaNet
+from .kgcoop import KgCoOpStudent
+from .prompt_trainer import PromptTrainer, register
+from .supervision.hard_labels import HardLabels
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.TCP = CfgNode()
+    cfg.TRAINER.TCP.N_CTX = 4  # context vectors; the words of CTX_INIT override it
+    cfg.TRAINER.TCP.CSC = False  # one context per class
+    cfg.TRAINER.TCP.CTX_INIT = "a photo of a"  # words to start from; "" = random
+    cfg.TRAINER.TCP.CLASS_TOKEN_POSITION = "end"  # the class-aware vectors replace positions 1 ... N_CTX
+    cfg.TRAINER.TCP.BLOCK = 8  # text block, counted from 0, at whose input they do
+    cfg.TRAINER.TCP.W = 8.0  # weight of 1 - mean cosine to the frozen class features
+    cfg.TRAINER.TCP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
+
+
+class TCPStudent(KgCoOpStudent):
+    node = "TCP"
+    ignored_keys = ()
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
+        blocks = len(backbone.model.transformer.resblocks)
+        if not 0 <= settings.BLOCK < blocks:
+            raise UserError(
+                f"expected TRAINER.TCP.BLOCK from 0 to {blocks - 1}, the last text block of {backbone.name}, found "
+                f"{settings.BLOCK}; set another"
+            )
+        context, dim = self.prompt_learner.ctx, backbone.embed_dim
+        self.prompt_learner.meta_net = MetaNet(dim, dim // 4, context.shape[0] * context.shape[1])
+
+    def prompts(self, image_features: Tensor | None = None) -> Prompts:
+        learner = self.prompt_learner
+        class_aware = learner.meta_net(self.frozen_text)  # [C, M d]
+        return learner()._replace(deep={self.settings.BLOCK: class_aware.unflatten(-1, learner.ctx.shape)})
+
+
+@register
+class TCP(PromptTrainer):
+    """TCP with the labels of the few shots."""
+
+    student_class = TCPStudent
+    supervision_class = HardLabels

@@ -1,0 +1,50 @@
+"""VPT: deep visual prompts in CLIP's ViT, the text as it is (after Jia et al., ECCV 2022).
+
+Official file: `trainers/vpt.py` of muzairkhattak/multimodal-prompt-learning; there 8 tokens in all 12 blocks, 5 epochs,
+batch 4, lr 0.0025. The text is "a photo of a {}." whatever the data set.
+"""
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.prompts import NamedParameters, visual_prompts
+
+from .prompt_trainer import PromptTrainer, register
+from .supervision.hard_labels import HardLabels
+from .supervision.teacher import DEFAULT_TEMPLATE
+from .zsclip import FixedTextStudent
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.TRAINER.VPT = CfgNode()
+    cfg.TRAINER.VPT.N_CTX_VISION = 8  # visual prompts at the input of each prompted block
+    cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 12  # blocks that get prompts, counted from the first
+    cfg.TRAINER.VPT.PREC = "fp16"  # fp32 | fp16 | amp | bf16
+
+
+class VPTStudent(FixedTextStudent):
+    node = "VPT"
+    frozen_image_tower = False
+
+    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+        super().__init__(settings, backbone, classnames, *template)
+        key = "TRAINER.VPT.PROMPT_DEPTH_VISION"
+        visual = visual_prompts(backbone.model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION, key)
+        self.prompt_learner = NamedParameters(visual)
+
+    def fixed_text_features(self) -> Tensor:
+        return self.frozen_text_features(DEFAULT_TEMPLATE)
+
+    def learners(self) -> dict[str, nn.Module]:
+        return {"prompt_learner": self.prompt_learner}
+
+    def image_prompts(self) -> list[Tensor]:
+        return list(self.prompt_learner.parameters())  # in the order of the blocks
+
+
+@register
+class VPT(PromptTrainer):
+    """VPT with the labels of the few shots."""
+
+    student_class = VPTStudent
+    supervision_class = HardLabels
