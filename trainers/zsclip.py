@@ -11,11 +11,12 @@ from fdbpl.prompts import Prompts
 from .prompt_trainer import PromptTrainer, register
 from .student import Student
 from .supervision.hard_labels import HardLabels
-from .supervision.teacher import DEFAULT_TEMPLATE, prompts
+from .supervision.teacher import DEFAULT_TEMPLATE, prompts, refuse_template
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
+    cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE = ""  # sentence around the class name; "" = the data set's
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp
 
 
@@ -37,12 +38,16 @@ class ZeroshotStudent(Student):
 
 @register
 class ZeroshotCLIP(PromptTrainer):
-    """Tests CLIP as it is. The template is that of the data set (`dataset.template`)."""
+    """Tests CLIP as it is, with the data set's template (`dataset.template`) or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
 
     student_class = ZeroshotStudent
     supervision_class = HardLabels
 
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        refuse_template(cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE, "TRAINER.ZEROSHOTCLIP.TEMPLATE")
+
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        template = getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
+        template = settings.TEMPLATE or getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
         print(f'Template: "{template}"')
         return ZeroshotStudent(settings, backbone, classnames, template)
