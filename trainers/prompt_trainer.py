@@ -132,8 +132,11 @@ class PromptTrainer(TrainerX):
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
         """The student, on the backbone's device."""
-        template = getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
-        return self.student_class(settings, backbone, classnames, template)
+        return self.student_class(settings, backbone, classnames, self.template())
+
+    def template(self) -> str:
+        """The sentence around a class name: the data set's."""
+        return getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""

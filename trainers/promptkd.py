@@ -94,5 +94,4 @@ class PromptKD(PromptTrainer):
     supervision_class = LogitTeacher
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        template = getattr(self.dm.dataset, "template", "")
-        return PromptKDStudent(settings, backbone, classnames, template, self.supervision.class_features())
+        return PromptKDStudent(settings, backbone, classnames, self.template(), self.supervision.class_features())

@@ -12,11 +12,13 @@ from fdbpl.prompts import Prompts
 from .prompt_trainer import PromptTrainer, register
 from .student import Student
 from .supervision.hard_labels import HardLabels
+from .supervision.teacher import refuse_template
 from .templates import IMAGENET_TEMPLATES_SELECT
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
+    cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE = ""  # sentence around the class name; "" = the data set's
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp | bf16
 
 
@@ -49,17 +51,30 @@ class TemplateEnsembleStudent(FixedTextStudent):
         return F.normalize(sum(self.frozen_text_features(template) for template in templates), dim=-1)
 
 
+class ZeroshotTrainer(PromptTrainer):
+    """Tests CLIP as it is, with the data set's template (`dataset.template`) or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
+
+    supervision_class = HardLabels
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        refuse_template(cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE, "TRAINER.ZEROSHOTCLIP.TEMPLATE")
+
+    def template(self) -> str:
+        template = self.cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE or super().template()
+        print(f'Template: "{template}"')
+        return template
+
+
 @register
-class ZeroshotCLIP(PromptTrainer):
-    """Tests CLIP as it is. The template is that of the data set (`dataset.template`)."""
+class ZeroshotCLIP(ZeroshotTrainer):
+    """One sentence per class."""
 
     student_class = FixedTextStudent
-    supervision_class = HardLabels
 
 
 @register
-class ZeroshotCLIP2(PromptTrainer):
-    """Tests CLIP as it is, with an ensemble of templates."""
+class ZeroshotCLIP2(ZeroshotTrainer):
+    """An ensemble of sentences per class."""
 
     student_class = TemplateEnsembleStudent
-    supervision_class = HardLabels

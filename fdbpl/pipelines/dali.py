@@ -1,12 +1,12 @@
 """Regions by NVIDIA DALI, on the CPU without a driver or on a GPU: two ways to decode, chosen by `build_pipeline`.
 
 `roi`: one sample is one region; only the part of the JPEG that the region needs is decoded.
-`decode-once`: one sample is one image; it is decoded whole and cut into up to `REGIONS_PER_SAMPLE` regions.
+`decode-once`: one sample is one image; it is decoded whole and all its regions are cut out of it.
 """
 
-import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import groupby
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from torch import Tensor
 from fdbpl.errors import UserError
 from fdbpl.pipelines.requests import RegionRequests, image_sizes
 from fdbpl.pipelines.resize import resize_region
+from fdbpl.pipelines.threads import decoding_threads, thread_count
 from fdbpl.regions.boxes import pixel_boxes
-
-REGIONS_PER_SAMPLE = 8
 
 
 class DaliPipeline:
@@ -36,43 +35,47 @@ class DaliPipeline:
         self, root: Path, size: int, batch_size: int, device: str = "cpu", workers: int = 0, decode: str = "roi"
     ):
         self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
-        self.slices = REGIONS_PER_SAMPLE if decode == "decode-once" else 1
-        self.samples = max(1, batch_size // self.slices)
-        self.workers = workers or min(8, os.cpu_count() or 1)
-        self._threads, self._ahead = ThreadPoolExecutor(self.workers), ThreadPoolExecutor(1)
+        self.whole = decode == "decode-once"
+        self.workers = thread_count(workers)
+        self._threads, self._ahead = decoding_threads(self.workers), decoding_threads(1)
         self._pipeline = self._build()
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
         sizes = image_sizes(self.root, requests.paths)
-        samples = list(_samples(requests, self.slices))
-        batches = [samples[start : start + self.samples] for start in range(0, len(samples), self.samples)]
-        decoded = self._ahead.submit(self._decode, requests, batches[0], sizes) if batches else None
-        for number, batch in enumerate(batches):
-            cuts = decoded.result()
-            if number + 1 < len(batches):  # DALI decodes the next batch while this one is resized
-                decoded = self._ahead.submit(self._decode, requests, batches[number + 1], sizes)
-            rows = [row for rows in batch for row in rows]
-            images = self._threads.map(
-                lambda cut, row: resize_region(cut, self.size, bool(requests.flips[row])), cuts, rows
-            )
-            yield torch.tensor(rows), torch.stack(list(images))
+        ahead: deque = deque()
+        for batch in _batches(requests, self.batch_size if self.whole else 1, self.batch_size):
+            ahead.append((batch, self._ahead.submit(self._start, requests, batch, sizes)))
+            if len(ahead) > 2:  # DALI decodes two batches ahead of what is resized
+                yield _collected(*ahead.popleft())
+        while ahead:
+            yield _collected(*ahead.popleft())
 
-    def _decode(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> list[Tensor]:
-        """The cut-out bytes [h, w, 3] of every region of a batch."""
-        self._feed(requests, batch, sizes)
-        outputs = self._run(requests, batch)
-        return [_as_torch(outputs[k][sample]) for sample, rows in enumerate(batch) for k in range(len(rows))]
+    def _start(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> list[Future]:
+        """Decode a batch and have its regions resized: a future of [r, 3, size, size] for each sample."""
+        return [
+            self._threads.submit(self._resized, cuts, requests.flips[rows])
+            for cuts, rows in zip(self._decode(requests, batch, sizes), batch, strict=True)
+        ]
 
-    def _feed(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> None:
-        """Bytes and windows of a batch; missing slices repeat the last window, and are left out again afterwards."""
+    def _resized(self, cuts: list[Tensor], flips: np.ndarray) -> Tensor:
+        return torch.stack([resize_region(cut, self.size, bool(flip)) for cut, flip in zip(cuts, flips, strict=True)])
+
+    def _decode(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> list[list[Tensor]]:
+        """The cut-out bytes [h, w, 3] of every region of every sample."""
         paths = [requests.paths[requests.path_index[rows[0]]] for rows in batch]
+        boxes = [pixel_boxes(requests.boxes[rows], sizes[path]) for rows, path in zip(batch, paths, strict=True)]
         self._pipeline.feed_input("jpegs", [np.fromfile(self.root / path, np.uint8) for path in paths])
-        for k in range(self.slices):
-            rows = [rows[min(k, len(rows) - 1)] for rows in batch]
-            boxes = np.stack([pixel_boxes(requests.boxes[row : row + 1], sizes[path])[0] for row, path in
-                              zip(rows, paths, strict=True)]).astype(np.int32)  # fmt: skip
-            self._pipeline.feed_input(f"anchor{k}", list(boxes[:, :2]))
-            self._pipeline.feed_input(f"shape{k}", list(boxes[:, 2:]))
+        if not self.whole:
+            for name, part in (("anchor", slice(0, 2)), ("shape", slice(2, 4))):
+                self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
+        (decoded,) = self._run(requests, batch)
+        pixels = [_as_torch(decoded[sample]) for sample in range(len(batch))]
+        if not self.whole:
+            return [[image] for image in pixels]
+        return [
+            [image[top : top + height, left : left + width] for top, left, height, width in of_image.tolist()]
+            for image, of_image in zip(pixels, boxes, strict=True)
+        ]
 
     def _run(self, requests: RegionRequests, batch: list[list[int]]) -> list:
         try:
@@ -91,7 +94,7 @@ class DaliPipeline:
         gpu = torch.device(self.device).type == "cuda"
 
         @pipeline_def(
-            batch_size=self.samples,
+            batch_size=self.batch_size,
             num_threads=self.workers,
             device_id=torch.cuda.current_device() if gpu else None,
             prefetch_queue_depth=1,
@@ -99,28 +102,28 @@ class DaliPipeline:
         )
         def regions():
             jpegs = fn.external_source(name="jpegs", dtype=types.UINT8, ndim=1)
-            windows = [
-                [fn.external_source(name=f"{part}{k}", dtype=types.INT32, ndim=1) for part in ("anchor", "shape")]
-                for k in range(self.slices)
-            ]
             how = {"output_type": types.RGB, "adjust_orientation": False, "device": "mixed" if gpu else "cpu"}
-            if self.slices == 1:
-                cut = [fn.decoders.image_slice(jpegs, *windows[0], axis_names="HW", **how)]
-            else:
-                whole = fn.decoders.image(jpegs, **how)
-                cut = [fn.slice(whole, *window, axis_names="HW") for window in windows]
-            return tuple(cut)
+            if self.whole:
+                return fn.decoders.image(jpegs, **how)
+            window = [fn.external_source(name=name, dtype=types.INT32, ndim=1) for name in ("anchor", "shape")]
+            return fn.decoders.image_slice(jpegs, *window, axis_names="HW", **how)
 
         pipeline = regions()
         pipeline.build()
         return pipeline
 
 
-def _samples(requests: RegionRequests, slices: int) -> Iterator[list[int]]:
-    """Rows of one sample: single regions, or up to `slices` neighbours of one image."""
-    for _, rows in groupby(range(len(requests)), key=lambda row: requests.path_index[row]):
-        rows = list(rows)
-        yield from (rows[start : start + slices] for start in range(0, len(rows), slices))
+def _batches(requests: RegionRequests, per_sample: int, batch_size: int) -> Iterator[list[list[int]]]:
+    """Batches of `batch_size` rows, as samples: up to `per_sample` neighbouring rows of one image each."""
+    for start in range(0, len(requests), batch_size):
+        rows = range(start, min(start + batch_size, len(requests)))
+        images = [list(same) for _, same in groupby(rows, key=lambda row: requests.path_index[row])]
+        yield [same[first : first + per_sample] for same in images for first in range(0, len(same), per_sample)]
+
+
+def _collected(batch: list[list[int]], started: Future) -> tuple[Tensor, Tensor]:
+    rows = torch.tensor([row for rows in batch for row in rows])
+    return rows, torch.cat([part.result() for part in started.result()])
 
 
 def _as_torch(region) -> Tensor:

@@ -1,9 +1,7 @@
 """Regions by Pillow: the reference. An image is decoded once for all its regions that are asked for in a row."""
 
-import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from fdbpl.errors import UserError
 from fdbpl.pipelines.requests import RegionRequests
 from fdbpl.pipelines.resize import resize_region
+from fdbpl.pipelines.threads import decoding_threads, thread_count
 from fdbpl.regions.boxes import pixel_boxes
 
 
@@ -27,14 +26,14 @@ class TorchvisionPipeline:
 
     def __init__(self, root: Path, size: int, batch_size: int, device: str = "cpu", workers: int = 0):
         self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
-        self.workers = workers or min(8, os.cpu_count() or 1)
+        self.workers = thread_count(workers)
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
         batches = [
             np.arange(start, min(start + self.batch_size, len(requests)))
             for start in range(0, len(requests), self.batch_size)
         ]
-        with ThreadPoolExecutor(self.workers) as pool:
+        with decoding_threads(self.workers) as pool:
             ahead: deque = deque()
             for index in batches:
                 ahead.append(

@@ -15,12 +15,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 def check_cfg(cfg: CfgNode) -> None:
-    """Refuse a template without a place for the class name."""
-    if cfg.TEACHER.TEMPLATE and "{}" not in cfg.TEACHER.TEMPLATE:
-        raise UserError(
-            f"expected {{}} for the class name in TEACHER.TEMPLATE, found {cfg.TEACHER.TEMPLATE!r}; "
-            f'write e.g. "{DEFAULT_TEMPLATE}"'
-        )
+    refuse_template(cfg.TEACHER.TEMPLATE, "TEACHER.TEMPLATE")
+
+
+def refuse_template(text: str, key: str) -> None:
+    """Refuse a template without a place for the class name; an empty one stands for the data set's."""
+    if text and "{}" not in text:
+        raise UserError(f'expected {{}} for the class name in {key}, found {text!r}; write e.g. "{DEFAULT_TEMPLATE}"')
 
 
 def template(cfg: CfgNode, dataset) -> str:

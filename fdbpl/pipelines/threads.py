@@ -1,0 +1,26 @@
+"""Threads for decoding and resizing: one picture each, side by side."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+def thread_count(workers: int) -> int:
+    """`workers`; 0 stands for as many as there are processors, 8 at most."""
+    return workers or min(8, os.cpu_count() or 1)
+
+
+def decoding_threads(count: int) -> ThreadPoolExecutor:
+    """`count` threads that do not share their work with others.
+
+    torch's kernels stay on the thread that calls them: OpenMP's teams, one for each thread, would wait for each other's
+    processors. Other threads keep theirs.
+    """
+    return ThreadPoolExecutor(count, initializer=_stay_alone)
+
+
+def _stay_alone() -> None:
+    torch.get_num_threads()  # torch sets OpenMP's number at a thread's first call, so it must come before ours
+    threadpool_limits(1, user_api="openmp")
