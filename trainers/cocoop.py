@@ -27,12 +27,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class MetaNet(nn.Module):
-    """Linear, ReLU, linear: [B, D] -> [B, width]; the layers carry their official names."""
+    """Linear, activation, linear: [B, D] -> [B, width]; the layers carry their official names."""
 
-    def __init__(self, dim: int, hidden: int, width: int):
+    def __init__(self, dim: int, hidden: int, width: int, activation: type[nn.Module] = nn.ReLU):
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = activation()
         self.linear2 = nn.Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -43,6 +43,7 @@ class CoCoOpStudent(Student):
     """One context per image; a batch goes through the text tower at once, each image's prefix shared by its classes."""
 
     node = "COCOOP"
+    serves_as_teacher = False
 
     def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)

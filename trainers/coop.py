@@ -36,7 +36,12 @@ class CoOpStudent(Student):
             settings.CTX_INIT,
             settings.CSC,
             settings.CLASS_TOKEN_POSITION,
+            ending=self.ending(),
         )
+
+    def ending(self) -> str:
+        """The text behind the class name."""
+        return "."
 
     def learners(self) -> dict[str, nn.Module]:
         return {"prompt_learner": self.prompt_learner}

@@ -87,7 +87,7 @@ class RegionDistillation(PromptTrainer):
         """The loss of a batch of B regions."""
         weights, student = self.cfg.TRAINER.FDBPL, self.student
 
-        # Region Information Lookup: t was computed once, when the bank was made; x too where nothing is learnt before it.
+        # Region Information Lookup: t was computed once, with the bank; x too where nothing is learnt before it.
         x = student.image_features(view)  # [B, D]
         t = view.teacher_logits  # [B, C]
         w = entropy_weight(t, weights.ENTROPY_EPSILON) if view.entropy is None else 1 - view.entropy

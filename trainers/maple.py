@@ -1,7 +1,7 @@
 """MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023).
 
-Official file: `trainers/maple.py` of muzairkhattak/multimodal-prompt-learning; there 2 tokens, depth 9, 5 epochs, batch 4,
-lr 0.0035. Deep text prompts are learnt; the visual prompts of a block are a linear map of its text prompts.
+Official file: `trainers/maple.py` of muzairkhattak/multimodal-prompt-learning; there 2 tokens, depth 9, 5 epochs,
+batch 4, lr 0.0035. Deep text prompts are learnt; the visual prompts of a block are a linear map of its text prompts.
 """
 
 import copy

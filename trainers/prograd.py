@@ -1,8 +1,8 @@
 """ProGrad: Prompt-aligned Gradient for Prompt Tuning (Zhu et al., ICCV 2023).
 
-Official files: `trainers/prograd.py` and `Dassl.ProGrad.pytorch/dassl/engine/trainer.py` of BeierZhu/Prompt-align; there 16
-vectors, 50 to 200 epochs, batch 32, lr 0.002. Where the labels' gradient points against the zero-shot distribution's, that
-part of it is taken out.
+Official files: `trainers/prograd.py`, `Dassl.ProGrad.pytorch/dassl/engine/trainer.py` of BeierZhu/Prompt-align; there
+16 vectors, 50 to 200 epochs, batch 32, lr 0.002. Where the labels' gradient points against the zero-shot
+distribution's, that part of it is taken out.
 """
 
 import torch
@@ -24,9 +24,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.PROGRAD.CSC = False  # one context per class
     cfg.TRAINER.PROGRAD.TEMPLATE_INIT = True  # start from the template's words, zeros before them; False = random
     cfg.TRAINER.PROGRAD.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    cfg.TRAINER.PROGRAD.LAMBDA = (
-        1.0  # share of the conflicting part that is taken out; 0.8 for 8 and 16 shots of some sets
-    )
+    cfg.TRAINER.PROGRAD.LAMBDA = 1.0  # share of the conflicting part that is taken out
     cfg.TRAINER.PROGRAD.T = 1.0  # temperature of the zero-shot distribution
     cfg.TRAINER.PROGRAD.PREC = "fp16"  # fp32 | fp16 | amp | bf16
 

@@ -120,6 +120,7 @@ class PromptTrainer(TrainerX):
         reseed(self.cfg.SEED, 0)  # a random context depends on the seed alone
         self.student = self.build_student(settings, backbone, self.dm.dataset.classnames).to(self.device)
         self.model = self.student  # Dassl's name for it
+        self.asked = self.student  # in training; a supervision may put its prompts before other class names
         for name, module in self.learners().items():
             module.to(self.device)
             optimiser = build_optimizer(module, self.cfg.OPTIM)
@@ -153,7 +154,7 @@ class PromptTrainer(TrainerX):
 
     def before_train(self) -> None:
         begin = time.perf_counter()
-        self.supervision.prepare(self.student)
+        self.asked = self.supervision.prepare(self.student)
         super().before_train()
         self._train_begin = time.perf_counter()
         self.seconds["prepare"] = self._train_begin - begin
@@ -171,10 +172,10 @@ class PromptTrainer(TrainerX):
 
     def loss_terms(self, view: View) -> dict[str, Tensor]:
         """Weighted loss terms of a batch, scalars in float32; their sum is minimised."""
-        outputs = self.supervision.outputs(self.student, view)
+        outputs = self.asked.outputs(view, self.supervision.classes(view))
         labelled = view.labels is not None
         self._accuracy = compute_accuracy(outputs.logits.detach(), view.labels)[0] if labelled else None
-        return {**self.supervision.terms(outputs, view), **self.student.own_terms(view, outputs)}
+        return {**self.supervision.terms(outputs, view), **self.asked.own_terms(view, outputs)}
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:
         """Gradients of everything learnt, times the scaler's factor where there is one."""

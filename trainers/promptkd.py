@@ -1,9 +1,9 @@
 """PromptKD: Unsupervised Prompt Distillation for Vision-Language Models (Li et al., CVPR 2024).
 
-Official file: `trainers/promptkd.py` of zhengli97/PromptKD; there ViT-B/16 learns from a ViT-L/14 with PromptSRC's prompts,
-20 epochs, batch 8, lr 0.005, KD_WEIGHT 1000 (200 for some sets), on all images of all classes. The student has visual
-prompts and a projector into the teacher's space; its class features are the teacher's. The teacher is any CLIP, or a
-finished prompt run (TEACHER.NAME run:<run folder>).
+Official file: `trainers/promptkd.py` of zhengli97/PromptKD; there ViT-B/16 learns from a ViT-L/14 with PromptSRC's
+prompts, 20 epochs, batch 8, lr 0.005, KD_WEIGHT 1000 (200 for some sets), on all images of all classes. The student has
+visual prompts and a projector into the teacher's space; its class features are the teacher's. The teacher is any CLIP,
+or a finished prompt run (TEACHER.NAME run:<run folder>).
 """
 
 import torch.nn.functional as F
@@ -46,9 +46,10 @@ class Projector(nn.Module):
 
 
 class PromptKDStudent(FixedTextStudent):
-    """Args: as `Student`, and `class_features`: the teacher's unit features of the classes, float32 [C, D of the teacher]."""
+    """Args: as `Student`, and `class_features`: the teacher's unit ones, float32 [C, D of the teacher]."""
 
     node = "PROMPTKD"
+    serves_as_teacher = False
     frozen_image_tower = False
 
     def __init__(self, settings: CfgNode, backbone, classnames: list[str], template: str, class_features: Tensor):

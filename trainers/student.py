@@ -45,6 +45,7 @@ class Student(nn.Module):
     node = ""  # cfg.TRAINER.<node> holds the settings
     frozen_image_tower = True  # looked-up features serve only where the image tower learns nothing
     ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
+    serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
     learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):

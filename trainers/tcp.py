@@ -1,11 +1,12 @@
 """TCP: Textual-based Class-aware Prompt tuning (Yao et al., CVPR 2024).
 
-Official file: `trainers/tcp.py` of htyao89/Textual-based_Class-aware_prompt_tuning; there 4 vectors, 50 epochs, batch 32,
-Adam with lr 0.002 and eps 1e-3, W = 8. A small network turns each class's frozen feature into vectors that replace the
-context at the input of one text block.
+Official file: `trainers/tcp.py` of htyao89/Textual-based_Class-aware_prompt_tuning; there 4 vectors, 50 epochs, batch
+32, Adam with lr 0.002 and eps 1e-3, W = 8. A small network turns each class's frozen feature into vectors that replace
+the context at the input of one text block.
 """
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.errors import UserError
@@ -28,6 +29,13 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TCP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
 
 
+class QuickGELU(nn.Module):
+    """CLIP's activation."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * torch.sigmoid(1.702 * features)
+
+
 class TCPStudent(KgCoOpStudent):
     node = "TCP"
     ignored_keys = ()
@@ -41,12 +49,17 @@ class TCPStudent(KgCoOpStudent):
                 f"{settings.BLOCK}; set another"
             )
         context, dim = self.prompt_learner.ctx, backbone.embed_dim
-        self.prompt_learner.meta_net = MetaNet(dim, dim // 4, context.shape[0] * context.shape[1])
+        self.prompt_learner.meta_net = MetaNet(dim, dim // 4, context.shape[-2] * context.shape[-1], QuickGELU)
+
+    def ending(self) -> str:
+        """What follows the class name in the data set's template (", a type of pet."), unlike in CoOp."""
+        return self.template.partition("{}")[2]
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
         learner = self.prompt_learner
         class_aware = learner.meta_net(self.frozen_text)  # [C, M d]
-        return learner()._replace(deep={self.settings.BLOCK: class_aware.unflatten(-1, learner.ctx.shape)})
+        vectors = class_aware.unflatten(-1, learner.ctx.shape[-2:])  # [C, M, d]
+        return learner()._replace(deep={self.settings.BLOCK: vectors})
 
 
 @register

@@ -50,6 +50,7 @@ class PromptLearner(nn.Module):
         csc: one context per class. Words start a shared context whatever `csc` says, as in CoOp.
         class_token_position: where the name stands, "end" | "middle" | "front"; "middle" puts floor(M / 2) vectors
             in front of it.
+        ending: text behind the class name.
         exact_n_ctx: learn `n_ctx` vectors whatever the words: the first `n_ctx` words, the others stay fixed; random
             vectors where there are fewer words (MaPLe, IVLP, PromptSRC).
 
@@ -66,6 +67,7 @@ class PromptLearner(nn.Module):
         csc: bool = False,
         class_token_position: str = "end",
         exact_n_ctx: bool = False,
+        ending: str = ".",
     ):
         super().__init__()
         if class_token_position not in POSITIONS:
@@ -84,7 +86,7 @@ class PromptLearner(nn.Module):
             raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")
         names = [name.replace("_", " ") for name in classnames]
         lead = words or " ".join(["X"] * n_ctx)
-        tokens = _tokenize([f"{lead} {name}." for name in names])
+        tokens = _tokenize([f"{lead} {name}{ending}" for name in names])
         eot = tokens.argmax(dim=-1)
         name_lengths = (_tokenize(names).argmax(dim=-1) - 1).tolist()
         length = int(eot.max()) + 1

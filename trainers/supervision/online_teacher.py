@@ -1,48 +1,71 @@
 """Supervision by a teacher that runs in every step: KDPL (Mistretta et al., ECCV 2024; code: miccunifi/KDPL)."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fdbpl.backbones import load_backbone, resolve_precision
+from fdbpl.backbones import Backbone, resolve_precision
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
 
+from ..student import Outputs, Student
 from . import teacher
 from .supervision import Supervision
 from .view import View
+from .vocabulary import read_vocabulary
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.KDPL = CfgNode()
     cfg.TRAINER.KDPL.ALPHA = 0.5  # weight of KL(teacher || student)
     cfg.TRAINER.KDPL.BETA = 0.5  # weight of KL(student || teacher)
+    cfg.TRAINER.KDPL.CLASS_AGNOSTIC = False  # True: KDPL-CA, words of a vocabulary in place of the class names
+    cfg.TRAINER.KDPL.K_MAX = 1000  # KDPL-CA: words kept of it in each batch, those the teacher finds likeliest
+    cfg.TRAINER.KDPL.VOCABULARY = ""  # KDPL-CA: file with one word a line; "" = KDPL's list, downloaded once
 
 
 class OnlineTeacher(Supervision):
     """alpha KL(p || q) + beta KL(q || p) per batch, p the teacher's distribution of the very image the student sees.
 
     As in KDPL the teacher's cosines are scaled by the student's logit scale, and labels are not used. The teacher is
-    built when training starts; a mere test never sees it.
+    built when training starts; a mere test never sees it. KDPL-CA (class-agnostic) knows not even the class names: both
+    are asked about the K_MAX words of a large vocabulary that the teacher finds likeliest in the batch.
     """
+
+    own_scale = False  # True: the teacher's logit scale for the teacher
 
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
         teacher.check_cfg(cfg)
         resolve_precision(cfg.TEACHER.PREC, "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        if cfg.TRAINER.KDPL.K_MAX < 2:
+            raise UserError(f"expected TRAINER.KDPL.K_MAX of at least 2, found {cfg.TRAINER.KDPL.K_MAX}; give more")
 
-    def prepare(self, student) -> None:
-        self.teacher = load_backbone(self.cfg.TEACHER.NAME, str(self.device), self.cfg.TEACHER.PREC)
-        size = tuple(self.cfg.INPUT.SIZE)
+    @cached_property
+    def teacher(self) -> Backbone:
+        return teacher.load_teacher(self.cfg, self.dataset, str(self.device))
+
+    def class_features(self) -> Tensor:
+        """The teacher's unit features of the data set's classes: float32 [C, D of the teacher]."""
+        text = teacher.template(self.cfg, self.dataset)
+        return self.teacher.encode_text(teacher.prompts(text, self.dataset.classnames))
+
+    def prepare(self, student: Student) -> Student:
+        size, settings = tuple(self.cfg.INPUT.SIZE), self.cfg.TRAINER.KDPL
         if size != (self.teacher.image_size,) * 2:
             raise UserError(
                 f"expected images of {self.teacher.image_size} pixels for the teacher {self.teacher.name}, found "
                 f"INPUT.SIZE {size}; choose a teacher of that size, or FDBPL, whose bank gives each model its own size"
             )
-        self.logit_scale = student.backbone.logit_scale
-        self.texts = self.teacher.encode_text(
-            teacher.prompts(teacher.template(self.cfg, self.dataset), self.dataset.classnames)
-        )
+        self.logit_scale = self.teacher.logit_scale if self.own_scale else student.backbone.logit_scale
+        if settings.CLASS_AGNOSTIC:
+            words = read_vocabulary(settings.VOCABULARY)
+            self.texts = self.teacher.encode_text(teacher.prompts(self._class_agnostic_template(), words))
+            student = student.for_classes(words)
+        else:
+            self.texts = self.class_features()
         # from the student's normalisation to the teacher's: one multiplication, one addition
         mean, std, own_mean, own_std = (
             torch.tensor(values, device=self.device).view(1, 3, 1, 1)
@@ -50,6 +73,7 @@ class OnlineTeacher(Supervision):
         )
         alike = torch.allclose(mean, own_mean) and torch.allclose(std, own_std)
         self.renormalize = None if alike else (std / own_std, (mean - own_mean) / own_std)
+        return student
 
     def read(self, batch: dict) -> View:
         images = batch["img"].to(self.device, non_blocking=True)
@@ -57,9 +81,23 @@ class OnlineTeacher(Supervision):
         logits = self.logit_scale * self.teacher.encode_image(seen) @ self.texts.T
         return View(images=images, teacher_logits=logits)
 
-    def terms(self, logits: Tensor, view: View) -> dict[str, Tensor]:
-        settings = self.cfg.TRAINER.KDPL
+    def classes(self, view: View) -> Tensor | None:
+        """KDPL-CA: the words of the batch's largest mean probability; else all classes."""
+        if not self.cfg.TRAINER.KDPL.CLASS_AGNOSTIC:
+            return None
+        likely = view.teacher_logits.softmax(dim=-1).mean(dim=0)
+        return likely.topk(min(self.cfg.TRAINER.KDPL.K_MAX, len(likely))).indices
+
+    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+        settings, logits = self.cfg.TRAINER.KDPL, view.teacher_logits
+        if outputs.classes is not None:
+            logits = logits[:, outputs.classes]
         return {
-            "kl_forward": settings.ALPHA * kl_forward(view.teacher_logits, logits).mean(),
-            "kl_reverse": settings.BETA * kl_reverse(view.teacher_logits, logits).mean(),
+            "kl_forward": settings.ALPHA * kl_forward(logits, outputs.logits).mean(),
+            "kl_reverse": settings.BETA * kl_reverse(logits, outputs.logits).mean(),
         }
+
+    def _class_agnostic_template(self) -> str:
+        """Words are no classes of the data set: its template ("a type of pet") would be wrong for most."""
+        trained = self.cfg.TEACHER.NAME.startswith(teacher.RUN)
+        return "{}" if trained else self.cfg.TEACHER.TEMPLATE or teacher.DEFAULT_TEMPLATE

@@ -15,11 +15,12 @@ import torch
 from yacs.config import CfgNode
 
 from fdbpl.atomic import read_json
-from fdbpl.backbones import Backbone, load_backbone, weights_sha256
+from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions
 from fdbpl.regions.bank import SCHEMA, digest
+from fdbpl.regions.bank import RegionBank as BankOnDisk
 
 from . import teacher
 from .supervision import Supervision
@@ -97,7 +98,7 @@ class RegionBank(Supervision):
 
         @cache
         def load_teacher() -> Backbone:
-            return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
+            return teacher.load_teacher(cfg, dataset, device)
 
         banks = matching_banks(cfg, dataset)
         if banks:  # its manifest says who the teacher is; `generate` checks the weights if it has to build it
@@ -128,7 +129,9 @@ class RegionBank(Supervision):
         )
         return self.batches
 
-    def prepare(self, student) -> None:
+    @property
+    def folder(self) -> Path:
+        """The bank of this configuration."""
         banks = matching_banks(self.cfg, self.dataset)
         if not banks:
             there = [folder.name for folder in all_banks(self.cfg, self.dataset)]
@@ -136,7 +139,15 @@ class RegionBank(Supervision):
                 f"expected a region bank of {self.cfg.TEACHER.NAME} in {bank_root(self.cfg, self.dataset)}, found "
                 f"{'none' if not there else 'only ' + ', '.join(there)}; {REMEDY}"
             )
-        folder = one_of(banks, self.cfg)
+        return one_of(banks, self.cfg)
+
+    def class_features(self) -> torch.Tensor:
+        """The teacher's unit features of the data set's classes, as the bank keeps them: float32 [C, D]."""
+        text = teacher.template(self.cfg, self.dataset)
+        return BankOnDisk.open(self.folder).text_features(teacher.prompts(text, self.dataset.classnames))
+
+    def prepare(self, student):
+        folder = self.folder
         text = teacher.template(self.cfg, self.dataset)
         backbone = student.backbone
         self.lookup = RegionLookup(
@@ -154,6 +165,7 @@ class RegionBank(Supervision):
             self.batches.pixels = self._cut_regions
         looked_up = "teacher and student" if self.look_up_features else "teacher"
         print(f"Region bank: {folder} ({looked_up} looked up, {len(self.images)} images)")
+        return student
 
     def start_epoch(self, epoch: int) -> None:
         self.batches.epoch = epoch
@@ -220,7 +232,7 @@ def wanted(cfg: CfgNode, dataset) -> dict:
         "content": regions.CONTENT,
         "classes": digest(teacher.prompts(teacher.template(cfg, dataset), dataset.classnames)) if is_topk(cfg) else "",
     }
-    sha256 = weights_sha256(cfg.TEACHER.NAME)
+    sha256 = teacher.teacher_sha256(cfg)
     return fields if sha256 is None else {**fields, "teacher_sha256": sha256}
 
 

@@ -42,8 +42,13 @@ class Supervision:
         """The loader to train from; by default Dassl's."""
         return loader
 
-    def prepare(self, student: Student) -> None:
-        """Called once before training, never before a mere test: the place for a teacher or a bank."""
+    def prepare(self, student: Student) -> Student:
+        """Called once before training, never before a mere test: the place for a teacher or a bank.
+
+        Returns:
+            The student that is asked in training: the very one, or its prompts before other class names.
+        """
+        return student
 
     def start_epoch(self, epoch: int) -> None:
         """Called before each epoch, counted from 0."""
@@ -52,9 +57,9 @@ class Supervision:
         """The view of a batch of the loader."""
         raise NotImplementedError
 
-    def outputs(self, student: Student, view: View) -> Outputs:
-        """What the student says of a view; here about all classes."""
-        return student.outputs(view)
+    def classes(self, view: View) -> Tensor | None:
+        """Which classes the student is asked about, int64 [K]; None = all."""
+        return None
 
     def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
         """Weighted loss terms (scalars in float32) of what the student says of a view."""

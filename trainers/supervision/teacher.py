@@ -2,20 +2,27 @@
 
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone, load_backbone, weights_sha256
 from fdbpl.errors import UserError
 
 DEFAULT_TEMPLATE = "a photo of a {}."
+RUN = "run:"  # TEACHER.NAME run:<run folder>: a finished prompt run teaches
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TEACHER = CfgNode()
-    cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones
+    cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
     cfg.TEACHER.TEMPLATE = ""  # text around the class name; "" = the data set's template
     cfg.TEACHER.PREC = "fp32"  # fp32 | fp16 | bf16
 
 
 def check_cfg(cfg: CfgNode) -> None:
     refuse_template(cfg.TEACHER.TEMPLATE, "TEACHER.TEMPLATE")
+    if cfg.TEACHER.TEMPLATE and cfg.TEACHER.NAME.startswith(RUN):
+        raise UserError(
+            f"expected no TEACHER.TEMPLATE with TEACHER.NAME {cfg.TEACHER.NAME}, whose prompts are learnt, found "
+            f"{cfg.TEACHER.TEMPLATE!r}; leave it out"
+        )
 
 
 def refuse_template(text: str, key: str) -> None:
@@ -25,10 +32,30 @@ def refuse_template(text: str, key: str) -> None:
 
 
 def template(cfg: CfgNode, dataset) -> str:
-    """The teacher's template: the configured one, else the data set's."""
+    """The teacher's template: the configured one, else the data set's; a trained teacher is given the bare names."""
+    if cfg.TEACHER.NAME.startswith(RUN):
+        return "{}"
     return cfg.TEACHER.TEMPLATE or getattr(dataset, "template", DEFAULT_TEMPLATE)
 
 
 def prompts(text: str, classnames: list[str]) -> list[str]:
     """`text` filled with each class name; `_` is read as a space."""
     return [text.format(name.replace("_", " ")) for name in classnames]
+
+
+def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
+    """The teacher that the configuration names, frozen."""
+    if cfg.TEACHER.NAME.startswith(RUN):
+        from .trained_teacher import TrainedTeacher
+
+        return TrainedTeacher(cfg.TEACHER.NAME, getattr(dataset, "template", DEFAULT_TEMPLATE), device)
+    return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
+
+
+def teacher_sha256(cfg: CfgNode) -> str | None:
+    """The `Backbone.sha256` of `load_teacher(cfg)`, without building it; None where only building tells."""
+    if cfg.TEACHER.NAME.startswith(RUN):
+        from .trained_teacher import run_sha256
+
+        return run_sha256(cfg.TEACHER.NAME)
+    return weights_sha256(cfg.TEACHER.NAME)

@@ -1,0 +1,18 @@
+"""How the official configurations are spelled in ours."""
+
+
+def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
+    """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, as far as both know it."""
+    from yacs.config import CfgNode
+
+    import trainers
+
+    known = CfgNode({"TRAINER": {}, "OPTIM": {}})
+    trainers.extend_cfg(known)
+    node = settings["config"][f"TRAINER.{official}"]
+    given = {key: value for key, value in node.items() if key in known.TRAINER[ours]} | {"PREC": "fp32"} | more
+    return {f"TRAINER.{ours}.{key}": as_ours(known.TRAINER[ours][key], value) for key, value in given.items()}
+
+
+def as_ours(default, value):
+    return float(value) if isinstance(default, float) else value

@@ -1,0 +1,60 @@
+"""PromptSRC's average of the epochs: weights, and three epochs of one batch under the official schedule."""
+
+import pytest
+import torch
+
+from trainers.promptsrc import GaussianAverage
+from trainers.supervision.view import View
+
+from .official import settings_of
+
+
+@pytest.mark.methods("promptsrc_gpa")
+def test_weights(method, compare):
+    for key, theirs in compare.arrays.items():
+        if key.startswith("gauss/mean"):
+            mean, std, epochs = (float("".join(filter(str.isdigit, part))) for part in key[6:].split("_"))
+            ours = GaussianAverage(int(epochs), mean, std).weights
+            compare.agree("gauss", torch.tensor(ours, dtype=torch.float64), theirs, key)
+
+
+@pytest.mark.methods("promptsrc_gpa", "fdbpl_promptsrc_off_gpa")
+def test_three_epochs(method, compare, monkeypatch):
+    schedule = {"OPTIM.MAX_EPOCH": 3, "OPTIM.WARMUP_EPOCH": 1, "OPTIM.WARMUP_TYPE": "constant",
+                "OPTIM.WARMUP_CONS_LR": 1e-5}  # fmt: skip
+    released = method.startswith("fdbpl")
+    if released:
+        monkeypatch.setattr("trainers.promptsrc.PromptSRCStudent.learns_text", False)
+    overrides = settings_of(compare.settings, "PROMPTSRC", "PROMPTSRC") | schedule
+    compare.of("FDBPL_PromptSRC" if released else "PromptSRC", overrides)
+    trainer, arrays = compare.trainer, compare.arrays
+    if released:
+        follow_the_release(trainer, compare)
+    trainer.max_epoch, trainer.start_epoch = 3, 0
+    trainer.test = lambda: None  # no data here
+    for epoch in range(3):
+        trainer.epoch, trainer.batch_idx = epoch, 0
+        assert trainer.get_current_lr() == pytest.approx(float(arrays["lr_per_epoch"][epoch]), abs=1e-9)
+        trainer.set_model_mode("train")
+        trainer.forward_backward(compare.batch)
+        for name, parameter in compare.parameters().items():
+            compare.agree("parameters", parameter, arrays[f"epoch{epoch + 1}/{name}"], f"{method} epoch {epoch + 1}")
+        trainer.after_epoch()
+    for name, parameter in compare.parameters().items():
+        compare.agree("parameters", parameter, arrays[f"aggregated/{name}"], f"{method} aggregated")
+    compare.evaluate(trainer, compare.pack.inputs["eval_images"], "eval/base_logits_aggregated")
+
+
+def follow_the_release(trainer, compare) -> None:
+    """The released recipe from our parts, as in test_fdbpl.py; its labels lie beside the plain run."""
+    from fdbpl.losses import entropy_weight, symmetric_kl
+
+    given = compare.pack.arrays("fdbpl_promptsrc_off")["teacher/logits_given"]
+    trainer.supervision.read = lambda batch: View(images=batch["img"], teacher_logits=given)
+
+    def released(view):
+        outputs = trainer.student.outputs(view)
+        kl = entropy_weight(given, 1e-6).mean() * symmetric_kl(given, outputs.logits).mean()
+        return {"kl": kl, **trainer.student.own_terms(view, outputs)}
+
+    trainer.loss_terms = released
