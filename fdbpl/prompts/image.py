@@ -1,7 +1,7 @@
 """Deep visual prompts in OpenAI's unmodified ViT (Jia et al., Visual Prompt Tuning, ECCV 2022).
 
-Official form for CLIP: `clip/model.py` of muzairkhattak/multimodal-prompt-learning. The first n prompts stand at the end
-of the sequence, behind the patches, after the positional embedding; each further n replace them at the input of the
+Official form for CLIP: `clip/model.py` of muzairkhattak/multimodal-prompt-learning. The first n prompts stand at the
+end of the sequence, behind the patches, after the positional embedding; each further n replace them at the input of the
 next block.
 """
 

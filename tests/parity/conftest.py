@@ -80,7 +80,9 @@ def build(pack: Pack, tmp_path: Path):
 
     import trainers
 
-    def make(name: str, classnames: list[str], overrides: dict, template: str = "a photo of a {}.", clip="student_clip"):
+    def make(
+        name: str, classnames: list[str], overrides: dict, template: str = "a photo of a {}.", clip="student_clip"
+    ):
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
         cfg.TRAINER.NAME, cfg.OUTPUT_DIR, cfg.SEED, cfg.USE_CUDA = name, str(tmp_path), 1, False

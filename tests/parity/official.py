@@ -2,7 +2,7 @@
 
 
 def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
-    """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, as far as both know it."""
+    """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, where both know it."""
     from yacs.config import CfgNode
 
     import trainers

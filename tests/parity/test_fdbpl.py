@@ -49,7 +49,7 @@ def test_fdbpl(method, compare):
 
 @pytest.mark.methods("fdbpl_promptsrc_off")
 def test_fdbpl_promptsrc(method, compare, monkeypatch):
-    """The release weighs the batch by mean(w), and has no negative space there. From our parts, put together as there."""
+    """The release weighs the batch by mean(w) and has no negative space there: put together so from our parts."""
     if method.endswith("_gpa"):
         pytest.skip("see test_gaussian_average.py")
     arrays = compare.arrays
@@ -59,15 +59,15 @@ def test_fdbpl_promptsrc(method, compare, monkeypatch):
     compare.features(view)
     compare.losses(view, {"scl_text": "scl_text_weighted", "scl_image": "scl_image_weighted",
                           "scl_logits": "scl_logits_kl"})  # fmt: skip
-    compare.agree("losses", entropy_weight(view.teacher_logits, 1e-6).mean(), arrays["loss/entropy_weight"].mean(), method)
+    weight = entropy_weight(view.teacher_logits, 1e-6).mean()
+    compare.agree("losses", weight, arrays["loss/entropy_weight"].mean(), f"{method} weight")
 
     def released(view):
-        w = entropy_weight(view.teacher_logits, 1e-6).mean()
         outputs = trainer.student.outputs(view)
         forward, reverse = (kl(view.teacher_logits, outputs.logits).mean() for kl in (kl_forward, kl_reverse))
         compare_once("losses", forward, arrays["loss/kl_forward_batchmean"], method)
         compare_once("losses", reverse, arrays["loss/kl_reverse_batchmean"], method)
-        return {"kl": w * (0.5 * forward + 0.5 * reverse), **trainer.student.own_terms(view, outputs)}
+        return {"kl": weight * (0.5 * forward + 0.5 * reverse), **trainer.student.own_terms(view, outputs)}
 
     compare_once = compare.agree
     compare.agree("losses", sum(released(view).values()), arrays["loss/total"].reshape(()), f"{method} total")

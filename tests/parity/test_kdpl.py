@@ -4,8 +4,8 @@ import pytest
 
 from .official import settings_of
 
-STUDENTS = {"coop": ("CoOp", "COOP"), "cocoop": ("CoCoOp", "COCOOP"), "vpt": ("VPT", "VPT"), "maple": ("MaPLe", "MAPLE"),
-            "promptsrc": ("PromptSRC", "PROMPTSRC")}  # fmt: skip
+STUDENTS = {"coop": ("CoOp", "COOP"), "cocoop": ("CoCoOp", "COCOOP"), "vpt": ("VPT", "VPT"),
+            "maple": ("MaPLe", "MAPLE"), "promptsrc": ("PromptSRC", "PROMPTSRC")}  # fmt: skip
 
 
 def overrides_of(compare, node: str) -> dict:
