@@ -287,8 +287,9 @@ class PromptTrainer(TrainerX):
                 "optimizer": self._optims[name].state_dict(),
                 "scheduler": self._scheds[name].state_dict(),
                 "val_result": None if val_result is None else float(val_result),
-                "extra": self.extra_state(),
             }
+            extra = self.extra_state()
+            content.update({"extra": extra} if extra else {})
             file_name = model_name or f"model.pth.tar-{epoch + 1}"
             path = checkpoint.write(Path(directory) / name, file_name, content)
             if is_best and file_name != checkpoint.BEST:
