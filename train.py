@@ -81,24 +81,35 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def build_config(arguments: argparse.Namespace):
-    """Dassl's defaults, then the data set's YAML, the method's YAML, the flags and the trailing KEY VALUE pairs."""
+    """Dassl's defaults, then the data set's YAML, the method's YAML, the flags and the trailing KEY VALUE pairs.
+
+    Which part of a PER_DATASET section holds is decided by the data set and the shots that come out in the end.
+    """
     from dassl.config import get_cfg_default
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
     import datasets
     import trainers
-    from fdbpl.configuration import merge, pairs, read_yaml
+    from fdbpl.configuration import for_dataset, merge, pairs, read_yaml, split_per_dataset
 
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     trainers.extend_cfg(cfg)
     cfg.set_new_allowed(False)
+    special: dict[str, dict] = {}
     for file in (arguments.dataset_config_file, arguments.config_file):
         if file:
-            merge(cfg, read_yaml(file), file)
-    merge(cfg, flag_values(arguments), "the flags")
-    merge(cfg, pairs(arguments.opts), "the command line")
+            general, special = split_per_dataset(read_yaml(file))
+            merge(cfg, general, file)
+    typed = ((flag_values(arguments), "the flags"), (pairs(arguments.opts), "the command line"))
+    for values, source in typed:
+        merge(cfg, values, source)
+    here = for_dataset(special, cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS)
+    if here:
+        merge(cfg, here, f"PER_DATASET of {arguments.config_file}")
+        for values, source in typed:  # what is typed wins
+            merge(cfg, values, source)
     for kind, name, registry in (
         ("--trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY),
         ("DATASET.NAME", cfg.DATASET.NAME, DATASET_REGISTRY),

@@ -57,6 +57,35 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
     return node, name
 
 
+PER_DATASET = "PER_DATASET."
+
+
+def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
+    """A flat file's values without its PER_DATASET section, and that section as {condition: flat values}.
+
+    Conditions are NAME (a data set), /SHOTS (a number of shots) or NAME/SHOTS.
+
+    Raises:
+        UserError: a condition without keys.
+    """
+    general = {key: value for key, value in values.items() if not key.startswith(PER_DATASET)}
+    special: dict[str, dict] = {}
+    for key in values.keys() - general.keys():
+        condition, _, name = key.removeprefix(PER_DATASET).partition(".")
+        if not name:
+            raise UserError(f"expected keys below PER_DATASET.{condition}, found {values[key]!r}; give NODE: KEY: VALUE")
+        special.setdefault(condition, {})[name] = values[key]
+    return general, special
+
+
+def for_dataset(special: dict[str, dict], dataset: str, shots: int) -> dict:
+    """The values of the conditions that hold, the narrower ones winning: /SHOTS, then NAME, then NAME/SHOTS."""
+    chosen: dict = {}
+    for condition in (f"/{shots}", dataset, f"{dataset}/{shots}"):
+        chosen.update(special.get(condition, {}))
+    return chosen
+
+
 def known_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, value in cfg.items():

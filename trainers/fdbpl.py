@@ -37,7 +37,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.CTX_INIT = "a photo of a"  # words the positive space starts from; "" = random
     cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT = "a photo of no"  # words the negative space starts from
     cfg.TRAINER.FDBPL.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    cfg.TRAINER.FDBPL.PREC = "fp16"  # fp32 | fp16 | amp
+    cfg.TRAINER.FDBPL.PREC = "fp16"  # fp32 | fp16 | amp | bf16
     cfg.TRAINER.FDBPL.ALPHA = 0.5  # weight of KL(teacher || student)
     cfg.TRAINER.FDBPL.BETA = 0.5  # weight of KL(student || teacher)
     cfg.TRAINER.FDBPL.ENTROPY_EPSILON = 1e-6  # inside the logarithm of the region weight, as the release; 0.0 = none
