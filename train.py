@@ -39,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--generate-regions", action="store_true", help="label the regions this run would read with its teacher, stop"
     )
+    parser.add_argument("--list-trainers", action="store_true", help="print the registered trainers, stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="Dassl config keys to override")
     return parser.parse_args()
 
@@ -50,6 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     from fdbpl.configuration import plain
 
+    if arguments.list_trainers:
+        import trainers
+
+        print("\n".join(trainers.names()))
+        return None
     cfg = build_config(arguments)
     if arguments.generate_regions:
         print(dassl_line)
@@ -160,6 +166,8 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "trainer": cfg.TRAINER.NAME,
         "dataset": Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
         "seed": cfg.SEED,
+        "parameters": trainer.learnt_parameters,
+        "steps": trainer.steps,
         **trainer.results,
         "protocol": trainer.dm.dataset.protocol,
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},

@@ -73,7 +73,7 @@ def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
     for key in values.keys() - general.keys():
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
-            raise UserError(f"expected keys below PER_DATASET.{condition}, found {values[key]!r}; give NODE: KEY: VALUE")
+            raise UserError(f"expected keys below PER_DATASET.{condition}, found {values[key]!r}; give some")
         special.setdefault(condition, {})[name] = values[key]
     return general, special
 

@@ -5,8 +5,9 @@
 #   bash scripts/base2new_train.sh                                     # demo 1 FDBPL
 #   bash scripts/base2new_train.sh demo 2 CoOp OPTIM.MAX_EPOCH 20
 #
-# From the environment: DATA (data sets, default data), OUTPUT (default output), CFG (a file of configs/trainers/<TRAINER>,
-# without .yaml), SHOTS (default 16). A finished run is not run again; an interrupted one goes on where it stopped.
+# From the environment: DATA (data sets, default data), OUTPUT (default output), SHOTS (default 16), STUDENT (vit_b16, vit_b32,
+# rn50, demo, demo_vit: which student's file) or CFG (that file itself: one of configs/trainers/<TRAINER>, without .yaml).
+# A finished run is not run again; an interrupted one goes on where it stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 protocol_arguments "$@"

@@ -13,28 +13,44 @@ protocol_arguments() {
     SHOTS="${SHOTS:-16}"
     [ -f "configs/datasets/$DATASET.yaml" ] ||
         fail "expected a data set of $(names configs/datasets/*.yaml), found '$DATASET'; give one of these"
-    [ -d "configs/trainers/$TRAINER" ] ||
-        fail "expected a trainer of $(names configs/trainers/*), found '$TRAINER'; give one of these"
+    FOLDER="configs/trainers/$(config_folder)"
+    [ -d "$FOLDER" ] ||
+        fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
     [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
     CFG="${CFG:-$(default_config)}"
-    [ -f "configs/trainers/$TRAINER/$CFG.yaml" ] ||
-        fail "expected CFG to be one of $(names "configs/trainers/$TRAINER"/*.yaml), found '$CFG'; give one of these"
+    [ -f "$FOLDER/$CFG.yaml" ] ||
+        fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
     make_environment requirements.txt
     RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
     BASE="$OUTPUT/base2new/train_base/$RUN"
     NEW="$OUTPUT/base2new/test_new/$RUN"
 }
 
-# The embedded pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
+# A twin (MaPLe_KDPL, FDBPL_MaPLe) is configured by the files of the method it is a twin of, unless it has its own.
+config_folder() {
+    local method="${TRAINER%_KDPL}"
+    if [ -d "configs/trainers/$TRAINER" ]; then echo "$TRAINER"; else echo "${method#FDBPL_}"; fi
+}
+
+# The method's base-to-new file for the student that STUDENT names (vit_b16, rn50, demo_vit ...).
 default_config() {
-    local real=vit_b32_ep50_ctxv1
-    [ "$TRAINER" != ZeroshotCLIP ] || real=vit_b32 # it has no epochs and no context
-    if [ "$DATASET" = demo ] || [ ! -f "configs/trainers/$TRAINER/$real.yaml" ]; then
+    local student file
+    student="${STUDENT:-$(default_student)}"
+    for file in "$FOLDER/${student}"_*ep*.yaml "$FOLDER/$student.yaml" "$FOLDER/$student"_*.yaml; do
+        case "$file" in *_cross_datasets.yaml | *_few_shot.yaml) continue ;; esac
+        [ -f "$file" ] && basename "$file" .yaml && return
+    done
+    echo "$student"
+}
+
+# The embedded demo pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
+default_student() {
+    if [ "$DATASET" = demo ]; then
         echo demo
     elif [ -f "${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt" ]; then
-        echo "$real"
+        echo vit_b32
     else
-        echo "CFG not given and no weights of CLIP ViT-B/32 here: using the embedded demo pair (real CLIP: CFG=$real)" >&2
+        echo "neither CFG nor STUDENT given and no weights of CLIP ViT-B/32 here: using the embedded demo pair (real CLIP: STUDENT=vit_b32)" >&2
         echo demo
     fi
 }
@@ -46,7 +62,7 @@ train_py() {
         --seed "$SEED" \
         --trainer "$TRAINER" \
         --dataset-config-file "configs/datasets/$DATASET.yaml" \
-        --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
+        --config-file "$FOLDER/$CFG.yaml" \
         --output-dir "$1" \
         "${@:3}" \
         REGIONS.ROOT "$OUTPUT/regions" \

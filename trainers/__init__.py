@@ -24,6 +24,22 @@ def extend_cfg(cfg: CfgNode) -> None:
             module.extend_cfg(cfg)
 
 
+def names() -> list[str]:
+    """The registered trainers: methods in alphabetical order, each followed by its twins."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    from .prompt_trainer import PromptTrainer
+
+    modules()
+
+    def order(name: str) -> tuple[str, int]:
+        method = "CoOp" if name == "FDBPL" else name.removeprefix("FDBPL_").removesuffix("_KDPL")
+        return method, 2 if name.startswith("FDBPL") else int(name.endswith("_KDPL"))
+
+    registered = TRAINER_REGISTRY.registered_names()
+    return sorted((name for name in registered if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)), key=order)
+
+
 def region_bank_plan(cfg: CfgNode) -> dict | None:
     """Arguments of `fdbpl.regions.generate` for what a training run of `cfg` reads; None where it reads no bank.
 

@@ -49,7 +49,9 @@ class PromptTrainer(TrainerX):
         supervision_class: where the supervision comes from.
         node: `cfg.TRAINER.<node>` with the student's settings; by default the student's own.
         results: metrics of the last test at full precision: accuracy, error_rate, macro_f1 in percent.
-        seconds: duration of the stages "prepare", "train" and "test" (the last one).
+        seconds: duration of the stages "prepare", "train" and "test" (the last one), and "step", the mean of a step.
+        steps: done by this process (fewer than the schedule's where it resumed).
+        learnt_parameters: number of values that are trained.
     """
 
     student_class: type[Student]
@@ -59,6 +61,7 @@ class PromptTrainer(TrainerX):
     def __init__(self, cfg: CfgNode):
         self.results: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
+        self.steps = self.learnt_parameters = 0
         super().__init__(cfg)
 
     # ---------------------------------------------------------------------------------------------- building
@@ -147,8 +150,9 @@ class PromptTrainer(TrainerX):
         sizes = {f"{name}.{key}": value for name, module in self.learners().items()
                  for key, value in module.named_parameters() if value.requires_grad}  # fmt: skip
         names = ", ".join(f"{name} {list(value.shape)}" for name, value in sizes.items()) or "nothing"
-        learnt = sum(value.numel() for value in sizes.values())
-        print(f"Learnt: {names}: {learnt:,} parameters; frozen: {sum(p.numel() for p in frozen.parameters()):,}")
+        self.learnt_parameters = sum(value.numel() for value in sizes.values())
+        kept = sum(value.numel() for value in frozen.parameters())
+        print(f"Learnt: {names}: {self.learnt_parameters:,} parameters; frozen: {kept:,}")
 
     # ---------------------------------------------------------------------------------------------- training
 
@@ -233,6 +237,8 @@ class PromptTrainer(TrainerX):
 
     def after_train(self) -> None:
         self.seconds["train"] = time.perf_counter() - self._train_begin
+        self.steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
+        self.seconds["step"] = self.seconds["train"] / max(self.steps, 1)
         super().after_train()
 
     def train(self) -> None:

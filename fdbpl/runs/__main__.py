@@ -1,13 +1,15 @@
-"""`python -m fdbpl.runs {config-name,base2new,table}`: what the shell scripts ask of run folders."""
+"""`python -m fdbpl.runs {config-name,base2new,compare}`: what the shell scripts ask of run folders."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from fdbpl.atomic import read_json
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.runs.comparison import Comparison, read_rows
 from fdbpl.runs.folder import config_name
+from fdbpl.runs.grid import run_grid
 from fdbpl.runs.metrics import harmonic_mean
-from fdbpl.runs.table import base2new_pairs, markdown_table
 
 
 def main() -> None:
@@ -19,22 +21,50 @@ def main() -> None:
     pair = commands.add_parser("base2new", help="one line: base, new and harmonic mean of a finished pair of runs")
     pair.add_argument("base", type=Path)
     pair.add_argument("new", type=Path)
-    table = commands.add_parser("table", help="Markdown table of all finished base-to-new pairs below an output folder")
-    table.add_argument("output", type=Path)
-    table.add_argument("--pool", default="", help="configuration key whose values share a row")
+    grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then one table of them")
+    grid.add_argument("output", type=Path)
+    grid.add_argument("--dataset", required=True)
+    grid.add_argument("--seeds", required=True, help="separated by spaces")
+    grid.add_argument("--shots", default="16")
+    grid.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    grid.add_argument("--each", default="", help="KEY=VALUE,VALUE,... to run through and average over, like seeds")
+    grid.add_argument("overrides", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     with one_sentence_errors():
         if arguments.command == "config-name":
-            if len(arguments.overrides) % 2:
-                raise UserError(
-                    f"expected overrides as KEY VALUE pairs, found {len(arguments.overrides)} words "
-                    f"({' '.join(arguments.overrides)}); give each key its value"
-                )
+            refuse_odd(arguments.overrides)
             print(config_name(arguments.config, arguments.overrides))
         elif arguments.command == "base2new":
             print(base2new_line(arguments.base, arguments.new))
         else:
-            print(markdown_table(base2new_pairs(arguments.output), arguments.pool))
+            compare(arguments)
+
+
+def refuse_odd(overrides: list[str]) -> None:
+    if len(overrides) % 2:
+        raise UserError(
+            f"expected overrides as KEY VALUE pairs, found {len(overrides)} words ({' '.join(overrides)}); "
+            "give each key its value"
+        )
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Run what is missing of a comparison, print its table, then fail if a run did."""
+    overrides = [word for word in arguments.overrides if word != "--"]
+    refuse_odd(overrides)
+    if arguments.jobs < 1:
+        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs}; e.g. JOBS=2")
+    comparison = Comparison(
+        arguments.output, arguments.dataset, arguments.shots, arguments.seeds.split(), read_rows(sys.stdin),
+        tuple(overrides), arguments.each,
+    )  # fmt: skip
+    failed = run_grid(comparison.commands(), arguments.jobs)
+    print(comparison.table())
+    if failed:
+        raise MachineError(
+            f"expected every run to end well, found {len(failed)} that did not; mend the cause and start again (what "
+            "is finished is not run again):\n  " + "\n  ".join(failed)
+        )
 
 
 def base2new_line(base: Path, new: Path) -> str:

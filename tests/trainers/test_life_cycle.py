@@ -149,7 +149,8 @@ def test_an_explicit_resume_folder_must_hold_something(build, tmp_path):
 
 def test_nan_stops_the_run_and_names_the_term(build):
     trainer = build("CoOp", **{"TRAIN.CHECKPOINT_FREQ": 1})
-    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(float("nan") if trainer.epoch == 2 else 0.0)}
+    value = {2: float("nan")}
+    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(value.get(trainer.epoch, 0.0))}
     with pytest.raises(UserError, match=r"pull = nan at epoch 3 batch 1.*epoch 2 is kept"):
         trainer.train()
     assert torch.isfinite(trainer.student.prompt_learner.ctx).all()
