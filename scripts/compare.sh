@@ -20,5 +20,5 @@ TRAINERS="${TRAINERS:-$("$PYTHON" train.py --list-trainers)}"
 for TRAINER in $TRAINERS; do
     FOLDER="configs/trainers/$(config_folder)"
     printf '%s\t%s\t%s\n' "$TRAINER" "$TRAINER" "$(default_config)"
-done | "$PYTHON" -m fdbpl.runs compare "$OUTPUT" --dataset "$DATASET" --seeds "$SEEDS" --shots "$SHOTS" --jobs "${JOBS:-1}" \
-    --each "${EACH:-}" -- "${@:4}"
+done | "$PYTHON" -m fdbpl.runs compare --output "$OUTPUT" --dataset "$DATASET" --seeds "$SEEDS" --shots "$SHOTS" --jobs "${JOBS:-1}" \
+    --each "${EACH:-}" "${@:4}"

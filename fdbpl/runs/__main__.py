@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from fdbpl.atomic import read_json
@@ -22,7 +23,7 @@ def main() -> None:
     pair.add_argument("base", type=Path)
     pair.add_argument("new", type=Path)
     grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then one table of them")
-    grid.add_argument("output", type=Path)
+    grid.add_argument("--output", type=Path, required=True)
     grid.add_argument("--dataset", required=True)
     grid.add_argument("--seeds", required=True, help="separated by spaces")
     grid.add_argument("--shots", default="16")
@@ -50,15 +51,18 @@ def refuse_odd(overrides: list[str]) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Run what is missing of a comparison, print its table, then fail if a run did."""
-    overrides = [word for word in arguments.overrides if word != "--"]
-    refuse_odd(overrides)
+    refuse_odd(arguments.overrides)
     if arguments.jobs < 1:
         raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs}; e.g. JOBS=2")
     comparison = Comparison(
         arguments.output, arguments.dataset, arguments.shots, arguments.seeds.split(), read_rows(sys.stdin),
-        tuple(overrides), arguments.each,
+        tuple(arguments.overrides), arguments.each,
     )  # fmt: skip
-    failed = run_grid(comparison.commands(), arguments.jobs)
+    banks, begin = comparison.banks(), time.monotonic()
+    failed = run_grid(banks, 1)
+    if banks:
+        print(f"Region banks, once for all of it: {time.monotonic() - begin:.0f} s")
+    failed += run_grid(comparison.runs(), arguments.jobs)
     print(comparison.table())
     if failed:
         raise MachineError(

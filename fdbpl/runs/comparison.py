@@ -23,6 +23,11 @@ class Row:
     config: str
     overrides: tuple[str, ...] = ()
 
+    def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
+        """The overrides below a node of the configuration."""
+        pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
+        return tuple(sorted(pair for pair in pairs if pair[0].startswith(node)))
+
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
     """Rows of tab-separated lines: label, trainer, configuration, then overrides KEY VALUE ..."""
@@ -60,13 +65,25 @@ class Comparison:
     common: tuple[str, ...] = ()
     each: str = ""
 
-    def commands(self) -> list[list[str]]:
+    def runs(self) -> list[list[str]]:
         """Calls of base2new_train.sh, in the order seed, row: the first seed's table is complete first."""
-        return [
-            ["env", f"CFG={row.config}", f"OUTPUT={self.output}", f"SHOTS={self.shots}", "bash",
-             "scripts/base2new_train.sh", self.dataset, seed, row.trainer, *self.common, *variant, *row.overrides]
-            for seed, variant, row in itertools.product(self.seeds, variants(self.each), self.rows)
-        ]  # fmt: skip
+        runs = itertools.product(self.seeds, variants(self.each), self.rows)
+        return [self._call("base2new_train.sh", row, seed, variant) for seed, variant, row in runs]
+
+    def banks(self) -> list[list[str]]:
+        """Calls that make what the runs share, so that runs at the same time do not make it twice."""
+        readers = [row for row in self.rows if row.trainer.startswith("FDBPL")]
+        draws = {row.overrides_of("REGIONS."): row for row in reversed(readers)}
+        for row in readers:
+            if row.trainer == "FDBPL":  # it looks the student's features up as well
+                draws[row.overrides_of("REGIONS.")] = row
+        calls = itertools.product(draws.values(), self.seeds, variants(self.each))
+        return [self._call("generate_regions.sh", row, seed, variant) for row, seed, variant in calls]
+
+    def _call(self, script: str, row: Row, seed: str, variant: tuple[str, ...]) -> list[str]:
+        settings = [f"CFG={row.config}", f"OUTPUT={self.output}", f"SHOTS={self.shots}", "SUB=base"]
+        overrides = [*self.common, *variant, *row.overrides]
+        return ["env", *settings, "bash", f"scripts/{script}", self.dataset, seed, row.trainer, *overrides]
 
     def table(self) -> str:
         """Markdown: means ± standard deviations over the finished runs of each row."""
