@@ -6,6 +6,7 @@ what is the paper's, what the released code's (`trainers/coop_off.py`, `trainers
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -40,6 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.PREC = "fp16"  # fp32 | fp16 | amp | bf16
     cfg.TRAINER.FDBPL.ALPHA = 0.5  # weight of KL(teacher || student)
     cfg.TRAINER.FDBPL.BETA = 0.5  # weight of KL(student || teacher)
+    cfg.TRAINER.FDBPL.REGION_WEIGHT = True  # False (ablation): every region counts as informative, w = 1
     cfg.TRAINER.FDBPL.ENTROPY_EPSILON = 1e-6  # inside the logarithm of the region weight, as the release; 0.0 = none
     cfg.TRAINER.FDBPL.NEGATIVE_WEIGHT = 1.0  # weight of the negative space's term
     cfg.TRAINER.FDBPL.COUPLING_WEIGHT = 0.001  # weight of cos(s+, s-)
@@ -90,8 +92,7 @@ class RegionDistillation(PromptTrainer):
         # Region Information Lookup: t was computed once, with the bank; x too where nothing is learnt before it.
         x = student.image_features(view)  # [B, D]
         t = view.teacher_logits  # [B, C]
-        w = entropy_weight(t, weights.ENTROPY_EPSILON) if view.entropy is None else 1 - view.entropy
-        # w is [B]: 1 = informative region, 0 = the teacher knows nothing of it.
+        w = self.region_weight(view)  # [B]: 1 = informative region, 0 = the teacher knows nothing of it
 
         # Region-Aware Dual Prompt: the positive space follows the teacher where a region is informative,
         # the negative space says "none of these" where it is not.
@@ -109,6 +110,15 @@ class RegionDistillation(PromptTrainer):
             pcd = cascaded_difference(agreement, t.argmax(dim=-1), w, weights.PCD_MARGIN)
             terms["pcd"] = weights.PCD_WEIGHT * pcd
         return {**terms, **student.own_terms(view, Outputs(x, f_positive, s_positive))}
+
+    def region_weight(self, view: View) -> Tensor:
+        """w = 1 - H(p) / ln C of each region, float32 [B]."""
+        settings = self.cfg.TRAINER.FDBPL
+        if not settings.REGION_WEIGHT:
+            return torch.ones(len(view.teacher_logits), device=view.teacher_logits.device)
+        if view.entropy is not None:
+            return 1 - view.entropy
+        return entropy_weight(view.teacher_logits, settings.ENTROPY_EPSILON)
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""

@@ -95,12 +95,12 @@ class Comparison:
         wanted = len(self.seeds) * len(variants(self.each))
         count = str(len(pairs)) if len(pairs) == wanted else f"{len(pairs)} of {wanted}"
         if not pairs:
-            return (f"`{row.label}`", count, *("-" * (len(HEADER) - 2)))
+            return (row.label, count, *("-" * (len(HEADER) - 2)))
         base, new = ([metrics["accuracy"] for metrics in side] for side in zip(*pairs, strict=True))
         training = [metrics for metrics, _ in pairs]
         steps = [metrics["seconds"]["step"] for metrics in training if metrics["steps"]]
         return (
-            f"`{row.label}`",
+            row.label,
             count,
             spread(base),
             spread(new),
