@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     dassl_line = use_dassl()  # before anything imports dassl
 
-    from fdbpl.configuration import plain
+    from fdbpl import distributed
 
     if arguments.list_trainers:
         import trainers
@@ -57,32 +57,44 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(trainers.names()))
         return None
     cfg = build_config(arguments)
-    if arguments.generate_regions:
-        print(dassl_line)
-        return generate_regions(cfg)
+    distributed.start(cfg.USE_CUDA)
+    try:
+        if arguments.generate_regions:
+            print(dassl_line)
+            generate_regions(cfg)
+        else:
+            run_folder(cfg, arguments, dassl_line)
+    finally:
+        distributed.stop()
 
+
+def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
+    """One run in its folder, from the log's header to the done marker; the first process writes."""
+    from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+    from fdbpl.configuration import plain
+    from fdbpl.distributed import barrier, is_first, world_size
     from fdbpl.runs import RunFolder
 
     folder = RunFolder(cfg.OUTPUT_DIR, plain(cfg), task_of(arguments))
     metrics = folder.finished_metrics()
+    barrier()
     if metrics is not None:
         print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} (delete it to run again)")
         return
-    folder.start(cfg.dump())
-
-    from dassl.utils import collect_env_info, set_random_seed, setup_logger
-
-    setup_logger(cfg.OUTPUT_DIR)
+    if is_first():
+        folder.start(cfg.dump())
+        setup_logger(cfg.OUTPUT_DIR)
     print(dassl_line)
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
     print(f"***************\n** Arguments **\n***************\n{show(arguments)}")
     print(f"************\n** Config **\n************\n{cfg}")
-    print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
+    print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\nProcesses: {world_size()}\n")
 
     metrics = train_or_test(cfg, arguments)
-    if metrics is not None:
+    if metrics is not None and is_first():
         folder.finish(metrics)
 
 
@@ -149,6 +161,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
     """Everything of a run between its log's header and its metrics."""
     from dassl.engine import build_trainer
 
+    from fdbpl.distributed import world_size
     from fdbpl.runs import peak_memory
 
     begin = time.perf_counter()
@@ -168,6 +181,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "seed": cfg.SEED,
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,
+        "processes": world_size(),
         **trainer.results,
         "protocol": trainer.dm.dataset.protocol,
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},

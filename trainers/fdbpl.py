@@ -22,7 +22,7 @@ from .maple import MaPLe
 from .prompt_trainer import PromptTrainer, register
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
-from .student import Outputs, Student
+from .student import Outputs, Student, view_of
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
 from .tcp import TCP
@@ -127,7 +127,7 @@ class RegionDistillation(PromptTrainer):
         positive, (f_negative,) = self.student.scorer(), self.student.encode(self.negative_prompt_learner())
 
         def predict(images: Tensor) -> Tensor:
-            x = self.student.image_features(View(images=images))
+            x = self.student.image_features(view_of(images))
             return positive(x) - self.student.logits(x, f_negative)
 
         return predict

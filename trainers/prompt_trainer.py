@@ -16,6 +16,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import load_backbone
+from fdbpl.distributed import average_gradients, barrier, first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 
@@ -104,10 +105,13 @@ class PromptTrainer(TrainerX):
             raise UserError(
                 f"expected OPTIM.CLIP_GRAD_NORM of at least 0.0 (0.0 = off), found {cfg.OPTIM.CLIP_GRAD_NORM}; mend it"
             )
+        if cfg.SEED < 0 and world_size() > 1:
+            raise UserError("expected a seed that all processes share (--seed 1), found none; give one")
         self.supervision_class.check_cfg(cfg)
 
     def build_data_loader(self) -> None:
-        super().build_data_loader()
+        with first_before_the_others():  # few-shot lists (and the demo world) are made once
+            super().build_data_loader()
         self.supervision = self.supervision_class(self.cfg, self.dm.dataset, self.device)
         self.train_loader_x = self.supervision.train_loader(self.train_loader_x, self.student_class)
 
@@ -195,6 +199,7 @@ class PromptTrainer(TrainerX):
         loss = torch.stack(list(terms.values())).sum()
         self.model_zero_grad()
         self.compute_gradients(terms)
+        average_gradients(self._parameters())
         if self.mixed_precision:
             for optimiser in self._optims.values():
                 self.scaler.unscale_(optimiser)
@@ -217,9 +222,11 @@ class PromptTrainer(TrainerX):
 
     def _clip_gradients(self) -> Tensor:
         """Norm of the gradient over all learners together, before clipping."""
-        parameters = [value for module in self._models.values() for value in module.parameters()]
-        largest = self.cfg.OPTIM.CLIP_GRAD_NORM or float("inf")
-        return nn.utils.clip_grad_norm_(parameters, largest)
+        return nn.utils.clip_grad_norm_(self._parameters(), self.cfg.OPTIM.CLIP_GRAD_NORM or float("inf"))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        """Everything learnt."""
+        return [value for module in self._models.values() for value in module.parameters()]
 
     def _refuse_non_finite(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not np.isfinite(value)]
@@ -254,6 +261,10 @@ class PromptTrainer(TrainerX):
         """Images [B, 3, S, S] -> logits [B, C]; class features are computed once per test."""
         return self.student.predictor()
 
+    def init_writer(self, log_dir: str) -> None:
+        if is_first():
+            super().init_writer(log_dir)
+
     def model_inference(self, images: Tensor) -> Tensor:
         return self.predictor()(images)
 
@@ -272,7 +283,7 @@ class PromptTrainer(TrainerX):
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         predict = self.predictor()
-        for batch in tqdm(loader, disable=None):
+        for batch in tqdm(loader, disable=None if is_first() else True):
             images, labels = self.parse_batch_test(batch)
             self.evaluator.process(predict(images), labels)
         results = self.evaluator.evaluate()
@@ -286,6 +297,11 @@ class PromptTrainer(TrainerX):
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
+        if is_first():
+            self._write_checkpoints(epoch, directory, is_best, val_result, model_name)
+        barrier()
+
+    def _write_checkpoints(self, epoch, directory, is_best, val_result, model_name) -> None:
         for name in self.get_model_names():
             content = {
                 "state_dict": self._models[name].state_dict(),

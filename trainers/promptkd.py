@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.losses import kl_forward
-from fdbpl.prompts import NamedParameters, encode_images, visual_prompts
+from fdbpl.prompts import NamedParameters, visual_prompts
 
 from .prompt_trainer import PromptTrainer, register
 from .student import Outputs, Student
@@ -71,9 +71,7 @@ class PromptKDStudent(FixedTextStudent):
         return [self.learner.get_parameter(name) for name in self.visual]
 
     def image_features(self, view: View) -> Tensor:
-        with self.autocast():
-            raw = encode_images(self.backbone.model, self.backbone.prepare(view.images), self.image_prompts())
-        return F.normalize(self.learner.VPT_image_trans(raw.float()), dim=-1)
+        return F.normalize(self.learner.VPT_image_trans(self.prompted_image_features(view)), dim=-1)
 
 
 class LogitTeacher(OnlineTeacher):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.distributed import gather, share, world_size
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
 
 from .supervision.teacher import DEFAULT_TEMPLATE, prompts
@@ -90,23 +91,29 @@ class Student(nn.Module):
     def encode(self, *spaces: Prompts) -> list[Tensor]:
         """Unit class features of prompt spaces that need not be the student's: float32 [C, D] each."""
         with self.autocast():
-            encoded = encode_spaces(self.backbone.model, *spaces)
-        return [F.normalize(features.float(), dim=-1) for features in encoded]
+            encoded = encode_spaces(self.backbone.model, *map(share_of_classes, spaces))
+        whole = [gather(features.float(), len(space.eot), -2) for features, space in zip(encoded, spaces, strict=True)]
+        return [F.normalize(features, dim=-1) for features in whole]
 
     def image_features(self, view: View) -> Tensor:
         """Unit image features [B, D] in float32: looked up where the view carries them, else by the image tower."""
         if self.frozen_image_tower:
             return self.frozen_image_features(view)
+        return F.normalize(self.prompted_image_features(view), dim=-1)
+
+    def prompted_image_features(self, view: View) -> Tensor:
+        """Features [B, D] of the image tower with its prompts, float32, not normalised."""
         with self.autocast():
             features = encode_images(self.backbone.model, self.backbone.prepare(view.images), self.image_prompts())
-        return F.normalize(features.float(), dim=-1)
+        return gather_images(features.float(), view)
 
     def frozen_image_features(self, view: View) -> Tensor:
         """Unit features [B, D] of the image tower as it was."""
         if view.image_features is not None:
             return view.image_features
         with self.autocast():
-            return self.backbone.encode_image(view.images)
+            features = self.backbone.encode_image(view.images)
+        return gather_images(features, view)
 
     def frozen_text_features(self, template: str) -> Tensor:
         """Unit features [C, D] of the classes in a template, without anything learnt."""
@@ -132,7 +139,7 @@ class Student(nn.Module):
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Images [B, 3, S, S] -> logits [B, C]."""
         score = self.scorer()
-        return lambda images: score(self.image_features(View(images=images)))
+        return lambda images: score(self.image_features(view_of(images)))
 
     def for_classes(self, classnames: list[str]) -> "Student":
         """The same prompts before other class names: what is learnt is shared, not copied."""
@@ -145,9 +152,26 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] -> logits [B, C]."""
-        return self.outputs(View(images=images)).logits
+        return self.outputs(view_of(images)).logits
 
     def autocast(self) -> AbstractContextManager:
         """Autocast under PREC amp (float16) and bf16, nothing otherwise. Losses stay outside, in float32."""
         half = {"amp": torch.float16, "bf16": torch.bfloat16}.get(self.settings.PREC)
         return torch.autocast(self.backbone.device.type, half or torch.bfloat16, enabled=half is not None)
+
+
+def view_of(images: Tensor) -> View:
+    """A view of images [B, 3, S, S] and nothing else."""
+    return View(images=share(images), total=len(images))
+
+
+def gather_images(features: Tensor, view: View) -> Tensor:
+    """Features of all images of a batch from those of this process's share."""
+    return features if view.total is None else gather(features, view.total)
+
+
+def share_of_classes(space: Prompts) -> Prompts:
+    """The prompts of this process's share of the classes."""
+    if world_size() == 1:
+        return space
+    return space.of_classes(share(torch.arange(len(space.eot), device=space.eot.device)))

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from fdbpl.distributed import share
+
 from ..student import Outputs
 from .supervision import Supervision
 from .view import View
@@ -13,8 +15,9 @@ class HardLabels(Supervision):
 
     def read(self, batch: dict) -> View:
         return View(
-            images=batch["img"].to(self.device, non_blocking=True),
+            images=share(batch["img"]).to(self.device, non_blocking=True),
             labels=batch["label"].to(self.device, non_blocking=True),
+            total=len(batch["img"]),
         )
 
     def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:

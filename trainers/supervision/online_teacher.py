@@ -7,6 +7,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, resolve_precision
+from fdbpl.distributed import gather, share
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
 
@@ -76,10 +77,11 @@ class OnlineTeacher(Supervision):
         return student
 
     def read(self, batch: dict) -> View:
-        images = batch["img"].to(self.device, non_blocking=True)
+        total = len(batch["img"])
+        images = share(batch["img"]).to(self.device, non_blocking=True)
         seen = images if self.renormalize is None else images * self.renormalize[0] + self.renormalize[1]
-        logits = self.logit_scale * self.teacher.encode_image(seen) @ self.texts.T
-        return View(images=images, teacher_logits=logits)
+        logits = self.logit_scale * gather(self.teacher.encode_image(seen), total) @ self.texts.T
+        return View(images=images, teacher_logits=logits, total=total)
 
     def classes(self, view: View) -> Tensor | None:
         """KDPL-CA: the words of the batch's largest mean probability; else all classes."""

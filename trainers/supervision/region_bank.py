@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from fdbpl.atomic import read_json
 from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.distributed import share, world_size
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions
@@ -159,8 +160,8 @@ class RegionBank(Supervision):
         )
         if not self.look_up_features:
             self.pipeline = build_pipeline(
-                self.cfg.REGIONS.PIPELINE, self.root, backbone.image_size, self.batches.batch_size, str(self.device),
-                self.cfg.DATALOADER.NUM_WORKERS,
+                self.cfg.REGIONS.PIPELINE, self.root, backbone.image_size,
+                -(-self.batches.batch_size // world_size()), str(self.device), self.cfg.DATALOADER.NUM_WORKERS,
             )  # fmt: skip
             self.batches.pixels = self._cut_regions
         looked_up = "teacher and student" if self.look_up_features else "teacher"
@@ -179,16 +180,21 @@ class RegionBank(Supervision):
         if self.look_up_features:
             features = self.lookup.student_features(image, region).to(self.device, non_blocking=True)
             return view._replace(image_features=features)
-        return view._replace(images=batch["img"].to(self.device, non_blocking=True))
+        return view._replace(images=batch["img"].to(self.device, non_blocking=True), total=len(image))
 
     def _cut_regions(self, order: torch.Tensor, region: torch.Tensor) -> Iterator[tuple]:
+        """Rows of each batch, all of them, and the pixels of this process's share."""
+        batches = torch.arange(len(order)).split(self.batches.batch_size)
+        mine = torch.cat([share(rows) for rows in batches])
+        order, region = order[mine], region[mine]
         requests = RegionRequests(
             self.images,
             order.numpy(),
             np.asarray(self.lookup.boxes(order, region), np.float32),
             np.asarray(self.lookup.flips(order, region), bool),
         )
-        yield from self.pipeline(requests)
+        for rows, (_, images) in zip(batches, self.pipeline(requests), strict=True):
+            yield rows, images
 
 
 def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone, weights_sha256
 from fdbpl.configuration import flatten, merge
+from fdbpl.distributed import alone
 from fdbpl.errors import UserError
 
 from .. import checkpoint
@@ -40,12 +41,14 @@ class TrainedTeacher(Backbone):
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
-        return self._student.image_features(View(images=images))
+        with alone():
+            return self._student.image_features(View(images=images))
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
         """Unit features of class names (not sentences): float32 [C, D]."""
-        return F.normalize(self._for(texts).text_features()[0], dim=-1)
+        with alone():
+            return F.normalize(self._for(texts).text_features()[0], dim=-1)
 
     def _for(self, classnames: list[str]):
         """The run's student before these classes."""

@@ -1,0 +1,142 @@
+"""Several processes (torchrun) that train one model on one batch; each function does nothing in a single process.
+
+Every process reads the same batch, runs the towers on its share of the images and of the classes, and is given what the
+others made of theirs; so each knows the whole loss, as one process would. docs/DESIGN.md derives the gradients.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fdbpl.errors import MachineError, UserError
+
+_paused = False
+
+
+def start(use_gpu: bool) -> None:
+    """Join the processes that torchrun started: nccl with a GPU each, gloo without. Only the first prints from now on.
+
+    Raises:
+        UserError: more processes than visible GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        return
+    gpu = use_gpu and torch.cuda.is_available()
+    if gpu:
+        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if number >= there:
+            raise UserError(
+                f"expected a GPU for each process, found process {number + 1} and {there} visible GPUs; start "
+                f"torchrun with --nproc_per_node {there} at most, or set USE_CUDA False"
+            )
+        torch.cuda.set_device(number)
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
+    try:
+        dist.init_process_group("nccl" if gpu else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise MachineError(
+            f"expected the processes of torchrun to find each other, found {' '.join(str(error).split())[:200]}; "
+            "check --nnodes, --rdzv_endpoint and the network"
+        ) from error
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() and not _paused else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() and not _paused else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes files and speaks. Known before `start`."""
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1 or int(os.environ.get("RANK", 0)) == 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Work that each process does by itself: shares are wholes inside."""
+    global _paused
+    before, _paused = _paused, True
+    try:
+        yield
+    finally:
+        _paused = before
+
+
+@contextmanager
+def first_before_the_others() -> Iterator[None]:
+    """The first process goes through the block before the others do: it makes files that they read."""
+    if not is_first():
+        barrier()
+    yield
+    if is_first():
+        barrier()
+
+
+def barrier() -> None:
+    """Wait until all are here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def share(tensor: Tensor) -> Tensor:
+    """This process's rows of [N, ...]: ceil(N / processes) of them, the last row repeated where there are too few."""
+    size = -(-len(tensor) // world_size())
+    if size == len(tensor):
+        return tensor
+    rows = torch.arange(rank() * size, (rank() + 1) * size, device=tensor.device)
+    return tensor[rows.clamp_max(len(tensor) - 1)]
+
+
+def gather(part: Tensor, total: int, dim: int = 0) -> Tensor:
+    """What all processes made of their `share` of `total` rows, along `dim`; differentiable.
+
+    The gradient of this process's part is that of its loss times the number of processes: the loss is the same in each,
+    so the mean over processes (`average`) of what follows is the gradient of that one loss.
+    """
+    if world_size() == 1:
+        return part
+    return _Gather.apply(part.transpose(0, dim))[:total].transpose(0, dim)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, part: Tensor) -> Tensor:
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(world_size())]
+        dist.all_gather(parts, part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return world_size() * gradient.chunk(world_size())[rank()]
+
+
+def average(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Means over all processes, in one message."""
+    tensors = list(tensors)
+    if world_size() == 1 or not tensors:
+        return tensors
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    means = (flat / world_size()).split([tensor.numel() for tensor in tensors])
+    return [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)]
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Put the mean over all processes in place of each gradient."""
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    for parameter, mean in zip(parameters, average(parameter.grad for parameter in parameters), strict=True):
+        parameter.grad = mean
