@@ -7,6 +7,7 @@
 #
 # From the environment: DATA (data sets, default data), OUTPUT (default output), SHOTS (default 16), STUDENT (vit_b16, vit_b32,
 # rn50, demo, demo_vit: which student's file) or CFG (that file itself: one of configs/trainers/<TRAINER>, without .yaml).
+# NPROC processes share each run (torchrun): one for every GPU.
 # A finished run is not run again; an interrupted one goes on where it stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"

@@ -55,9 +55,11 @@ default_student() {
     fi
 }
 
-# train_py RUN_FOLDER CLASSES [FLAGS ...]
+# train_py RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run
 train_py() {
-    "$PYTHON" train.py \
+    local launcher=()
+    [ "${NPROC:-1}" = 1 ] || launcher=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC")
+    "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \

@@ -76,6 +76,20 @@ def test_baselines_run_through_the_same_script(scripts, default_run, trainer, ov
     assert metrics(scripts.folder("test_new", trainer, config))["accuracy"] > 3 * 100 / 14
 
 
+def test_two_processes_give_the_same_run(scripts, default_run):
+    """NPROC=2: torchrun; one log, one set of checkpoints."""
+    runs = {}
+    for processes, settings in (("1", SHORT), ("2", (*SHORT, "TRAIN.PRINT_FREQ", 1))):
+        scripts.succeed("base2new_train.sh", "demo", 1, "FDBPL", *settings, NPROC=processes)
+        name = "+".join(["demo", *(f"{key}={value}" for key, value in zip(settings[::2], settings[1::2], strict=True))])
+        runs[processes] = [scripts.folder(part, "FDBPL", name) for part in ("train_base", "test_new")]
+    for single, double in zip(runs["1"], runs["2"], strict=True):
+        assert (metrics(single)["processes"], metrics(double)["processes"]) == (1, 2)
+        assert metrics(single)["accuracy"] == pytest.approx(metrics(double)["accuracy"], abs=0.3)
+    log = (runs["2"][0] / "log.txt").read_text()
+    assert log.count("epoch [3/3] batch [7/7]") == 1 and log.count("Checkpoint saved to") == 2
+
+
 def test_test_script_repeats_the_base_accuracy(scripts, default_run):
     scripts.succeed("base2new_test.sh", "demo", 1, "FDBPL", SUB="base")
     again, trained = metrics(scripts.folder("test_base", "FDBPL")), metrics(scripts.folder("train_base", "FDBPL"))

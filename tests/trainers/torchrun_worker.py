@@ -1,0 +1,76 @@
+"""Started by torchrun: trains the configurations of a folder (*.yaml) one after another; the first process writes."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from third_party import use_dassl  # noqa: E402
+
+use_dassl()
+
+import torch  # noqa: E402
+import yaml  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from fdbpl import distributed  # noqa: E402
+from fdbpl.atomic import write_json  # noqa: E402
+
+
+def check_gather() -> None:
+    """Closed form: L = sum_i |a b_i|^2 over N rows b_i = a c_i, with a used before and behind the gather."""
+    for total in (7, 2, 1):
+        rows = torch.arange(1.0, 1.0 + total, dtype=torch.float64)
+        a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+        whole = distributed.gather(a * distributed.share(rows), total)
+        assert torch.equal(whole.detach(), 3 * rows), whole
+        ((a * whole) ** 2).sum().backward()  # a^4 sum c^2
+        distributed.average_gradients([a])
+        torch.testing.assert_close(a.grad, 4 * 27 * (rows**2).sum())
+    across = distributed.gather(distributed.share(torch.arange(5.0)).expand(2, -1), 5, dim=-1)
+    assert torch.equal(across, torch.arange(5.0).expand(2, -1))
+    with distributed.alone():
+        assert distributed.world_size() == 1 and len(distributed.share(torch.ones(5))) == 5
+
+
+def conftest():
+    spec = importlib.util.spec_from_file_location("tiny", ROOT / "tests" / "trainers" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(folder: Path) -> None:
+    from dassl.config import get_cfg_default
+    from dassl.engine import build_trainer
+
+    import datasets
+    import trainers
+    from fdbpl.configuration import flatten, merge
+
+    conftest().register_tiny_dataset()
+    distributed.start(use_gpu=False)
+    check_gather()
+    for file in sorted(folder.glob("*.yaml")):
+        cfg = get_cfg_default()
+        datasets.extend_cfg(cfg)
+        trainers.extend_cfg(cfg)
+        merge(cfg, flatten(yaml.safe_load(file.read_text())), str(file))
+        cfg.freeze()
+        trainer = build_trainer(cfg)
+        trainer.train()
+        state = {f"{name}.{key}": value for name, module in trainer._models.items()
+                 for key, value in module.state_dict().items()}  # fmt: skip
+        every = torch.cat([value.double().reshape(-1) for value in state.values()])
+        (mean,) = distributed.average([every])
+        assert torch.equal(mean, every), "the processes have drifted apart"
+        if distributed.is_first():
+            save_file({key: value.contiguous() for key, value in state.items()}, file.with_suffix(".safetensors"))
+            write_json(file.with_suffix(".json"), trainer.results)
+    distributed.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
