@@ -21,15 +21,36 @@ NAMES = [
     "espresso",
     "volcano",
 ]
+NODES = ["COOP", "COCOOP", "VPT", "IVLP", "MAPLE", "PROMPTSRC", "KGCOOP", "PROGRAD", "TCP", "PROMPTKD", "FDBPL",
+         "ZEROSHOTCLIP"]  # fmt: skip
 
 
-def tiny_clip_file(path: Path, seed: int, width: int) -> str:
+# Every method's settings on the tiny CLIPs: depths and the block are those of a two-block tower.
+TINY = {
+    **{f"TRAINER.{node}.PREC": "fp32" for node in NODES},
+    "TRAINER.COOP.CTX_INIT": "a photo of a",
+    "TRAINER.COCOOP.N_CTX": 3,
+    "TRAINER.VPT.N_CTX_VISION": 3,
+    "TRAINER.VPT.PROMPT_DEPTH_VISION": 2,
+    "TRAINER.IVLP.PROMPT_DEPTH_VISION": 2,
+    "TRAINER.IVLP.PROMPT_DEPTH_TEXT": 2,
+    "TRAINER.MAPLE.PROMPT_DEPTH": 2,
+    "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION": 2,
+    "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT": 2,
+    "TRAINER.PROMPTSRC.GPA_MEAN": 2.0,
+    "TRAINER.PROGRAD.N_CTX": 5,
+    "TRAINER.TCP.BLOCK": 1,
+    "TRAINER.PROMPTKD.PROMPT_DEPTH_VISION": 2,
+}
+
+
+def tiny_clip_file(path: Path, seed: int, embed_dim: int, vision_layers: int) -> str:
     from clip.model import CLIP
 
     torch.manual_seed(seed)
     model = CLIP(
-        embed_dim=16, image_resolution=32, vision_layers=1, vision_width=64, vision_patch_size=16, context_length=77,
-        vocab_size=49408, transformer_width=width, transformer_heads=width // 64, transformer_layers=2,
+        embed_dim=embed_dim, image_resolution=32, vision_layers=vision_layers, vision_width=64, vision_patch_size=16,
+        context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=2,
     )  # fmt: skip
     with torch.no_grad():
         model.token_embedding.weight.mul_(10)
@@ -39,12 +60,12 @@ def tiny_clip_file(path: Path, seed: int, width: int) -> str:
 
 @pytest.fixture(scope="session")
 def student_file(tmp_path_factory) -> str:
-    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "student.safetensors", 1, 64)
+    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "student.safetensors", 1, 32, 2)
 
 
 @pytest.fixture(scope="session")
 def teacher_file(tmp_path_factory) -> str:
-    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "teacher.safetensors", 2, 64)
+    return tiny_clip_file(tmp_path_factory.mktemp("clip") / "teacher.safetensors", 2, 16, 1)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +103,9 @@ def register_tiny_dataset() -> None:
     DATASET_REGISTRY.register()(TinyWorld)
 
 
-@pytest.fixture
-def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Path):
-    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> frozen configuration of a two-batch epoch on the CPU."""
+@pytest.fixture(scope="session")
+def cfg_in(data_root: Path, student_file: str, teacher_file: str):
+    """cfg_in(folder, trainer, output, {"KEY": value}) -> frozen configuration of a two-batch epoch on the CPU."""
     from dassl.config import get_cfg_default
 
     import datasets
@@ -93,19 +114,19 @@ def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Pa
 
     register_tiny_dataset()
 
-    def make(trainer: str, output: str = "run", **overrides):
+    def make(folder: Path, trainer: str, output: str, overrides: dict):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
         trainers.extend_cfg(cfg)
         values = {
             "TRAINER.NAME": trainer,
-            "OUTPUT_DIR": str(tmp_path / output),
+            "OUTPUT_DIR": str(folder / output),
             "SEED": 1,
             "USE_CUDA": False,
             "DATASET.NAME": "TinyWorld",
             "DATASET.ROOT": str(data_root),
             "DATASET.NUM_SHOTS": 2,
-            "DATASET.CACHE": str(tmp_path / "few_shot"),
+            "DATASET.CACHE": str(folder / "few_shot"),
             "DATASET.SUBSAMPLE_CLASSES": "base",
             "DATALOADER.NUM_WORKERS": 0,
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
@@ -116,7 +137,7 @@ def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Pa
             "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
             "MODEL.BACKBONE.NAME": student_file,
             "TEACHER.NAME": teacher_file,
-            "REGIONS.ROOT": str(tmp_path / "regions"),
+            "REGIONS.ROOT": str(folder / "regions"),
             "REGIONS.PER_IMAGE": 3,
             "REGIONS.PIPELINE": "torchvision",
             "OPTIM.NAME": "sgd",
@@ -126,8 +147,7 @@ def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Pa
             "OPTIM.WARMUP_EPOCH": 1,
             "OPTIM.WARMUP_TYPE": "constant",
             "OPTIM.WARMUP_CONS_LR": 1e-5,
-            **{f"TRAINER.{node}.PREC": "fp32" for node in ("COOP", "FDBPL", "ZEROSHOTCLIP")},
-            "TRAINER.COOP.CTX_INIT": "a photo of a",
+            **TINY,
             **{key.replace("__", "."): value for key, value in overrides.items()},
         }
         merge(cfg, values, "the test")
@@ -137,22 +157,44 @@ def make_cfg(data_root: Path, student_file: str, teacher_file: str, tmp_path: Pa
     return make
 
 
-@pytest.fixture
-def build(make_cfg):
-    """build(trainer, output, **overrides) -> the trainer, built by Dassl; FDBPL's bank is made first."""
+def build_from(cfg, bank: bool = True):
+    """The trainer of a configuration, built by Dassl; the region bank that it reads is made first."""
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
     from trainers import region_bank_plan
 
-    def make(trainer: str, output: str = "run", bank: bool = True, **overrides):
-        cfg = make_cfg(trainer, output, **overrides)
-        plan = region_bank_plan(cfg) if bank else None
-        if plan is not None:
-            from fdbpl.regions import generate
+    plan = region_bank_plan(cfg) if bank else None
+    if plan is not None:
+        from fdbpl.regions import generate
 
-            generate(**plan)
-        set_random_seed(cfg.SEED)
-        return build_trainer(cfg)
+        generate(**plan)
+    set_random_seed(cfg.SEED)
+    return build_trainer(cfg)
+
+
+@pytest.fixture
+def make_cfg(cfg_in, tmp_path: Path):
+    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> its frozen configuration."""
+    return lambda trainer, output="run", **overrides: cfg_in(tmp_path, trainer, output, overrides)
+
+
+@pytest.fixture
+def build(make_cfg):
+    """build(trainer, output, **overrides) -> the trainer."""
+
+    def make(trainer: str, output: str = "run", bank: bool = True, **overrides):
+        return build_from(make_cfg(trainer, output, **overrides), bank)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def build_shared(cfg_in, tmp_path_factory):
+    """build_shared(trainer, output, **overrides) -> the trainer, in a folder and with banks of the whole session."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def make(trainer: str, output: str, bank: bool = True, **overrides):
+        return build_from(cfg_in(folder, trainer, output, overrides), bank)
 
     return make
