@@ -92,7 +92,8 @@ def read(path: str | os.PathLike) -> dict:
             f"expected a checkpoint in {path}, found a file that cannot be read safely ({reason}); "
             "train again or give another --model-dir"
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"expected a checkpoint with a state_dict in {path}, found none; give a Dassl checkpoint")
     return content
 
@@ -109,11 +110,18 @@ def _inert_globals(path: Path) -> list[tuple]:
 def restore(
     module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
 ) -> None:
-    """Load learnt parameters into `module`; buffers of class-name tokens are those of the classes at hand.
+    """Load learnt parameters into `module`: all that `fitting` gives, or nothing."""
+    module.load_state_dict(fitting(module, state, path, ignored))
+
+
+def fitting(
+    module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """A state dict of `module` with the learnt parameters of `state`; its class-name tokens are those at hand.
 
     As in the official `load_model`, `token_prefix` and `token_suffix` are dropped: a shared context serves any class
     list. The frozen CLIP that official checkpoints of VPT, IVLP, MaPLe, PromptSRC and PromptKD carry along is left out,
-    and so are names that begin with one of `ignored`. Unlike there, nothing is loaded in part.
+    and so are names that begin with one of `ignored`. Unlike there, nothing is loaded in part: `module` stays as it is.
 
     Raises:
         UserError: missing or unexpected names, other shapes, or class-specific contexts of other classes.
@@ -141,11 +149,11 @@ def restore(
             )
     if isinstance(module, PromptLearner) and module.class_specific:
         _refuse_other_classes(module, state.get("token_suffix"), path)
-    module.load_state_dict({**module.state_dict(), **learnt})
+    return {**module.state_dict(), **learnt}
 
 
 def _is_token_buffer(key: str) -> bool:
-    return key.rpartition(".")[2].startswith(("token_prefix", "token_suffix"))
+    return key.rpartition(".")[2].startswith(("token_prefix", "token_suffix", "token_midfix"))
 
 
 FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.", "ZS_image_encoder.")

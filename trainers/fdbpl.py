@@ -19,7 +19,7 @@ from .coop import CoOpStudent
 from .ivlp import IVLP
 from .kgcoop import KgCoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register
+from .prompt_trainer import PromptTrainer, register, require
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
 from .student import Outputs, Student, view_of
@@ -58,9 +58,9 @@ class RegionDistillation(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        inference = cfg.TRAINER.FDBPL.INFERENCE
-        if inference not in INFERENCES:
-            raise UserError(f"expected TRAINER.FDBPL.INFERENCE {' or '.join(INFERENCES)}, found {inference!r}; set one")
+        inference, epsilon = cfg.TRAINER.FDBPL.INFERENCE, cfg.TRAINER.FDBPL.ENTROPY_EPSILON
+        require(inference in INFERENCES, "TRAINER.FDBPL.INFERENCE", " or ".join(INFERENCES), inference)
+        require(epsilon >= 0, "TRAINER.FDBPL.ENTROPY_EPSILON", "of at least 0.0", epsilon)
         if inference == "difference" and not self.student_class.learns_text:
             raise UserError(
                 f"expected TRAINER.FDBPL.INFERENCE positive for {type(self).__name__}, whose text is fixed, found "

@@ -13,7 +13,7 @@ from fdbpl.distributed import average
 from fdbpl.losses import soft_cross_entropy
 
 from .coop import CoOpStudent
-from .prompt_trainer import PromptTrainer, register
+from .prompt_trainer import PromptTrainer, register, require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.view import View
@@ -63,6 +63,12 @@ class ProGrad(PromptTrainer):
 
     student_class = ProGradStudent
     supervision_class = HardLabels
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        settings = cfg.TRAINER.PROGRAD
+        require(settings.T > 0, "TRAINER.PROGRAD.T", "above 0.0", settings.T)
+        require(settings.LAMBDA >= 0, "TRAINER.PROGRAD.LAMBDA", "of at least 0.0", settings.LAMBDA)
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:
         """Per parameter: g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""

@@ -28,6 +28,7 @@ from .supervision.view import View
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 FIRST_LOSS_SCALE = 2.0**12  # amp's scaler starts here in every epoch, so that a resumed run repeats a straight one
+MOST_SKIPPED = 13  # steps in a row that overflow may cost: from 2^12 the scale has then come down to 1
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -40,6 +41,12 @@ def register(trainer: type) -> type:
     if trainer.__name__ not in TRAINER_REGISTRY.registered_names():
         TRAINER_REGISTRY.register()(trainer)
     return trainer
+
+
+def require(holds: bool, key: str, expected: str, found: object) -> None:
+    """Refuse a setting that cannot work."""
+    if not holds:
+        raise UserError(f"expected {key} {expected}, found {found!r}; set another")
 
 
 class PromptTrainer(TrainerX):
@@ -88,23 +95,21 @@ class PromptTrainer(TrainerX):
         """Refuse what cannot work, before data or weights are loaded."""
         settings = self.settings(cfg)
         name = f"TRAINER.{self.node or self.student_class.node}"
-        if settings.PREC not in PRECISIONS:
-            raise UserError(f"expected {name}.PREC of {', '.join(PRECISIONS)}, found {settings.PREC!r}; choose one")
+        require(settings.PREC in PRECISIONS, f"{name}.PREC", f"of {', '.join(PRECISIONS)}", settings.PREC)
         if settings.PREC in ("fp16", "amp") and not (torch.cuda.is_available() and cfg.USE_CUDA):
             raise UserError(
                 f"expected a GPU for {name}.PREC {settings.PREC}, found a CPU; set {name}.PREC fp32 (or bf16)"
             )
         position = settings.get("CLASS_TOKEN_POSITION", POSITIONS[0])
-        if position not in POSITIONS:
-            raise UserError(
-                f"expected {name}.CLASS_TOKEN_POSITION of {', '.join(POSITIONS)}, found {position!r}; choose one"
-            )
-        if settings.get("N_CTX", 1) < 1:
-            raise UserError(f"expected {name}.N_CTX of at least 1, found {settings.N_CTX}; give a positive number")
-        if cfg.OPTIM.CLIP_GRAD_NORM < 0:
-            raise UserError(
-                f"expected OPTIM.CLIP_GRAD_NORM of at least 0.0 (0.0 = off), found {cfg.OPTIM.CLIP_GRAD_NORM}; mend it"
-            )
+        require(position in POSITIONS, f"{name}.CLASS_TOKEN_POSITION", f"of {', '.join(POSITIONS)}", position)
+        for key, value in settings.items():
+            require(not key.startswith("N_CTX") or value >= 1, f"{name}.{key}", "of at least 1", value)
+        norm, epochs, loader = cfg.OPTIM.CLIP_GRAD_NORM, cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER
+        require(norm >= 0, "OPTIM.CLIP_GRAD_NORM", "of at least 0.0 (0.0 = off)", norm)
+        require(epochs >= 1, "OPTIM.MAX_EPOCH", "of at least 1", epochs)
+        for part in ("TRAIN_X", "TEST"):
+            size = loader[part].BATCH_SIZE
+            require(size >= 1, f"DATALOADER.{part}.BATCH_SIZE", "of at least 1", size)
         if cfg.SEED < 0 and world_size() > 1:
             raise UserError("expected a seed that all processes share (--seed 1), found none; give one")
         self.supervision_class.check_cfg(cfg)
@@ -130,12 +135,9 @@ class PromptTrainer(TrainerX):
         self.asked = self.student  # in training; a supervision may put its prompts before other class names
         for name, module in self.learners().items():
             module.to(self.device)
-            optimiser = build_optimizer(module, self.cfg.OPTIM)
-            for group in optimiser.param_groups:
-                if "eps" in group:  # Dassl has no key for it
-                    group["eps"] = self.cfg.OPTIM.ADAM_EPS
-            self.register_model(name, module, optimiser, build_lr_scheduler(optimiser, self.cfg.OPTIM))
+            self.register_model(name, module, *self._optimiser_of(module))
         self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
+        self._skipped = 0  # steps in a row
         self._print_what_is_learnt(backbone.model)
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
@@ -149,6 +151,17 @@ class PromptTrainer(TrainerX):
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""
         return self.student.learners()
+
+    def _optimiser_of(self, module: nn.Module) -> tuple:
+        """Dassl's optimiser and learning-rate schedule."""
+        try:
+            optimiser = build_optimizer(module, self.cfg.OPTIM)
+            for group in optimiser.param_groups:
+                if "eps" in group:  # Dassl has no key for it
+                    group["eps"] = self.cfg.OPTIM.ADAM_EPS
+            return optimiser, build_lr_scheduler(optimiser, self.cfg.OPTIM)
+        except ValueError as error:
+            raise UserError(f"expected OPTIM to describe an optimiser, found a mistake ({error}); mend it") from error
 
     def _print_what_is_learnt(self, frozen: nn.Module) -> None:
         sizes = {f"{name}.{key}": value for name, module in self.learners().items()
@@ -172,7 +185,7 @@ class PromptTrainer(TrainerX):
         reseed(self.cfg.SEED, self.epoch + 1)
         self.supervision.start_epoch(self.epoch)
         if self.mixed_precision:
-            self.scaler = torch.amp.GradScaler("cuda", init_scale=FIRST_LOSS_SCALE)
+            self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_LOSS_SCALE)
         super().before_epoch()
 
     def parse_batch_train(self, batch: dict) -> View:
@@ -203,13 +216,13 @@ class PromptTrainer(TrainerX):
         if self.mixed_precision:
             for optimiser in self._optims.values():
                 self.scaler.unscale_(optimiser)
-        norm = self._clip_gradients()
-        values = [loss.detach(), *(term.detach() for term in terms.values()), norm]
+        norms = self._gradient_norms()
+        self._clip_gradients(norms)
         accuracy = [] if self._accuracy is None else [self._accuracy.reshape(())]
-        loss_value, *rest = torch.stack([*values, *accuracy]).tolist()
+        values = [loss, *terms.values(), *norms.values(), *accuracy]
+        loss_value, *rest = torch.stack([value.detach() for value in values]).tolist()
         summary = {"loss": loss_value, **dict(zip(terms, rest, strict=False))}
-        norm_value = rest[len(terms)]
-        self._refuse_non_finite(summary if self.mixed_precision else {**summary, "gradient_norm": norm_value})
+        self._refuse_non_finite(summary, dict(zip(norms, rest[len(terms) :], strict=False)))
         if self.mixed_precision:
             for optimiser in self._optims.values():
                 self.scaler.step(optimiser)
@@ -220,25 +233,57 @@ class PromptTrainer(TrainerX):
             summary = {"loss": loss_value}
         return {**summary, "acc": rest[-1]} if accuracy else summary
 
-    def _clip_gradients(self) -> Tensor:
-        """Norm of the gradient over all learners together, before clipping."""
-        return nn.utils.clip_grad_norm_(self._parameters(), self.cfg.OPTIM.CLIP_GRAD_NORM or float("inf"))
-
     def _parameters(self) -> list[nn.Parameter]:
         """Everything learnt."""
         return [value for module in self._models.values() for value in module.parameters()]
 
-    def _refuse_non_finite(self, values: dict[str, float]) -> None:
-        bad = [name for name, value in values.items() if not np.isfinite(value)]
-        if bad:
-            kept = max(checkpoint.epochs(Path(self.output_dir) / self.get_model_names()[0]), default=None)
-            raise UserError(
-                f"expected finite numbers in training, found {', '.join(f'{name} = {values[name]}' for name in bad)} "
-                f"at epoch {self.epoch + 1} batch {self.batch_idx + 1}; lower OPTIM.LR, set OPTIM.CLIP_GRAD_NORM 1.0 "
-                f"or use PREC fp32 ({'no checkpoint yet' if kept is None else f'epoch {kept} is kept'})"
-            )
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        """Norm of each learnt tensor's gradient."""
+        learnt = self._learnt_tensors()
+        return {name: value.grad.norm() for name, value in learnt.items() if getattr(value, "grad", None) is not None}
+
+    def _learnt_tensors(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": value for name, module in self._models.items()
+                for key, value in module.state_dict(keep_vars=True).items() if value.is_floating_point()}  # fmt: skip
+
+    def _clip_gradients(self, norms: dict[str, Tensor]) -> None:
+        """Scale the gradients of all learners together down to OPTIM.CLIP_GRAD_NORM, as `nn.utils.clip_grad_norm_`."""
+        if self.cfg.OPTIM.CLIP_GRAD_NORM:
+            norm = torch.stack(list(norms.values())).norm()
+            factor = (self.cfg.OPTIM.CLIP_GRAD_NORM / (norm + 1e-6)).clamp(max=1.0)
+            for parameter in self._parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+
+    def _refuse_non_finite(self, terms: dict[str, float], gradients: dict[str, float]) -> None:
+        """Stop where a loss term or a gradient is no number; the scaler may skip a few steps that overflow."""
+        found = [f"{name} = {value}" for name, value in terms.items() if not np.isfinite(value)]
+        if found:
+            raise self._diverged(self._non_finite_tensors() + (found[1:] or found))  # the sum only where all terms are
+        found = [f"{value} in the gradient of {name}" for name, value in gradients.items() if not np.isfinite(value)]
+        self._skipped = self._skipped + 1 if found else 0
+        if found and not (self.mixed_precision and self._skipped < MOST_SKIPPED):
+            steps = f" in {self._skipped} steps in a row" * self.mixed_precision
+            raise self._diverged([", ".join(found) + steps])
+
+    def _non_finite_tensors(self) -> list[str]:
+        """Which learnt tensors, batch norms' statistics included, hold a number that is none. Waits for the device."""
+        learnt = self._learnt_tensors()
+        finite = torch.stack([value.isfinite().all() for value in learnt.values()]).tolist()
+        return [f"no number in {name}" for name, fine in zip(learnt, finite, strict=True) if not fine]
+
+    def _diverged(self, found: list[str]) -> UserError:
+        kept = max(checkpoint.epochs(Path(self.output_dir) / self.get_model_names()[0]), default=None)
+        return UserError(
+            f"expected finite numbers in training, found {', '.join(found)} at epoch {self.epoch + 1} batch "
+            f"{self.batch_idx + 1}; lower OPTIM.LR, set OPTIM.CLIP_GRAD_NORM 1.0 or use PREC fp32 "
+            f"({'no checkpoint yet' if kept is None else f'epoch {kept} is kept'})"
+        )
 
     def after_epoch(self) -> None:
+        found = self._non_finite_tensors()  # by the last step, whose loss was finite: not to be kept
+        if found:
+            raise self._diverged(found)
         self.update_lr()  # before the checkpoint, which keeps the rate of the epoch to come
         super().after_epoch()
 
@@ -274,6 +319,9 @@ class PromptTrainer(TrainerX):
 
         Returns:
             The first metric (accuracy in percent), as Dassl.
+
+        Raises:
+            UserError: a logit is no finite number.
         """
         begin = time.perf_counter()
         self.set_model_mode("eval")
@@ -282,10 +330,17 @@ class PromptTrainer(TrainerX):
         split = "val" if wanted == "val" and self.val_loader is not None else "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        predict = self.predictor()
+        predict, finite = self.predictor(), torch.ones((), dtype=torch.bool, device=self.device)
         for batch in tqdm(loader, disable=None if is_first() else True):
             images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(predict(images), labels)
+            logits = predict(images)
+            finite &= logits.isfinite().all()
+            self.evaluator.process(logits, labels)
+        if not finite:  # an accuracy of them would look like a result
+            raise UserError(
+                f"expected finite logits on the {split} set, found others; train with a lower OPTIM.LR or in PREC "
+                "fp32, or load another checkpoint"
+            )
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -335,11 +390,14 @@ class PromptTrainer(TrainerX):
             return
         if not directory:
             raise UserError(f"expected --model-dir with the weights of {type(self).__name__}, found none; name a run")
-        for name, module in self._models.items():
-            path = checkpoint.choose(Path(directory) / name, epoch)
-            content = checkpoint.read(path)
-            checkpoint.restore(module, content["state_dict"], path, self.student.ignored_keys)
-            print(f'Loaded {name} from "{path}" (epoch = {content.get("epoch")})')
+        paths = {name: checkpoint.choose(Path(directory) / name, epoch) for name in self._models}
+        contents = {name: checkpoint.read(path) for name, path in paths.items()}
+        ignored = self.student.ignored_keys
+        states = {name: checkpoint.fitting(self._models[name], content["state_dict"], paths[name], ignored)
+                  for name, content in contents.items()}  # fmt: skip
+        for name, state in states.items():  # all fit
+            self._models[name].load_state_dict(state)
+            print(f'Loaded {name} from "{paths[name]}" (epoch = {contents[name].get("epoch")})')
 
     def resume_model_if_exist(self, directory):
         """Continue from the last epoch that all modules have a readable checkpoint of; returns the epochs done.

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.prompts import NamedParameters, visual_prompts
 
-from .prompt_trainer import PromptTrainer, register
+from .prompt_trainer import PromptTrainer, register, require
 from .student import Outputs, Student
 from .supervision.online_teacher import OnlineTeacher
 from .supervision.view import View
@@ -79,6 +80,15 @@ class LogitTeacher(OnlineTeacher):
 
     own_scale = True
 
+    @classmethod
+    def check_cfg(cls, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if cfg.TRAINER.KDPL.CLASS_AGNOSTIC:
+            raise UserError(
+                "expected TRAINER.KDPL.CLASS_AGNOSTIC False for PromptKD, whose class features are the teacher's of "
+                "the data set's classes, found True; leave it out"
+            )
+
     def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
         settings = self.cfg.TRAINER.PROMPTKD
         divergence = kl_forward(view.teacher_logits / settings.TEMPERATURE, outputs.logits / settings.TEMPERATURE)
@@ -91,6 +101,12 @@ class PromptKD(PromptTrainer):
 
     student_class = PromptKDStudent
     supervision_class = LogitTeacher
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        temperature, size = cfg.TRAINER.PROMPTKD.TEMPERATURE, cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        require(temperature > 0, "TRAINER.PROMPTKD.TEMPERATURE", "above 0.0", temperature)
+        require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "of at least 2 for PromptKD's batch norm", size)
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
         return PromptKDStudent(settings, backbone, classnames, self.template(), self.supervision.class_features())

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from fdbpl.losses import kl_forward
 
 from .ivlp import IVLPStudent
-from .prompt_trainer import PromptTrainer, register
+from .prompt_trainer import PromptTrainer, register, require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.teacher import prompts
@@ -63,7 +63,8 @@ class GaussianAverage:
     """Weighted sum of what was learnt, over the epochs 1 ... E: w_e ~ exp(-(e - mean)^2 / (2 std^2)), summing to 1."""
 
     def __init__(self, epochs: int, mean: float, std: float):
-        density = [math.exp(-((epoch - mean) ** 2) / (2 * std**2)) for epoch in range(1, epochs + 1)]
+        exponents = [-((epoch - mean) ** 2) / (2 * std**2) for epoch in range(1, epochs + 1)]
+        density = [math.exp(exponent - max(exponents)) for exponent in exponents]  # however far off the mean is
         self.weights = [value / sum(density) for value in density]
         self.total: dict[str, Tensor] = {}
 
@@ -76,6 +77,11 @@ class GaussianAverage:
 
 class GaussianPromptAveraging(PromptTrainer):
     """Ends with the Gaussian average of the epochs' prompts; what is summed so far lies in the checkpoints."""
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        std = self.settings(cfg).GPA_STD
+        require(std > 0, f"TRAINER.{self.student_class.node}.GPA_STD", "above 0.0", std)
 
     def build_model(self) -> None:
         super().build_model()

@@ -14,7 +14,7 @@ from fdbpl.prompts import Prompts
 
 from .cocoop import MetaNet
 from .kgcoop import KgCoOpStudent
-from .prompt_trainer import PromptTrainer, register
+from .prompt_trainer import PromptTrainer, register, require
 from .supervision.hard_labels import HardLabels
 
 
@@ -23,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TCP.N_CTX = 4  # context vectors; the words of CTX_INIT override it
     cfg.TRAINER.TCP.CSC = False  # one context per class
     cfg.TRAINER.TCP.CTX_INIT = "a photo of a"  # words to start from; "" = random
-    cfg.TRAINER.TCP.CLASS_TOKEN_POSITION = "end"  # the class-aware vectors replace positions 1 ... N_CTX
+    cfg.TRAINER.TCP.CLASS_TOKEN_POSITION = "end"  # nothing else: the class-aware vectors replace positions 1 ... N_CTX
     cfg.TRAINER.TCP.BLOCK = 8  # text block, counted from 0, at whose input they do
     cfg.TRAINER.TCP.W = 8.0  # weight of 1 - mean cosine to the frozen class features
     cfg.TRAINER.TCP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
@@ -68,3 +68,8 @@ class TCP(PromptTrainer):
 
     student_class = TCPStudent
     supervision_class = HardLabels
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        position = cfg.TRAINER.TCP.CLASS_TOKEN_POSITION
+        require(position == "end", "TRAINER.TCP.CLASS_TOKEN_POSITION", "end", position)

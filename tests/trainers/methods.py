@@ -6,6 +6,8 @@ from dassl.engine import TRAINER_REGISTRY
 import trainers
 from trainers.zsclip import ZeroshotTrainer
 
+NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # PromptKD's batch norm behind it takes every constant away
+
 
 def trained() -> list[str]:
     """Every registered trainer of ours that learns something; a new file in trainers/ is in it by itself."""
@@ -26,6 +28,11 @@ def node_of(name: str) -> str:
     return trainer.node or trainer.student_class.node
 
 
+def one_of_each_student() -> list[str]:
+    """One trainer for each node of settings."""
+    return list({node_of(name): name for name in reversed(trained())}.values())
+
+
 def learnt(trainer) -> dict[str, torch.Tensor]:
     """A copy of every learnt tensor, as module.parameter."""
     return {f"{name}.{key}": value.detach().clone() for name, module in trainer._models.items()
@@ -37,6 +44,17 @@ def logits(trainer, images: torch.Tensor) -> torch.Tensor:
     trainer.set_model_mode("eval")
     with torch.no_grad():
         return trainer.predictor()(images)
+
+
+def same(first, second) -> bool:
+    """Whether two contents of checkpoints are equal, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
 
 
 class Stop(Exception):

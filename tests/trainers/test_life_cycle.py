@@ -8,66 +8,18 @@ import torch
 
 from fdbpl.errors import UserError
 
-TRAINED = ["CoOp", "CoOp_KDPL", "FDBPL"]
+from .methods import Stop, learnt, stop_in_epoch
 
 
-def learnt(trainer) -> dict[str, torch.Tensor]:
-    return {name: module.ctx.detach().clone() for name, module in trainer._models.items()}
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_in_epoch(trainer, epoch: int) -> None:
-    """Let the trainer die in the middle of an epoch, counted from 0."""
-    step = trainer.forward_backward
-
-    def dying(batch):
-        if trainer.epoch == epoch and trainer.batch_idx == 1:
-            raise Stop
-        return step(batch)
-
-    trainer.forward_backward = dying
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_training_moves_what_is_learnt_and_nothing_else(build, name, capsys):
-    trainer = build(name)
-    before = learnt(trainer)
-    frozen = {key: value.clone() for key, value in trainer.student.backbone.model.state_dict().items()}
+def test_the_log_says_what_happens(build, capsys):
+    trainer = build("CoOp")
     trainer.train()
-    after = learnt(trainer)
-    assert set(after) == ({"prompt_learner", "negative_prompt_learner"} if name == "FDBPL" else {"prompt_learner"})
-    assert all((after[key] - before[key]).abs().max() > 1e-4 for key in after)
-    for key, value in trainer.student.backbone.model.state_dict().items():
-        assert torch.equal(value, frozen[key])
     assert set(trainer.results) >= {"accuracy", "error_rate", "macro_f1"}
-    assert set(trainer.seconds) == {"prepare", "train", "test"}
+    assert set(trainer.seconds) >= {"prepare", "train", "test"}
     text = capsys.readouterr().out
     assert "Learnt: prompt_learner.ctx [4, 64]" in text
     assert "Finish training" in text and "Evaluate on the *test* set" in text
     assert re.search(r"epoch \[1/4\] batch \[1/2\] .* loss [\d.-]+ \([\d.-]+\) .*lr 1.0000e-05", text)
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_resumed_run_is_the_straight_run(build, name, capsys):
-    settings = {"TRAIN.CHECKPOINT_FREQ": 1}
-    straight = build(name, "straight", **settings)
-    straight.train()
-    capsys.readouterr()
-    for epoch in (2, 3):  # twice interrupted
-        broken = build(name, "broken", **settings)
-        stop_in_epoch(broken, epoch)
-        with pytest.raises(Stop):
-            broken.train()
-    resumed = build(name, "broken", **settings)
-    capsys.readouterr()
-    resumed.train()
-    assert "Resuming from epoch 3" in capsys.readouterr().out
-    for key, value in learnt(straight).items():
-        assert torch.equal(value, learnt(resumed)[key])
-    assert resumed.results == straight.results
 
 
 def test_random_crops_in_worker_processes_resume_too(build):
@@ -80,17 +32,17 @@ def test_random_crops_in_worker_processes_resume_too(build):
         broken.train()
     resumed = build("CoOp", "broken", **settings)
     resumed.train()
-    assert torch.equal(learnt(straight)["prompt_learner"], learnt(resumed)["prompt_learner"])
+    assert torch.equal(learnt(straight)["prompt_learner.ctx"], learnt(resumed)["prompt_learner.ctx"])
 
 
 def test_seeds_decide_the_run(build):
     runs = [build("CoOp", f"run{number}", **{"SEED": seed, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 4})
             for number, seed in enumerate((1, 1, 2))]  # fmt: skip
-    starts = [learnt(run)["prompt_learner"] for run in runs]
+    starts = [learnt(run)["prompt_learner.ctx"] for run in runs]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
     for run in runs:
         run.train()
-    ends = [learnt(run)["prompt_learner"] for run in runs]
+    ends = [learnt(run)["prompt_learner.ctx"] for run in runs]
     assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
 
@@ -128,7 +80,7 @@ def test_the_best_epoch_on_validation_survives_a_restart(build):
     resumed = build("CoOp", "broken", **settings)
     resumed.train()
     assert resumed.best_result == straight.best_result
-    assert torch.equal(learnt(straight)["prompt_learner"], learnt(resumed)["prompt_learner"])
+    assert torch.equal(learnt(straight)["prompt_learner.ctx"], learnt(resumed)["prompt_learner.ctx"])
 
 
 def test_learning_rates_are_dassl_s(build):
@@ -145,15 +97,6 @@ def test_an_explicit_resume_folder_must_hold_something(build, tmp_path):
     trainer = build("CoOp", RESUME=str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="--resume"):
         trainer.train()
-
-
-def test_nan_stops_the_run_and_names_the_term(build):
-    trainer = build("CoOp", **{"TRAIN.CHECKPOINT_FREQ": 1})
-    value = {2: float("nan")}
-    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(value.get(trainer.epoch, 0.0))}
-    with pytest.raises(UserError, match=r"pull = nan at epoch 3 batch 1.*epoch 2 is kept"):
-        trainer.train()
-    assert torch.isfinite(trainer.student.prompt_learner.ctx).all()
 
 
 def test_gradients_are_clipped_over_all_learners_together(build):
@@ -215,16 +158,3 @@ def test_settings_of_supervisions_are_refused_early_too(build, trainer, override
 def test_the_input_size_must_be_the_backbone_s(build):
     with pytest.raises(UserError, match=r"INPUT.SIZE \(32, 32\)"):
         build("CoOp", **{"INPUT.SIZE": (64, 64)})
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "amp"])
-@pytest.mark.parametrize("name", TRAINED)
-def test_precisions_on_a_gpu(build, name, precision):
-    node = "FDBPL" if name == "FDBPL" else "COOP"
-    trainer = build(name, **{"USE_CUDA": True, f"TRAINER.{node}.PREC": precision})
-    before = learnt(trainer)
-    trainer.train()
-    for key, value in learnt(trainer).items():
-        assert value.is_cuda and value.dtype == torch.float32 and torch.isfinite(value).all()
-        assert (value - before[key]).abs().max() > 1e-4

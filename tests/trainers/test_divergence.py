@@ -1,0 +1,150 @@
+"""A number that is none stops the run, is named, and never reaches a checkpoint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fdbpl.errors import UserError
+from trainers import checkpoint
+
+from .methods import learnt, one_of_each_student
+
+SETTINGS = {"OPTIM.MAX_EPOCH": 3, "TRAIN.CHECKPOINT_FREQ": 1}
+
+
+def after_each_step(trainer, act) -> None:
+    """Call `act` behind each update of what is learnt."""
+    update = trainer.model_update
+
+    def updated(names=None):
+        update(names)
+        act()
+
+    trainer.model_update = updated
+
+
+def poison(trainer, parameter: torch.nn.Parameter, epoch: int, batch: int) -> None:
+    """Let the step of `epoch` and `batch`, counted from 0, leave an infinity in a learnt tensor."""
+
+    def act():
+        if (trainer.epoch, trainer.batch_idx) == (epoch, batch):
+            parameter.data.view(-1)[1] = float("inf")
+
+    after_each_step(trainer, act)
+
+
+def kept(trainer) -> list[int]:
+    """Epochs that all checkpoint folders agree on; each of them holds finite numbers only."""
+    epochs = {tuple(checkpoint.epochs(Path(trainer.output_dir, name))) for name in trainer._models}
+    assert len(epochs) == 1
+    for name in trainer._models:
+        for epoch in min(epochs):
+            state = checkpoint.read(Path(trainer.output_dir, name, f"model.pth.tar-{epoch}"))["state_dict"]
+            assert all(torch.isfinite(value).all() for value in state.values())
+    return list(min(epochs))
+
+
+@pytest.mark.parametrize("name", one_of_each_student())
+def test_a_far_too_large_learning_rate(name, build, build_shared):
+    """The first epoch is a warm-up and good; what the second makes is not kept."""
+    trainer = build_shared(name, f"diverging/{name}", **SETTINGS, **{"OPTIM.LR": 1e30})
+    with pytest.raises(UserError, match=r"found .* at epoch 2 batch 2; lower OPTIM.LR.*epoch 1 is kept"):
+        trainer.train()
+    assert kept(trainer) == [1]
+    again = build_shared(name, f"sane/{name}", **SETTINGS)
+    again.load_model(trainer.output_dir)
+    again.test()
+    assert 0 <= again.results["accuracy"] <= 100
+
+
+def test_the_term_is_named(build):
+    trainer = build("CoOp", **SETTINGS)
+    value = {2: float("nan")}
+    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(value.get(trainer.epoch, 0.0))}
+    with pytest.raises(UserError, match=r"found pull = nan at epoch 3 batch 1;.*epoch 2 is kept"):
+        trainer.train()
+    assert kept(trainer) == [1, 2] and all(torch.isfinite(value).all() for value in learnt(trainer).values())
+
+
+def test_the_learnt_tensor_behind_a_term_is_named(build):
+    trainer = build("MaPLe", **SETTINGS)
+    poison(trainer, trainer.student.learner.prompt_learner.proj.bias, epoch=1, batch=0)
+    said = r"no number in MultiModalPromptLearner.prompt_learner.proj.bias, cross_entropy = nan at epoch 2 batch 2"
+    with pytest.raises(UserError, match=said):
+        trainer.train()
+    assert kept(trainer) == [1]
+
+
+def test_what_the_last_step_of_an_epoch_spoils_is_not_kept(build):
+    trainer = build("FDBPL", **SETTINGS)
+    poison(trainer, trainer.negative_prompt_learner.ctx, epoch=1, batch=1)
+    with pytest.raises(UserError, match=r"no number in negative_prompt_learner.ctx at epoch 2 batch 2;.*epoch 1 is"):
+        trainer.train()
+    assert kept(trainer) == [1]
+
+
+def test_batch_statistics_count_as_learnt(build):
+    trainer = build("PromptKD", **SETTINGS)
+    norm = trainer.student.learner.VPT_image_trans.conv1[1]
+    after_each_step(trainer, lambda: norm.running_var.fill_(float("nan")))
+    with pytest.raises(UserError, match=r"no number in .*conv1.1.running_var at epoch 1 batch 2;.*no checkpoint yet"):
+        trainer.train()
+    assert kept(trainer) == []
+
+
+def steep(parameter: torch.Tensor) -> torch.Tensor:
+    """0, with a gradient that is no number."""
+    return (0 * parameter).sum().sqrt()
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_is_named_by_its_tensor(build, clip):
+    trainer = build("FDBPL", **SETTINGS, **{"OPTIM.CLIP_GRAD_NORM": clip})
+    terms = trainer.loss_terms
+    trainer.loss_terms = lambda view: {**terms(view), "pull": steep(trainer.negative_prompt_learner.ctx)}
+    with pytest.raises(UserError, match=r"nan in the gradient of negative_prompt_learner.ctx at epoch 1 batch 1;"):
+        trainer.train()
+    assert all(torch.isfinite(value).all() for value in learnt(trainer).values())
+
+
+def with_a_scaler(trainer) -> None:
+    """Loss scaling as under amp, which a GPU alone offers; the scaler itself runs anywhere."""
+    trainer.mixed_precision = True
+
+
+@pytest.mark.parametrize("spoilt, steps", [(2, 40), (40, 13)])
+def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
+    """The first `spoilt` gradients are no numbers."""
+    trainer = build("CoOp", **{"OPTIM.MAX_EPOCH": 20})
+    with_a_scaler(trainer)
+    context, terms, seen = trainer.student.prompt_learner.ctx, trainer.loss_terms, []
+    start = context.detach().clone()
+
+    def loss_terms(view):
+        seen.append(view)
+        return terms(view) | ({"pull": steep(context)} if len(seen) <= spoilt else {})
+
+    trainer.loss_terms = loss_terms
+    if spoilt > 13:
+        with pytest.raises(UserError, match=r"gradient of prompt_learner.ctx in 13 steps in a row at epoch 7 batch 1"):
+            trainer.train()
+    else:
+        trainer.train()
+    assert len(seen) == steps and torch.equal(context, start) == (spoilt > 13)
+
+
+def test_a_term_that_is_no_number_is_never_skipped(build):
+    trainer = build("CoOp", **SETTINGS)
+    with_a_scaler(trainer)
+    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(float("nan"))}
+    with pytest.raises(UserError, match=r"found pull = nan at epoch 1 batch 1"):
+        trainer.train()
+
+
+def test_a_test_of_spoilt_weights_gives_no_accuracy(build):
+    trainer = build("CoOp")
+    trainer.student.prompt_learner.ctx.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="finite logits on the test set"):
+        trainer.test()
+    assert trainer.results == {}
