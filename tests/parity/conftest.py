@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+ZERO_BY_THE_MATHS = ("VPT_image_trans.conv1.0.bias",)  # in front of batch norm: rounding, there and here
 DEVIATIONS: dict[str, tuple[float, str]] = {}
 
 
@@ -186,7 +187,10 @@ class Comparison:
             self.trainer.forward_backward(self.batch)
             for name, parameter in self.parameters().items():
                 where = f"{self.method} {name}"
-                if step == 1:
+                if step == 1 and name in ZERO_BY_THE_MATHS:
+                    beside = dict(self.parameters())[name.replace("bias", "weight")].grad
+                    assert parameter.grad.abs().max() < 1e-4 * beside.abs().max(), where
+                elif step == 1:
                     self.agree("gradients", parameter.grad, self.arrays[f"grad/{name}"], where, gradients)
                 if f"step{step}/{name}" in self.arrays:
                     self.agree("parameters", parameter, self.arrays[f"step{step}/{name}"], f"{where} step {step}")
