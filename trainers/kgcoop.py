@@ -28,7 +28,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 class KgCoOpStudent(CoOpStudent):
     node = "KGCOOP"
-    ignored_keys = ("bias_vectors", "meta_net.")  # in official checkpoints, never used there
+    ignored_keys = ("bias_vectors", "meta_net.linear1.")  # in official checkpoints, never used there
 
     def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.distributed import gather, share, world_size
+from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
 
 from .supervision.teacher import DEFAULT_TEMPLATE, prompts
@@ -142,7 +143,16 @@ class Student(nn.Module):
         return lambda images: score(self.image_features(view_of(images)))
 
     def for_classes(self, classnames: list[str]) -> "Student":
-        """The same prompts before other class names: what is learnt is shared, not copied."""
+        """The same prompts before other class names: what is learnt is shared, not copied.
+
+        Raises:
+            UserError: each class has a context of its own.
+        """
+        if any(getattr(module, "class_specific", False) for module in self.learners().values()):
+            raise UserError(
+                f"expected TRAINER.{self.node}.CSC False with TRAINER.KDPL.CLASS_AGNOSTIC, whose words are not the "
+                "classes that the contexts belong to, found True; leave one of them out"
+            )
         other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
         for name, module in self.learners().items():
             for path, parameter in module.named_parameters():

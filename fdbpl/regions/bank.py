@@ -64,7 +64,7 @@ class BankIdentity:
     def folder_name(self) -> str:
         """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
         readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
-        return f"{readable}_{digest(self.plain())[:8]}"
+        return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone, weights_sha256
-from fdbpl.configuration import flatten, merge
+from fdbpl.configuration import merge, read_yaml
 from fdbpl.distributed import alone
 from fdbpl.errors import UserError
 
@@ -78,10 +77,10 @@ def read_config(name: str) -> CfgNode:
 
     from .. import extend_cfg
 
-    cfg, file = get_cfg_default(), folder_of(name) / "config.yaml"
+    cfg, file = get_cfg_default(), str(folder_of(name) / "config.yaml")
     datasets.extend_cfg(cfg)
     extend_cfg(cfg)
-    merge(cfg, flatten(yaml.safe_load(file.read_text())), str(file))
+    merge(cfg, read_yaml(file), file)
     return cfg
 
 
@@ -89,11 +88,13 @@ def method_of(name: str):
     """The run's trainer class."""
     from dassl.engine import TRAINER_REGISTRY
 
-    method = TRAINER_REGISTRY.get(read_config(name).TRAINER.NAME)
-    if not method.student_class.serves_as_teacher:
+    trainer = read_config(name).TRAINER.NAME
+    method = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY.registered_names() else None
+    student = getattr(method, "student_class", None)
+    if student is None or not student.serves_as_teacher:
         raise UserError(
             f"expected a run whose class features follow from the class names alone as TEACHER.NAME, found one of "
-            f"{method.__name__} in {folder_of(name)}; give one of CoOp, KgCoOp, ProGrad, TCP, VPT, IVLP, MaPLe, "
+            f"{trainer} in {folder_of(name)}; give one of CoOp, KgCoOp, ProGrad, TCP, VPT, IVLP, MaPLe, "
             "PromptSRC or their twins"
         )
     return method
@@ -101,6 +102,7 @@ def method_of(name: str):
 
 def run_sha256(name: str) -> str | None:
     """Hex digest of a run's CLIP and of its checkpoints; None where only loading the CLIP tells."""
+    method_of(name)  # refuses what cannot teach
     sha256 = weights_sha256(read_config(name).MODEL.BACKBONE.NAME)
     return None if sha256 is None else _digest(sha256, name)
 
@@ -112,5 +114,5 @@ def _digest(clip_sha256: str, name: str) -> str:
         state = checkpoint.read(checkpoint.choose(folder, None))["state_dict"]
         for key in sorted(state):
             sha.update(key.encode())
-            sha.update(state[key].contiguous().cpu().view(torch.uint8).numpy().tobytes())
+            sha.update(state[key].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()

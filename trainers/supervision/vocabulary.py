@@ -17,7 +17,7 @@ def read_vocabulary(file: str) -> list[str]:
     """The words of `file`, one a line (a first line "ClassName" is a heading); "" = KDPL's own list, downloaded.
 
     Raises:
-        UserError: no such file, or no words in it.
+        UserError: no such file, no text, or no words in it.
         MachineError: the list has to be downloaded and cannot be.
     """
     path = Path(file).expanduser() if file else _obtained()
@@ -25,8 +25,14 @@ def read_vocabulary(file: str) -> list[str]:
         raise UserError(
             f"expected a list of words at {path} (TRAINER.KDPL.VOCABULARY), found none; give a file with one a line"
         )
-    with path.open(encoding="utf-8", newline="") as lines:
-        words = [row[0].strip() for row in csv.reader(lines) if row and row[0].strip()]
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            words = [row[0].strip() for row in csv.reader(lines) if row and row[0].strip()]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"expected a text file of words at {path} (TRAINER.KDPL.VOCABULARY), found a file that cannot be read "
+            f"({error}); give one in UTF-8 with one word a line"
+        ) from error
     words = list(dict.fromkeys(words[1:] if words[:1] == ["ClassName"] else words))
     if len(words) < 2:
         raise UserError(f"expected at least two words in {path}, found {len(words)}; give a file with one a line")
@@ -39,9 +45,9 @@ def _obtained() -> Path:
     folder = Path(os.environ.get("FDBPL_CACHE", "~/.cache/fdbpl")).expanduser()
     path = folder / "kdpl_vocabulary.csv"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         print(f"Downloading KDPL's word list to {path}")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             download_url_to_file(URL, str(path), SHA256, progress=False)  # whole and of this hash, or not at all
         except (OSError, RuntimeError) as error:
             raise MachineError(
