@@ -33,7 +33,7 @@ def use_dassl() -> str:
             f"expected Dassl to import, found that it lacks the package {error.name}; "
             "run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl: the stand-in needs no more)"
         ) from error
-    from third_party.dassl_patches import apply_patches
+    from .dassl_patches import apply_patches
 
     patched = apply_patches()
     return _describe(dassl, patched)

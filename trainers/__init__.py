@@ -26,9 +26,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 def names() -> list[str]:
     """The registered trainers: methods in alphabetical order, each followed by its twins."""
-    from dassl.engine import TRAINER_REGISTRY
-
-    from .prompt_trainer import PromptTrainer
+    from .prompt_trainer import OURS
 
     modules()
 
@@ -36,8 +34,7 @@ def names() -> list[str]:
         method = "CoOp" if name == "FDBPL" else name.removeprefix("FDBPL_").removesuffix("_KDPL")
         return method, 2 if name.startswith("FDBPL") else int(name.endswith("_KDPL"))
 
-    registered = TRAINER_REGISTRY.registered_names()
-    return sorted((name for name in registered if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)), key=order)
+    return sorted((name for name, trainer in OURS.items() if trainer.__module__.startswith(__name__)), key=order)
 
 
 def region_bank_plan(cfg: CfgNode) -> dict | None:

@@ -23,8 +23,8 @@ from fdbpl.prompts import POSITIONS
 from . import checkpoint
 from .student import Student
 from .supervision.supervision import Supervision
-from .supervision.teacher import DEFAULT_TEMPLATE
 from .supervision.view import View
+from .templates import template_of
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 FIRST_LOSS_SCALE = 2.0**12  # amp's scaler starts here in every epoch, so that a resumed run repeats a straight one
@@ -36,8 +36,12 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
 
 
+OURS: dict[str, type] = {}  # every trainer of this folder by name
+
+
 def register(trainer: type) -> type:
     """Register with Dassl under the class's name; a name that is taken (in a fork that has its own) is left alone."""
+    OURS.setdefault(trainer.__name__, trainer)
     if trainer.__name__ not in TRAINER_REGISTRY.registered_names():
         TRAINER_REGISTRY.register()(trainer)
     return trainer
@@ -146,7 +150,7 @@ class PromptTrainer(TrainerX):
 
     def template(self) -> str:
         """The sentence around a class name: the data set's."""
-        return getattr(self.dm.dataset, "template", DEFAULT_TEMPLATE)
+        return template_of(self.cfg, self.dm.dataset)
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""

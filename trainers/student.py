@@ -14,8 +14,9 @@ from fdbpl.distributed import gather, share, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
 
-from .supervision.teacher import DEFAULT_TEMPLATE, prompts
+from .supervision.teacher import prompts
 from .supervision.view import View
+from .templates import DEFAULT_TEMPLATE
 
 
 class Outputs(NamedTuple):

@@ -1,4 +1,25 @@
-"""Sentences around a class name that the field averages over (Radford et al., ICML 2021)."""
+"""Sentences around a class name: one for each data set, and those the field averages over (Radford et al., 2021)."""
+
+from yacs.config import CfgNode
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+# CoOp's, by registered name; for data sets that do not say theirs
+TEMPLATES = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+
+
+def template_of(cfg: CfgNode, dataset) -> str:
+    """The data set's sentence around a class name."""
+    return getattr(dataset, "template", None) or TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE)
+
 
 # CLIP's selection for ImageNet, used by CoOp's ZeroshotCLIP2
 IMAGENET_TEMPLATES_SELECT = (

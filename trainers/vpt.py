@@ -11,7 +11,7 @@ from fdbpl.prompts import NamedParameters, visual_prompts
 
 from .prompt_trainer import PromptTrainer, register
 from .supervision.hard_labels import HardLabels
-from .supervision.teacher import DEFAULT_TEMPLATE
+from .templates import DEFAULT_TEMPLATE
 from .zsclip import FixedTextStudent
 
 

@@ -49,7 +49,8 @@ def weights_sha256(name: str) -> str | None:
         return demo.sha256(name.removeprefix("demo:"))
     if name.startswith("open_clip:"):
         return None
-    from fdbpl.backbones.openai import clip_package, sha256_of
+    from fdbpl.backbones.openai import sha256_of
+    from fdbpl.backbones.openai_package import clip_package
 
     file = os.path.expanduser(name)
     if os.path.isfile(file):

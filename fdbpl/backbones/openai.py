@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,31 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fdbpl.backbones.backbone import Backbone
+from fdbpl.backbones.openai_package import clip_package
 from fdbpl.errors import MachineError, UserError
-
-
-def clip_package():
-    """OpenAI's `clip` package.
-
-    Raises:
-        UserError: it is missing, or the unrelated clipboard tool of the same name is installed.
-    """
-    try:
-        with warnings.catch_warnings():  # its use of pkg_resources is outdated, and pinned in requirements.txt
-            warnings.simplefilter("ignore")
-            import clip
-    except ModuleNotFoundError as error:
-        missing = "setuptools<81" if error.name == "pkg_resources" else "openai-clip"
-        raise UserError(
-            f"expected OpenAI's clip package, found none that imports ({error}); run: pip install '{missing}'"
-        ) from error
-    if not hasattr(clip, "tokenize"):
-        where = getattr(clip, "__file__", None) or "a folder named clip"
-        raise UserError(
-            f"expected OpenAI's clip package, found another one at {where}; "
-            "run: pip uninstall -y clip && pip install openai-clip"
-        )
-    return clip
 
 
 def model_names() -> list[str]:
@@ -89,12 +65,10 @@ def load_file(
 
 def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.Module:
     """`clip.model.CLIP` with these weights: float32, frozen, eval."""
-    from importlib import import_module
 
-    clip_package()
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:
-        model = import_module("clip.model").build_model(dict(state))
+        model = clip_package().model.build_model(dict(state))
     except (KeyError, RuntimeError, AttributeError, IndexError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from fdbpl.atomic import write_tensors, write_text
-from fdbpl.backbones.openai import clip_package, sha256_of
+from fdbpl.backbones.openai import sha256_of
+from fdbpl.backbones.openai_package import clip_package
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "backbones" / "weights"
 SIDE, EMBEDDING, CONTEXT = 64, 128, 77
@@ -20,11 +21,8 @@ TEXT_TOWER = (128, 2, 3)  # width, heads, layers
 
 def build(which: str, vocabulary: int) -> nn.Module:
     """`clip.model.CLIP` with random weights, float32."""
-    clip_package()
-    from clip.model import CLIP
-
     layers, width, patch = IMAGE_TOWERS[which]
-    return CLIP(EMBEDDING, SIDE, layers, width, patch, CONTEXT, vocabulary, *TEXT_TOWER).float()
+    return clip_package().model.CLIP(EMBEDDING, SIDE, layers, width, patch, CONTEXT, vocabulary, *TEXT_TOWER).float()
 
 
 def save_small(model: nn.Module, token_ids: list[int], which: str, folder: Path) -> Path:

@@ -1,12 +1,13 @@
 import sys
 import types
+from importlib import metadata
 
 import pytest
 import torch
 from clip.model import CLIP
 from safetensors.torch import save_file
 
-from fdbpl.backbones import load_backbone, openai
+from fdbpl.backbones import load_backbone, openai, openai_package
 from fdbpl.errors import MachineError, UserError
 
 
@@ -127,8 +128,25 @@ def no_network(url, root):
 
 def test_the_clipboard_tool_called_clip(monkeypatch):
     monkeypatch.setitem(sys.modules, "clip", types.ModuleType("clip"))
+    monkeypatch.setattr(metadata, "distribution", absent)
     with pytest.raises(UserError, match="pip uninstall -y clip && pip install openai-clip"):
-        openai.clip_package()
+        openai_package.clip_package.__wrapped__()
+
+
+def absent(name):
+    raise metadata.PackageNotFoundError(name)
+
+
+def test_an_edited_clip_in_front_of_the_installed_one_is_left_alone(monkeypatch, weights):
+    """As in forks of CoOp: their folder `clip` takes more arguments and comes first on the path."""
+    edited = types.ModuleType("clip")
+    edited.tokenize = edited.model = None
+    monkeypatch.setitem(sys.modules, "clip", edited)
+    package = openai_package.clip_package.__wrapped__()
+    state = torch.load(weights / "dict.pt", weights_only=True)
+    assert package.model.build_model(dict(state)).visual.input_resolution > 0
+    assert package.tokenize("a cat").shape == (1, 77)
+    assert sys.modules["clip"] is edited and package is not edited
 
 
 def test_too_long_text_is_quoted(weights):

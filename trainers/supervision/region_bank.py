@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 
 from fdbpl.atomic import read_json
 from fdbpl.backbones import Backbone, load_backbone
-from fdbpl.distributed import share, world_size
+from fdbpl.distributed import barrier, share, world_size
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests, build_pipeline
-from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions
+from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions, generate
 from fdbpl.regions.bank import SCHEMA, digest
 from fdbpl.regions.bank import RegionBank as BankOnDisk
 
@@ -41,6 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.REGIONS.CONTENT = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
     cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
     cfg.REGIONS.FEATURES = True  # look the student's image features up as well, where its image tower is frozen
+    cfg.REGIONS.GENERATE = False  # True: label what is missing when training starts (the plug-in for forks)
     cfg.REGIONS.BATCH_SIZE = 256  # regions per forward pass of the teacher
 
 
@@ -148,6 +149,9 @@ class RegionBank(Supervision):
         return BankOnDisk.open(self.folder).text_features(teacher.prompts(text, self.dataset.classnames))
 
     def prepare(self, student):
+        if self.cfg.REGIONS.GENERATE:
+            print(generate(**self.region_bank_plan(self.cfg, self.dataset, student.frozen_image_tower)))
+            barrier()
         folder = self.folder
         text = teacher.template(self.cfg, self.dataset)
         backbone = student.backbone

@@ -5,7 +5,8 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone, load_backbone, weights_sha256
 from fdbpl.errors import UserError
 
-DEFAULT_TEMPLATE = "a photo of a {}."
+from ..templates import DEFAULT_TEMPLATE, template_of
+
 RUN = "run:"  # TEACHER.NAME run:<run folder>: a finished prompt run teaches
 
 
@@ -35,7 +36,7 @@ def template(cfg: CfgNode, dataset) -> str:
     """The teacher's template: the configured one, else the data set's; a trained teacher is given the bare names."""
     if cfg.TEACHER.NAME.startswith(RUN):
         return "{}"
-    return cfg.TEACHER.TEMPLATE or getattr(dataset, "template", DEFAULT_TEMPLATE)
+    return cfg.TEACHER.TEMPLATE or template_of(cfg, dataset)
 
 
 def prompts(text: str, classnames: list[str]) -> list[str]:
@@ -48,7 +49,7 @@ def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
     if cfg.TEACHER.NAME.startswith(RUN):
         from .trained_teacher import TrainedTeacher
 
-        return TrainedTeacher(cfg.TEACHER.NAME, getattr(dataset, "template", DEFAULT_TEMPLATE), device)
+        return TrainedTeacher(cfg.TEACHER.NAME, template_of(cfg, dataset), device)
     return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
 
 

@@ -70,28 +70,24 @@ def folder_of(name: str) -> Path:
 
 
 def read_config(name: str) -> CfgNode:
-    """The configuration that the run was trained with."""
+    """The configuration that the run was trained with, as far as a student needs it."""
     from dassl.config import get_cfg_default
-
-    import datasets
 
     from .. import extend_cfg
 
     cfg, file = get_cfg_default(), str(folder_of(name) / "config.yaml")
-    datasets.extend_cfg(cfg)
     extend_cfg(cfg)
-    merge(cfg, read_yaml(file), file)
+    merge(cfg, {key: value for key, value in read_yaml(file).items() if key.startswith(("MODEL.", "TRAINER."))}, file)
     return cfg
 
 
 def method_of(name: str):
     """The run's trainer class."""
-    from dassl.engine import TRAINER_REGISTRY
+    from ..prompt_trainer import OURS
 
     trainer = read_config(name).TRAINER.NAME
-    method = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY.registered_names() else None
-    student = getattr(method, "student_class", None)
-    if student is None or not student.serves_as_teacher:
+    method = OURS.get(trainer)
+    if method is None or not method.student_class.serves_as_teacher:
         raise UserError(
             f"expected a run whose class features follow from the class names alone as TEACHER.NAME, found one of "
             f"{trainer} in {folder_of(name)}; give one of CoOp, KgCoOp, ProGrad, TCP, VPT, IVLP, MaPLe, "

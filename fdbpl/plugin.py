@@ -1,0 +1,71 @@
+"""FDBPL in a checkout of CoOp, MaPLe, PromptSRC or KDPL: two lines in its train.py.
+
+    import fdbpl.plugin  # beside the imports of its own trainers
+
+    def extend_cfg(cfg):
+        ...
+        fdbpl.plugin.extend_cfg(cfg)  # last
+
+The checkout keeps its data sets, its Dassl, its flags, its scripts and every trainer it has; what it lacks is added
+beside: `--trainer FDBPL`, `FDBPL_MaPLe`, `CoOp_KDPL` ... A region bank is made when a training first needs it.
+"""
+
+import os
+import sys
+
+from yacs.config import CfgNode
+
+from fdbpl.errors import UserError
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Register our trainers under the names that are free, and add their settings where `cfg` has none.
+
+    Raises:
+        UserError: no Dassl, or fdbpl not installed as a package.
+    """
+    sys.excepthook = one_sentence
+    try:
+        import dassl.engine  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"expected Dassl.pytorch to import, found {error}; install it as the checkout's README says"
+        ) from error
+    try:
+        from fdbpl import trainers
+        from fdbpl.third_party.dassl_patches import apply_patches
+    except ImportError as error:
+        raise UserError(
+            f"expected fdbpl to be installed as a package, found {error}; run: pip install <the folder of FDBPL>"
+        ) from error
+    patched = apply_patches()
+    known = "REGIONS" in cfg
+    ours = cfg.clone()
+    ours.defrost()
+    trainers.extend_cfg(ours)  # imports them, which registers them
+    ours.REGIONS.GENERATE = True  # nobody else labels the regions here
+    add_missing(cfg, ours)
+    if not known:
+        mended = f"; Dassl on this torch, patched: {', '.join(patched)}" if patched else ""
+        print(f"fdbpl.plugin: {len(trainers.names())} trainers{mended}")
+
+
+def add_missing(cfg: CfgNode, ours: CfgNode) -> None:
+    """Put into `cfg` the keys of `ours` that it lacks; what is there stays."""
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    for key, value in ours.items():
+        if key not in cfg:
+            cfg[key] = value
+        elif isinstance(value, CfgNode) and isinstance(cfg[key], CfgNode):
+            add_missing(cfg[key], value)
+    if frozen:
+        cfg.freeze()
+
+
+def one_sentence(kind: type, error: BaseException, traceback) -> None:
+    """In place of a traceback where the message says all; FDBPL_DEBUG=1 shows it."""
+    if issubclass(kind, UserError) and os.environ.get("FDBPL_DEBUG") != "1":
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)

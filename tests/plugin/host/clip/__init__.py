@@ -1,0 +1,2 @@
+def tokenize(*arguments, **keywords):
+    raise RuntimeError("the host's edited clip")

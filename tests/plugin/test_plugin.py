@@ -1,0 +1,140 @@
+"""The plug-in, installed as a wheel, in a checkout that has trainers, data sets and a clip of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from yacs.config import CfgNode
+
+from fdbpl.errors import UserError
+from fdbpl.plugin import add_missing, one_sentence
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """What `pip install .` puts into site-packages."""
+    source, site = tmp_path_factory.mktemp("source") / "fdbpl", tmp_path_factory.mktemp("site")
+    unneeded = shutil.ignore_patterns(".git", "tests", "docs", "data", "output", ".venv", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=unneeded)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True, capture_output=True)
+    return site
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory, installed):
+    """host(*arguments): the checkout's train.py as a subprocess."""
+    import dassl
+    from clip.model import CLIP
+
+    folder = tmp_path_factory.mktemp("host")
+    shutil.copytree(Path(__file__).with_name("host"), folder / "checkout")
+    pets = folder / "data" / "pets"
+    pets.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ("beagle", "birman", "boxer", "persian"):
+        for number in range(3):
+            Image.fromarray(random.integers(0, 256, (50, 40, 3), np.uint8)).save(pets / f"{name}_{number}.jpg")
+    for seed, name in enumerate(("student", "teacher")):
+        torch.manual_seed(seed)
+        model = CLIP(16, 32, 2, 64, 16, 77, 49408, 64, 1, 2)
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        save_file(weights, folder / f"{name}.safetensors")
+    settings = {
+        "INPUT.SIZE": (32, 32), "DATASET.NAME": "OxfordPets", "MODEL.BACKBONE.NAME": folder / "student.safetensors",
+        "TEACHER.NAME": folder / "teacher.safetensors", "TRAINER.FDBPL.PREC": "fp32", "TRAINER.MAPLE.PREC": "fp32",
+        "TRAINER.MAPLE.PROMPT_DEPTH": 2, "REGIONS.PER_IMAGE": 2, "REGIONS.ROOT": folder / "regions",
+        "OPTIM.NAME": "sgd", "OPTIM.MAX_EPOCH": 2, "DATALOADER.TRAIN_X.BATCH_SIZE": 4, "DATALOADER.NUM_WORKERS": 0, "USE_CUDA": False,
+        "REGIONS.PIPELINE": "torchvision",
+    }  # fmt: skip
+    words = [str(word) for pair in settings.items() for word in pair]
+    path = os.pathsep.join([str(installed), str(Path(dassl.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1"}
+
+    def run(trainer: str, *arguments: object) -> subprocess.CompletedProcess:
+        flags = ["--trainer", trainer, "--root", folder / "data", *arguments]
+        command = [sys.executable, "train.py", *map(str, flags), *words]
+        return subprocess.run(
+            command, cwd=folder / "checkout", env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.parametrize(("trainer", "learners"), [
+    ("FDBPL", ["negative_prompt_learner", "prompt_learner"]),
+    ("FDBPL_MaPLe", ["MultiModalPromptLearner", "negative_prompt_learner"]),
+])  # fmt: skip
+def test_ours_train_and_test_with_the_data_set_of_the_host(host, trainer, learners):
+    output = host.folder / trainer
+    run = host(trainer, "--output-dir", output)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert re.search(r"fdbpl.plugin: \d\d trainers", run.stdout)
+    assert "8 images" in run.stdout and "Region bank" in run.stdout
+    assert sorted(file.parent.name for file in output.glob("*/model.pth.tar-2")) == learners
+    accuracy = re.search(r"\* accuracy: ([\d.]+)%", run.stdout)[1]
+    tested = host(trainer, "--output-dir", f"{output}_test", "--eval-only", "--model-dir", output, "--load-epoch", 2)
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    assert re.search(r"\* accuracy: ([\d.]+)%", tested.stdout)[1] == accuracy
+
+
+def test_the_bank_is_made_once(host):
+    host("FDBPL", "--output-dir", host.folder / "first")
+    again = host("FDBPL", "--output-dir", host.folder / "second", "SEED", 2)
+    assert "0 regions labelled" in again.stdout
+
+
+def test_a_data_set_without_a_template_gets_that_of_the_field():
+    from trainers.templates import template_of
+
+    def template(name: str, dataset: object) -> str:
+        return template_of(CfgNode({"DATASET": {"NAME": name}}), dataset)
+
+    assert template("OxfordPets", object()) == "a photo of a {}, a type of pet."
+    assert template("MyPhotos", object()) == "a photo of a {}."
+    assert template("OxfordPets", SimpleNamespace(template="a {}.")) == "a {}."
+
+
+def test_what_the_host_has_stays(host):
+    run = host("CoOp", "--output-dir", host.folder / "theirs")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "the host's CoOp" in run.stdout
+    own = re.search(r"COOP: (.*)", run.stdout)[1]
+    assert "'N_CTX': 7" in own and "'PREC': 'fp32'" in own and "'CSC': False" in own
+
+
+def test_a_mistake_is_a_sentence(host):
+    run = host("FDBPL", "--output-dir", host.folder / "wrong", "TRAINER.FDBPL.N_CTX", 0)
+    assert run.returncode and "Traceback" not in run.stderr
+    assert "expected TRAINER.FDBPL.N_CTX of at least 1, found 0" in run.stderr
+
+
+def test_missing_keys_are_added_and_present_ones_kept():
+    theirs = CfgNode({"A": {"X": 1}, "B": 2})
+    theirs.freeze()
+    ours = CfgNode({"A": {"X": 5, "Y": 6}, "B": {"Z": 1}, "C": {"D": 3}})
+    for _ in range(2):
+        add_missing(theirs, ours)
+        assert theirs == CfgNode({"A": {"X": 1, "Y": 6}, "B": 2, "C": {"D": 3}}) and theirs.is_frozen()
+
+
+def test_only_our_errors_lose_their_traceback(capsys, monkeypatch):
+    one_sentence(UserError, UserError("expected a, found b"), None)
+    assert capsys.readouterr().err == "error: expected a, found b\n"
+    one_sentence(ValueError, ValueError("theirs"), None)
+    assert "ValueError: theirs" in capsys.readouterr().err
+    monkeypatch.setenv("FDBPL_DEBUG", "1")
+    one_sentence(UserError, UserError("expected a, found b"), None)
+    assert "UserError: expected a" in capsys.readouterr().err
