@@ -47,7 +47,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     add_missing(cfg, ours)
     if not known:
         mended = f"; Dassl on this torch, patched: {', '.join(patched)}" if patched else ""
-        print(f"fdbpl.plugin: {len(trainers.names())} trainers{mended}")
+        print(f"fdbpl.plugin: {trainers.added()} trainers added{mended}")
 
 
 def add_missing(cfg: CfgNode, ours: CfgNode) -> None:

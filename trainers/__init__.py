@@ -37,6 +37,15 @@ def names() -> list[str]:
     return sorted((name for name, trainer in OURS.items() if trainer.__module__.startswith(__name__)), key=order)
 
 
+def added() -> int:
+    """How many of them Dassl knows: the others' names were taken."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    from .prompt_trainer import OURS
+
+    return sum(TRAINER_REGISTRY.get(name) is OURS[name] for name in names())
+
+
 def region_bank_plan(cfg: CfgNode) -> dict | None:
     """Arguments of `fdbpl.regions.generate` for what a training run of `cfg` reads; None where it reads no bank.
 

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from yacs.config import CfgNode
 
+import trainers
 from fdbpl.errors import UserError
 from fdbpl.plugin import add_missing, one_sentence
 
@@ -55,7 +56,8 @@ def host(tmp_path_factory, installed):
         "INPUT.SIZE": (32, 32), "DATASET.NAME": "OxfordPets", "MODEL.BACKBONE.NAME": folder / "student.safetensors",
         "TEACHER.NAME": folder / "teacher.safetensors", "TRAINER.FDBPL.PREC": "fp32", "TRAINER.MAPLE.PREC": "fp32",
         "TRAINER.MAPLE.PROMPT_DEPTH": 2, "REGIONS.PER_IMAGE": 2, "REGIONS.ROOT": folder / "regions",
-        "OPTIM.NAME": "sgd", "OPTIM.MAX_EPOCH": 2, "DATALOADER.TRAIN_X.BATCH_SIZE": 4, "DATALOADER.NUM_WORKERS": 0, "USE_CUDA": False,
+        "OPTIM.NAME": "sgd", "OPTIM.MAX_EPOCH": 2, "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+        "DATALOADER.NUM_WORKERS": 0, "USE_CUDA": False,
         "REGIONS.PIPELINE": "torchvision",
     }  # fmt: skip
     words = [str(word) for pair in settings.items() for word in pair]
@@ -78,10 +80,11 @@ def host(tmp_path_factory, installed):
     ("FDBPL_MaPLe", ["MultiModalPromptLearner", "negative_prompt_learner"]),
 ])  # fmt: skip
 def test_ours_train_and_test_with_the_data_set_of_the_host(host, trainer, learners):
+    trainers.modules()
     output = host.folder / trainer
     run = host(trainer, "--output-dir", output)
     assert run.returncode == 0, run.stderr[-2000:]
-    assert re.search(r"fdbpl.plugin: \d\d trainers", run.stdout)
+    assert int(re.search(r"fdbpl.plugin: (\d+) trainers added", run.stdout)[1]) == len(trainers.names()) - 1
     assert "8 images" in run.stdout and "Region bank" in run.stdout
     assert sorted(file.parent.name for file in output.glob("*/model.pth.tar-2")) == learners
     accuracy = re.search(r"\* accuracy: ([\d.]+)%", run.stdout)[1]
