@@ -152,6 +152,23 @@ def fitting(
     return {**module.state_dict(), **learnt}
 
 
+def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str | os.PathLike) -> None:
+    """Take up an optimiser's state, to go on training.
+
+    Raises:
+        UserError: there is none (files for tests hold weights alone), or that of another optimiser.
+    """
+    state = content.get("optimizer")
+    theirs = state.get("param_groups") if isinstance(state, dict) else None
+    marks = {"betas", "momentum", "alpha"}  # settings that tell the kinds apart
+    if not theirs or marks & theirs[0].keys() != marks & optimiser.param_groups[0].keys():
+        raise UserError(
+            f"expected the state of {type(optimiser).__name__} in {path} to go on from, found "
+            f"{'that of another optimiser' if theirs else 'none'}; give --resume a run with the same OPTIM.NAME"
+        )
+    optimiser.load_state_dict(state)
+
+
 def _is_token_buffer(key: str) -> bool:
     return key.rpartition(".")[2].startswith(("token_prefix", "token_suffix", "token_midfix"))
 

@@ -420,7 +420,7 @@ class PromptTrainer(TrainerX):
             self._replay_learning_rates(epoch)
             for name, content in contents.items():
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
-                self._optims[name].load_state_dict(content["optimizer"])
+                checkpoint.restore_optimiser(self._optims[name], content, paths[name])
                 self.restore_extra_state(content.get("extra", {}))
             best = folders[self.get_model_names()[0]] / checkpoint.BEST
             if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():

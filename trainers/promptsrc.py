@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 
 from .ivlp import IVLPStudent
@@ -103,6 +104,11 @@ class GaussianPromptAveraging(PromptTrainer):
         return self.average.total
 
     def restore_extra_state(self, state: dict[str, Tensor]) -> None:
+        if not state:
+            raise UserError(
+                f"expected the average of the epochs so far in the checkpoints that {type(self).__name__} resumes "
+                "from, found none; give --resume a run of this method"
+            )
         self.average.total = {name: value.to(self.device) for name, value in state.items()}
 
 

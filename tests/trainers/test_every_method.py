@@ -76,6 +76,14 @@ def test_stopped_twice_and_resumed_it_is_the_straight_run(run, build_shared, cap
     assert same(learnt(resumed), learnt(run.trainer)) and resumed.results == run.trainer.results
 
 
+def test_an_image_s_logits_do_not_depend_on_its_batch(run, monkeypatch):
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = torch.cat([logits(run.trainer, image[None]) for image in images])
+    torch.testing.assert_close(logits(run.trainer, images), expected, atol=1e-4, rtol=1e-4)
+    monkeypatch.setattr("trainers.cocoop.SEQUENCES", 10)  # two images of five classes at a time
+    torch.testing.assert_close(logits(run.trainer, images), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_another_seed_is_another_run(run, build_shared):
     other = build_shared(run.name, f"seed2/{run.name}", **settings_of(run.name) | {"SEED": 2})
     stop_in_epoch(other, 1)

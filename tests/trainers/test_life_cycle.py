@@ -99,6 +99,25 @@ def test_an_explicit_resume_folder_must_hold_something(build, tmp_path):
         trainer.train()
 
 
+def test_resuming_needs_more_than_weights(build):
+    """Runs of another optimiser or method, and files that hold weights alone, are refused; a test would take these."""
+    short = {"OPTIM.MAX_EPOCH": 1, "TRAINER.IVLP.N_CTX_VISION": 4, "TRAINER.IVLP.N_CTX_TEXT": 4}
+    coop, ivlp = build("CoOp", "coop", **short), build("IVLP", "ivlp", **short)
+    for run in (coop, ivlp):
+        run.train()
+    with pytest.raises(UserError, match="state of Adam in .*model.pth.tar-1 .* another optimiser; give --resume"):
+        build("CoOp", "adam", **{"OPTIM.NAME": "adam", "RESUME": coop.output_dir}).train()
+    with pytest.raises(UserError, match="average of the epochs so far .* PromptSRC resumes from"):
+        build("PromptSRC", "src", RESUME=ivlp.output_dir).train()
+    with pytest.raises(UserError, match="prompt_learner, negative_prompt_learner in .*, found none"):
+        build("FDBPL", "fdbpl", RESUME=coop.output_dir).train()
+    path = Path(coop.output_dir, "prompt_learner", "model.pth.tar-1")
+    torch.save({"state_dict": coop.student.prompt_learner.state_dict()}, path)
+    with pytest.raises(UserError, match="state of SGD in .* found none"):
+        build("CoOp", "weights", RESUME=coop.output_dir).train()
+    build("CoOp", "test").load_model(coop.output_dir)
+
+
 def test_gradients_are_clipped_over_all_learners_together(build):
     trainer = build("FDBPL", **{"OPTIM.CLIP_GRAD_NORM": 1e-3, "TRAINER.FDBPL.NEGATIVE_WEIGHT": 3.0})
     trainer.supervision.prepare(trainer.student)

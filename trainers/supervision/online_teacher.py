@@ -43,6 +43,8 @@ class OnlineTeacher(Supervision):
         resolve_precision(cfg.TEACHER.PREC, "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         if cfg.TRAINER.KDPL.K_MAX < 2:
             raise UserError(f"expected TRAINER.KDPL.K_MAX of at least 2, found {cfg.TRAINER.KDPL.K_MAX}; give more")
+        if max(cfg.TRAINER.KDPL.ALPHA, cfg.TRAINER.KDPL.BETA) <= 0:
+            raise UserError("expected TRAINER.KDPL.ALPHA or BETA above 0.0, found neither; set one")
 
     @cached_property
     def teacher(self) -> Backbone:

@@ -86,8 +86,16 @@ class RegionBank(Supervision):
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
         teacher.check_cfg(cfg)
-        if cfg.REGIONS.PER_IMAGE < 1:
-            raise UserError(f"expected REGIONS.PER_IMAGE of at least 1, found {cfg.REGIONS.PER_IMAGE}; give more")
+        regions = cfg.REGIONS
+        for key, allowed, expected in (
+            ("PER_IMAGE", regions.PER_IMAGE >= 1, "of at least 1"),
+            ("BATCH_SIZE", regions.BATCH_SIZE >= 1, "of at least 1"),
+            ("FLIP", 0 <= regions.FLIP <= 1, "from 0.0 to 1.0"),
+            ("SCALE", _is_range(regions.SCALE) and regions.SCALE[1] <= 1, "to be a range above 0.0 and up to 1.0"),
+            ("RATIO", _is_range(regions.RATIO), "to be a range above 0.0"),
+        ):
+            if not allowed:
+                raise UserError(f"expected REGIONS.{key} {expected}, found {regions[key]!r}; set another")
 
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode, dataset, frozen_image_tower: bool) -> dict:
@@ -209,6 +217,10 @@ def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
     if outside:
         raise UserError(f"expected training images below {root}, found {outside[0]}; give the folder above as --root")
     return root, paths
+
+
+def _is_range(values: tuple) -> bool:
+    return len(values) == 2 and 0 < values[0] <= values[1]
 
 
 def is_topk(cfg: CfgNode) -> bool:
