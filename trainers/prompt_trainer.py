@@ -2,13 +2,11 @@
 
 import random
 import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
@@ -16,23 +14,20 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import load_backbone
-from fdbpl.distributed import average_gradients, barrier, first_before_the_others, is_first, world_size
+from fdbpl.distributed import first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 
-from . import checkpoint
+from .stepping_trainer import SteppingTrainer
 from .student import Student
 from .supervision.supervision import Supervision
 from .supervision.view import View
 from .templates import template_of
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
-FIRST_LOSS_SCALE = 2.0**12  # amp's scaler starts here in every epoch, so that a resumed run repeats a straight one
-MOST_SKIPPED = 13  # steps in a row that overflow may cost: from 2^12 the scale has then come down to 1
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of everything learnt; 0.0 = no clipping
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
 
 
@@ -53,7 +48,7 @@ def require(holds: bool, key: str, expected: str, found: object) -> None:
         raise UserError(f"expected {key} {expected}, found {found!r}; set another")
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(SteppingTrainer):
     """Trains what a student registers from what a supervision provides.
 
     Attributes:
@@ -141,7 +136,6 @@ class PromptTrainer(TrainerX):
             module.to(self.device)
             self.register_model(name, module, *self._optimiser_of(module))
         self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
-        self._skipped = 0  # steps in a row
         self._print_what_is_learnt(backbone.model)
 
     def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
@@ -188,8 +182,6 @@ class PromptTrainer(TrainerX):
         """Order of the images and their crops (workers included) become a function of seed and epoch alone."""
         reseed(self.cfg.SEED, self.epoch + 1)
         self.supervision.start_epoch(self.epoch)
-        if self.mixed_precision:
-            self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_LOSS_SCALE)
         super().before_epoch()
 
     def parse_batch_train(self, batch: dict) -> View:
@@ -201,95 +193,6 @@ class PromptTrainer(TrainerX):
         labelled = view.labels is not None
         self._accuracy = compute_accuracy(outputs.logits.detach(), view.labels)[0] if labelled else None
         return {**self.supervision.terms(outputs, view), **self.asked.own_terms(view, outputs)}
-
-    def compute_gradients(self, terms: dict[str, Tensor]) -> None:
-        """Gradients of everything learnt, times the scaler's factor where there is one."""
-        self.scaled(torch.stack(list(terms.values())).sum()).backward()
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        return self.scaler.scale(loss) if self.mixed_precision else loss
-
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        """One step. The host waits for the device once, after the backward pass."""
-        self._accuracy = None
-        terms = self.loss_terms(self.parse_batch_train(batch))
-        loss = torch.stack(list(terms.values())).sum()
-        self.model_zero_grad()
-        self.compute_gradients(terms)
-        average_gradients(self._parameters())
-        if self.mixed_precision:
-            for optimiser in self._optims.values():
-                self.scaler.unscale_(optimiser)
-        norms = self._gradient_norms()
-        self._clip_gradients(norms)
-        accuracy = [] if self._accuracy is None else [self._accuracy.reshape(())]
-        values = [loss, *terms.values(), *norms.values(), *accuracy]
-        loss_value, *rest = torch.stack([value.detach() for value in values]).tolist()
-        summary = {"loss": loss_value, **dict(zip(terms, rest, strict=False))}
-        self._refuse_non_finite(summary, dict(zip(norms, rest[len(terms) :], strict=False)))
-        if self.mixed_precision:
-            for optimiser in self._optims.values():
-                self.scaler.step(optimiser)
-            self.scaler.update()
-        else:
-            self.model_update()
-        if len(terms) == 1:
-            summary = {"loss": loss_value}
-        return {**summary, "acc": rest[-1]} if accuracy else summary
-
-    def _parameters(self) -> list[nn.Parameter]:
-        """Everything learnt."""
-        return [value for module in self._models.values() for value in module.parameters()]
-
-    def _gradient_norms(self) -> dict[str, Tensor]:
-        """Norm of each learnt tensor's gradient."""
-        learnt = self._learnt_tensors()
-        return {name: value.grad.norm() for name, value in learnt.items() if getattr(value, "grad", None) is not None}
-
-    def _learnt_tensors(self) -> dict[str, Tensor]:
-        return {f"{name}.{key}": value for name, module in self._models.items()
-                for key, value in module.state_dict(keep_vars=True).items() if value.is_floating_point()}  # fmt: skip
-
-    def _clip_gradients(self, norms: dict[str, Tensor]) -> None:
-        """Scale the gradients of all learners together down to OPTIM.CLIP_GRAD_NORM, as `nn.utils.clip_grad_norm_`."""
-        if self.cfg.OPTIM.CLIP_GRAD_NORM:
-            norm = torch.stack(list(norms.values())).norm()
-            factor = (self.cfg.OPTIM.CLIP_GRAD_NORM / (norm + 1e-6)).clamp(max=1.0)
-            for parameter in self._parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
-
-    def _refuse_non_finite(self, terms: dict[str, float], gradients: dict[str, float]) -> None:
-        """Stop where a loss term or a gradient is no number; the scaler may skip a few steps that overflow."""
-        found = [f"{name} = {value}" for name, value in terms.items() if not np.isfinite(value)]
-        if found:
-            raise self._diverged(self._non_finite_tensors() + (found[1:] or found))  # the sum only where all terms are
-        found = [f"{value} in the gradient of {name}" for name, value in gradients.items() if not np.isfinite(value)]
-        self._skipped = self._skipped + 1 if found else 0
-        if found and not (self.mixed_precision and self._skipped < MOST_SKIPPED):
-            steps = f" in {self._skipped} steps in a row" * self.mixed_precision
-            raise self._diverged([", ".join(found) + steps])
-
-    def _non_finite_tensors(self) -> list[str]:
-        """Which learnt tensors, batch norms' statistics included, hold a number that is none. Waits for the device."""
-        learnt = self._learnt_tensors()
-        finite = torch.stack([value.isfinite().all() for value in learnt.values()]).tolist()
-        return [f"no number in {name}" for name, fine in zip(learnt, finite, strict=True) if not fine]
-
-    def _diverged(self, found: list[str]) -> UserError:
-        kept = max(checkpoint.epochs(Path(self.output_dir) / self.get_model_names()[0]), default=None)
-        return UserError(
-            f"expected finite numbers in training, found {', '.join(found)} at epoch {self.epoch + 1} batch "
-            f"{self.batch_idx + 1}; lower OPTIM.LR, set OPTIM.CLIP_GRAD_NORM 1.0 or use PREC fp32 "
-            f"({'no checkpoint yet' if kept is None else f'epoch {kept} is kept'})"
-        )
-
-    def after_epoch(self) -> None:
-        found = self._non_finite_tensors()  # by the last step, whose loss was finite: not to be kept
-        if found:
-            raise self._diverged(found)
-        self.update_lr()  # before the checkpoint, which keeps the rate of the epoch to come
-        super().after_epoch()
 
     def after_train(self) -> None:
         self.seconds["train"] = time.perf_counter() - self._train_begin
@@ -351,95 +254,6 @@ class PromptTrainer(TrainerX):
         self.results = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
         self.seconds["test"] = time.perf_counter() - begin
         return next(iter(results.values()))
-
-    # ------------------------------------------------------------------------------------------- checkpoints
-
-    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
-        """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
-        if is_first():
-            self._write_checkpoints(epoch, directory, is_best, val_result, model_name)
-        barrier()
-
-    def _write_checkpoints(self, epoch, directory, is_best, val_result, model_name) -> None:
-        for name in self.get_model_names():
-            content = {
-                "state_dict": self._models[name].state_dict(),
-                "epoch": epoch + 1,
-                "optimizer": self._optims[name].state_dict(),
-                "scheduler": self._scheds[name].state_dict(),
-                "val_result": None if val_result is None else float(val_result),
-            }
-            extra = self.extra_state()
-            content.update({"extra": extra} if extra else {})
-            file_name = model_name or f"model.pth.tar-{epoch + 1}"
-            path = checkpoint.write(Path(directory) / name, file_name, content)
-            if is_best and file_name != checkpoint.BEST:
-                checkpoint.write(path.parent, checkpoint.BEST, content)
-            print(f"Checkpoint saved to {path}")
-
-    def extra_state(self) -> dict[str, Tensor]:
-        """What else a resumed training needs."""
-        return {}
-
-    def restore_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `extra_state` gave."""
-
-    def load_model(self, directory, epoch=None):
-        """Load what was learnt for testing: every module, whole, or a sentence.
-
-        Args:
-            directory: run folder. epoch: which checkpoint; None = the best one if there is one, else the last.
-        """
-        if not self._models:
-            return
-        if not directory:
-            raise UserError(f"expected --model-dir with the weights of {type(self).__name__}, found none; name a run")
-        paths = {name: checkpoint.choose(Path(directory) / name, epoch) for name in self._models}
-        contents = {name: checkpoint.read(path) for name, path in paths.items()}
-        ignored = self.student.ignored_keys
-        states = {name: checkpoint.fitting(self._models[name], content["state_dict"], paths[name], ignored)
-                  for name, content in contents.items()}  # fmt: skip
-        for name, state in states.items():  # all fit
-            self._models[name].load_state_dict(state)
-            print(f'Loaded {name} from "{paths[name]}" (epoch = {contents[name].get("epoch")})')
-
-    def resume_model_if_exist(self, directory):
-        """Continue from the last epoch that all modules have a readable checkpoint of; returns the epochs done.
-
-        The learning rate is replayed step by step, so it does not depend on what a scheduler stores.
-        """
-        folders = {name: Path(directory) / name for name in self._models}
-        common = set.intersection(*(set(checkpoint.epochs(folder)) for folder in folders.values()))
-        for epoch in sorted(common, reverse=True):
-            paths = {name: folder / f"model.pth.tar-{epoch}" for name, folder in folders.items()}
-            try:
-                contents = {name: checkpoint.read(path) for name, path in paths.items()}
-            except UserError as error:
-                print(f"Skipping epoch {epoch}: {error}")
-                continue
-            self._replay_learning_rates(epoch)
-            for name, content in contents.items():
-                checkpoint.restore(self._models[name], content["state_dict"], paths[name])
-                checkpoint.restore_optimiser(self._optims[name], content, paths[name])
-                self.restore_extra_state(content.get("extra", {}))
-            best = folders[self.get_model_names()[0]] / checkpoint.BEST
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
-                self.best_result = checkpoint.read(best)["val_result"] or self.best_result
-            print(f"Resuming from epoch {epoch} in {directory}")
-            return epoch
-        if self.cfg.RESUME:
-            raise UserError(
-                f"expected checkpoints of {', '.join(folders)} in {self.cfg.RESUME} to resume from, found none; "
-                "check --resume"
-            )
-        print("No checkpoint found, train from scratch")
-        return 0
-
-    def _replay_learning_rates(self, epochs: int) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # no step to wait for
-            for _ in range(epochs):
-                self.update_lr()
 
 
 def reseed(seed: int, epoch: int) -> None:

@@ -1,0 +1,103 @@
+"""What a training leaves on disk, and how it is taken up again: whole, or with a sentence that says why not."""
+
+import warnings
+from pathlib import Path
+
+from dassl.engine import TrainerX
+from torch import Tensor
+
+from fdbpl.distributed import barrier, is_first
+from fdbpl.errors import UserError
+
+from . import checkpoint
+
+
+class CheckpointedTrainer(TrainerX):
+    """Dassl's checkpoints of every registered module; what `self.student.ignored_keys` names is not loaded."""
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+        """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
+        if is_first():
+            self._write_checkpoints(epoch, directory, is_best, val_result, model_name)
+        barrier()
+
+    def _write_checkpoints(self, epoch, directory, is_best, val_result, model_name) -> None:
+        for name in self.get_model_names():
+            content = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": self._optims[name].state_dict(),
+                "scheduler": self._scheds[name].state_dict(),
+                "val_result": None if val_result is None else float(val_result),
+            }
+            extra = self.extra_state()
+            content.update({"extra": extra} if extra else {})
+            file_name = model_name or f"model.pth.tar-{epoch + 1}"
+            path = checkpoint.write(Path(directory) / name, file_name, content)
+            if is_best and file_name != checkpoint.BEST:
+                checkpoint.write(path.parent, checkpoint.BEST, content)
+            print(f"Checkpoint saved to {path}")
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """What else a resumed training needs."""
+        return {}
+
+    def restore_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `extra_state` gave."""
+
+    def load_model(self, directory, epoch=None):
+        """Load what was learnt for testing: every module, whole, or a sentence.
+
+        Args:
+            directory: run folder. epoch: which checkpoint; None = the best one if there is one, else the last.
+        """
+        if not self._models:
+            return
+        if not directory:
+            raise UserError(f"expected --model-dir with the weights of {type(self).__name__}, found none; name a run")
+        paths = {name: checkpoint.choose(Path(directory) / name, epoch) for name in self._models}
+        contents = {name: checkpoint.read(path) for name, path in paths.items()}
+        ignored = self.student.ignored_keys
+        states = {name: checkpoint.fitting(self._models[name], content["state_dict"], paths[name], ignored)
+                  for name, content in contents.items()}  # fmt: skip
+        for name, state in states.items():  # all fit
+            self._models[name].load_state_dict(state)
+            print(f'Loaded {name} from "{paths[name]}" (epoch = {contents[name].get("epoch")})')
+
+    def resume_model_if_exist(self, directory):
+        """Continue from the last epoch that all modules have a readable checkpoint of; returns the epochs done.
+
+        The learning rate is replayed step by step, so it does not depend on what a scheduler stores.
+        """
+        folders = {name: Path(directory) / name for name in self._models}
+        common = set.intersection(*(set(checkpoint.epochs(folder)) for folder in folders.values()))
+        for epoch in sorted(common, reverse=True):
+            paths = {name: folder / f"model.pth.tar-{epoch}" for name, folder in folders.items()}
+            try:
+                contents = {name: checkpoint.read(path) for name, path in paths.items()}
+            except UserError as error:
+                print(f"Skipping epoch {epoch}: {error}")
+                continue
+            self._replay_learning_rates(epoch)
+            for name, content in contents.items():
+                checkpoint.restore(self._models[name], content["state_dict"], paths[name])
+                checkpoint.restore_optimiser(self._optims[name], content, paths[name])
+                self.restore_extra_state(content.get("extra", {}))
+            best = folders[self.get_model_names()[0]] / checkpoint.BEST
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
+                self.best_result = checkpoint.read(best)["val_result"] or self.best_result
+            print(f"Resuming from epoch {epoch} in {directory}")
+            return epoch
+        if self.cfg.RESUME:
+            raise UserError(
+                f"expected checkpoints of {', '.join(folders)} in {self.cfg.RESUME} to resume from, found none; "
+                "check --resume"
+            )
+        print("No checkpoint found, train from scratch")
+        return 0
+
+    def _replay_learning_rates(self, epochs: int) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # no step to wait for
+            for _ in range(epochs):
+                self.update_lr()
