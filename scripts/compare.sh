@@ -13,6 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 DATASET="${1:-demo}" SEEDS="${2:-1 2 3}" TRAINERS="${3:-}"
 OUTPUT="${OUTPUT:-output}" SHOTS="${SHOTS:-16}"
 [ "$DATASET" != demo ] || STUDENT="${STUDENT:-demo_vit}" JOBS="${JOBS:-2}"
+check_dataset
 make_environment requirements.txt
 TRAINERS="${TRAINERS:-$("$PYTHON" train.py --list-trainers)}"
 

@@ -11,8 +11,7 @@ protocol_arguments() {
     DATA="${DATA:-data}"
     OUTPUT="${OUTPUT:-output}"
     SHOTS="${SHOTS:-16}"
-    [ -f "configs/datasets/$DATASET.yaml" ] ||
-        fail "expected a data set of $(names configs/datasets/*.yaml), found '$DATASET'; give one of these"
+    check_dataset
     FOLDER="configs/trainers/$(config_folder)"
     [ -d "$FOLDER" ] ||
         fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
@@ -24,6 +23,11 @@ protocol_arguments() {
     RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
     BASE="$OUTPUT/base2new/train_base/$RUN"
     NEW="$OUTPUT/base2new/test_new/$RUN"
+}
+
+check_dataset() {
+    [ -f "configs/datasets/$DATASET.yaml" ] ||
+        fail "expected a data set of $(names configs/datasets/*.yaml), found '$DATASET'; give one of these"
 }
 
 # A twin (MaPLe_KDPL, FDBPL_MaPLe) is configured by the files of the method it is a twin of, unless it has its own.
