@@ -58,14 +58,12 @@ def run(arguments: argparse.Namespace) -> None:
         return None
     cfg = build_config(arguments)
     distributed.start(cfg.USE_CUDA)
-    try:
-        if arguments.generate_regions:
-            print(dassl_line)
-            generate_regions(cfg)
-        else:
-            run_folder(cfg, arguments, dassl_line)
-    finally:
-        distributed.stop()
+    if arguments.generate_regions:
+        print(dassl_line)
+        generate_regions(cfg)
+    else:
+        run_folder(cfg, arguments, dassl_line)
+    distributed.stop()
 
 
 def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:

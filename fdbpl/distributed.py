@@ -21,20 +21,28 @@ _paused = False
 def start(use_gpu: bool) -> None:
     """Join the processes that torchrun started: nccl with a GPU each, gloo without. Only the first prints from now on.
 
+    The r-th process of a machine takes its r-th visible GPU. Without GPUs the processors are shared out, unless
+    OMP_NUM_THREADS says otherwise: torchrun sets it to 1 by itself, which would leave most of them idle.
+
     Raises:
         UserError: more processes than visible GPUs.
+        MachineError: the processes do not find each other.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         return
     gpu = use_gpu and torch.cuda.is_available()
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", number + 1))
     if gpu:
-        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if number >= there:
+        there = torch.cuda.device_count()
+        if here > there:
             raise UserError(
-                f"expected a GPU for each process, found process {number + 1} and {there} visible GPUs; start "
-                f"torchrun with --nproc_per_node {there} at most, or set USE_CUDA False"
+                f"expected a GPU for each process, found {here} processes and {there} visible GPUs; start torchrun "
+                f"with --nproc_per_node {there} at most, or set USE_CUDA False"
             )
         torch.cuda.set_device(number)
+    elif os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     try:
@@ -47,6 +55,7 @@ def start(use_gpu: bool) -> None:
 
 
 def stop() -> None:
+    """Part from the others. Not for the way out of an error: they may be waiting for this process, and it for them."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -88,7 +97,30 @@ def first_before_the_others() -> Iterator[None]:
 def barrier() -> None:
     """Wait until all are here."""
     if world_size() > 1:
-        dist.barrier()
+        with _all_go_on():
+            dist.barrier()
+
+
+def agree(number: int) -> int:
+    """The first process's number, in all."""
+    if world_size() == 1:
+        return number
+    told = [number]
+    with _all_go_on():
+        dist.broadcast_object_list(told)
+    return told[0]
+
+
+@contextmanager
+def _all_go_on() -> Iterator[None]:
+    """Around what needs everybody: the end of another process is a sentence here, beside the one it ended with."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise MachineError(
+            f"expected all processes to go on, found another one gone ({' '.join(str(error).split())[:120]}); "
+            "its own message says why"
+        ) from error
 
 
 def share(tensor: Tensor) -> Tensor:
@@ -103,8 +135,9 @@ def share(tensor: Tensor) -> Tensor:
 def gather(part: Tensor, total: int, dim: int = 0) -> Tensor:
     """What all processes made of their `share` of `total` rows, along `dim`; differentiable.
 
-    The gradient of this process's part is that of its loss times the number of processes: the loss is the same in each,
-    so the mean over processes (`average`) of what follows is the gradient of that one loss.
+    The gradient of this process's part is that of the sum of all processes' losses. The loss is the same in each, so
+    the mean over processes (`average`) of a parameter's gradients is the gradient of that one loss, however often it
+    is gathered on the way.
     """
     if world_size() == 1:
         return part
@@ -116,12 +149,16 @@ class _Gather(torch.autograd.Function):
     def forward(ctx, part: Tensor) -> Tensor:
         part = part.contiguous()
         parts = [torch.empty_like(part) for _ in range(world_size())]
-        dist.all_gather(parts, part)
+        with _all_go_on():
+            dist.all_gather(parts, part)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        return world_size() * gradient.chunk(world_size())[rank()]
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        with _all_go_on():
+            dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
 
 
 def average(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -130,7 +167,8 @@ def average(tensors: Iterable[Tensor]) -> list[Tensor]:
     if world_size() == 1 or not tensors:
         return tensors
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
+    with _all_go_on():
+        dist.all_reduce(flat)
     means = (flat / world_size()).split([tensor.numel() for tensor in tensors])
     return [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)]
 

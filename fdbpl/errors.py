@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ REMEDIES = {
     errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
 }
+
+
+PATIENCE = 5.0  # seconds between two processes of torchrun that meet the same mistake, at most
 
 
 class UserError(Exception):
@@ -33,24 +37,31 @@ class MachineError(UserError):
 def one_sentence_errors() -> Iterator[None]:
     """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130.
 
-    `FDBPL_DEBUG=1` shows the traceback instead.
+    `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
     try:
         yield
     except UserError as error:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:  # e.g. a log line on a full disk
         if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}",
-              file=sys.stderr)  # fmt: skip
+        _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
         sys.exit(MachineError.exit_code)
     except KeyboardInterrupt:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        print("\ninterrupted: the same command continues where this one stopped", file=sys.stderr)
+        _say("\ninterrupted: the same command continues where this one stopped")
         sys.exit(130)
+
+
+def _say(sentence: str) -> None:
+    """On stderr. All but torchrun's first process wait a little: where that one fails as well, it speaks, and torchrun
+    ends them before they repeat it."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(PATIENCE)
+    print(sentence, file=sys.stderr)

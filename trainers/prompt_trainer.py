@@ -1,6 +1,7 @@
 """The life cycle of a prompt learner under Dassl, once for all: a method names its student and its supervision."""
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import load_backbone
-from fdbpl.distributed import first_before_the_others, is_first, world_size
+from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 
@@ -109,8 +110,6 @@ class PromptTrainer(SteppingTrainer):
         for part in ("TRAIN_X", "TEST"):
             size = loader[part].BATCH_SIZE
             require(size >= 1, f"DATALOADER.{part}.BATCH_SIZE", "of at least 1", size)
-        if cfg.SEED < 0 and world_size() > 1:
-            raise UserError("expected a seed that all processes share (--seed 1), found none; give one")
         self.supervision_class.check_cfg(cfg)
 
     def build_data_loader(self) -> None:
@@ -248,7 +247,8 @@ class PromptTrainer(SteppingTrainer):
                 f"expected finite logits on the {split} set, found others; train with a lower OPTIM.LR or in PREC "
                 "fp32, or load another checkpoint"
             )
-        results = self.evaluator.evaluate()
+        with first_before_the_others():  # TEST.COMPUTE_CMAT: a file
+            results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self.results = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
@@ -257,12 +257,15 @@ class PromptTrainer(SteppingTrainer):
 
 
 def reseed(seed: int, epoch: int) -> None:
-    """Seed Python's, numpy's and torch's generators from (seed, epoch); a negative seed leaves them to chance.
+    """Seed Python's, numpy's and torch's generators from (seed, epoch); a negative seed leaves them to chance, with
+    several processes to the chance of the first: they must read the same batches.
 
     Dassl's data loader draws its order and its workers' seeds from torch's generator when an epoch begins.
     """
-    if seed < 0:
+    if seed < 0 and world_size() == 1:
         return
+    if seed < 0:
+        seed = agree(secrets.randbits(63))
     python, numpy, torch_seed = np.random.SeedSequence([seed, epoch]).generate_state(3).tolist()
     random.seed(python)
     np.random.seed(numpy)

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -73,3 +77,31 @@ def test_images_in_the_loop_resume_exactly_too(scripts, undisturbed, tmp_path):
     kill_when(killed.start(*command), lambda: list(killed.output.rglob("model.pth.tar-2")))
     killed.succeed(*command)
     same_results(folders(killed, "CoOp"), folders(undisturbed, "CoOp"), ["prompt_learner"])
+
+
+def test_another_number_of_processes_goes_on(scripts, undisturbed, tmp_path):
+    """Three epochs by one process, two more by two, the last by one; each writes one log and one result."""
+    straight, run = folders(undisturbed, "FDBPL"), tmp_path / "run"
+    shutil.copytree(straight, run)
+    command = json.loads((run / "run.json").read_text())["command"]
+    command[command.index("--output-dir") + 1] = str(run)
+    numbers = json.loads((straight / "metrics.json").read_text())
+    for processes, epochs in ((2, 3), (1, 5)):
+        for file in (run / "done.json", run / "metrics.json", *run.glob("*/model.pth.tar-*")):
+            if file.suffix == ".json" or int(file.name.rpartition("-")[2]) > epochs:
+                file.unlink()
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        subprocess.run([sys.executable, *torchrun, *command[1:]], env=scripts.environment, check=True, timeout=300,
+                       capture_output=True, cwd=Path(__file__).parents[2])  # fmt: skip
+        log, found = (run / "log.txt").read_text(), json.loads((run / "metrics.json").read_text())
+        assert log.count(f"Resuming from epoch {epochs} ") == 1 and f"Processes: {processes}\n" in log
+        saved = re.findall(r"Checkpoint saved to .*/(.*)/model.pth.tar-(\d)", log)
+        assert len(saved) == len(set(saved)) == 2 * (6 - epochs)
+        assert found["processes"] == processes and (run / "done.json").is_file()
+        assert found["accuracy"] == pytest.approx(numbers["accuracy"], abs=0.3)  # an image on the border, at most
+        for name in ("prompt_learner", "negative_prompt_learner"):
+            first, other, expected = (
+                torch.load(folder / name / f"model.pth.tar-{epoch}", weights_only=True)["state_dict"]["ctx"]
+                for folder, epoch in ((straight, 1), (run, 6), (straight, 6))
+            )
+            assert (other - expected).norm() <= 1e-4 * (expected - first).norm()

@@ -10,18 +10,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fdbpl.regions import epoch_regions
+
+from .methods import NO_GRADIENT, trained
+
 WORKER = Path(__file__).with_name("torchrun_worker.py")
-CASES = {
-    "FDBPL": {},  # looked-up features
-    "FDBPL_PromptSRC": {},  # both towers, regions cut from the files
-    "PromptKD": {},  # batch norm
-    "ProGrad": {},  # a gradient that is no sum over images
-    "FDBPL_MaPLe": {},
+TRAIN = WORKER.parents[2] / "train.py"
+WORDS = ["apple", "bridge", "cloud", "dog", "engine", "flower", "guitar", "house", "island"]
+OWN = {
+    "CoOp": {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.CSC": True, "TRAINER.COOP.N_CTX": 2},  # vectors of each class
     "CoOp_KDPL": {"TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.K_MAX": 6},  # words of the whole batch
-    "TCP": {"OPTIM.NAME": "adam", "OPTIM.LR": 1e-3},  # vectors of each class
-    "FDBPL_CoCoOp": {},  # a context for each image
-    "CoOp": {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.CSC": True, "TRAINER.COOP.N_CTX": 2},
+    "TCP": {"OPTIM.NAME": "adam", "OPTIM.LR": 1e-3},
+    "FDBPL_KgCoOp": {"REGIONS.FEATURES": False},  # a frozen tower in the loop
 }
+BATCH_OF_TWO = {"DATALOADER.TRAIN_X.BATCH_SIZE": 2}
+# by three: shares of 4 images and 5 classes differ, and a batch of two leaves one process without an image of its own
+THREE = {
+    "FDBPL": {"TEST.FINAL_MODEL": "best_val", "TEST.COMPUTE_CMAT": True},
+    "FDBPL_PromptSRC": {},
+    "FDBPL_MaPLe": BATCH_OF_TWO,
+    "PromptKD": {},
+    "ProGrad": BATCH_OF_TWO,
+    "CoCoOp": BATCH_OF_TWO,
+}
+TOLERANCE = 3e-5  # of the way a parameter went; measured: at most 4e-6
+AMPLIFIED = 3e-4  # PromptKD's batch norm amplifies rounding; measured: 8e-5 (one process that starts an ulp away: 6e-5)
 
 
 def torchrun(processes: int, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
@@ -32,23 +45,23 @@ def torchrun(processes: int, *arguments: object, **environment: str) -> subproce
     )  # fmt: skip
 
 
+def state_of(trainer) -> dict[str, torch.Tensor]:
+    return {f"{part}.{key}": value.clone() for part, module in trainer._models.items()
+            for key, value in module.state_dict().items()}  # fmt: skip
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, processes):
-    """Batches of 4 and 5 classes: with three processes the shares differ."""
-    words = tmp_path / "words.txt"
-    words.write_text("\n".join(["apple", "bridge", "cloud", "dog", "engine", "flower", "guitar", "house", "island"]))
-    jobs = tmp_path / "jobs"
+    words, jobs, expected = tmp_path / "words.txt", tmp_path / "jobs", {}
+    words.write_text("\n".join(WORDS))
     jobs.mkdir()
-    expected = {}
-    for name, own in CASES.items() if processes == 2 else list(CASES.items())[:4]:
+    cases = {name: OWN.get(name, {}) for name in trained()} if processes == 2 else THREE
+    for name, own in cases.items():
         settings = {"OPTIM.MAX_EPOCH": 3, "TRAINER.KDPL.VOCABULARY": str(words), **own}
         trainer = build(name, f"one/{name}", **settings)
-        begin = {f"{part}.{key}": value.clone() for part, module in trainer._models.items()
-                 for key, value in module.state_dict().items()}  # fmt: skip
+        begin = state_of(trainer)
         trainer.train()
-        state = {f"{part}.{key}": value for part, module in trainer._models.items()
-                 for key, value in module.state_dict().items()}  # fmt: skip
-        expected[name] = (begin, state, trainer.results)
+        expected[name] = (begin, state_of(trainer), trainer.results)
         (jobs / f"{name}.yaml").write_text(make_cfg(name, f"several/{name}", **settings).dump())
 
     run = torchrun(processes, WORKER, jobs)
@@ -56,23 +69,47 @@ def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, proc
     for name, (begin, state, results) in expected.items():
         found = load_file(jobs / f"{name}.safetensors")
         assert found.keys() == state.keys()
+        tolerance = AMPLIFIED if name.endswith("PromptKD") else TOLERANCE
         for key, value in state.items():
-            if key.endswith("VPT_image_trans.conv1.0.bias"):
-                continue  # in front of batch norm: its gradient is rounding and nothing else
+            if key.endswith(NO_GRADIENT):
+                continue  # rounding and nothing else
             moved = (value.float() - begin[key].float()).norm()
-            assert (found[key].float() - value.float()).norm() <= 1e-3 * moved + 1e-6, f"{name} {key}"
+            assert (found[key].float() - value.float()).norm() <= tolerance * moved, f"{name} {key}"
         assert json.loads((jobs / f"{name}.json").read_text()) == pytest.approx(results), name
         assert run.stdout.count(f"Loading trainer: {name}\n") == 1, name  # one process speaks
 
 
-def test_a_mistake_ends_every_process_with_its_sentence(tmp_path):
-    train = Path(__file__).parents[2] / "train.py"
-    configs = train.parent / "configs"
-    files = ["--dataset-config-file", configs / "datasets/demo.yaml", "--trainer", "FDBPL"]
-    files += ["--config-file", configs / "trainers/FDBPL/demo.yaml"]
-    run = torchrun(2, train, *files, "--root", tmp_path, "--output-dir", tmp_path / "run")
-    assert run.returncode and "--seed 1" in run.stderr
+def test_a_mistake_of_all_is_said_once(tmp_path):
+    files = ["--dataset-config-file", TRAIN.parent / "configs/datasets/caltech101.yaml", "--trainer", "FDBPL"]
+    files += ["--config-file", TRAIN.parent / "configs/trainers/FDBPL/demo.yaml"]
+    run = torchrun(2, TRAIN, *files, "--root", tmp_path / "absent", "--output-dir", tmp_path / "run")
+    assert run.returncode and run.stderr.count("error: expected the data root") == 1, run.stderr
     assert not (tmp_path / "run" / "done.json").exists()
+
+
+def test_a_mistake_that_one_process_meets_ends_all(build, make_cfg, data_root, tmp_path):
+    """A file that breaks after the bank was made, in the second process's share of the first batch."""
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    images = [item.impath for item in build("FDBPL_MaPLe", "one").dm.dataset.train_x]
+    (jobs / "job.yaml").write_text(make_cfg("FDBPL_MaPLe", "several").dump())
+    order, _ = epoch_regions(len(images), 3, 0, 1)
+    broken = Path(images[order[2]])
+    content = broken.read_bytes()
+    broken.write_bytes(content[:40])
+    try:
+        run = torchrun(2, WORKER, jobs)
+    finally:
+        broken.write_bytes(content)
+    assert run.returncode and run.stderr.count(f"error: expected an image in {broken}") == 1, run.stderr
+    assert "RuntimeError" not in run.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to have too few of them")
+def test_more_processes_than_gpus(tmp_path):
+    run = torchrun(torch.cuda.device_count() + 1, TRAIN, "--trainer", "ZeroshotCLIP", "--output-dir", tmp_path / "run",
+                   "--dataset-config-file", TRAIN.parent / "configs/datasets/demo.yaml")  # fmt: skip
+    assert run.returncode and run.stderr.count("error: expected a GPU for each process") == 1, run.stderr
 
 
 def test_a_share_of_nothing_is_everything():
@@ -80,6 +117,6 @@ def test_a_share_of_nothing_is_everything():
 
     rows = torch.ones(5, 2, requires_grad=True)
     assert distributed.share(rows) is rows and distributed.gather(rows, 5) is rows
-    assert distributed.is_first() and distributed.world_size() == 1
+    assert distributed.is_first() and distributed.world_size() == 1 and distributed.agree(3) == 3
     distributed.average_gradients([rows])
     distributed.stop()

@@ -17,10 +17,11 @@ from safetensors.torch import save_file  # noqa: E402
 
 from fdbpl import distributed  # noqa: E402
 from fdbpl.atomic import write_json  # noqa: E402
+from fdbpl.errors import one_sentence_errors  # noqa: E402
 
 
 def check_gather() -> None:
-    """Closed form: L = sum_i |a b_i|^2 over N rows b_i = a c_i, with a used before and behind the gather."""
+    """Closed forms of gradients: of the same parameter before and behind a gather, and before two."""
     for total in (7, 2, 1):
         rows = torch.arange(1.0, 1.0 + total, dtype=torch.float64)
         a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -29,10 +30,29 @@ def check_gather() -> None:
         ((a * whole) ** 2).sum().backward()  # a^4 sum c^2
         distributed.average_gradients([a])
         torch.testing.assert_close(a.grad, 4 * 27 * (rows**2).sum())
+        a.grad = None
+        whole = distributed.gather(a * distributed.share(rows), total)
+        twice = distributed.gather(distributed.share(rows) * whole.sum() ** 2, total)
+        (twice**2).sum().backward()  # a^4 (sum c)^4 sum c^2
+        distributed.average_gradients([a])
+        torch.testing.assert_close(a.grad, 4 * 27 * rows.sum() ** 4 * (rows**2).sum())
     across = distributed.gather(distributed.share(torch.arange(5.0)).expand(2, -1), 5, dim=-1)
     assert torch.equal(across, torch.arange(5.0).expand(2, -1))
     with distributed.alone():
         assert distributed.world_size() == 1 and len(distributed.share(torch.ones(5))) == 5
+
+
+def check_chance() -> None:
+    """Without a seed the processes still draw the same."""
+    from trainers.prompt_trainer import reseed
+
+    draws = []
+    for _ in range(2):
+        reseed(-1, 0)
+        draws.append(torch.rand(3, dtype=torch.float64))
+        everywhere = distributed.gather(draws[-1][None], distributed.world_size())
+        assert torch.equal(everywhere, draws[-1].expand_as(everywhere)), "the processes draw different batches"
+    assert not torch.equal(*draws)
 
 
 def conftest():
@@ -53,6 +73,7 @@ def main(folder: Path) -> None:
     conftest().register_tiny_dataset()
     distributed.start(use_gpu=False)
     check_gather()
+    check_chance()
     for file in sorted(folder.glob("*.yaml")):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
@@ -73,4 +94,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with one_sentence_errors():
+        main(Path(sys.argv[1]))
