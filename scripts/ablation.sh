@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What each part of FDBPL contributes: one table, every row the same trainer with a part left out or changed.
 #
-#   bash scripts/ablation.sh [DATASET] [SEEDS] [TRAINER]            # demo, 1 2 3, FDBPL
+#   bash scripts/ablation.sh [DATASET] [SEEDS] [TRAINER] [DASSL OVERRIDES ...]            # demo, 1 2 3, FDBPL
 #
 # Environment as in compare.sh, which it is a special case of (EACH, JOBS, STUDENT, OUTPUT ...).
 set -euo pipefail
@@ -30,4 +30,4 @@ key=TRAINER.FDBPL
     row "$TRAINER, 10 regions an image" REGIONS.PER_IMAGE 10
     row "$TRAINER, regions of 30 % and more" REGIONS.SCALE "(0.3, 0.936)"
 } | "$PYTHON" -m fdbpl.runs compare --output "$OUTPUT" --dataset "$DATASET" --seeds "$SEEDS" --shots "$SHOTS" \
-    --jobs "${JOBS:-1}" --each "${EACH:-}"
+    --jobs "${JOBS:-1}" --each "${EACH:-}" "${@:4}"
