@@ -1,6 +1,7 @@
 """Shared by all tests: Dassl found as train.py finds it, and the optional material that development has at hand."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a shell's `&` it would be ignored, in children too
 
 from third_party import use_dassl  # noqa: E402
 

@@ -54,7 +54,7 @@ def run_grid(commands: Sequence[list[str]], jobs: int) -> list[str]:
                 stopped.set()
                 for process in list(running):
                     with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGINT)
+                        os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
                 raise
     finally:
         signal.signal(signal.SIGTERM, before)
