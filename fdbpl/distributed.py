@@ -4,6 +4,7 @@ Every process reads the same batch, runs the towers on its share of the images a
 others made of theirs; so each knows the whole loss, as one process would. docs/DESIGN.md derives the gradients.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -52,10 +53,12 @@ def start(use_gpu: bool) -> None:
             f"expected the processes of torchrun to find each other, found {' '.join(str(error).split())[:200]}; "
             "check --nnodes, --rdzv_endpoint and the network"
         ) from error
+    if not gpu:  # gloo's threads abort a process that leaves without, e.g. with an error
+        atexit.register(stop)
 
 
 def stop() -> None:
-    """Part from the others. Not for the way out of an error: they may be waiting for this process, and it for them."""
+    """Part from the others. With nccl not on the way out of an error: its end may wait for them, and they for this."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
