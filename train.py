@@ -175,7 +175,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         trainer.train()
     return {
         "trainer": cfg.TRAINER.NAME,
-        "dataset": Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
+        "dataset": trainer.dm.dataset.name or Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
         "seed": cfg.SEED,
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,

@@ -29,6 +29,7 @@ class SplitDataset(DatasetBase):
         image_dir: folder below dataset_dir that the split file's paths start from.
         split_file: CoOp's `split_zhou_*.json` below dataset_dir.
         template: prompt with {} for the class name.
+        name: of this data set in results; "" = its file in configs/datasets.
         root: absolute data root.
         all_classnames: class names of all labels, in label order, whatever the half in use.
         protocol: which images and class names training sees.
@@ -38,6 +39,7 @@ class SplitDataset(DatasetBase):
     image_dir = ""
     split_file = ""
     template = "a photo of a {}."
+    name = ""
 
     def __init__(self, cfg: CfgNode):
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
@@ -62,6 +64,7 @@ class SplitDataset(DatasetBase):
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "classnames": self.classnames,
+            "template": self.template,
             "train_images": len(train),
             "test_images": len(test),
         }
