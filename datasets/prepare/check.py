@@ -1,0 +1,131 @@
+"""Reading a data set as training would, and every image of it: what is there, what is missing, what is broken."""
+
+import shlex
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from datasets.prepare.install import missing
+from datasets.prepare.recipes import RECIPES
+from fdbpl.configuration import read_yaml
+from fdbpl.errors import UserError
+
+THREADS = 8
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: nothing, something that can be used, or something that cannot; a line says what."""
+
+    found: bool
+    fine: bool
+    line: str
+
+
+def check(name: str, root: Path) -> Report:
+    """Build the data set `name` below `root` with all classes and all images, then decode every image."""
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    recipe, folder = RECIPES[name], root / RECIPES[name].folder
+    lacking = [target for part in recipe.parts for target in missing(part, folder)]
+    if len(lacking) == sum(len(part.targets) for part in recipe.parts):
+        return Report(False, False, f"not found below {root}")
+    if lacking:
+        command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
+        return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
+    cfg = build_config(name, root)
+    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    images: list[Path] = []
+    problems = []
+    try:
+        built = _recording(dataset, images)(cfg)
+        summary = sizes(built)
+        if not images:
+            images = [Path(item.impath) for part in (built.train_x, built.val, built.test) for item in part or []]
+    except UserError as error:
+        if not images:
+            return Report(True, False, str(error))
+        summary = f"{len(set(images))} images listed"
+        problems.append(str(error))
+    images = list(dict.fromkeys(images))
+    broken = list(broken_images(images, f"{name}: decoding"))
+    if broken:
+        problems.append(f"{len(broken)} broken images, the first {broken[0][0]} ({broken[0][1]})")
+    return Report(True, not problems, "; ".join([summary, *(problems or ["none missing, none broken"])]))
+
+
+def build_config(name: str, root: Path) -> CfgNode:
+    """train.py's configuration as far as data sets read it, for all classes and all images."""
+    from dassl.config import get_cfg_default
+
+    import datasets
+    from fdbpl.configuration import merge
+
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    file = CONFIGS / f"{name}.yaml"
+    merge(cfg, read_yaml(str(file)), str(file))
+    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), -1, "all"
+    cfg.freeze()
+    return cfg
+
+
+def sizes(dataset) -> str:
+    """`100 classes, 2300 images (train 1600, val 200, test 500)`, and where the published sizes are others."""
+    official = getattr(dataset, "official", None)
+    parts = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+    counts = {part: len(items or []) for part, items in parts.items()}
+    if getattr(dataset, "test_only", False):  # Dassl is handed the test images in place of training images
+        counts["train"] = 0
+    counts = {"classes": dataset.num_classes, **counts}
+    images = len({item.impath for items in parts.values() for item in items or []})
+    shown = ", ".join(f"{part} {counts[part]}" for part in parts)
+    differ = [
+        f"{part} {getattr(official, part)}"
+        for part in counts
+        if official is not None and getattr(official, part) != counts[part]
+    ]
+    text = f"{counts['classes']} classes, {images} images ({shown})"
+    return f"{text}, another split than the published one ({', '.join(differ)})" if differ else text
+
+
+def broken_images(images: list[Path], title: str) -> Iterator[tuple[Path, str]]:
+    """The images that are there and that Pillow cannot decode, with the reason, in order."""
+    with warnings.catch_warnings(), ThreadPool(THREADS) as pool:
+        warnings.simplefilter("ignore")  # of odd EXIF records and the like, which training does not mind
+        for image, reason in tqdm(
+            zip(images, pool.imap(_decode, images, chunksize=16), strict=True),
+            total=len(images), desc=title, unit="image", disable=None,
+        ):  # fmt: skip
+            if reason:
+                yield image, reason
+
+
+def _decode(image: Path) -> str:
+    try:
+        with Image.open(image) as picture:
+            picture.convert("RGB")
+    except FileNotFoundError:
+        return ""  # counted as missing
+    except Exception as error:  # Pillow's decoders raise whatever their format's code does
+        return str(error).replace(str(image), image.name) or type(error).__name__
+    return ""
+
+
+def _recording(dataset: type, images: list[Path]) -> type:
+    """The class, noting the images it asks for before it looks whether they are there."""
+
+    class Recording(dataset):
+        def check_images(self, paths: list[str]) -> None:
+            images.extend(self.images / path for path in paths)
+            super().check_images(paths)
+
+    Recording.__name__, Recording.__module__ = dataset.__name__, dataset.__module__
+    return Recording
