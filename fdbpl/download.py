@@ -50,11 +50,11 @@ class _Refused(Exception):
 
 
 class _Interrupted(Exception):
-    """The transfer broke; the same source may go on."""
+    """The transfer broke after the file's byte `reached`; the same source may go on."""
 
-    def __init__(self, reason: str, progressed: bool = False):
+    def __init__(self, reason: str, reached: int = 0):
         super().__init__(reason)
-        self.progressed = progressed
+        self.reached = reached
 
 
 class Downloader:
@@ -116,6 +116,7 @@ class Downloader:
             if found == source.digest:
                 break
             partial.unlink()
+            _origin(partial).unlink(missing_ok=True)
             if fresh:  # else what an earlier run had left may be at fault
                 raise _Refused(f"expected a file with {source.digest}, found one with {found}")
         with open(partial, "rb") as file:
@@ -124,14 +125,15 @@ class Downloader:
         _origin(partial).unlink(missing_ok=True)
 
     def _until_whole(self, transfer, source: Source, partial: Path) -> None:
-        fruitless = 0
+        farthest = fruitless = 0
         while True:
             if source.host in self.dead or (not self.reached and len(self.dead) >= TOO_MANY_DEAD):
                 raise _Refused("no connection")
             try:
                 return transfer(source, partial)
             except _Interrupted as interruption:
-                fruitless = 0 if interruption.progressed else fruitless + 1
+                fruitless = 0 if interruption.reached > farthest else fruitless + 1
+                farthest = max(farthest, interruption.reached)
                 if fruitless >= self.attempts:
                     raise _Refused(str(interruption)) from interruption
                 time.sleep(self.pause * 2**fruitless)
@@ -160,13 +162,13 @@ class Downloader:
                         piece = next(pieces, None)
                     except urllib3.exceptions.HTTPError as error:
                         at = file.tell()
-                        raise _Interrupted(f"interrupted after {at} bytes ({_short(error)})", at > offset) from error
+                        raise _Interrupted(f"interrupted after {at} bytes ({_short(error)})", at) from error
                     if piece is None:
                         break
                     file.write(piece)
                     bar.update(len(piece))
                 if total is not None and file.tell() != total:
-                    raise _Interrupted(f"interrupted after {file.tell()} of {total} bytes", file.tell() > offset)
+                    raise _Interrupted(f"interrupted after {file.tell()} of {total} bytes", file.tell())
 
     def _from_drive(self, source: Source, partial: Path) -> None:
         import gdown
@@ -187,14 +189,14 @@ class Downloader:
                 self.reached.add(source.host)
                 raise _Refused("Google Drive does not give the file out now (quota of the day, permission)") from error
             except (requests.ConnectionError, requests.Timeout) as error:
-                raise self._unreached(source.host, error, bar.n > 0) from error
+                raise self._unreached(source.host, error, bar.n) from error
             except (requests.exceptions.ChunkedEncodingError, gdown.exceptions.DownloadError) as error:
-                raise _Interrupted(_short(error), bar.n > 0) from error
+                raise _Interrupted(_short(error), bar.n) from error
 
-    def _unreached(self, host: str, error: Exception, progressed: bool = False) -> Exception:
+    def _unreached(self, host: str, error: Exception, at: int = 0) -> Exception:
         """A host that has answered before may answer again; one that never did is not asked a second time."""
         if host in self.reached:
-            return _Interrupted(_short(error), progressed)
+            return _Interrupted(_short(error), at)
         self.dead.add(host)
         return _Refused(f"no connection ({_short(error)})")
 

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fetch nothing; read the data sets and decode every image")
     parser.add_argument("--keep-archives", action="store_true", help="leave them in <data set>/downloads")
     parser.add_argument("--list", action="store_true", help="what is fetched from where")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # options stand between names, too
     with one_sentence_errors():
         sys.exit(run(arguments))
 
