@@ -16,7 +16,7 @@ from tqdm import tqdm
 from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json
 from fdbpl.errors import REMEDIES, MachineError, UserError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a silent connection may lose
 DRIVE = "drive:"  # a file on Google Drive by its id
 DRIVE_HOST = "drive.google.com"
 TOO_MANY_DEAD = 3  # hosts out of reach, none in reach: there is no network, and the other hosts are not waited for

@@ -26,7 +26,7 @@ CLASSES = ["crab", "dollar bill", "emu"]
 
 def photograph(seed: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)).save(buffer, "JPEG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (200, 240, 3), np.uint8)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
