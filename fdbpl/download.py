@@ -185,6 +185,10 @@ class Downloader:
                     id=source.url.removeprefix(DRIVE), output=str(partial), quiet=True, resume=True, use_cookies=False,
                     timeout=self.timeout, progress=progress,
                 )  # fmt: skip
+            except TypeError as error:  # its arguments were others once
+                raise MachineError(
+                    f"expected gdown 6.4 or newer, found {gdown.__version__}; pip install -U gdown"
+                ) from error
             except gdown.exceptions.FileURLRetrievalError as error:
                 self.reached.add(source.host)
                 raise _Refused("Google Drive does not give the file out now (quota of the day, permission)") from error

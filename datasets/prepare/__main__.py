@@ -78,6 +78,7 @@ def install_all(names: list[str], root: Path, keep_archives: bool, asked: bool) 
         print(f"  {name:16} {outcome}")
     if any(outcome.failed for outcome in outcomes.values()):
         return MachineError.exit_code
+    print("What is in place is not looked into: --check reads every image.")
     return UserError.exit_code if asked and any(outcome.manual for outcome in outcomes.values()) else 0
 
 

@@ -1,5 +1,6 @@
 """Reading a data set as training would, and every image of it: what is there, what is missing, what is broken."""
 
+import os
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from datasets.prepare.install import missing
-from datasets.prepare.recipes import RECIPES
+from datasets.prepare.recipes import RECIPES, Recipe
 from fdbpl.configuration import read_yaml
 from fdbpl.errors import UserError
 
@@ -34,31 +35,39 @@ def check(name: str, root: Path) -> Report:
     from dassl.data.datasets import DATASET_REGISTRY
 
     recipe, folder = RECIPES[name], root / RECIPES[name].folder
+    command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
     lacking = [target for part in recipe.parts for target in missing(part, folder)]
     if len(lacking) == sum(len(part.targets) for part in recipe.parts):
         return Report(False, False, f"not found below {root}")
-    if lacking:
-        command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
+    if lacking := [target for target in lacking if not _elsewhere(target, recipe, root)]:
         return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
     cfg = build_config(name, root)
     dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    images: list[Path] = []
+    images: list[str] = []
     problems = []
     try:
         built = _recording(dataset, images)(cfg)
         summary = sizes(built)
         if not images:
-            images = [Path(item.impath) for part in (built.train_x, built.val, built.test) for item in part or []]
+            images = [item.impath for part in (built.train_x, built.val, built.test) for item in part or []]
     except UserError as error:
         if not images:
-            return Report(True, False, str(error))
+            return Report(True, False, f"{error}; to fetch it again delete it, then run: {command}")
         summary = f"{len(set(images))} images listed"
         problems.append(str(error))
     images = list(dict.fromkeys(images))
     broken = list(broken_images(images, f"{name}: decoding"))
     if broken:
-        problems.append(f"{len(broken)} broken images, the first {broken[0][0]} ({broken[0][1]})")
-    return Report(True, not problems, "; ".join([summary, *(problems or ["none missing, none broken"])]))
+        problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
+    if problems:
+        again = f"to fetch all images again delete their folder in {folder}, then run: {command}"
+        return Report(True, False, "; ".join([summary, *problems, again]))
+    return Report(True, True, f"{summary}; no listed image is missing or broken")
+
+
+def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
+    """Whether a file that is missing lies where the data set reads it as well: ImageNet's class names."""
+    return any(target in part.targets and part.copy and (root / part.copy).is_file() for part in recipe.parts)
 
 
 def build_config(name: str, root: Path) -> CfgNode:
@@ -93,10 +102,10 @@ def sizes(dataset) -> str:
         if official is not None and getattr(official, part) != counts[part]
     ]
     text = f"{counts['classes']} classes, {images} images ({shown})"
-    return f"{text}, another split than the published one ({', '.join(differ)})" if differ else text
+    return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
 
 
-def broken_images(images: list[Path], title: str) -> Iterator[tuple[Path, str]]:
+def broken_images(images: list[str], title: str) -> Iterator[tuple[str, str]]:
     """The images that are there and that Pillow cannot decode, with the reason, in order."""
     with warnings.catch_warnings(), ThreadPool(THREADS) as pool:
         warnings.simplefilter("ignore")  # of odd EXIF records and the like, which training does not mind
@@ -108,23 +117,23 @@ def broken_images(images: list[Path], title: str) -> Iterator[tuple[Path, str]]:
                 yield image, reason
 
 
-def _decode(image: Path) -> str:
+def _decode(image: str) -> str:
     try:
         with Image.open(image) as picture:
             picture.convert("RGB")
     except FileNotFoundError:
         return ""  # counted as missing
     except Exception as error:  # Pillow's decoders raise whatever their format's code does
-        return str(error).replace(str(image), image.name) or type(error).__name__
+        return str(error).replace(image, os.path.basename(image)) or type(error).__name__
     return ""
 
 
-def _recording(dataset: type, images: list[Path]) -> type:
+def _recording(dataset: type, images: list[str]) -> type:
     """The class, noting the images it asks for before it looks whether they are there."""
 
     class Recording(dataset):
         def check_images(self, paths: list[str]) -> None:
-            images.extend(self.images / path for path in paths)
+            images.extend(os.path.join(self.images, path) for path in paths)
             super().check_images(paths)
 
     Recording.__name__, Recording.__module__ = dataset.__name__, dataset.__module__

@@ -222,6 +222,12 @@ def test_google_drive_quota(server, downloader, folder, monkeypatch):
     assert_only(downloader.fetch([Source("drive:ID", MD5, "split.json"), mirror], folder))
 
 
+def test_old_gdown(downloader, folder, monkeypatch):
+    monkeypatch.setattr(gdown, "download", lambda id, output, quiet, resume, use_cookies: None)
+    with pytest.raises(MachineError, match="expected gdown 6.4 or newer.*pip install"):
+        downloader.fetch([Source("drive:ID", MD5, "split.json")], folder)
+
+
 def test_google_drive_out_of_reach(downloader, folder):
     with pytest.raises(MachineError, match="drive.google.com: no connection"):
         downloader.fetch([Source("drive:ID", MD5, "split.json")], folder)

@@ -97,7 +97,7 @@ def script(folder, offline, server) -> Script:
 def test_from_nothing_to_a_checked_data_set(script, mirror):
     root = script.here / "my data"
     output, _ = script.run(0, "caltech101", "--root", "my data")
-    assert output.splitlines()[-1].split() == ["caltech101", "ready"]
+    assert output.splitlines()[-2].split() == ["caltech101", "ready"]
     assert sorted(os.listdir(root / "caltech-101")) == ["101_ObjectCategories", "split_zhou_Caltech101.json"]
     assert (root / "caltech-101/101_ObjectCategories/emu/image_0005.jpg").read_bytes() == photograph(25)
     mirror.requests.clear()
@@ -221,7 +221,7 @@ def test_check_of_a_good_data_set(root):
     report = check("caltech101", root)
     assert report.found and report.fine
     assert report.line.startswith("3 classes, 18 images (train 9, val 3, test 6)")
-    assert report.line.endswith("none missing, none broken")
+    assert report.line.endswith("no listed image is missing or broken")
 
 
 def test_check_finds_what_is_broken(root):
@@ -231,7 +231,8 @@ def test_check_finds_what_is_broken(root):
     (images / "emu/image_0000.jpg").write_bytes(b"<html>not a photograph</html>")
     report = check("caltech101", root)
     assert report.found and not report.fine
-    assert f"2 broken images, the first {images}/crab/image_0002.jpg (" in report.line
+    assert f"2 broken, the first {images}/crab/image_0002.jpg (" in report.line
+    assert f"run: bash scripts/prepare_data.sh caltech101 --root {root}" in report.line
 
 
 def test_check_finds_what_is_missing_and_what_is_broken(root):
@@ -241,7 +242,7 @@ def test_check_finds_what_is_missing_and_what_is_broken(root):
     report = check("caltech101", root)
     assert report.found and not report.fine
     assert "found 1 of them missing (crab/image_0001.jpg)" in report.line
-    assert f"1 broken images, the first {images}/emu/image_0005.jpg" in report.line
+    assert f"1 broken, the first {images}/emu/image_0005.jpg" in report.line
 
 
 def test_check_of_a_split_that_is_none(root):
