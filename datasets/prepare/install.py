@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets.prepare.recipes import Part, Recipe
 from fdbpl.archives import extract
-from fdbpl.atomic import write_bytes
+from fdbpl.atomic import TEMPORARY_SUFFIX, write_bytes
 from fdbpl.download import Downloader, Source
 from fdbpl.errors import REMEDIES, MachineError, UserError
 
@@ -57,6 +57,7 @@ def install(
                     if mirror:
                         part = replace(part, sources=_mirrored(part, f"{mirror}/{name}", sums) + part.sources)
                     _install(part, root, folder, downloader, keep_archives)
+                    _drop_partial(part, folder / DOWNLOADS)
                 except UserError as error:
                     outcome.failed.append(part.what)
                     print(f"error: {name}: {part.what}: {error}", file=sys.stderr, flush=True)
@@ -108,6 +109,13 @@ def _install(part: Part, root: Path, folder: Path, downloader: Downloader, keep_
         raise MachineError(
             f"cannot write below {folder} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
         ) from error
+
+
+def _drop_partial(part: Part, downloads: Path) -> None:
+    """Delete what was begun from addresses that broke off before another one gave the part."""
+    for source in part.sources:
+        for file in downloads.glob(f"{source.file_name}{TEMPORARY_SUFFIX}*"):
+            file.unlink()
 
 
 def _find(folder: Path, *names: str) -> Path | None:

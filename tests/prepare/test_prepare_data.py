@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from datasets.prepare.check import check
-from datasets.prepare.recipes import RECIPES
+from datasets.prepare.install import install
+from datasets.prepare.recipes import RECIPES, Part, Recipe
+from fdbpl.download import Downloader, Source
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["crab", "dollar bill", "emu"]
@@ -163,6 +165,22 @@ def test_failures_are_said_and_the_rest_goes_on(script, mirror):
     assert (data / "imagenet-adversarial/classnames.txt").read_bytes() == b"n01440764 tench\n"  # ImageNet's
     assert (data / "caltech-101/101_ObjectCategories/crab").is_dir()
     assert not list(script.here.parent.rglob("evil.jpg"))
+
+
+def test_another_address_after_one_that_broke_off(server, offline, tmp_path):
+    """Also leaves nothing of the first one behind."""
+    images, split = small_caltech101()
+    files = {"a.zip": packed(images)[:-1000], "b.zip": packed(images), "split_zhou_Caltech101.json": split}
+    urls = {name: server.add(f"/{name}", content) for name, content in files.items()}
+    server.faults["/a.zip"] = "lying"
+    parts = (
+        Part("the images", ("101_ObjectCategories",), (Source(urls["a.zip"]), Source(urls["b.zip"])),
+             inner=("101_ObjectCategories.tar.gz",)),
+        Part("the split file", ("split.json",), (Source(urls["split_zhou_Caltech101.json"]),), unpack=False),
+    )  # fmt: skip
+    outcome = install("x", Recipe("caltech-101", parts), tmp_path, Downloader(attempts=2, pause=0.01))
+    assert str(outcome) == "ready"
+    assert sorted(os.listdir(tmp_path / "caltech-101")) == ["101_ObjectCategories", "split.json"]
 
 
 def test_no_network(script, mirror):
