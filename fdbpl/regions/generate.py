@@ -91,7 +91,8 @@ def generate(
         sizes = image_sizes(root, new_images)
         total = sum(len(shard.images) * shard.count for shard in todo)
         features_made = 0
-        with tqdm(total=total, unit="region", desc="Labelling regions", disable=None if total else True) as progress:
+        shown = None if total and rank == 0 else True  # None: on a terminal
+        with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:
             for shard in todo:
                 complete = Shard(
                     shard.file, shard.images, [hashes[image] for image in shard.images],
