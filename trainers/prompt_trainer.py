@@ -21,6 +21,7 @@ from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
+from .held_out import keep_test_images_out
 from .stepping_trainer import SteppingTrainer
 from .student import Student
 from .supervision.supervision import Supervision
@@ -93,7 +94,9 @@ class PromptTrainer(SteppingTrainer):
 
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)  # as before training, so that the same few shots are drawn
-        return cls.supervision_class.region_bank_plan(cfg, build_dataset(cfg), cls.student_class.frozen_image_tower)
+        dataset = build_dataset(cfg)
+        keep_test_images_out(cfg, dataset)
+        return cls.supervision_class.region_bank_plan(cfg, dataset, cls.student_class.frozen_image_tower)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse what cannot work, before data or weights are loaded."""
@@ -214,6 +217,7 @@ class PromptTrainer(SteppingTrainer):
 
     def train(self) -> None:
         if self._models:
+            keep_test_images_out(self.cfg, self.dm.dataset)
             with self._open:  # the bar goes before an error speaks
                 super().train()
         else:
