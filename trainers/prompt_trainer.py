@@ -190,6 +190,7 @@ class PromptTrainer(SteppingTrainer):
     def before_train(self) -> None:
         begin = time.perf_counter()
         self.asked = self.supervision.prepare(self.student)
+        self.asked.prepare()
         super().before_train()
         self._train_begin = time.perf_counter()
         self.seconds["prepare"] = self._train_begin - begin

@@ -73,6 +73,9 @@ class Student(nn.Module):
         """Visual prompts of the input and of the blocks 1, 2, ...; none: the image tower is left as it is."""
         return []
 
+    def prepare(self) -> None:
+        """Called once before training: the place for what only training reads."""
+
     def image_tensors(self) -> dict[str, Tensor]:
         """What image features need beyond CLIP's own tower, by name: for use outside of this toolbox."""
         return {f"visual_prompts.{block}": prompts for block, prompts in enumerate(self.image_prompts())}
