@@ -203,6 +203,8 @@ def _tested_run(record: dict) -> str:
     """Where the record is of a mere test: which training run it tested."""
     if not str(record.get("task")).startswith("test"):
         return ""
-    command = [word for argument in record.get("command", []) for word in str(argument).split("=", 1)]
-    place = command.index("--model-dir") + 1 if "--model-dir" in command else len(command)
-    return f"a test of the run in {command[place]}" if place < len(command) else "a test of another run"
+    command = [str(word) for word in record.get("command", [])]
+    for flag, value in zip(command, [*command[1:], ""], strict=True):
+        if flag.startswith("--model-dir"):
+            return f"a test of the run in {flag.partition('=')[2] or value}"
+    return "a test of another run"

@@ -90,9 +90,9 @@ def test_promptkd_asks_its_teacher_where_no_bank_knows_the_names(build_shared, t
 
 def test_a_mere_test_names_its_training_run(copy):
     record = json.loads((copy / "run.json").read_text())
-    for flag in (["--model-dir", "output/the run"], ["--model-dir=output/the run"]):
+    for flag in (["--model-dir", "output/the run, LR=3"], ["--model-dir=output/the run, LR=3"]):
         write_json(copy / "run.json", {**record, "task": "test 0123 epoch None", "command": ["python", *flag]})
-        with pytest.raises(UserError, match="found a test of the run in output/the run; give"):
+        with pytest.raises(UserError, match="found a test of the run in output/the run, LR=3; give"):
             FinishedRun(copy)
 
 
