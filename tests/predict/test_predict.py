@@ -50,6 +50,7 @@ ALL = ["a.jpg", "b, c.JPG", "z.webp", "sub/d.png", "sub/grey.png", "sub/deep/é.
 
 def test_csv_and_json_hold_the_softmax_of_the_logits(finished, photos, tmp_path, capsys):
     run = finished_run(finished("CoOp"))
+    capsys.readouterr()
     for name in ("new/p.csv", "p.json"):
         words = [str(run.folder), str(photos), "--top", "3", "--batch-size", "4", "--output", str(tmp_path / name)]
         predict.main(words)
@@ -92,7 +93,9 @@ def test_other_names_with_commas(finished, photos, tmp_path):
 
 
 def test_on_the_screen_a_line_each(finished, photos, capsys):
-    predict.main([str(finished("CoOp")), str(photos / "*.jpg"), str(photos / "a.jpg"), "--top", "2"])
+    run = str(finished("CoOp"))
+    capsys.readouterr()
+    predict.main([run, str(photos / "*.jpg"), str(photos / "a.jpg"), "--top", "2"])
     (line,) = capsys.readouterr().out.splitlines()  # a hidden file matches no pattern, and nothing is listed twice
     assert re.fullmatch(rf"{photos}/a\.jpg: [\w ]+ \d+\.\d %, [\w ]+ \d+\.\d %", line)
 
