@@ -49,6 +49,7 @@ class Student(nn.Module):
     frozen_image_tower = True  # looked-up features serve only where the image tower learns nothing
     ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
     serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
+    text_follows_image = False  # True: every image has class features of its own (CoCoOp)
     learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
@@ -71,6 +72,13 @@ class Student(nn.Module):
     def image_prompts(self) -> list[Tensor]:
         """Visual prompts of the input and of the blocks 1, 2, ...; none: the image tower is left as it is."""
         return []
+
+    def prepare(self) -> None:
+        """Called once before training: the place for what only training reads."""
+
+    def image_tensors(self) -> dict[str, Tensor]:
+        """What image features need beyond CLIP's own tower, by name: for use outside of this toolbox."""
+        return {f"visual_prompts.{block}": prompts for block, prompts in enumerate(self.image_prompts())}
 
     def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
         """Loss terms of the method that no supervision knows (KgCoOp's pull, PromptSRC's regularisers)."""
