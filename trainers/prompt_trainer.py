@@ -4,6 +4,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from fdbpl.backbones import load_backbone
 from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
+from fdbpl.runs.progress import progress_bar
 
 from .stepping_trainer import SteppingTrainer
 from .student import Student
@@ -70,6 +72,8 @@ class PromptTrainer(SteppingTrainer):
         self.results: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self.steps = self.learnt_parameters = 0
+        self._open = ExitStack()  # the progress bar
+        self._count_step: Callable[[], object] = lambda: None
         super().__init__(cfg)
 
     # ---------------------------------------------------------------------------------------------- building
@@ -191,6 +195,9 @@ class PromptTrainer(SteppingTrainer):
         begin = time.perf_counter()
         self.asked = self.supervision.prepare(self.student)
         super().before_train()
+        steps = len(self.train_loader_x)
+        bar = progress_bar(self.max_epoch * steps, self.start_epoch * steps, "Training", "step", not is_first())
+        self._count_step = self._open.enter_context(bar)
         self._train_begin = time.perf_counter()
         self.seconds["prepare"] = self._train_begin - begin
 
@@ -210,7 +217,13 @@ class PromptTrainer(SteppingTrainer):
         self._accuracy = compute_accuracy(outputs.logits.detach(), view.labels)[0] if labelled else None
         return {**self.supervision.terms(outputs, view), **self.asked.own_terms(view, outputs)}
 
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        summary = super().forward_backward(batch)
+        self._count_step()
+        return summary
+
     def after_train(self) -> None:
+        self._open.close()
         self.seconds["train"] = time.perf_counter() - self._train_begin
         self.steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
         self.seconds["step"] = self.seconds["train"] / max(self.steps, 1)
@@ -218,7 +231,8 @@ class PromptTrainer(SteppingTrainer):
 
     def train(self) -> None:
         if self._models:
-            super().train()
+            with self._open:  # the bar goes before an error speaks
+                super().train()
         else:
             print(f"{type(self).__name__} learns nothing: testing it")
             self.test()
@@ -259,7 +273,7 @@ class PromptTrainer(SteppingTrainer):
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         predict, finite = self.predictor(), torch.ones((), dtype=torch.bool, device=self.device)
-        for batch in tqdm(loader, disable=None if is_first() else True):
+        for batch in tqdm(loader, desc="Testing", unit="batch", leave=False, disable=None if is_first() else True):
             images, labels = self.parse_batch_test(batch)
             logits = predict(images)
             finite &= logits.isfinite().all()
