@@ -72,6 +72,7 @@ train_py() {
         --output-dir "$1" \
         "${@:3}" \
         REGIONS.ROOT "$OUTPUT/regions" \
+        FEATURES.ROOT "$OUTPUT/features" \
         DATASET.CACHE "$OUTPUT/split_fewshot" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$2" \

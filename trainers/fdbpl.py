@@ -4,8 +4,6 @@
 what is the paper's, what the released code's (`trainers/coop_off.py`, `trainers/promptsrc_off.py`) and what ours.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -22,7 +20,7 @@ from .maple import MaPLe
 from .prompt_trainer import PromptTrainer, register, require
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
-from .student import Outputs, Student, view_of
+from .student import Outputs, Scorer, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
 from .tcp import TCP
@@ -126,21 +124,16 @@ class RegionDistillation(PromptTrainer):
             return 1 - view.entropy
         return entropy_weight(view.teacher_logits, settings.ENTROPY_EPSILON)
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
-        return self.predictor_of(self.cfg, self.student, self.negative_prompt_learner)
+    def scorer(self) -> Scorer:
+        return self.scorer_of(self.cfg, self.student, self.negative_prompt_learner)
 
     @classmethod
-    def predictor_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Callable:
+    def scorer_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Scorer:
         """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""
         if cfg.TRAINER.FDBPL.INFERENCE == "positive":
-            return student.predictor()
+            return student.scorer()
         positive, (f_negative,) = student.scorer(), student.encode(negative())
-
-        def predict(images: Tensor) -> Tensor:
-            x = student.image_features(view_of(images))
-            return positive(x) - student.logits(x, f_negative)
-
-        return predict
+        return lambda x: positive(x) - student.logits(x, f_negative)
 
 
 @register

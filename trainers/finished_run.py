@@ -113,7 +113,7 @@ class FinishedRun:
         toolbox's test (TRAINER.FDBPL.INFERENCE included)."""
         with torch.no_grad():
             student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
-            return torch.no_grad()(self.trainer_class.predictor_of(self.cfg, student, negative))
+            return torch.no_grad()(student.predictor(self.trainer_class.scorer_of(self.cfg, student, negative)))
 
     @cached_property
     def transform(self) -> Callable:

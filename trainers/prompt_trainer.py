@@ -12,7 +12,6 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import load_backbone
@@ -23,10 +22,11 @@ from fdbpl.runs.progress import progress_bar
 
 from .held_out import keep_test_images_out
 from .stepping_trainer import SteppingTrainer
-from .student import Student
+from .student import Scorer, Student
 from .supervision.supervision import Supervision
 from .supervision.view import View
 from .templates import template_of
+from .tested_features import tested_features
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
@@ -244,14 +244,18 @@ class PromptTrainer(SteppingTrainer):
 
     # ----------------------------------------------------------------------------------------------- testing
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C]; class features are computed once per test."""
-        return self.predictor_of(self.cfg, self.student)
+    def scorer(self) -> Scorer:
+        """Image features [B, D] -> logits [B, C]; class features are computed once per test."""
+        return self.scorer_of(self.cfg, self.student)
 
     @classmethod
-    def predictor_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Callable:
-        """The predictor of a student of `cfg`. Args: negative: FDBPL's negative prompt space."""
-        return student.predictor()
+    def scorer_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Scorer:
+        """The scorer of a student of `cfg`. Args: negative: FDBPL's negative prompt space."""
+        return student.scorer()
+
+    def predictor(self) -> Callable[[Tensor], Tensor]:
+        """Images [B, 3, S, S] -> logits [B, C]."""
+        return self.student.predictor(self.scorer())
 
     def init_writer(self, log_dir: str) -> None:
         if is_first():
@@ -277,10 +281,9 @@ class PromptTrainer(SteppingTrainer):
         split = "val" if wanted == "val" and self.val_loader is not None else "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        predict, finite = self.predictor(), torch.ones((), dtype=torch.bool, device=self.device)
-        for batch in tqdm(loader, desc="Testing", unit="batch", leave=False, disable=None if is_first() else True):
-            images, labels = self.parse_batch_test(batch)
-            logits = predict(images)
+        score, finite = self.scorer(), torch.ones((), dtype=torch.bool, device=self.device)
+        for features, labels in tested_features(self.cfg, self.student, loader, self.parse_batch_test):
+            logits = score(features)
             finite &= logits.isfinite().all()
             self.evaluator.process(logits, labels)
         if not finite:  # an accuracy of them would look like a result

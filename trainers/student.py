@@ -18,6 +18,8 @@ from .supervision.teacher import prompts
 from .supervision.view import View
 from .templates import DEFAULT_TEMPLATE
 
+Scorer = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
+
 
 class Outputs(NamedTuple):
     """What a student says of a batch of B images about C classes.
@@ -141,14 +143,14 @@ class Student(nn.Module):
         (text_features,) = self.text_features(image_features=image_features, classes=classes)
         return Outputs(image_features, text_features, self.logits(image_features, text_features), classes)
 
-    def scorer(self) -> Callable[[Tensor], Tensor]:
+    def scorer(self) -> Scorer:
         """Image features [B, D] -> logits [B, C]; class features that do not depend on the image are computed once."""
         (text_features,) = self.text_features()
         return lambda image_features: self.logits(image_features, text_features)
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C]."""
-        score = self.scorer()
+    def predictor(self, score: Scorer | None = None) -> Callable[[Tensor], Tensor]:
+        """Images [B, 3, S, S] -> logits [B, C], by `score` or by the student's own scorer."""
+        score = score or self.scorer()
         return lambda images: score(self.image_features(view_of(images)))
 
     def for_classes(self, classnames: list[str]) -> "Student":

@@ -143,6 +143,7 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
             "MODEL.BACKBONE.NAME": student_file,
             "TEACHER.NAME": teacher_file,
             "REGIONS.ROOT": str(folder / "regions"),
+            "FEATURES.ROOT": str(folder / "features"),
             "REGIONS.PER_IMAGE": 3,
             "REGIONS.PIPELINE": "torchvision",
             "OPTIM.NAME": "sgd",
