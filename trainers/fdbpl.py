@@ -67,19 +67,25 @@ class RegionDistillation(PromptTrainer):
                 "difference; leave it out"
             )
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        student = super().build_student(settings, backbone, classnames)
-        self.negative_prompt_learner = None
-        if student.learns_text:
-            self.negative_prompt_learner = PromptLearner(
-                backbone.model,
-                classnames,
-                self.cfg.TRAINER.FDBPL.N_CTX,
-                self.cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
-                settings.get("CSC", False),
-                settings.get("CLASS_TOKEN_POSITION", "end"),
-            )
+    def build_student(self, backbone, classnames: list[str]) -> Student:
+        student = super().build_student(backbone, classnames)
+        self.negative_prompt_learner = self.new_negative_space(self.cfg, backbone, classnames)
         return student
+
+    @classmethod
+    def new_negative_space(cls, cfg: CfgNode, backbone, classnames: list[str]) -> PromptLearner | None:
+        """The negative prompt space of `cfg`, where it starts from; None where the student's text is fixed."""
+        if not cls.student_class.learns_text:
+            return None
+        settings = cls.settings(cfg)
+        return PromptLearner(
+            backbone.model,
+            classnames,
+            cfg.TRAINER.FDBPL.N_CTX,
+            cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
+            settings.get("CSC", False),
+            settings.get("CLASS_TOKEN_POSITION", "end"),
+        )
 
     def learners(self) -> dict[str, nn.Module]:
         negative = self.negative_prompt_learner
@@ -121,14 +127,18 @@ class RegionDistillation(PromptTrainer):
         return entropy_weight(view.teacher_logits, settings.ENTROPY_EPSILON)
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
+        return self.predictor_of(self.cfg, self.student, self.negative_prompt_learner)
+
+    @classmethod
+    def predictor_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Callable:
         """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""
-        if self.cfg.TRAINER.FDBPL.INFERENCE == "positive":
-            return self.student.predictor()
-        positive, (f_negative,) = self.student.scorer(), self.student.encode(self.negative_prompt_learner())
+        if cfg.TRAINER.FDBPL.INFERENCE == "positive":
+            return student.predictor()
+        positive, (f_negative,) = student.scorer(), student.encode(negative())
 
         def predict(images: Tensor) -> Tensor:
-            x = self.student.image_features(view_of(images))
-            return positive(x) - self.student.logits(x, f_negative)
+            x = student.image_features(view_of(images))
+            return positive(x) - student.logits(x, f_negative)
 
         return predict
 

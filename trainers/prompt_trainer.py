@@ -128,7 +128,7 @@ class PromptTrainer(SteppingTrainer):
                 f"found {tuple(self.cfg.INPUT.SIZE)}; set INPUT.SIZE to it"
             )
         reseed(self.cfg.SEED, 0)  # a random context depends on the seed alone
-        self.student = self.build_student(settings, backbone, self.dm.dataset.classnames).to(self.device)
+        self.student = self.build_student(backbone, self.dm.dataset.classnames).to(self.device)
         self.model = self.student  # Dassl's name for it
         self.asked = self.student  # in training; a supervision may put its prompts before other class names
         for name, module in self.learners().items():
@@ -137,13 +137,30 @@ class PromptTrainer(SteppingTrainer):
         self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
         self._print_what_is_learnt(backbone.model)
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
+    def build_student(self, backbone, classnames: list[str]) -> Student:
         """The student, on the backbone's device."""
-        return self.student_class(settings, backbone, classnames, self.template())
+        features = lambda: self.supervision.class_features()  # noqa: E731 (most supervisions have none)
+        return self.new_student(self.cfg, backbone, classnames, self.template(), features)
+
+    @classmethod
+    def new_student(
+        cls, cfg: CfgNode, backbone, classnames: list[str], template: str, class_features: Callable[[], Tensor]
+    ) -> Student:
+        """A student of `cfg` that has learnt nothing yet; no data set is needed.
+
+        Args:
+            class_features: gives the teacher's unit features of the classes, for students that keep them (PromptKD).
+        """
+        return cls.student_class(cls.settings(cfg), backbone, classnames, template)
 
     def template(self) -> str:
-        """The sentence around a class name: the data set's."""
-        return template_of(self.cfg, self.dm.dataset)
+        """The sentence around a class name."""
+        return self.sentence(self.cfg, template_of(self.cfg, self.dm.dataset))
+
+    @classmethod
+    def sentence(cls, cfg: CfgNode, template: str) -> str:
+        """The sentence around a class name, given the data set's: the very one."""
+        return template
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""
@@ -210,7 +227,12 @@ class PromptTrainer(SteppingTrainer):
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Images [B, 3, S, S] -> logits [B, C]; class features are computed once per test."""
-        return self.student.predictor()
+        return self.predictor_of(self.cfg, self.student)
+
+    @classmethod
+    def predictor_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Callable:
+        """The predictor of a student of `cfg`. Args: negative: FDBPL's negative prompt space."""
+        return student.predictor()
 
     def init_writer(self, log_dir: str) -> None:
         if is_first():

@@ -108,5 +108,6 @@ class PromptKD(PromptTrainer):
         require(temperature > 0, "TRAINER.PROMPTKD.TEMPERATURE", "above 0.0", temperature)
         require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "of at least 2 for PromptKD's batch norm", size)
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        return PromptKDStudent(settings, backbone, classnames, self.template(), self.supervision.class_features())
+    @classmethod
+    def new_student(cls, cfg: CfgNode, backbone, classnames: list[str], template: str, class_features) -> Student:
+        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, class_features())
