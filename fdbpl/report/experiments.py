@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from fdbpl.report.families import place
 from fdbpl.report.plan import Planned
 from fdbpl.report.runs import Problem, Run
 from fdbpl.runs.metrics import harmonic_mean
@@ -81,7 +82,7 @@ class Results:
 
 
 def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
-    """Experiments in the order of the plan, then of the trainers' names."""
+    """Experiments in the order of the plan, then with twins beside each other."""
     trainings, tests, problems = _linked(runs, list(problems))
     cells = {cell.key: cell for cell in planned}
     experiments = []
@@ -92,7 +93,7 @@ def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned
                 experiments.append(replace(one, label=cell.label, config=cell.row_config) if cell else one)
     experiments, problems = _without_doubles(experiments, problems)
     order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
-    experiments.sort(key=lambda one: (order.get(one.key[:3], len(order)), one.key))
+    experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), place(one.train.trainer), one.key))
     return Results(experiments, _missing(experiments, trainings, tests, planned), problems, runs, planned)
 
 
@@ -219,7 +220,7 @@ def _why(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
     if cell.status == "failed":
         return "failed", cell.reason or "failed without a word"
     if run is None:
-        where = "said to be done, but its run is not here" if cell.status == "done" else "planned, not run yet"
+        where = "said to be done, but its run is not here" if cell.status == "done" else "not run yet"
         return "planned", where
     if not run.finished:
         return "unfinished", run.state
