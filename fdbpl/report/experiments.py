@@ -1,4 +1,4 @@
-"""Runs put together: a training and its tests are one experiment of a protocol; what a plan names and no run gives is missing."""
+"""Runs put together: a training and its tests are one experiment; what a plan names and no run gives is missing."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -99,9 +99,15 @@ def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned
 
 def _linked(runs: list[Run], problems: list[Problem]) -> tuple[list[Run], dict[str, list[Run]], list[Problem]]:
     """Trainings, and the tests of each by its path."""
-    trainings = [run for run in runs if not run.tested or _untrained(run)]
-    by_key = {(run.exact, run.key): run for run in trainings}
-    tests = defaultdict(list)
+    trainings, by_key, tests = [], {}, defaultdict(list)
+    for run in runs:
+        if run.tested and not _untrained(run):
+            continue
+        first = by_key.setdefault((run.exact, run.key), run) if run.key else run
+        if first is run:
+            trainings.append(run)
+        else:
+            problems.append(Problem(run.path, f"the same run as {first.path}, which is the one that counts"))
     for run in runs:
         if not run.tested or _untrained(run):
             continue
@@ -147,12 +153,9 @@ def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
     if train.classes != "all":
         return []
     found = [Experiment("few_shot", *name, {"all": train.accuracy}, train, {"all": train})]
-    shifts = SHIFTS.get(train.dataset, ())
-    for protocol, wanted in (
-        ("cross_dataset", lambda name: name != train.dataset and name not in shifts),
-        ("domain_generalization", lambda name: name in shifts),
-    ):
-        part = {test.dataset: test for test in tests if test.classes == "all" and wanted(test.dataset)}
+    others = [test for test in tests if test.classes == "all" and test.dataset != train.dataset]
+    for protocol in ("cross_dataset", "domain_generalization"):
+        part = {test.dataset: test for test in others if _transfer(train, test) == protocol}
         if part:
             part = {train.dataset: train, **{name: part[name] for name in in_order(part)}}
             values = {name: run.accuracy for name, run in part.items()}
@@ -160,13 +163,19 @@ def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
     return found
 
 
+def _transfer(train: Run, test: Run) -> str:
+    """The protocol of a test on another data set."""
+    return "domain_generalization" if test.dataset in SHIFTS.get(train.dataset, ()) else "cross_dataset"
+
+
 def _without_doubles(experiments: list[Experiment], problems: list[Problem]) -> tuple[list, list[Problem]]:
-    """One experiment a cell; a second one, of a copied folder, is named."""
+    """One experiment a cell; a second one, of another state of the settings, is named."""
     kept: dict[tuple, Experiment] = {}
     for one in experiments:
         first = kept.setdefault((*one.key, one.train.exact, one.train.backbone), one)
         if first is not one and one.protocol in ("base2new", "few_shot"):
-            problems.append(Problem(one.train.path, f"the same run as {first.train.path}, which is the one that counts"))
+            reason = f"another run of what {first.train.path} is of, which is the one that counts"
+            problems.append(Problem(one.train.path, reason))
     return list(kept.values()), problems
 
 
@@ -203,7 +212,8 @@ def _missing(
             missing.append(Missing(protocol, what, "unfinished", _test_state(tests.get(run.path, []))))
         for test in tests.get(run.path, []):
             if not test.finished and run.classes != "base":
-                missing.append(Missing("cross_dataset", f"{what}, tested on {test.dataset}", "unfinished", test.state))
+                tested = f"{what}, tested on {test.dataset}"
+                missing.append(Missing(_transfer(run, test), tested, "unfinished", test.state))
     return missing
 
 

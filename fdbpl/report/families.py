@@ -1,4 +1,4 @@
-"""A trainer's name says what is learnt and where the supervision comes from: `FDBPL_MaPLe` is MaPLe from the region bank."""
+"""A trainer's name says what is learnt and what from: `FDBPL_MaPLe` is MaPLe, supervised by the region bank."""
 
 STUDENTS = (
     "ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "VPT", "IVLP", "MaPLe", "PromptSRC",

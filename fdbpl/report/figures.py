@@ -4,7 +4,6 @@ The same numbers give the same bytes. No text of others is interpreted: names st
 """
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,7 +184,8 @@ def stacked(name: str, bars: dict[str, dict[str, float]], bank: tuple[str, float
             for stage, seconds in bars.get(row, {}).items() if not (bank and place == 0) else []:
                 axes.barh([place], [seconds], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
                 left += seconds
-            axes.annotate(f"{left:.1f} s", (left, place), xytext=(4, 0), textcoords="offset points", va="center", size=9)
+            label = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "size": 9}
+            axes.annotate(f"{left:.1f} s", (left, place), **label)
         axes.set_yticks(range(len(names)), [_short(row) for row in names], color=INK)
         axes.invert_yaxis()
         axes.spines["left"].set_visible(False)
@@ -233,13 +233,14 @@ def _svg(figure: Figure, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r"(?<=[ MLCQ\n\"(,-])(\d+\.\d{3,})", lambda number: f"{float(number[1]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r"(?<=[ \n\"(,-])\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
-    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" style="max-width: {1.2 * width:.0f}pt">', svg, count=1)
+    head = rf'<svg viewBox="\1" style="max-width: {1.2 * width:.0f}pt">'
+    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, svg, count=1)
     return re.sub(r"\n\s*", "\n", svg).strip()
 
 

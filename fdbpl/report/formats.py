@@ -1,4 +1,4 @@
-"""The tables as Markdown, LaTeX and CSV. Names are others' text: every format escapes what it would take for its own."""
+"""The tables as Markdown, LaTeX and CSV. Names are others' text: a format escapes what it would take for its own."""
 
 import csv
 import io
@@ -91,7 +91,8 @@ def escape_latex(text: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    return {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}", "": "{}"}[cell.mark].format(escape_latex(cell.text))
+    form = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}", "": "{}"}[cell.mark]
+    return form.format(escape_latex(cell.text))
 
 
 # CSV ---------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from fdbpl.errors import UserError
 from fdbpl.report.cost import bank_of
@@ -60,7 +61,8 @@ def galleries(output: Path, results: Results) -> list[Gallery]:
             if best.trainer != "FDBPL" and run.trainer == "FDBPL":
                 first[run.dataset] = run
     count = REGIONS if len(first) <= 3 else REGIONS // 2
-    return [_gallery(output, first[dataset], count) for dataset in in_order(first)]
+    bar = tqdm(in_order(first), desc="Cutting regions", unit="data set", disable=None, leave=False)
+    return [_gallery(output, first[dataset], count) for dataset in bar]
 
 
 def _gallery(output: Path, run: Run, count: int) -> Gallery:
@@ -145,9 +147,10 @@ def _dataset(cfg, bank: Path):
         raise UserError(f"its images are not at {cfg.DATASET.ROOT} any more")
     if not (CHECKOUT / "datasets" / "__init__.py").is_file():
         raise UserError("its data set is read by a checkout of FDBPL alone; run the report there")
-    import datasets
     from dassl.data.datasets import build_dataset
     from yacs.config import CfgNode
+
+    import datasets
 
     with redirect_stdout(io.StringIO()):
         datasets.extend_cfg(CfgNode({"DATASET": {}}))  # imports them, which registers them
@@ -155,7 +158,7 @@ def _dataset(cfg, bank: Path):
 
 
 def _spread_out(weights: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
-    """`count` places from the largest to the smallest weight at even quantiles, each of another image where it can be."""
+    """`count` places from the largest to the smallest weight at even quantiles, of different images where it can be."""
     order = np.argsort(-weights, kind="stable")
     used, chosen = set(), []
     slack = max(len(order) // (2 * count), 1)

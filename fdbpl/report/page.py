@@ -187,10 +187,11 @@ class _Charts:
                     if row not in points and any(one.train.dataset == dataset for one in members)
                 ]
                 note = f"Without training seconds: {', '.join(untrained)}." if untrained else ""
-                said = "; ".join(f"{row}: H {score:.2f} after {seconds:.1f} s" for row, (seconds, score) in points.items())
+                said = "; ".join(f"{row}: H {h:.2f} after {seconds:.1f} s" for row, (seconds, h) in points.items())
                 svg = figures.score_against_seconds(f"score-{place}-{len(charts)}", points, look)
                 title = f"{dataset}, {group.shots} shots, {group.backbone}"
-                charts.append(self._chart(title, svg, f"H against seconds of training. {said}", points, look, None, note))
+                said = f"H against seconds of training. {said}"
+                charts.append(self._chart(title, svg, said, points, look, None, note))
         return charts
 
     def learning(self) -> dict[str, list[Chart]]:
@@ -261,9 +262,7 @@ class _Charts:
         if group is not None:
             title = f"{title}, {group.backbone}"
         legend = [(look[row], row) for row in rows]
-        for one, row in legend:
-            if one not in self.used:
-                self.used.append(one)
+        self.used += dict.fromkeys(one for one, _ in legend if one not in self.used)
         return Chart(title, Markup(svg), said, legend, note)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fdbpl.atomic import write_text
-from fdbpl.errors import UserError
+from fdbpl.errors import MachineError, UserError
 from fdbpl.report.experiments import Results, put_together
 from fdbpl.report.formats import csv_of, latex, markdown
 from fdbpl.report.plan import read_plan
@@ -11,9 +11,7 @@ from fdbpl.report.runs import read_runs
 from fdbpl.report.tables import sections
 
 
-def write_report(
-    output: Path, protocol: str | None = None, folder: Path | None = None, gallery: bool = True
-) -> str:
+def write_report(output: Path, protocol: str | None = None, folder: Path | None = None, gallery: bool = True) -> str:
     """Write the report of all runs below `output`; the same runs give the same bytes.
 
     Args:
@@ -26,11 +24,17 @@ def write_report(
 
     Raises:
         UserError: no such folder, or no run below it.
+        MachineError: a package is missing, or the report cannot be written.
     """
-    from fdbpl.report.page import page
-
     output = Path(output)
     results = read_results(output)
+    try:
+        from fdbpl.report.page import page
+    except ImportError as error:
+        raise MachineError(
+            f"expected matplotlib and jinja2 for the report, found {error}; run: pip install -r requirements.txt"
+        ) from error
+
     tables = sections(results)
     folder = Path(folder) if folder else output / "report"
     write_text(folder / "table.md", markdown(tables, results) + "\n")

@@ -99,7 +99,8 @@ def read_runs(output: Path) -> tuple[list[Run], list[Problem]]:
         except UserError as error:
             problems.append(Problem(path, _below(str(error), output)))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
-            problems.append(Problem(path, f"expected the files of a run, found others ({type(error).__name__}: {error})"))
+            reason = f"expected the files of a run, found others ({type(error).__name__}: {error})"
+            problems.append(Problem(path, reason))
     return runs, problems
 
 

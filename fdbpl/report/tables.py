@@ -9,11 +9,11 @@ source; those of domain generalization are over the shifted sets.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
+from statistics import fmean, stdev
 
 from fdbpl.report.experiments import PROTOCOLS, Experiment, Results, in_order
 from fdbpl.report.published import Published, read_published
-from fdbpl.runs.comparison import HEADER, spread
+from fdbpl.report.runs import Run
 from fdbpl.runs.metrics import harmonic_mean
 
 NOTHING = "-"
@@ -21,6 +21,8 @@ LOG_MARK = "†"
 LOG_NOTE = f"{LOG_MARK} from a log of Dassl, which prints one decimal of each run."
 MARK_NOTE = "Best of our runs bold, second best underlined (Markdown: italic)."
 BASE2NEW = ("base", "new", "H")
+COST = ("learnt", "ms/step", "s training", "s in all", "MiB")
+HEADER = ("", "runs", *BASE2NEW, *COST)
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,7 @@ class Group:
     def runs(self, name: str, dataset: str | None = None) -> Cell:
         """`3`, or `2 of 3`: finished of planned."""
         count = len([one for one in self.rows[name] if dataset in (None, one.train.dataset)])
-        wanted = sum(
-            number for (row, where), number in self.wanted.items() if row == name and dataset in (None, where)
-        )
+        wanted = sum(number for (row, where), number in self.wanted.items() if row == name and dataset in (None, where))
         return Cell(str(count) if count >= wanted else f"{count} of {wanted}", count)
 
 
@@ -168,13 +168,13 @@ def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
     ]  # fmt: skip
     if planned and members[0].train.exact:
         return len(planned)
-    like = {(one.train.trainer, one.train.config, one.train.shots, one.train.classes, one.train.exact) for one in members}
-    begun = [
-        run for run in results.runs
-        if not run.tested and run.dataset == members[0].train.dataset
-        and (run.trainer, run.config, run.shots, run.classes, run.exact) in like
-    ]  # fmt: skip
-    return len(begun)
+    like = {_setting(one.train) for one in members}
+    return sum(not run.tested and _setting(run) in like for run in results.runs)
+
+
+def _setting(run: Run) -> tuple:
+    """What the runs of a cell share."""
+    return (run.trainer, run.config, run.dataset, run.shots, run.classes, run.exact)
 
 
 # cells -------------------------------------------------------------------------------------------------------------
@@ -186,12 +186,12 @@ def accuracy(experiments: Sequence[Experiment], column: str) -> Cell:
     if not values:
         return Cell(NOTHING)
     exact = all(one.train.exact for one in experiments)
-    text = spread(values) if exact else " ± ".join(_shorter(part) for part in spread(values).split(" ± "))
-    return Cell(text, fmean(values))
+    return Cell(spread(values, 2 if exact else 1), fmean(values))
 
 
-def _shorter(number: str) -> str:
-    return f"{float(number):.1f}"
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`87.52 ± 0.31`: mean and sample standard deviation; of one value the mean alone."""
+    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def plain(value: float | None, form: str = ".2f") -> Cell:
@@ -349,8 +349,8 @@ def _transfer(group: Group) -> Section:
             lines.append(_published_line(row, cells))
     kind = "targets" if group.protocol == "cross_dataset" else "shifts"
     header = ("", "runs", f"{source} (source)", *targets, f"average of {len(targets)} {kind}")
-    notes = [f"Trained on all classes of {source}, tested on the others as they are; the average leaves the source out. "
-             + MARK_NOTE]  # fmt: skip
+    first = f"Trained on all classes of {source}, tested on the others as they are; the average leaves the source out."
+    notes = [f"{first} {MARK_NOTE}"]
     return _section(group, [Table(f"From {source}", header, lines)], published, notes)
 
 
@@ -367,5 +367,3 @@ def _section(group: Group, tables: list[Table], published: list[Published], note
     of_shots = "" if group.protocol == "few_shot" else f", {group.shots} shots"
     world = "the demo world" if group.drawn else "photographs"
     return Section(group.protocol, f"{world}{of_shots}, student {group.backbone}", tables, notes, group.drawn)
-
-

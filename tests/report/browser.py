@@ -84,7 +84,8 @@ class Browser:
 
     def open(self, file: Path, width: int, dark: bool, height: int = 900) -> None:
         self.errors, self.requests = [], []
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = "dark" if dark else "light"
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=file.resolve().as_uri())
@@ -107,5 +108,6 @@ class Browser:
                 "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height, scale: 1}})()"
             )
             clip = {"clip": box}
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole or bool(selector), **clip)
+        beyond = whole or bool(selector)
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=beyond, **clip)
         file.write_bytes(base64.b64decode(answer["data"]))

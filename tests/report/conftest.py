@@ -1,6 +1,7 @@
 """Folders of runs as train.py and Dassl leave them, with numbers that a test can foresee."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def epoch_lines(epochs: int, upto: int, loss=lambda epoch: 2.0 / epoch, rate=lam
 class Tree:
     """Builds an OUTPUT."""
 
+    epoch_lines = staticmethod(epoch_lines)
+
     def __init__(self, output: Path):
         self.output = output
         self.cells: list[dict] = []
@@ -73,15 +76,18 @@ class Tree:
         return file
 
     def run(
-        self, place: str, trainer="CoOp", dataset="demo", seed=1, accuracy: float | None = 80.0, classes="base", shots=16,
-        config="demo", backbone="demo:vit-student", tests: str = "", epoch=None, epochs=10, seconds=None, log="", **metrics,
+        self, place: str, trainer="CoOp", dataset="demo", seed=1, accuracy: float | None = 80.0, classes="base",
+        shots=16, config="demo", backbone="demo:vit-student", tests="", epoch=None, epochs=10, seconds=None, log="",
+        **metrics,
     ) -> str:  # fmt: skip
         """One of our run folders below `place`; accuracy None = not finished. Returns its fingerprint."""
         source = metrics.pop("source", dataset)
-        path = f"{place}/{source}/shots_{shots}/{trainer}/{config}/seed{seed}".replace("\n", " ")
+        folder = re.sub(r"[^\w.]", "-", trainer)
+        path = f"{place}/{source}/shots_{shots}/{folder}/{config}/seed{seed}"
         key = f"fingerprint of {path}"
         record = {
-            "command": ["python", "train.py", "--dataset-config-file", f"configs/datasets/{dataset}.yaml"],
+            "command": ["python", "train.py", "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
+                        "--config-file", f"configs/trainers/some/{config}.yaml"],
             "started": f"2026-11-2{seed}T10:00:00+0000",
             "fingerprint": key,
             "task": f"test {tests} epoch {epoch}" if tests else "train",
@@ -113,6 +119,13 @@ class Tree:
         key = self.run("base2new/train_base", accuracy=base, **run)
         self.run("base2new/test_new", accuracy=new, **{**run, "tests": key, "classes": "new"})
         return key
+
+    def bank(self, cost=None, dataset="demo") -> str:
+        """A bank below OUTPUT, and the line by which a run's log names it."""
+        self.write(f"regions/{dataset}/bank/manifest.json", {"identity": {"schema": 1}})
+        if cost is not None:
+            self.write(f"regions/{dataset}/bank/cost.json", cost)
+        return f"Region bank: /moved/since/regions/{dataset}/bank (teacher and student looked up, 9 images)\n"
 
     def plan(self, protocol="base2new", trainer="CoOp", dataset="demo", seed=1, **cell) -> None:
         self.cells.append(
