@@ -266,9 +266,10 @@ def _base2new_table(group: Group, dataset: str, published: list[Published]) -> T
 def _base2new_average(group: Group, published: list[Published]) -> Table:
     lines = []
     for name, members in group.rows.items():
-        base, new = (_mean_of_means(members, group.datasets, column) for column in BASE2NEW[:2])
-        h = plain(harmonic_mean(base.value, new.value)) if base.value is not None else Cell(NOTHING)
-        lines.append(Line(name, [group.runs(name), base, new, h, *costs(members)]))
+        form = ".2f" if all(one.train.exact for one in members) else ".1f"
+        averages = base2new_averages(members, group.datasets) or {}
+        cells = [plain(averages.get(column), form) for column in BASE2NEW]
+        lines.append(Line(name, [group.runs(name), *cells, *costs(members)]))
     lines = marked(lines, (1, 2, 3))
     for row in published:
         averages = row.average_of(group.datasets)
@@ -276,6 +277,16 @@ def _base2new_average(group: Group, published: list[Published]) -> Table:
             lines.append(_published_line(row, [Cell(NOTHING), *map(plain, averages)]))
     title = f"Average over {len(group.datasets)} data sets"
     return Table(title, HEADER, [_padded(line, HEADER) for line in lines])
+
+
+def base2new_averages(members: list[Experiment], datasets: list[str]) -> dict[str, float] | None:
+    """base, new and H over data sets, H as published tables have it; of one data set the mean of the runs' H. None
+    where a data set is missing."""
+    of = [[one for one in members if one.train.dataset == dataset] for dataset in datasets]
+    if not all(of):
+        return None
+    means = {column: fmean(fmean(one.values[column] for one in part) for part in of) for column in BASE2NEW}
+    return means if len(datasets) == 1 else means | {"H": harmonic_mean(means["base"], means["new"])}
 
 
 def _mean_of_means(members: list[Experiment], datasets: list[str], column: str) -> Cell:
