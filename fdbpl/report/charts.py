@@ -56,7 +56,7 @@ class Charts:
         return [group.datasets, *each] if len(each) > 1 else each
 
     def _curves(self, group: Group, datasets: list[str]) -> dict[str, dict[int, list[float]]]:
-        """Accuracies by row and shots: the runs', or of several data sets the mean of their means, where all are there."""
+        """Accuracies by row and shots: the runs'; of several data sets the mean of their means where all are there."""
         curves: dict[str, dict[int, list[float]]] = {}
         for row, members in group.rows.items():
             points: dict[int, dict[str, list[float]]] = {}

@@ -94,7 +94,8 @@ def _machine(record: dict) -> str:
     machine = _part(record, "machine")
     if not machine:
         return ""
-    return f"{machine.get('processor')}, {machine.get('gpu') or 'no GPU'}; {machine.get('system')}"
+    system = " ".join(str(machine.get("system")).split("-")[:2])  # Linux 6.1.0, without the build's name
+    return f"{machine.get('processor')}, {machine.get('gpu') or 'no GPU'}; {system}"
 
 
 def _versions(record: dict) -> str:
