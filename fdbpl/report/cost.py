@@ -19,7 +19,6 @@ class Stages:
     """Mean seconds of the trainings of a row on a data set."""
 
     name: str
-    trainer: str
     seconds: dict[str, float]
 
 
@@ -66,7 +65,7 @@ def stages(rows: dict[str, list], dataset: str) -> list[Stages]:
         seconds = {stage: mean(run.seconds(stage) for run in runs) for stage in STAGES}
         seconds = {stage: value for stage, value in seconds.items() if not math.isnan(value)}
         if seconds:
-            found.append(Stages(name, runs[0].trainer, seconds))
+            found.append(Stages(name, seconds))
     return found
 
 

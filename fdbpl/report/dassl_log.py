@@ -59,7 +59,8 @@ def read_log(file: Path) -> DasslLog:
 
 
 def parse_log(lines: Iterable[str]) -> DasslLog:
-    log, section, keys = DasslLog(), "", []
+    log, section = DasslLog(), ""
+    keys: list[str] = []
     for line in lines:
         text = line.strip()
         if text in ("** Arguments **", "** Config **"):

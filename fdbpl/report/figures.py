@@ -5,9 +5,11 @@ The same numbers give the same bytes. No text of others is interpreted: names st
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -29,7 +31,7 @@ LINES = {"none": ":", "labels": ":", "online": "--", "bank": "-"}
 MARKERS = "hpovPX*<>s^Dd"  # by the places in STUDENTS
 STAGE_SERIES = {"build": 7, "prepare": 4, "train": 2, "test": 0}
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
@@ -221,7 +223,8 @@ def _round_log_ticks(axes: Axes) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """The drawing as an element of an HTML page, its ids beginning with `name`."""
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has other fonts
         figure.savefig(
             text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.04, metadata={"Date": None}
         )

@@ -17,7 +17,7 @@ from fdbpl.errors import UserError
 from fdbpl.report.cost import bank_of
 from fdbpl.report.experiments import Results, in_order
 from fdbpl.report.families import supervision_of
-from fdbpl.report.runs import Run
+from fdbpl.report.runs import Run, printable
 
 REGIONS = 24  # of a data set on the page
 MOST_IMAGES = 128  # that they are chosen from
@@ -69,9 +69,9 @@ def _gallery(output: Path, run: Run, count: int) -> Gallery:
     try:
         regions, total = _regions(output, run, count)
     except UserError as error:
-        return Gallery(run.dataset, run.path, reason=str(error))
-    except ImportError as error:
-        return Gallery(run.dataset, run.path, reason=f"it needs the trainers and torch, which do not import ({error})")
+        return Gallery(run.dataset, run.path, reason=printable(str(error)))
+    except Exception as error:  # whatever the files hold, the rest of the report comes
+        return Gallery(run.dataset, run.path, reason=printable(f"{type(error).__name__}: {error}"))
     return Gallery(run.dataset, run.path, regions, total)
 
 
@@ -174,7 +174,7 @@ def _top(logits, names: list[str], most: int) -> list[list[tuple[str, float]]]:
     """The `most` likeliest classes of each row, with their probabilities."""
     probabilities, classes = logits.softmax(-1).topk(min(most, len(names)), dim=-1)
     return [
-        [(names[number], value) for number, value in zip(row, values, strict=True)]
+        [(printable(names[number]), value) for number, value in zip(row, values, strict=True)]
         for row, values in zip(classes.tolist(), probabilities.tolist(), strict=True)
     ]
 

@@ -1,6 +1,5 @@
 """`report.html`: one file that opens offline. Everything that varies is text to the template and is escaped by it."""
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,6 @@ def page(output: Path, results: Results, sections: list[Section], gallery: bool 
         symbols=[(look, Markup(figures.symbol(look))) for look in draw.used],
         stage_names=cost.STAGES,
         stage_series=figures.STAGE_SERIES,
-        is_nan=math.isnan,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
-from fdbpl.report.runs import Problem
+from fdbpl.report.runs import Problem, printable
 
 FILE = "grid.json"
 
@@ -56,17 +56,17 @@ def read_plan(output: Path) -> tuple[list[Planned], list[Problem]]:
         try:
             planned.append(
                 Planned(
-                    protocol=str(cell["protocol"]),
-                    label=str(cell.get("label") or cell["trainer"]),
-                    trainer=str(cell["trainer"]),
-                    config=str(cell["config"]),
-                    dataset=str(cell["dataset"]),
-                    targets=tuple(str(target) for target in cell.get("targets") or ()),
+                    protocol=printable(str(cell["protocol"])),
+                    label=printable(str(cell.get("label") or cell["trainer"])),
+                    trainer=printable(str(cell["trainer"])),
+                    config=printable(str(cell["config"])),
+                    dataset=printable(str(cell["dataset"])),
+                    targets=tuple(printable(str(target)) for target in cell.get("targets") or ()),
                     shots=int(cell["shots"]),
                     seed=int(cell["seed"]),
-                    status=str(cell.get("status", "planned")),
-                    reason=str(cell.get("reason") or ""),
-                    each=str(cell.get("each") or "").partition("=")[0],
+                    status=printable(str(cell.get("status", "planned"))),
+                    reason=printable(str(cell.get("reason") or "")),
+                    each=printable(str(cell.get("each") or "")).partition("=")[0],
                 )
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

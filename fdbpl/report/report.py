@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fdbpl.atomic import write_text
+from fdbpl.atomic import write_bytes
 from fdbpl.errors import MachineError, UserError
 from fdbpl.report.experiments import Results, put_together
 from fdbpl.report.formats import csv_of, latex, markdown
@@ -37,10 +37,13 @@ def write_report(output: Path, protocol: str | None = None, folder: Path | None 
 
     tables = sections(results)
     folder = Path(folder) if folder else output / "report"
-    write_text(folder / "table.md", markdown(tables, results) + "\n")
-    write_text(folder / "table.csv", csv_of(results))
-    write_text(folder / "table.tex", latex(tables))
-    write_text(folder / "report.html", page(output, results, tables, gallery))
+    for name, text in {
+        "table.md": markdown(tables, results) + "\n",
+        "table.csv": csv_of(results),
+        "table.tex": latex(tables),
+        "report.html": page(output, results, tables, gallery),
+    }.items():
+        write_bytes(folder / name, text.encode("utf-8", "replace"))  # a record may hold halves of characters
     return markdown([section for section in tables if protocol in (None, section.protocol)], results)
 
 

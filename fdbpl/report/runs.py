@@ -3,9 +3,10 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
@@ -61,6 +62,10 @@ class Run:
     metrics: dict = field(default_factory=dict, repr=False)
     record: dict = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        for name in ("trainer", "config", "dataset", "classes", "backbone", "state"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     @property
     def finished(self) -> bool:
         return self.accuracy is not None
@@ -92,22 +97,30 @@ class Run:
 def read_runs(output: Path) -> tuple[list[Run], list[Problem]]:
     """Every run below `output` in the order of their paths, and every folder that looks like one and cannot be read."""
     runs, problems = [], []
-    for folder, files in run_folders(output):
-        path = folder.relative_to(output).as_posix()
+
+    def refused(error: OSError) -> None:
+        problems.append(Problem(printable(str(error.filename)), f"cannot be looked into ({error.strerror})"))
+
+    for folder, files in run_folders(output, refused):
+        path = printable(folder.relative_to(output).as_posix())
         try:
             runs.append(_ours(folder, path) if any(name in files for name in OURS) else _others(folder, path))
         except UserError as error:
-            problems.append(Problem(path, _below(str(error), output)))
+            problems.append(Problem(path, printable(_below(str(error), output))))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
             reason = f"expected the files of a run, found others ({type(error).__name__}: {error})"
-            problems.append(Problem(path, reason))
+            problems.append(Problem(path, printable(reason)))
     return runs, problems
 
 
-def run_folders(output: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Folders that hold a run, with their files' names, sorted; nothing below a run is looked at."""
+def run_folders(output: Path, refused: Callable[[OSError], None]) -> Iterator[tuple[Path, set[str]]]:
+    """Folders that hold a run, with their files' names, sorted; nothing below a run is looked at.
+
+    Args:
+        refused: called for a folder that cannot be read.
+    """
     seen: set[str] = set()
-    for root, folders, names in os.walk(output, followlinks=True):
+    for root, folders, names in os.walk(output, onerror=refused, followlinks=True):
         real, files = os.path.realpath(root), set(names)
         if real in seen:  # a link in a circle, or a second way to the same runs
             folders.clear()
@@ -129,7 +142,7 @@ def _ours(folder: Path, path: str) -> Run:
     command = [str(word) for word in record.get("command") or []]
     trainer, seed = str(config["TRAINER"]["NAME"]), int(config["SEED"])
     tested, epoch = _task(str(record["task"]))
-    common = {
+    common: dict[str, Any] = {
         "folder": folder,
         "path": path,
         "trainer": trainer,
@@ -214,7 +227,7 @@ def _others(folder: Path, path: str) -> Run:
         )
     arguments, config = log.arguments, log.config
     given = arguments.get("config_file", "")
-    common = {
+    common: dict[str, Any] = {
         "folder": folder,
         "path": path,
         "trainer": config.get("TRAINER.NAME") or arguments["trainer"],
@@ -249,6 +262,12 @@ def _finite(values: object, name: str) -> float:
     value = values.get(name) if isinstance(values, dict) else None
     usable = isinstance(value, int | float) and math.isfinite(value)
     return float(value) if usable else math.nan
+
+
+def printable(text: str) -> str:
+    """`text` as a file can hold it: without halves of characters (names that are no UTF-8) and control characters."""
+    text = text.encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def _below(sentence: str, output: Path) -> str:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,6 +198,20 @@ def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):
     assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and "check the path" in absent.stderr
     empty = run(tmp_path)
     assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "there is nothing" in empty.stderr
+
+
+def test_names_that_are_no_text_do_not_stop_the_report(tree, recwarn):
+    """Halves of characters, control characters, other scripts: in records, plans and folder names."""
+    odd = "\ud800\x00\x1b[31m \u4e2d\u6587"
+    tree.pair(80.0, 60.0, trainer=odd, log=tree.bank({"seconds": 1.0, "regions": 1, "student_features": 0, "runs": 1}))
+    tree.plan(trainer=odd, label=odd, status="failed", reason=odd, seed=2)
+    folder = os.fsencode(tree.output) + b"/\xff\xfe"
+    os.makedirs(folder)
+    with open(folder + b"/run.json", "w") as file:
+        file.write("{")
+    page = page_of(tree)
+    assert page.count("???[31m \u4e2d\u6587") >= 3 and "?" in (tree.output / "report/table.md").read_text()
+    assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
 
 
 def test_an_empty_grid_still_has_a_page(tree):
