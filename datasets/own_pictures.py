@@ -116,6 +116,8 @@ def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, st
             f"expected different class names in {found.folder}, found {doubles[0]!r} for {listed(same)}; rename one, "
             f"or give names in {file}"
         )
+    if not order:
+        raise UserError(f"expected pictures in {found.folder}, found none; add some")
     if len(order) < 2:
         raise UserError(
             f"expected at least two classes in {found.folder}, found {listed(order)} alone; add another (base-to-new "

@@ -124,7 +124,8 @@ def test_other_formats_give_pillows_pixels(other_formats, way):
     paths = sorted(file.name for file in other_formats.iterdir())
     assert len(paths) > 12
     requests = requests_for(other_formats, paths, 4)
-    difference = (collected(WAYS[way](other_formats, 5), requests).int() - by_pillow(other_formats, requests).int()).abs()
+    images = collected(WAYS[way](other_formats, 5), requests)
+    difference = (images.int() - by_pillow(other_formats, requests).int()).abs()
     assert difference.max() <= 3 and difference.float().mean() < 0.2
 
 
