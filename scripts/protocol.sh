@@ -8,7 +8,7 @@ protocol_arguments() {
     SEED="${2:-1}"
     TRAINER="${3:-FDBPL}"
     OVERRIDES=("${@:4}")
-    DATA="${DATA:-data}"
+    DATA="${DATA:-$(default_data)}"
     OUTPUT="${OUTPUT:-output}"
     SHOTS="${SHOTS:-16}"
     check_dataset
@@ -21,8 +21,24 @@ protocol_arguments() {
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
     make_environment requirements.txt
     RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
+    folder_arguments
     BASE="$OUTPUT/base2new/train_base/$RUN"
     NEW="$OUTPUT/base2new/test_new/$RUN"
+}
+
+default_data() {
+    [ "$DATASET" != folder ] || fail "expected your pictures as DATA (a folder with a sub-folder for each class, or a CSV), found none; e.g. DATA=my_photos"
+    echo data
+}
+
+# folder: DATA is the pictures themselves. Their folder's name stands in the run's, what is in it in the run's identity.
+folder_arguments() {
+    OWN=()
+    [ "$DATASET" = folder ] || return 0
+    local found
+    found="$("$PYTHON" -m datasets.own_pictures "$DATA")" || exit
+    RUN="${found% *}/${RUN#*/}"
+    OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
 }
 
 check_dataset() {
@@ -76,6 +92,7 @@ train_py() {
         DATASET.CACHE "$OUTPUT/split_fewshot" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$2" \
+        ${OWN[@]+"${OWN[@]}"} \
         ${OVERRIDES[@]+"${OVERRIDES[@]}"}
 }
 
