@@ -1,6 +1,7 @@
 """Many runs, some at a time: a line for each that ends, an estimate for the rest, the failed ones by name."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def telling_line(code: int, output: str, errors: str) -> str:
     """The last line: of the output, or where the command failed of its errors, one of our sentences if there is one."""
     lines = (errors if code else output).strip().splitlines()
     sentences = [line for line in lines if code and line.startswith("error: ")]
-    return (sentences or lines or [""])[-1]
+    return (sentences or lines or [""])[-1].removeprefix("error: ")
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -102,7 +103,7 @@ def run_grid(
                 note(ended)
                 line = f"{'failed: ' * bool(ended.code)}{ended.line}"
                 if ended.code:
-                    failed.append(f"{' '.join(commands[ended.number])}: {ended.line}")
+                    failed.append(f"{shlex.join(commands[ended.number])}: {ended.line}")
                 if bar.disable:
                     left = (time.monotonic() - begin) / count * (len(commands) - count)
                     print(f"[{count}/{len(commands)}] {line} (eta {timedelta(seconds=round(left))})", flush=True)
