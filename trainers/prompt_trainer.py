@@ -19,6 +19,7 @@ from fdbpl.distributed import agree, first_before_the_others, is_first, world_si
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 
+from .held_out import keep_test_images_out
 from .stepping_trainer import SteppingTrainer
 from .student import Student
 from .supervision.supervision import Supervision
@@ -89,7 +90,9 @@ class PromptTrainer(SteppingTrainer):
 
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)  # as before training, so that the same few shots are drawn
-        return cls.supervision_class.region_bank_plan(cfg, build_dataset(cfg), cls.student_class.frozen_image_tower)
+        dataset = build_dataset(cfg)
+        keep_test_images_out(cfg, dataset)
+        return cls.supervision_class.region_bank_plan(cfg, dataset, cls.student_class.frozen_image_tower)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse what cannot work, before data or weights are loaded."""
@@ -201,6 +204,7 @@ class PromptTrainer(SteppingTrainer):
 
     def train(self) -> None:
         if self._models:
+            keep_test_images_out(self.cfg, self.dm.dataset)
             super().train()
         else:
             print(f"{type(self).__name__} learns nothing: testing it")
