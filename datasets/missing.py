@@ -19,19 +19,19 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     datasets.extend_cfg(get_cfg_default())  # imports and thereby registers them
-    for name in arguments.names:
-        folder = missing_folder(name, arguments.root)
-        if folder is not None:
-            print(f"missing data set: {name} (no folder {folder})")
+    missing = {name: missing_folder(name, arguments.root) for name in arguments.names}
+    places = [f"{name} ({folder})" for name, folder in missing.items() if folder is not None]
+    if places:
+        print(f"missing data sets, expected below {arguments.root}: {', '.join(places)}")
 
 
 def missing_folder(name: str, root: Path) -> Path | None:
-    """Where the images were expected; None where they are, or where the data set draws them itself."""
+    """Where below `root` the images are expected; None where they are, or where the data set draws them itself."""
     from dassl.data.datasets import DATASET_REGISTRY
 
     kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
-    folder = root.expanduser() / kind.dataset_dir / kind.image_dir
-    return None if folder.is_dir() or kind.__module__.startswith("datasets.demo") else folder
+    folder = Path(kind.dataset_dir, kind.image_dir)
+    return None if (root.expanduser() / folder).is_dir() or kind.__module__.startswith("datasets.demo") else folder
 
 
 if __name__ == "__main__":

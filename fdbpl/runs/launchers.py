@@ -146,13 +146,10 @@ class Submitted:
         """Jobs of an earlier call that Slurm still has."""
         import submitit
 
-        known = self._kept()
-        found = {}
-        for number, command in enumerate(commands):
-            if shlex.join(command) in known:
-                job = submitit.SlurmJob(self.executor.folder, known[shlex.join(command)])
-                if job.state != "UNKNOWN" and not job.done():
-                    found[number] = job
+        known, keys = self._kept(), list(map(shlex.join, commands))
+        jobs = {number: submitit.SlurmJob(self.executor.folder, known[key]) for number, key in enumerate(keys)
+                if key in known}  # fmt: skip
+        found = {number: job for number, job in jobs.items() if job.state != "UNKNOWN" and not job.done()}
         if found:
             print(f"{len(found)} of these jobs were submitted before and are still in Slurm: waiting for them")
         return found
