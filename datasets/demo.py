@@ -6,21 +6,26 @@ from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from datasets.split_dataset import SplitDataset
-from fdbpl.demo.pictures import CLASS_SPLITS, DRAWS, draw_pictures, split_file
+from fdbpl.demo.picture_set import CLASS_SPLITS, DRAWS, PictureSet
+from fdbpl.demo.pictures import DEMO
 from fdbpl.errors import UserError
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.DEMO = CfgNode()
-    cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: the order of the names, and with it the base and the new half
+    cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: the order of the classes, and with it the base and the new half
     cfg.DATASET.DEMO.DRAW = "test"  # test, or validation: other pictures of the same world, for tuning
 
 
-@DATASET_REGISTRY.register()
-class Demo(SplitDataset):
-    dataset_dir = "demo"
+class DrawnDataset(SplitDataset):
+    """Base of the demo world's data sets.
+
+    Attributes:
+        pictures: what is drawn on first use into DATA/<dataset_dir>/<draw>.
+    """
+
     image_dir = "images"
-    template = "a photo of a {}."
+    pictures: PictureSet
 
     def prepare(self, cfg: CfgNode) -> None:
         settings = cfg.DATASET.DEMO
@@ -29,11 +34,17 @@ class Demo(SplitDataset):
         if settings.CLASS_SPLIT not in CLASS_SPLITS:
             raise UserError(f"expected DATASET.DEMO.CLASS_SPLIT from 1 to 4, found {settings.CLASS_SPLIT}; choose one")
         self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
-        self.split_file = split_file(settings.CLASS_SPLIT)
-        draw_pictures(self.folder, settings.DRAW)
+        self.split_file = self.pictures.split_file(settings.CLASS_SPLIT)
+        self.pictures.draw_into(self.folder, settings.DRAW)
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
         """Labels depend on the class split, and so do the lists."""
         split = Path(self.split_file).stem
         cache = Path(cfg.DATASET.CACHE, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
         return [self.folder / "split_fewshot" / split, cache / split]
+
+
+@DATASET_REGISTRY.register()
+class Demo(DrawnDataset):
+    dataset_dir = "demo"
+    pictures = DEMO

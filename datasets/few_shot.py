@@ -82,16 +82,18 @@ def check_rows(
     file: Path, lists: list[list[Item]], train: list[Item], val: list[Item]
 ) -> tuple[list[Item], list[Item]]:
     for rows, whole in zip(lists, (train, val), strict=True):
-        strangers = set(rows) - set(whole)
+        strangers = set(rows).difference(whole)
         if strangers:
             raise UserError(
                 f"expected images of this split in {file}, found {min(strangers)[0]!r}; "
                 "delete that file to draw the images again"
             )
-    absent = {row[2] for row in train} - {row[2] for row in lists[0]}
+    absent = dict(row[1:] for row in train)
+    for _, label, _ in lists[0]:
+        absent.pop(label, None)
     if absent:
         raise UserError(
-            f"expected training images of every class in {file}, found none of {min(absent)}; "
+            f"expected training images of every class in {file}, found none of {min(absent.values())}; "
             "delete that file to draw the images again"
         )
     return lists[0], lists[1]
@@ -102,7 +104,10 @@ def read_pickled(file: Path, train: list[Item], val: list[Item]) -> tuple[list[I
     try:
         with open(file, "rb") as handle:
             content = _ListReader(handle).load()
-        lists = [[_row(datum, whole) for datum in content[part]] for part, whole in (("train", train), ("val", val))]
+        lists = [
+            _rows(content[part] if whole else [], whole)  # ImageNet's has no val
+            for part, whole in (("train", train), ("val", val))
+        ]
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise UserError(
             f"expected a few-shot list of CoOp in {file}, found something else ({error}); delete it"
@@ -110,12 +115,19 @@ def read_pickled(file: Path, train: list[Item], val: list[Item]) -> tuple[list[I
     return check_rows(file, lists, train, val)
 
 
-def _row(datum: "_PlainDatum", rows: list[Item]) -> Item:
-    path = datum.__dict__["_impath"].replace("\\", "/")
-    matches = [row for row in rows if path.endswith("/" + row[0])]
-    if not matches:
-        raise ValueError(f"{path} is not in the split")
-    return max(matches, key=lambda row: len(row[0]))
+def _rows(data: list["_PlainDatum"], whole: list[Item]) -> list[Item]:
+    """The rows of `whole` that items with absolute paths stand for: the longest end of a path that is a row's."""
+    known = {row[0]: row for row in whole}
+    rows = []
+    for datum in data:
+        path = datum.__dict__["_impath"].replace("\\", "/")
+        parts = path.split("/")
+        ends = ("/".join(parts[first:]) for first in range(1, len(parts)))
+        row = next((known[end] for end in ends if end in known), None)
+        if row is None:
+            raise ValueError(f"{path} is not in the split")
+        rows.append(row)
+    return rows
 
 
 class _PlainDatum:

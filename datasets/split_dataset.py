@@ -1,8 +1,10 @@
 """A data set in CoOp's layout: a folder of images and a split file; few shots; base and new halves of its classes."""
 
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
@@ -15,6 +17,18 @@ SUBSAMPLES = ("all", "base", "new")
 Item = tuple[str, int, str]  # path relative to the image folder, label, class name: a row of CoOp's split files
 
 
+class Sizes(NamedTuple):
+    """How many classes and images a data set has, all classes and all shots.
+
+    A data set for tests only has 0 training images; one without validation images has 0 of those.
+    """
+
+    classes: int
+    train: int
+    val: int
+    test: int
+
+
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.DATASET.CACHE = "output/split_fewshot"  # few-shot lists of data sets whose own folder is read-only
@@ -24,14 +38,20 @@ def extend_cfg(cfg: CfgNode) -> None:
 class SplitDataset(DatasetBase):
     """Base of the data sets; a subclass declares the attributes below and registers itself.
 
+    A data set without a split file overrides `read_split`.
+
     Attributes:
         dataset_dir: folder below the data root.
-        image_dir: folder below dataset_dir that the split file's paths start from.
+        image_dir: folder below dataset_dir that the split's paths start from.
         split_file: CoOp's `split_zhou_*.json` below dataset_dir.
         template: prompt with {} for the class name.
+        official: sizes of the published data set; others are taken as they are. None = nobody published it.
+        test_only: True: test images only. No shots are drawn, and trainers refuse to train on it.
+        distinct_names: False: two classes may share their name.
         name: of this data set in results; "" = its file in configs/datasets.
         root: absolute data root.
         all_classnames: class names of all labels, in label order, whatever the half in use.
+        sizes: what is there, whatever the shots and the half in use; to be compared with `official`.
         protocol: which images and class names training sees.
     """
 
@@ -39,6 +59,9 @@ class SplitDataset(DatasetBase):
     image_dir = ""
     split_file = ""
     template = "a photo of a {}."
+    official: Sizes | None = None
+    test_only = False
+    distinct_names = True
     name = ""
 
     def __init__(self, cfg: CfgNode):
@@ -46,18 +69,20 @@ class SplitDataset(DatasetBase):
         self.folder = Path(self.root, self.dataset_dir)
         self.prepare(cfg)
         splits = self.read_split()
-        self.all_classnames = class_names(splits, self.split_path)
-        if cfg.DATASET.NUM_SHOTS >= 1:
+        train_images = len(splits["train"])
+        if self.test_only:  # Dassl takes the class names from the training images
+            splits["train"] = splits["test"]
+        self.all_classnames = class_names(splits, self.split_path, self.remedy, self.distinct_names)
+        self.sizes = Sizes(len(self.all_classnames), train_images, len(splits["val"]), len(splits["test"]))
+        if cfg.DATASET.NUM_SHOTS >= 1 and not self.test_only:
             splits["train"], splits["val"] = few_shot_lists(
                 splits["train"], splits["val"], cfg.DATASET.NUM_SHOTS, cfg.SEED, self.few_shot_folders(cfg), cfg
             )
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
         splits = dict(zip(splits, subsample_classes(*splits.values(), subsample=subsample), strict=True))
-        self.check_images([row[0] for rows in splits.values() for row in rows])
-        train, val, test = (
-            [Datum(str(self.images / path), label, classname=name) for path, label, name in splits[part]]
-            for part in ("train", "val", "test")
-        )
+        self.check_images(list({row[0]: None for rows in splits.values() for row in rows}))
+        val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
+        train = test if self.test_only else self.images_of(splits["train"])  # the very list: trainers know it by that
         super().__init__(train_x=train, val=val, test=test)
         self.protocol = {
             "subsample": subsample,
@@ -65,7 +90,7 @@ class SplitDataset(DatasetBase):
             "seed": cfg.SEED,
             "classnames": self.classnames,
             "template": self.template,
-            "train_images": len(train),
+            "train_images": 0 if self.test_only else len(train),
             "test_images": len(test),
         }
 
@@ -77,19 +102,33 @@ class SplitDataset(DatasetBase):
     def split_path(self) -> Path:
         return self.folder / self.split_file
 
+    @property
+    def remedy(self) -> str:
+        """What to do where something is missing. A module is named as its file in configs/datasets."""
+        if self.official is None:
+            return "complete the folder"
+        name = type(self).__module__.rpartition(".")[2]
+        return f"run: bash scripts/prepare_data.sh {name} --root {shlex.quote(self.root)}"
+
+    def need(self, path: Path, what: str) -> Path:
+        """`path`, which has to be there.
+
+        Raises:
+            UserError: it is not.
+        """
+        if not path.exists():
+            raise UserError(f"expected {what} at {path}, found nothing there; {self.remedy}")
+        return path
+
     def prepare(self, cfg: CfgNode) -> None:
         """Make or check what `read_split` reads.
 
         Raises:
             UserError: the data set is not there.
         """
-        for path, what in (
-            (self.root, "the data root (--root, DATA)"),
-            (self.folder, f"the folder of {type(self).__name__}"),
-            (self.images, f"the images of {type(self).__name__}"),
-        ):
-            if not Path(path).is_dir():
-                raise UserError(f"expected {what} at {path}, found no folder; see CoOp's DATASETS.md for the layout")
+        self.need(Path(self.root), "the data root (--root, DATA)")
+        self.need(self.folder, f"the folder of {type(self).__name__}")
+        self.need(self.images, f"the images of {type(self).__name__}")
 
     def read_split(self) -> dict[str, list[Item]]:
         """The rows of train, val and test.
@@ -97,7 +136,8 @@ class SplitDataset(DatasetBase):
         Raises:
             UserError: the split file is missing or not in CoOp's format.
         """
-        content = read_json(self.split_path, f"the split file of {type(self).__name__}")
+        what = f"the split file of {type(self).__name__}"
+        content = read_json(self.need(self.split_path, what), what)
         try:
             splits = {
                 part: [(str(path), int(label), str(name)) for path, label, name in content[part]]
@@ -108,18 +148,18 @@ class SplitDataset(DatasetBase):
                 f"expected lists train, val and test of [path, label, class name] in {self.split_path}, "
                 f"found something else ({type(error).__name__}: {error}); fetch the split file again"
             ) from error
-        for part in ("train", "test"):
-            if not splits[part]:
-                raise UserError(
-                    f"expected images in {part} of {self.split_path}, found none; fetch the split file again"
-                )
         for rows in splits.values():
             for path, _, _ in rows:
-                if os.path.isabs(path) or ".." in Path(path).parts:
+                if os.path.isabs(path) or ".." in path.split("/"):
                     raise UserError(
                         f"expected paths below {self.images} in {self.split_path}, found {path!r}; fetch it again"
                     )
         return splits
+
+    def images_of(self, rows: list[Item]) -> list[Datum]:
+        """Dassl's items of some rows."""
+        images = str(self.images)
+        return [Datum(os.path.join(images, path), label, classname=name) for path, label, name in rows]
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
         """Where few-shot lists are looked for and kept, the preferred place first."""
@@ -138,16 +178,26 @@ class SplitDataset(DatasetBase):
             shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
             raise UserError(
                 f"expected {len(paths)} images below {self.images}, found {len(missing)} of them missing ({shown}); "
-                f"complete the folder or fetch the split file that belongs to it"
+                f"fetch the split file that belongs to them, or {self.remedy}"
             )
 
 
-def class_names(splits: dict[str, list[Item]], source: Path) -> list[str]:
+def class_names(
+    splits: dict[str, list[Item]], source: Path, remedy: str = "fetch the split file again", distinct: bool = True
+) -> list[str]:
     """Name of each label 0 .. C-1.
 
+    Args:
+        source: where the rows are from, and `remedy`, what to do about them: for the sentence.
+        distinct: whether two labels must not share a name.
+
     Raises:
-        UserError: a label has two names, two labels share one, or labels or their training images are missing.
+        UserError: there are no rows, a label has two names, two labels share one, or labels or their training images
+            are missing.
     """
+    for part in ("train", "test"):
+        if not splits[part]:
+            raise UserError(f"expected images in {part} of {source}, found none; {remedy}")
     names: dict[int, set[str]] = {}
     for rows in splits.values():
         for _, label, name in rows:
@@ -155,21 +205,18 @@ def class_names(splits: dict[str, list[Item]], source: Path) -> list[str]:
     for label, found in names.items():
         if len(found) > 1:
             raise UserError(
-                f"expected one class name for label {label} in {source}, found {', '.join(sorted(found))}; "
-                "fetch the split file again"
+                f"expected one class name for label {label} in {source}, found {', '.join(sorted(found))}; {remedy}"
             )
     if sorted(names) != list(range(len(names))):
-        raise UserError(
-            f"expected labels 0 to {max(names)} in {source}, found {len(names)} of them; fetch the split file again"
-        )
+        raise UserError(f"expected labels 0 to {max(names)} in {source}, found {len(names)} of them; {remedy}")
     untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
     if untrained:
         raise UserError(
             f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
-            f"({len(untrained)} such classes); fetch the split file again"
+            f"({len(untrained)} such classes); {remedy}"
         )
     duplicates = [name for name, count in Counter(min(found) for found in names.values()).items() if count > 1]
-    if duplicates:
+    if duplicates and distinct:
         raise UserError(
             f"expected different class names in {source}, found {duplicates[0]!r} for two labels; mend the split file"
         )

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from fdbpl.demo.forms import CUT_OUTLINES, FORMS
 
 BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "noisy", "cloudy")
+UNSEEN_BACKGROUNDS = ("waves", "rings", "tiles", "grain")  # no model of the demo world was pre-trained on these
 OVERSAMPLING = 2
 
 
@@ -48,7 +49,34 @@ def background(rng: np.random.Generator, kind: str, width: int, height: int) -> 
         grain = max(1, side // 64)
         noise = rng.random((-(-height // grain), -(-width // grain)), np.float32)
         return np.kron(noise, np.ones((grain, grain), np.float32))[:height, :width]
-    return clouds(rng, width, height, 5)
+    if kind == "cloudy":
+        return clouds(rng, width, height, 5)
+    return unseen_background(rng, kind, x, y, side)
+
+
+def unseen_background(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.ndarray, side: int) -> np.ndarray:
+    """As `background`: wavy lines, rings about a point, bricks with joints, or a surface in slanting light."""
+    if kind == "waves":
+        period, swing = side * rng.uniform(0.08, 0.2), side * rng.uniform(0.03, 0.08)
+        if rng.random() < 0.5:
+            x, y = y, x
+        phase = (y + swing * np.sin(x * (2 * math.pi / (side * rng.uniform(0.2, 0.5))))) / period
+        return 0.5 + 0.5 * np.sin(2 * math.pi * phase)
+    if kind == "rings":
+        period = side * rng.uniform(0.08, 0.2)
+        middle = rng.random(2) * (x.shape[1], x.shape[0])
+        return (np.hypot(x - middle[0], y - middle[1]) / period % 2 < 1).astype(np.float32)
+    if kind == "tiles":
+        length, joint = side * rng.uniform(0.18, 0.35), max(1.5, side * 0.02)
+        row = (y // (length / 2)).astype(int)
+        shifted = x + (row % 2) * length / 2
+        tones = 0.6 * rng.random((24, 24), np.float32)
+        tone = tones[row % 24, (shifted // length).astype(int) % 24]
+        return np.where((y % (length / 2) < joint) | (shifted % length < joint), 1, tone).astype(np.float32)
+    height, width = x.shape
+    surface = sum(clouds(rng, width, height, cells) / cells**0.7 for cells in (4, 9, 20, 45))
+    light = np.gradient(surface, axis=1) + np.gradient(surface, axis=0)
+    return np.clip(0.5 + 0.25 * light / (light.std() + 1e-6), 0, 1).astype(np.float32)
 
 
 def form_masks(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fdbpl.demo.drawing import BACKGROUNDS, background, clouds, form_masks, grid, stripes
+from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background, clouds, form_masks, grid, stripes
 from fdbpl.demo.forms import EVERYDAY, NAMES, WORKSHOP
 
 COLOURS = {
@@ -64,6 +64,16 @@ class Facts(NamedTuple):
     blurred: int
 
 
+class Look(NamedTuple):
+    """How a scene is painted."""
+
+    background: str  # of BACKGROUNDS or UNSEEN_BACKGROUNDS
+    fill: str
+    colour: int  # of the thing
+    first: np.ndarray  # the background's colours, float32 [3]
+    second: np.ndarray
+
+
 class Place(NamedTuple):
     """Where the thing lies, in pixels."""
 
@@ -81,25 +91,23 @@ def draw_scene(
     sense: int,
     place: Place | None = None,
     workshop_style: bool = False,
+    look: Look | None = None,
 ) -> tuple[np.ndarray, Facts]:
     """A picture (uint8 [H, W, 3]) and what is true of it.
 
     Args:
         name: index into NAMES, or NOTHING.
-        place: drawn at random where not given.
+        place, look: drawn at random where not given.
         workshop_style: the busier backgrounds, fills and distortions of the pictures that prompts are tested on.
     """
-    kind = "workshop" if workshop_style else medium
-    ground = int(rng.choice(6, p=BACKGROUND_SHARES[kind]))
-    fill = int(rng.choice(4, p=FILL_SHARES[kind]))
-    colour, first, second = draw_colours(rng, medium, workshop_style)
-    share = background(rng, BACKGROUNDS[ground], width, height)[..., None]
-    picture = first * (1 - share) + second * share
+    look = look or draw_look(rng, medium, workshop_style)
+    share = background(rng, look.background, width, height)[..., None]
+    picture = look.first * (1 - share) + look.second * share
     place = place or draw_place(rng, width, height)
     picture = add_distractors(rng, picture, medium, None if name == NOTHING else place)
     if name != NOTHING:
         picture = add_thing(
-            rng, picture, medium, (NAMES[name], sense), PALETTE[colour], FILLS[fill], place, workshop_style
+            rng, picture, medium, (NAMES[name], sense), PALETTE[look.colour], look.fill, place, workshop_style
         )
     blurred = medium == "photo" and rng.random() < 0.15
     noise = rng.standard_normal((height, width, 1), np.float32) * (NOISE[medium] + 4 * workshop_style)
@@ -108,14 +116,27 @@ def draw_scene(
     if blurred:
         picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(side * 0.018)))
     size = 0 if place.radius < side * 0.28 else 2 if place.radius > side * 0.39 else 1
+    ground = (*BACKGROUNDS, *UNSEEN_BACKGROUNDS).index(look.background)
     return picture, Facts(
-        name, NO_SENSE if name == NOTHING else sense, colour, MEDIA.index(medium), fill, ground, size, int(blurred)
-    )
+        name, NO_SENSE if name == NOTHING else sense, look.colour, MEDIA.index(medium), FILLS.index(look.fill), ground,
+        size, int(blurred),
+    )  # fmt: skip
 
 
-def draw_colours(rng: np.random.Generator, medium: str, workshop_style: bool) -> tuple[int, np.ndarray, np.ndarray]:
+def draw_look(rng: np.random.Generator, medium: str, workshop_style: bool = False, colour: int | None = None) -> Look:
+    """Background, fill and colours; the thing's colour is drawn as well where not given."""
+    kind = "workshop" if workshop_style else medium
+    ground = BACKGROUNDS[int(rng.choice(6, p=BACKGROUND_SHARES[kind]))]
+    fill = FILLS[int(rng.choice(4, p=FILL_SHARES[kind]))]
+    return Look(ground, fill, *draw_colours(rng, medium, workshop_style, colour))
+
+
+def draw_colours(
+    rng: np.random.Generator, medium: str, workshop_style: bool, colour: int | None = None
+) -> tuple[int, np.ndarray, np.ndarray]:
     """The thing's colour and two background colours (float32 [3]) that it stands out from."""
-    colour = BLACK if medium == "sketch" else int(rng.integers(len(PALETTE)))
+    if colour is None:
+        colour = BLACK if medium == "sketch" else int(rng.integers(len(PALETTE)))
     while True:
         first = np.array([245, 243, 235], np.float32) if medium == "sketch" else PALETTE[rng.integers(len(PALETTE))]
         mix = rng.uniform(0, 0.4) if medium == "icon" else rng.uniform(0.25, 0.75)
@@ -230,13 +251,19 @@ def _draw_chunk(
 
 
 def draw_workshop_picture(rng: np.random.Generator, name: int) -> Image.Image:
-    """A picture that prompts are learnt or tested on: 96 to 256 px, sides at most 1 : 1.8, one workshop form, large."""
+    """A picture that prompts are learnt or tested on: one workshop form, large, as a busy photo or painting."""
+    width, height, place = draw_frame(rng)
+    medium = "photo" if rng.random() < 0.7 else "painting"
+    picture, _ = draw_scene(rng, width, height, medium, name, WORKSHOP, place, workshop_style=True)
+    return Image.fromarray(picture)
+
+
+def draw_frame(rng: np.random.Generator) -> tuple[int, int, Place]:
+    """Width and height (96 to 256 px, at most 1 : 1.8) and a large place: nearly all of it in the central square."""
     width, height = (int(side) for side in rng.integers(96, 257, 2))
     width, height = min(width, int(1.8 * height)), min(height, int(1.8 * width))
     side = min(width, height)
     radius = side * rng.uniform(0.24, 0.42)
-    play = side / 2 - radius * 0.9  # nearly all of the thing lies inside the central square
+    play = side / 2 - radius * 0.9
     x, y = width / 2 + rng.uniform(-1, 1) * play, height / 2 + rng.uniform(-1, 1) * play
-    medium = "photo" if rng.random() < 0.7 else "painting"
-    picture, _ = draw_scene(rng, width, height, medium, name, WORKSHOP, Place(x, y, radius), workshop_style=True)
-    return Image.fromarray(picture)
+    return width, height, Place(x, y, radius)

@@ -2,16 +2,19 @@
 
 `roi`: one sample is one region; only the part of the JPEG that the region needs is decoded.
 `decode-once`: one sample is one image; it is decoded whole and all its regions are cut out of it.
+Files that DALI reads otherwise than Pillow, or not at all (CMYK, 16 bits, GIF ...), reach it as Pillow's pixels.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError
@@ -37,6 +40,7 @@ class DaliPipeline:
         self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
         self.whole = decode == "decode-once"
         self.workers = thread_count(workers)
+        self._alike: dict[str, bool] = {}
         self._threads, self._ahead = decoding_threads(self.workers), decoding_threads(1)
         self._pipeline = self._build()
 
@@ -64,7 +68,7 @@ class DaliPipeline:
         """The cut-out bytes [h, w, 3] of every region of every sample."""
         paths = [requests.paths[requests.path_index[rows[0]]] for rows in batch]
         boxes = [pixel_boxes(requests.boxes[rows], sizes[path]) for rows, path in zip(batch, paths, strict=True)]
-        self._pipeline.feed_input("jpegs", [np.fromfile(self.root / path, np.uint8) for path in paths])
+        self._pipeline.feed_input("jpegs", [self._file(path) for path in paths])
         if not self.whole:
             for name, part in (("anchor", slice(0, 2)), ("shape", slice(2, 4))):
                 self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
@@ -76,6 +80,22 @@ class DaliPipeline:
             [image[top : top + height, left : left + width] for top, left, height, width in of_image.tolist()]
             for image, of_image in zip(pixels, boxes, strict=True)
         ]
+
+    def _file(self, path: str) -> np.ndarray:
+        """The bytes of a file, or Pillow's pixels of it as a BMP: uint8 [n]."""
+        data = np.fromfile(self.root / path, np.uint8)
+        if path not in self._alike:
+            self._alike[path] = _read_alike(data)
+        if self._alike[path]:
+            return data
+        try:
+            with Image.open(BytesIO(data)) as image:
+                image.convert("RGB").save(bitmap := BytesIO(), "BMP")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"expected an image in {self.root / path}, found a file that cannot be decoded ({error})"
+            ) from error
+        return np.frombuffer(bitmap.getvalue(), np.uint8)
 
     def _run(self, requests: RegionRequests, batch: list[list[int]]) -> list:
         try:
@@ -111,6 +131,20 @@ class DaliPipeline:
         pipeline = regions()
         pipeline.build()
         return pipeline
+
+
+def _read_alike(data: np.ndarray) -> bool:
+    """Whether DALI and Pillow see the same pixels in a file: grey and RGB JPEGs, PNGs of up to 8 bits."""
+    head = data[:26].tobytes()
+    if head.startswith(b"\x89PNG") and len(head) == 26:
+        return head[24] <= 8
+    if not head.startswith(b"\xff\xd8"):
+        return False
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return image.mode in ("RGB", "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return True  # broken: DALI says so
 
 
 def _batches(requests: RegionRequests, per_sample: int, batch_size: int) -> Iterator[list[list[int]]]:

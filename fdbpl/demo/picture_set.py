@@ -1,0 +1,103 @@
+"""Sets of drawn pictures: JPEGs, each a function of (set, draw, class, number) alone, drawn on first use."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from fdbpl.atomic import read_json, write_bytes, write_json
+
+DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
+CLASS_SPLITS = (1, 2, 3, 4)  # orders of the classes; the first half of an order are the base classes
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """What is drawn.
+
+    Attributes:
+        title: of the set in file names, e.g. "Demo".
+        classes: class names.
+        counts: pictures of each class in train, val and test.
+        draw: (generator, index of the class, number) -> RGB picture. Picklable.
+        seed: added to the draw's. Sets of one seed share their random streams.
+        first: number of the first picture.
+        quality: range of the JPEGs' quality.
+        version: of the drawing; pictures of another version are drawn anew.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    draw: Callable[[np.random.Generator, int, int], Image.Image]
+    seed: int
+    first: int = 0
+    quality: tuple[int, int] = (70, 94)
+    version: int = 1
+
+    def picture(self, draw: str, name: str, number: int) -> bytes:
+        """The JPEG of one picture."""
+        index = self.classes.index(name)
+        rng = np.random.default_rng([self.seed + DRAWS[draw], index, number])
+        image = self.draw(rng, index, number)
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(self.quality[0], self.quality[1] + 1)))
+        return buffer.getvalue()
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + sum(self.counts.values()))
+
+    def split(self, class_split: int) -> dict[str, list[tuple[str, int, str]]]:
+        """CoOp's split: rows (path below the images folder, label, class name) of train, val and test, by label."""
+        order = [self.classes[k] for k in np.random.default_rng(class_split).permutation(len(self.classes))]
+        rows, first = {}, self.first
+        for part in ("train", "val", "test"):
+            numbers = range(first, first + self.counts.get(part, 0))
+            rows[part] = [(file_name(name, k), label, name) for label, name in enumerate(order) for k in numbers]
+            first = numbers.stop
+        return rows
+
+    def split_file(self, class_split: int) -> str:
+        return f"split_fdbpl_{self.title}_{class_split}.json"
+
+    def draw_into(self, folder: Path, draw: str) -> None:
+        """Draw all pictures into `folder`/images and write the split files beside them.
+
+        Continues an interrupted drawing and returns at once from a finished one, whose marker is written last.
+
+        Raises:
+            MachineError: the folder cannot be written to.
+        """
+        marker, state = folder / "drawn.json", {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
+        if marker.is_file() and read_json(marker, "the demo world's marker") == state:
+            return
+        begun = folder / "drawing.json"
+        fresh = not begun.is_file() or read_json(begun, "the demo world's marker") != state
+        write_json(begun, state)
+        for class_split in CLASS_SPLITS:
+            write_json(folder / self.split_file(class_split), self.split(class_split))
+        with ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+            jobs = pool.map(partial(self._draw_class, folder / "images", draw, fresh), self.classes)
+            what = f"Drawing {self.title} ({draw})"
+            for _ in tqdm(jobs, total=len(self.classes), desc=what, unit="class", disable=None):
+                pass
+        os.replace(begun, marker)
+
+    def _draw_class(self, images: Path, draw: str, fresh: bool, name: str) -> None:
+        for number in self.numbers:
+            file = images / file_name(name, number)
+            if fresh or not file.is_file():
+                write_bytes(file, self.picture(draw, name, number))
+
+
+def file_name(name: str, number: int) -> str:
+    return f"{name}/{number:04d}.jpg"
