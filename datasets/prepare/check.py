@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from PIL import Image
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+import datasets
 from datasets.prepare.install import missing
 from datasets.prepare.recipes import RECIPES, Recipe
-from fdbpl.configuration import read_yaml
+from datasets.split_dataset import Sizes, SplitDataset
+from fdbpl.configuration import merge, read_yaml
 from fdbpl.errors import UserError
 
 THREADS = 8
@@ -32,8 +36,6 @@ class Report:
 
 def check(name: str, root: Path) -> Report:
     """Build the data set `name` below `root` with all classes and all images, then decode every image."""
-    from dassl.data.datasets import DATASET_REGISTRY
-
     recipe, folder = RECIPES[name], root / RECIPES[name].folder
     command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
     lacking = [target for part in recipe.parts for target in missing(part, folder)]
@@ -47,15 +49,12 @@ def check(name: str, root: Path) -> Report:
     problems = []
     try:
         built = _recording(dataset, images)(cfg)
-        summary = sizes(built)
-        if not images:
-            images = [item.impath for part in (built.train_x, built.val, built.test) for item in part or []]
+        summary = summary_of(built.sizes, built.official, len(images))
     except UserError as error:
         if not images:
             return Report(True, False, f"{error}; to fetch it again delete it, then run: {command}")
-        summary = f"{len(set(images))} images listed"
+        summary = f"{len(images)} images listed"
         problems.append(str(error))
-    images = list(dict.fromkeys(images))
     broken = list(broken_images(images, f"{name}: decoding"))
     if broken:
         problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
@@ -72,11 +71,6 @@ def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
 
 def build_config(name: str, root: Path) -> CfgNode:
     """train.py's configuration as far as data sets read it, for all classes and all images."""
-    from dassl.config import get_cfg_default
-
-    import datasets
-    from fdbpl.configuration import merge
-
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     file = CONFIGS / f"{name}.yaml"
@@ -86,22 +80,10 @@ def build_config(name: str, root: Path) -> CfgNode:
     return cfg
 
 
-def sizes(dataset) -> str:
+def summary_of(sizes: Sizes, official: Sizes, images: int) -> str:
     """`100 classes, 2300 images (train 1600, val 200, test 500)`, and where the published sizes are others."""
-    official = getattr(dataset, "official", None)
-    parts = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
-    counts = {part: len(items or []) for part, items in parts.items()}
-    if getattr(dataset, "test_only", False):  # Dassl is handed the test images in place of training images
-        counts["train"] = 0
-    counts = {"classes": dataset.num_classes, **counts}
-    images = len({item.impath for items in parts.values() for item in items or []})
-    shown = ", ".join(f"{part} {counts[part]}" for part in parts)
-    differ = [
-        f"{part} {getattr(official, part)}"
-        for part in counts
-        if official is not None and getattr(official, part) != counts[part]
-    ]
-    text = f"{counts['classes']} classes, {images} images ({shown})"
+    text = f"{sizes.classes} classes, {images} images (train {sizes.train}, val {sizes.val}, test {sizes.test})"
+    differ = [f"{what} {count}" for what, count in official._asdict().items() if getattr(sizes, what) != count]
     return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
 
 
@@ -128,7 +110,7 @@ def _decode(image: str) -> str:
     return ""
 
 
-def _recording(dataset: type, images: list[str]) -> type:
+def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitDataset]:
     """The class, noting the images it asks for before it looks whether they are there."""
 
     class Recording(dataset):

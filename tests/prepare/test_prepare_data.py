@@ -270,6 +270,23 @@ def test_check_of_a_split_that_is_none(root):
     assert "expected" in report.line and "split_zhou_Caltech101.json" in report.line
 
 
+def test_check_of_a_data_set_without_lists(tmp_path):
+    """ImageNet-A, whose class names may be ImageNet's."""
+    for number, synset in enumerate(("n01498041", "n01531178")):
+        file = tmp_path / "imagenet-adversarial/imagenet-a" / synset / "0.jpg"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(photograph(number))
+    assert "incomplete: classnames.txt missing" in check("imagenet_a", tmp_path).line
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet/classnames.txt").write_text("n01498041 stingray\nn01531178 goldfinch\n")
+    report = check("imagenet_a", tmp_path)
+    assert report.fine and report.line.startswith(
+        "2 classes, 2 images (train 0, val 0, test 2), where the published data set has classes 200, test 7500; no "
+    )
+    file.write_bytes(b"")
+    assert "1 broken" in check("imagenet_a", tmp_path).line
+
+
 def test_check_of_nothing(root):
     assert not check("dtd", root).found
     (root / "dtd").mkdir()
