@@ -3,25 +3,14 @@
 #
 #   bash scripts/ablation.sh [DATASET] [SEEDS] [TRAINER] [DASSL OVERRIDES ...]            # demo, 1 2 3, FDBPL
 #
-# Environment as in compare.sh, which it is a special case of (EACH, JOBS, STUDENT, OUTPUT ...).
+# Environment as in compare.sh, which it is a special case of (EACH, JOBS, STUDENT, OUTPUT, LAUNCHER, DRY_RUN ...).
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
-DATASET="${1:-demo}" SEEDS="${2:-1 2 3}" TRAINER="${3:-FDBPL}"
-OUTPUT="${OUTPUT:-output}" SHOTS="${SHOTS:-16}"
-[ "$DATASET" != demo ] || STUDENT="${STUDENT:-demo_vit}" JOBS="${JOBS:-2}"
-check_dataset
-make_environment requirements.txt
-FOLDER="configs/trainers/$(config_folder)"
-CFG="${CFG:-$(default_config)}"
+source "$(dirname "${BASH_SOURCE[0]}")/grid.sh"
+grid_arguments base2new "${1:-demo}" "${2:-1 2 3}"
+TRAINER="${3:-FDBPL}"
 
-row() { # LABEL KEY VALUE ...
-    local fields="$1"$'\t'"$TRAINER"$'\t'"$CFG"
-    shift
-    for field in "$@"; do fields+=$'\t'"$field"; done
-    echo "$fields"
-}
-key=TRAINER.FDBPL
-{
+rows() {
+    local key=TRAINER.FDBPL
     row "bank only" $key.REGION_WEIGHT False $key.NEGATIVE_WEIGHT 0 $key.COUPLING_WEIGHT 0 $key.PCD_WEIGHT 0
     row "+ w" $key.NEGATIVE_WEIGHT 0 $key.COUPLING_WEIGHT 0 $key.PCD_WEIGHT 0
     row "+ negative space" $key.PCD_WEIGHT 0
@@ -29,5 +18,7 @@ key=TRAINER.FDBPL
     row "$TRAINER, inference s+ - s-" $key.INFERENCE difference
     row "$TRAINER, 10 regions an image" REGIONS.PER_IMAGE 10
     row "$TRAINER, regions of 30 % and more" REGIONS.SCALE "(0.3, 0.936)"
-} | "$PYTHON" -m fdbpl.runs compare --output "$OUTPUT" --dataset "$DATASET" --seeds "$SEEDS" --shots "$SHOTS" \
-    --jobs "${JOBS:-1}" --each "${EACH:-}" "${@:4}"
+}
+
+all="$(for DATASET in $DATASETS; do rows; done)"
+run_grid "$all" "${@:4}"

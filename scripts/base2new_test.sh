@@ -8,7 +8,11 @@
 # must be those that the run was trained with: they are part of its folder's name.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
-protocol_arguments "$@"
-
+protocol_arguments base2new "$@"
 case "${SUB:=new}" in base | new) ;; *) fail "expected SUB to be base or new, found $SUB; e.g. SUB=new" ;; esac
-train_py "$OUTPUT/base2new/test_$SUB${LOADEP:+_epoch$LOADEP}/$RUN" "$SUB" --eval-only --model-dir "$BASE" ${LOADEP:+--load-epoch "$LOADEP"}
+echo "Base-to-new: $TRAINER on $DATASET, seed $SEED, as learnt from $SHOTS images of each base class; tested on all test images" \
+    "of the $SUB classes, with the $SUB half of the class names"
+
+name_run
+train_py "$DATASET" "$OUTPUT/base2new/test_$SUB${LOADEP:+_epoch$LOADEP}/$RUN" "$SUB" --eval-only \
+    --model-dir "$OUTPUT/base2new/train_base/$RUN" ${LOADEP:+--load-epoch "$LOADEP"}

@@ -11,9 +11,12 @@
 # A finished run is not run again; an interrupted one goes on where it stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
-protocol_arguments "$@"
+protocol_arguments base2new "$@"
+echo "Base-to-new: $TRAINER on $DATASET, seed $SEED, learns from $SHOTS images of each base class, with the base half of the" \
+    "class names; tested on all test images of the base classes, and of the new classes with the other half of the names"
 
-case "$TRAINER" in FDBPL*) train_py "$BASE" base --generate-regions ;; esac
-train_py "$BASE" base
-train_py "$NEW" new --eval-only --model-dir "$BASE"
+name_run
+BASE="$OUTPUT/base2new/train_base/$RUN" NEW="$OUTPUT/base2new/test_new/$RUN"
+learn "$BASE" base
+train_py "$DATASET" "$NEW" new --eval-only --model-dir "$BASE"
 "$PYTHON" -m fdbpl.runs base2new "$BASE" "$NEW"

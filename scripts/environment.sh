@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by every script: makes $PYTHON, an interpreter that has the packages of requirements.txt.
 # An environment that has them already is used as it is; else one is made in .venv, or in the folder that FDBPL_VENV names.
 

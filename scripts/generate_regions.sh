@@ -8,6 +8,8 @@
 # What is labelled already is not labelled again; an interrupted generation goes on where it stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
-protocol_arguments "$@"
+protocol_arguments base2new "$@"
+echo "Region bank: $TRAINER on $DATASET, seed $SEED, regions of $SHOTS images of each of ${SUB:=all} classes"
 
-train_py "$BASE" "${SUB:-all}" --generate-regions
+name_run
+train_py "$DATASET" "$OUTPUT/regions" "$SUB" --generate-regions

@@ -1,29 +1,35 @@
-# Sourced by the protocols' scripts: arguments, folders and the call of train.py that they share.
+# shellcheck shell=bash
+# Sourced by the protocols' scripts: arguments, folders and the calls of train.py that they share.
 
+# shellcheck source=environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# DATASET SEED TRAINER [overrides] -> variables, the environment, and the folder names of the base-to-new protocol
+DEMO_STUDENT=demo # the student's file on the demo world's data sets
+
+# PROTOCOL DATASET SEED TRAINER [overrides] -> variables, checked. No Python yet: the protocol's first line is still to come.
 protocol_arguments() {
-    DATASET="${1:-demo}"
-    SEED="${2:-1}"
-    TRAINER="${3:-FDBPL}"
-    OVERRIDES=("${@:4}")
+    PROTOCOL="$1"
+    DATASET="${2:-demo}"
+    SEED="${3:-1}"
+    TRAINER="${4:-FDBPL}"
+    OVERRIDES=("${@:5}")
     DATA="${DATA:-$(default_data)}"
     OUTPUT="${OUTPUT:-output}"
-    SHOTS="${SHOTS:-16}"
-    check_dataset
-    FOLDER="configs/trainers/$(config_folder)"
-    [ -d "$FOLDER" ] ||
-        fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
+    SHOTS="${SHOTS:-$(default_shots)}"
+    check_dataset "$DATASET"
+    check_trainer
     [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
+    TARGETS="$(targets)"
     CFG="${CFG:-$(default_config)}"
     [ -f "$FOLDER/$CFG.yaml" ] ||
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
+}
+
+# The environment, and RUN, the part of the folders' names that says which run it is
+name_run() {
     make_environment requirements.txt
     RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
     folder_arguments
-    BASE="$OUTPUT/base2new/train_base/$RUN"
-    NEW="$OUTPUT/base2new/test_new/$RUN"
 }
 
 default_data() {
@@ -42,8 +48,38 @@ folder_arguments() {
 }
 
 check_dataset() {
-    [ -f "configs/datasets/$DATASET.yaml" ] ||
-        fail "expected a data set of $(names configs/datasets/*.yaml), found '$DATASET'; give one of these"
+    [ -f "configs/datasets/$1.yaml" ] ||
+        fail "expected ${2:-a data set} of $(names configs/datasets/*.yaml), found '$1'; give one of these"
+}
+
+# Sets FOLDER, where the trainer's files lie
+check_trainer() {
+    FOLDER="configs/trainers/$(config_folder)"
+    [ -d "$FOLDER" ] ||
+        fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
+}
+
+is_demo() { [[ "$1" =~ ^demo(_|$) ]]; }
+
+default_shots() {
+    if [ "$PROTOCOL" = few_shot ]; then echo "1 2 4 8 16"; else echo 16; fi
+}
+
+# The data sets that are tested on: TARGETS, or for the field's sources the field's; none where the protocol has none
+targets() {
+    local found="${TARGETS:-}" target
+    case "$PROTOCOL:$DATASET" in
+        base2new:* | few_shot:*) return ;;
+        cross_dataset:imagenet)
+            found="${found:-caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101}" ;;
+        cross_dataset:demo) found="${found:-demo_colours}" ;;
+        domain_generalization:imagenet) found="${found:-imagenetv2 imagenet_sketch imagenet_a imagenet_r}" ;;
+        domain_generalization:demo) found="${found:-demo_sketch demo_world demo_corrupted}" ;;
+    esac
+    [ -n "${found// /}" ] ||
+        fail "expected TARGETS, the data sets to test on (only the sources imagenet and demo have their own), found none for $DATASET; e.g. TARGETS='caltech101 dtd'"
+    for target in $found; do check_dataset "$target" "TARGETS"; done
+    echo "$found"
 }
 
 # A twin (MaPLe_KDPL, FDBPL_MaPLe) is configured by the files of the method it is a twin of, unless it has its own.
@@ -52,10 +88,17 @@ config_folder() {
     if [ -d "configs/trainers/$TRAINER" ]; then echo "$TRAINER"; else echo "${method#FDBPL_}"; fi
 }
 
-# The method's base-to-new file for the student that STUDENT names (vit_b16, rn50, demo_vit ...).
+# The method's file for the protocol and the student that STUDENT names (vit_b16, rn50, demo_vit ...)
 default_config() {
-    local student file
+    local student file wanted=()
     student="${STUDENT:-$(default_student)}"
+    case "$PROTOCOL" in
+        few_shot) wanted=("$FOLDER/${student}"_*few_shot.yaml "$FOLDER/$student.yaml") ;; # CoOp's: 16 random vectors
+        cross_dataset | domain_generalization) wanted=("$FOLDER/${student}"_*cross_datasets.yaml) ;;
+    esac
+    for file in ${wanted[@]+"${wanted[@]}"}; do
+        [ -f "$file" ] && basename "$file" .yaml && return
+    done
     for file in "$FOLDER/${student}"_*ep*.yaml "$FOLDER/$student.yaml" "$FOLDER/$student"_*.yaml; do
         case "$file" in *_cross_datasets.yaml | *_few_shot.yaml) continue ;; esac
         [ -f "$file" ] && basename "$file" .yaml && return
@@ -65,8 +108,8 @@ default_config() {
 
 # The embedded demo pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
 default_student() {
-    if [ "$DATASET" = demo ]; then
-        echo demo
+    if is_demo "$DATASET"; then
+        echo "$DEMO_STUDENT"
     elif [ -f "${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt" ]; then
         echo vit_b32
     else
@@ -75,7 +118,7 @@ default_student() {
     fi
 }
 
-# train_py RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run
+# train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run
 train_py() {
     local launcher=()
     [ "${NPROC:-1}" = 1 ] || launcher=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC")
@@ -83,16 +126,39 @@ train_py() {
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \
-        --dataset-config-file "configs/datasets/$DATASET.yaml" \
+        --dataset-config-file "configs/datasets/$1.yaml" \
         --config-file "$FOLDER/$CFG.yaml" \
-        --output-dir "$1" \
-        "${@:3}" \
+        --output-dir "$2" \
+        "${@:4}" \
         REGIONS.ROOT "$OUTPUT/regions" \
+        FEATURES.ROOT "$OUTPUT/features" \
         DATASET.CACHE "$OUTPUT/split_fewshot" \
         DATASET.NUM_SHOTS "$SHOTS" \
-        DATASET.SUBSAMPLE_CLASSES "$2" \
+        DATASET.SUBSAMPLE_CLASSES "$3" \
         ${OWN[@]+"${OWN[@]}"} \
         ${OVERRIDES[@]+"${OVERRIDES[@]}"}
+}
+
+# learn RUN_FOLDER CLASSES: the region bank where one is read, then the training
+learn() {
+    case "$TRAINER" in FDBPL*) [ -e "$1/done.json" ] || train_py "$DATASET" "$1" "$2" --generate-regions ;; esac
+    train_py "$DATASET" "$1" "$2"
+}
+
+# Learn on all classes, then test on each of TARGETS. One that cannot be tested says why; the others are.
+learn_and_transfer() {
+    local source target code status=0 tested=() without=()
+    name_run
+    source="$OUTPUT/train_all/$RUN"
+    learn "$source" all
+    for target in $TARGETS; do
+        code=0
+        train_py "$target" "$OUTPUT/evaluation/$target/$RUN" all --eval-only --model-dir "$source" || code=$?
+        [ "$code" -lt 128 ] || exit "$code" # interrupted
+        if [ "$code" = 0 ]; then tested+=("$OUTPUT/evaluation/$target/$RUN"); else status=$code without+=("$target"); fi
+    done
+    "$PYTHON" -m fdbpl.runs transfer "$source" ${tested[@]+"${tested[@]}"} ${without[@]+--without "${without[@]}"}
+    exit "$status"
 }
 
 # names PATH ... -> their names without folder and .yaml, separated by commas

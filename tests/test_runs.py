@@ -1,6 +1,5 @@
 import json
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -10,7 +9,6 @@ import pytest
 
 from fdbpl.errors import UserError
 from fdbpl.runs import RunFolder, harmonic_mean, peak_memory
-from fdbpl.runs.comparison import Comparison, read_rows
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.grid import run_grid
 
@@ -85,70 +83,28 @@ def test_peak_memory_is_in_mebibytes():
     assert 20 < peak_memory()["host"] < 200_000
 
 
-def test_summary_line(tmp_path):
-    for half, accuracy in (("base", 80.0), ("new", 60.004)):
-        metrics = {"trainer": "FDBPL", "dataset": "demo", "seed": 3, "accuracy": accuracy}
-        (tmp_path / half).mkdir()
-        (tmp_path / half / "metrics.json").write_text(json.dumps(metrics))
-    command = [sys.executable, "-m", "fdbpl.runs", "base2new", tmp_path / "base", tmp_path / "new"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout == "FDBPL demo seed3: base 80.00 new 60.00 H 68.57\n"
-    run = subprocess.run([*command[:-1], tmp_path / "absent"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 2 and "Traceback" not in run.stderr and "absent" in run.stderr
-
-
-def finished_pair(output, trainer, config, seed, base, new, **metrics):
-    for half, accuracy in (("train_base", base), ("test_new", new)):
-        folder = output / f"base2new/{half}/demo/shots_16/{trainer}/{config}/seed{seed}"
-        folder.mkdir(parents=True)
-        content = {"accuracy": accuracy, "parameters": 512, "steps": 10, "peak_memory_mib": {"host": 100.0 * seed},
-                   "seconds": {"step": 0.5, "train": 5.0, "total": 9.0}, **metrics}  # fmt: skip
-        (folder / "metrics.json").write_text(json.dumps(content))
-        (folder / "done.json").write_text("{}")
+def metrics_in(folder, **metrics):
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"trainer": "FDBPL", "dataset": "demo", "seed": 3, **metrics}))
     return folder
 
 
-def compared(output, *rows, **settings):
-    return Comparison(output, "demo", "16", ["1", "2"], read_rows(rows), **settings)
+def printed(*words):
+    return subprocess.run([sys.executable, "-m", "fdbpl.runs", *words], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_a_table_takes_seeds_and_variants_together(tmp_path):
-    for split, seed, base, new in [(1, 1, 80.0, 60.0), (1, 2, 90.0, 70.0), (2, 1, 70.0, 50.0), (2, 2, 60.0, 40.0)]:
-        last = finished_pair(tmp_path, "CoOp", f"demo+SPLIT={split}", seed, base, new)
-    whole = compared(tmp_path, "CoOp\tCoOp\tdemo\n", each="SPLIT=1,2").table().splitlines()[2:]
-    h = [2 * base * new / (base + new) for base, new in ((80, 60), (90, 70), (70, 50), (60, 40))]
-    expected = f"{statistics.mean(h):.2f} ± {statistics.stdev(h):.2f}"
-    assert whole == [f"| CoOp | 4 | 75.00 ± 12.91 | 55.00 ± 12.91 | {expected} | 512 | 500.0 | 5.0 | 9.0 | 200 |"]
-    (last / "done.json").unlink()  # an unfinished run is left out, and said to be
-    assert "| CoOp | 3 of 4 |" in compared(tmp_path, "CoOp\tCoOp\tdemo\n", each="SPLIT=1,2").table()
-
-
-def test_a_table_names_what_has_not_run(tmp_path):
-    finished_pair(tmp_path, "FDBPL", "demo+PCD=0", 1, 50.0, 50.0, steps=0)
-    rows = ["no PCD\tFDBPL\tdemo\tPCD\t0\n", "whole\tFDBPL\tdemo\n"]
-    table = compared(tmp_path, *rows).table().splitlines()[2:]
-    assert table[0].startswith("| no PCD | 1 of 2 | 50.00 | 50.00 | 50.00 | 512 | - |")
-    assert table[1] == "| whole | 0 of 2 |" + " - |" * 8
-
-
-def test_the_runs_of_a_comparison():
-    rows = ["CoOp\tCoOp\tdemo\n", "FDBPL_VPT\tFDBPL_VPT\tdemo_vit\n", "FDBPL\tFDBPL\tdemo\n",
-            "few\tFDBPL\tdemo\tREGIONS.PER_IMAGE\t10\n"]  # fmt: skip
-    comparison = compared(Path("out"), *rows, common=("OPTIM.LR", "1"))
-    runs = [" ".join(run) for run in comparison.runs()]
-    assert len(runs) == len(set(runs)) == 8
-    assert runs[5] == (
-        "env CFG=demo_vit OUTPUT=out SHOTS=16 SUB=base bash scripts/base2new_train.sh demo 2 FDBPL_VPT OPTIM.LR 1"
+def test_result_lines(tmp_path):
+    base, new = (metrics_in(tmp_path / half, accuracy=value) for half, value in (("base", 80.0), ("new", 60.004)))
+    assert printed("base2new", base, new).stdout == "FDBPL demo seed3: base 80.00 new 60.00 H 68.57\n"
+    points = [metrics_in(tmp_path / str(k), accuracy=50 + k, protocol={"shots": k}) for k in (1, 16)]
+    assert printed("few-shot", *points).stdout == "FDBPL demo seed3: 1 shot 51.00 16 shots 66.00\n"
+    tests = [metrics_in(tmp_path / name, dataset=name, accuracy=value) for name, value in (("a", 0.004), ("b", 0.007))]
+    assert printed("transfer", points[1], *tests).stdout == "FDBPL demo seed3 shots 16 -> a 0.00 b 0.01 average 0.01\n"
+    assert printed("transfer", points[1], tests[0], "--without", "c", "d").stdout == (
+        "FDBPL demo seed3 shots 16 -> a 0.00 (not tested: c, d)\n"
     )
-    banks = [" ".join(call) for call in comparison.banks()]  # one for each draw of regions and seed, by FDBPL itself
-    assert len(banks) == 4 and sum("REGIONS.PER_IMAGE 10" in call for call in banks) == 2
-    assert all("generate_regions.sh" in call and "FDBPL_VPT" not in call for call in banks)
-
-
-@pytest.mark.parametrize("each", ["SPLIT", "SPLIT="])
-def test_a_mistyped_variant_is_a_sentence(each):
-    with pytest.raises(UserError, match="EACH"):
-        compared(Path("out"), "CoOp\tCoOp\tdemo\n", each=each).runs()
+    absent = printed("base2new", base, tmp_path / "absent")
+    assert absent.returncode == 2 and "Traceback" not in absent.stderr and "absent" in absent.stderr
 
 
 def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):

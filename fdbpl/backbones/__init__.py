@@ -4,10 +4,19 @@ import os
 
 import torch
 
+from fdbpl.backbones.at_hand import weights_at_hand
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD, Backbone
 from fdbpl.errors import UserError
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Backbone", "load_backbone", "resolve_precision", "weights_sha256"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "Backbone",
+    "load_backbone",
+    "resolve_precision",
+    "weights_at_hand",
+    "weights_sha256",
+]
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

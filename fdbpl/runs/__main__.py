@@ -1,19 +1,39 @@
-"""`python -m fdbpl.runs {config-name,base2new,compare}`: what the shell scripts ask of run folders."""
+"""`python -m fdbpl.runs COMMAND`: what the shell scripts ask of run folders."""
 
 import argparse
 import sys
 import time
 from pathlib import Path
 
-from fdbpl.atomic import read_json
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
-from fdbpl.runs.comparison import Comparison, read_rows
+from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
-from fdbpl.runs.grid import run_grid
-from fdbpl.runs.metrics import harmonic_mean
+from fdbpl.runs.grid import Ended, run_grid
+from fdbpl.runs.grid_record import GridRecord
+from fdbpl.runs.launchers import launcher
+from fdbpl.runs.plan import plan
+from fdbpl.runs.protocols import PROTOCOLS
+from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
+from fdbpl.runs.tables import tables
 
 
 def main() -> None:
+    arguments = parse_arguments()
+    with one_sentence_errors():
+        refuse_odd(getattr(arguments, "overrides", []))
+        if arguments.command == "config-name":
+            print(config_name(arguments.config, arguments.overrides))
+        elif arguments.command == "base2new":
+            print(base2new_line(arguments.base, arguments.new))
+        elif arguments.command == "few-shot":
+            print(few_shot_line(arguments.runs))
+        elif arguments.command == "transfer":
+            print(transfer_line(arguments.source, arguments.tests, arguments.without))
+        else:
+            compare(arguments)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fdbpl.runs", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     name = commands.add_parser("config-name", help="folder name of a configuration with its overrides")
@@ -22,23 +42,24 @@ def main() -> None:
     pair = commands.add_parser("base2new", help="one line: base, new and harmonic mean of a finished pair of runs")
     pair.add_argument("base", type=Path)
     pair.add_argument("new", type=Path)
-    grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then one table of them")
+    points = commands.add_parser("few-shot", help="one line: the accuracies of runs with different shots")
+    points.add_argument("runs", type=Path, nargs="+")
+    transfer = commands.add_parser("transfer", help="one line: a run's accuracies on other data sets")
+    transfer.add_argument("source", type=Path)
+    transfer.add_argument("tests", type=Path, nargs="*")
+    transfer.add_argument("--without", nargs="+", default=[], help="data sets that could not be tested")
+    grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then tables of them")
+    grid.add_argument("--protocol", choices=PROTOCOLS, default="base2new")
     grid.add_argument("--output", type=Path, required=True)
-    grid.add_argument("--dataset", required=True)
     grid.add_argument("--seeds", required=True, help="separated by spaces")
-    grid.add_argument("--shots", default="16")
-    grid.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    grid.add_argument("--shots", default="16", help="separated by spaces")
+    grid.add_argument("--jobs", default="1", help="runs at a time")
+    grid.add_argument("--launcher", default="", help="slurm, local, or nothing: children of this process")
+    grid.add_argument("--slurm", default="", help="settings of Slurm's jobs, KEY=VALUE separated by spaces")
     grid.add_argument("--each", default="", help="KEY=VALUE,VALUE,... to run through and average over, like seeds")
+    grid.add_argument("--dry-run", action="store_true", help="only print what would run")
     grid.add_argument("overrides", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args()
-    with one_sentence_errors():
-        if arguments.command == "config-name":
-            refuse_odd(arguments.overrides)
-            print(config_name(arguments.config, arguments.overrides))
-        elif arguments.command == "base2new":
-            print(base2new_line(arguments.base, arguments.new))
-        else:
-            compare(arguments)
+    return parser.parse_args()
 
 
 def refuse_odd(overrides: list[str]) -> None:
@@ -50,36 +71,42 @@ def refuse_odd(overrides: list[str]) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Run what is missing of a comparison, print its table, then fail if a run did."""
-    refuse_odd(arguments.overrides)
-    if arguments.jobs < 1:
-        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs}; e.g. JOBS=2")
+    """Run what is missing of a comparison, print its tables, then fail if a run did."""
+    if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
+        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; e.g. JOBS=2")
+    jobs = int(arguments.jobs)
     comparison = Comparison(
-        arguments.output, arguments.dataset, arguments.shots, arguments.seeds.split(), read_rows(sys.stdin),
+        arguments.protocol, arguments.output, read_rows(sys.stdin), arguments.seeds.split(), arguments.shots.split(),
         tuple(arguments.overrides), arguments.each,
     )  # fmt: skip
-    banks, begin = comparison.banks(), time.monotonic()
-    failed = run_grid(banks, 1)
-    if banks:
+    launch = launcher(arguments.launcher, arguments.slurm, arguments.output)
+    if arguments.dry_run:
+        print(plan(comparison))
+        return
+    finished = [cell for cell in comparison.cells if cell.finished]
+    missing = [cell for cell in comparison.cells if cell not in finished]
+    record = GridRecord(arguments.output)
+    record.update(finished, "done")
+    record.update(missing, "planned")
+    if finished:
+        print(f"{len(finished)} of {len(comparison.cells)} runs are there already")
+
+    calls, begin = banks(missing), time.monotonic()
+    failed = run_grid(calls, 1, launch)
+    if calls:
         print(f"Region banks, once for all of it: {time.monotonic() - begin:.0f} s")
-    failed += run_grid(comparison.runs(), arguments.jobs)
-    print(comparison.table())
+
+    def note(ended: Ended) -> None:
+        status = ("failed", ended.line) if ended.code else ("done", "")
+        record.update([missing[ended.number]], *status)
+
+    failed += run_grid([cell.call() for cell in missing], jobs, launch, note)
+    print(tables(comparison))
     if failed:
         raise MachineError(
             f"expected every run to end well, found {len(failed)} that did not; mend the cause and start again (what "
             "is finished is not run again):\n  " + "\n  ".join(failed)
         )
-
-
-def base2new_line(base: Path, new: Path) -> str:
-    """`FDBPL demo seed1: base 00.00 new 00.00 H 00.00` from the full-precision metrics of two run folders."""
-    metrics = [read_json(folder / "metrics.json", "the metrics of a finished run") for folder in (base, new)]
-    accuracies = [run["accuracy"] for run in metrics]
-    first = metrics[0]
-    return (
-        f"{first['trainer']} {first['dataset']} seed{first['seed']}: base {accuracies[0]:.2f} "
-        f"new {accuracies[1]:.2f} H {harmonic_mean(*accuracies):.2f}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""Rows of a comparison (a trainer with overrides), each run with several seeds on base and new classes -> one table."""
+"""What a comparison consists of: cells, each a row (a trainer with overrides) with a seed, a variant and shots."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
 
-from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
 from fdbpl.runs.folder import config_name
-from fdbpl.runs.metrics import harmonic_mean
-
-HEADER = ("", "runs", "base", "new", "H", "learnt", "ms/step", "s training", "s in all", "MiB")
+from fdbpl.runs.protocols import PROTOCOLS, Protocol
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what is run with every seed and variant."""
+    """One line of a data set's table: what is run with every seed and variant.
 
+    Attributes:
+        dataset: its name in configs/datasets. targets: the data sets it is tested on where the protocol asks for some.
+        config: the method's YAML.
+    """
+
+    dataset: str
+    targets: tuple[str, ...]
     label: str
     trainer: str
-    config: str
+    config: Path
     overrides: tuple[str, ...] = ()
 
     def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
@@ -30,12 +34,13 @@ class Row:
 
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
-    """Rows of tab-separated lines: label, trainer, configuration, then overrides KEY VALUE ..."""
+    """Rows of tab-separated lines: data set, targets (separated by spaces), label, trainer, the method's YAML, then
+    overrides KEY VALUE ...; a line that comes twice counts once."""
     rows = []
-    for line in lines:
-        label, trainer, config, *overrides = line.rstrip("\n").split("\t")
-        rows.append(Row(label, trainer, config, tuple(overrides)))
-    return rows
+    for line in filter(str.strip, lines):
+        dataset, targets, label, trainer, config, *overrides = line.rstrip("\n").split("\t")
+        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides)))
+    return list(dict.fromkeys(rows))
 
 
 def variants(each: str) -> list[tuple[str, ...]]:
@@ -49,78 +54,107 @@ def variants(each: str) -> list[tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What is compared, and where its runs lie.
+class Cell:
+    """What one call of a protocol's script runs: a training and its tests.
 
     Attributes:
-        output: the scripts' OUTPUT. shots: the scripts' SHOTS. seeds: of every row.
+        overrides: all of them, in the order they are typed.
+    """
+
+    protocol: Protocol
+    output: Path
+    row: Row
+    shots: str
+    seed: str
+    overrides: tuple[str, ...]
+
+    @property
+    def config_name(self) -> str:
+        return config_name(self.row.config.stem, list(self.overrides))
+
+    @property
+    def folders(self) -> list[Path]:
+        """The training's run folder, then the tests'."""
+        run = Path(self.row.dataset, f"shots_{self.shots}", self.row.trainer, self.config_name, f"seed{self.seed}")
+        return self.protocol.folders(self.output, run, self.row.targets)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: all is done, and no test or run is older than what it was made from (the
+        training, the YAML files). Where one is, the script runs again, and the run itself says whether it still holds.
+        """
+        try:
+            done = [os.stat(folder / "done.json").st_mtime_ns for folder in self.folders]
+        except OSError:
+            return False
+        files = (self.row.config, Path("configs/datasets", f"{self.row.dataset}.yaml"))
+        made_from = [file.stat().st_mtime_ns for file in files if file.is_file()]
+        return max(made_from, default=0) <= done[0] == min(done)
+
+    def call(self, script: str = "", **settings: str) -> list[str]:
+        """The command that runs the cell, or another script of it."""
+        variables = {"CFG": self.row.config.stem, "OUTPUT": str(self.output), "SHOTS": self.shots, **settings}
+        if self.row.targets and not script:
+            variables["TARGETS"] = " ".join(self.row.targets)
+        words = [f"{name}={value}" for name, value in variables.items()]
+        script = f"scripts/{script or self.protocol.script}"
+        return ["env", *words, "bash", script, self.row.dataset, self.seed, self.row.trainer, *self.overrides]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A grid.
+
+    Attributes:
+        output: the scripts' OUTPUT. shots, seeds: of every row.
         common: overrides of every row. each: overrides to run through like seeds, see `variants`.
     """
 
+    protocol: str
     output: Path
-    dataset: str
-    shots: str
-    seeds: Sequence[str]
     rows: Sequence[Row]
+    seeds: Sequence[str]
+    shots: Sequence[str] = ("16",)
     common: tuple[str, ...] = ()
     each: str = ""
+    cells: list[Cell] = field(init=False)
 
-    def runs(self) -> list[list[str]]:
-        """Calls of base2new_train.sh, in the order seed, row: the first seed's table is complete first."""
-        runs = itertools.product(self.seeds, variants(self.each), self.rows)
-        return [self._call("base2new_train.sh", row, seed, variant) for seed, variant, row in runs]
+    def __post_init__(self) -> None:
+        for numbers, what, example in ((self.seeds, "SEEDS", "1 2 3"), (self.shots, "SHOTS", "16")):
+            odd = [number for number in numbers if not (number.isascii() and number.isdigit())]
+            if odd:
+                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; e.g. {what}='{example}'")
+        if self.protocol != "few_shot" and len(self.shots) != 1:
+            raise UserError(
+                f"expected one number of shots for {self.protocol}, found {len(self.shots)}; e.g. SHOTS=16, or few_shot"
+            )
+        object.__setattr__(self, "cells", list(self._cells()))
 
-    def banks(self) -> list[list[str]]:
-        """Calls that make what the runs share, so that runs at the same time do not make it twice."""
-        readers = [row for row in self.rows if row.trainer.startswith("FDBPL")]
-        draws = {row.overrides_of("REGIONS."): row for row in reversed(readers)}
-        for row in readers:
-            if row.trainer == "FDBPL":  # it looks the student's features up as well
-                draws[row.overrides_of("REGIONS.")] = row
-        calls = itertools.product(draws.values(), self.seeds, variants(self.each))
-        return [self._call("generate_regions.sh", row, seed, variant) for row, seed, variant in calls]
+    def _cells(self) -> Iterator[Cell]:
+        """In the order data set, seed, row: the first seed's table is complete first."""
+        datasets = dict.fromkeys(row.dataset for row in self.rows)
+        order = itertools.product(datasets, dict.fromkeys(self.seeds), variants(self.each), self.rows, self.shots)
+        for dataset, seed, variant, row, shots in order:
+            if row.dataset == dataset:
+                overrides = (*self.common, *variant, *row.overrides)
+                yield Cell(PROTOCOLS[self.protocol], self.output, row, shots, seed, overrides)
 
-    def _call(self, script: str, row: Row, seed: str, variant: tuple[str, ...]) -> list[str]:
-        settings = [f"CFG={row.config}", f"OUTPUT={self.output}", f"SHOTS={self.shots}", "SUB=base"]
-        overrides = [*self.common, *variant, *row.overrides]
-        return ["env", *settings, "bash", f"scripts/{script}", self.dataset, seed, row.trainer, *overrides]
-
-    def table(self) -> str:
-        """Markdown: means ± standard deviations over the finished runs of each row."""
-        lines = [HEADER, ("---",) * len(HEADER), *(self._cells(row) for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-    def _cells(self, row: Row) -> tuple[str, ...]:
-        pairs = list(self._finished(row))
-        wanted = len(self.seeds) * len(variants(self.each))
-        count = str(len(pairs)) if len(pairs) == wanted else f"{len(pairs)} of {wanted}"
-        if not pairs:
-            return (row.label, count, *("-" * (len(HEADER) - 2)))
-        base, new = ([metrics["accuracy"] for metrics in side] for side in zip(*pairs, strict=True))
-        training = [metrics for metrics, _ in pairs]
-        steps = [metrics["seconds"]["step"] for metrics in training if metrics["steps"]]
-        return (
-            row.label,
-            count,
-            spread(base),
-            spread(new),
-            spread([harmonic_mean(*pair) for pair in zip(base, new, strict=True)]),
-            f"{training[0]['parameters']:,}",
-            f"{1000 * fmean(steps):.1f}" if steps else "-",
-            f"{fmean([metrics['seconds'].get('train', 0.0) for metrics in training]):.1f}",
-            f"{fmean([metrics['seconds']['total'] for metrics in training]):.1f}",
-            f"{max(metrics['peak_memory_mib']['host'] for metrics in training):.0f}",
-        )
-
-    def _finished(self, row: Row) -> Iterable[tuple[dict, dict]]:
-        for seed, variant in itertools.product(self.seeds, variants(self.each)):
-            name = config_name(row.config, [*self.common, *variant, *row.overrides])
-            run = Path(self.dataset, f"shots_{self.shots}", row.trainer, name, f"seed{seed}")
-            pair = [self.output / "base2new" / part / run for part in ("train_base", "test_new")]
-            if all((folder / "done.json").is_file() for folder in pair):
-                base, new = (read_json(folder / "metrics.json", "the metrics of a finished run") for folder in pair)
-                yield base, new
+    def cells_of(self, row: Row, shots: str) -> list[Cell]:
+        """The cells that are one number of the table: all seeds and variants."""
+        return [cell for cell in self.cells if cell.row == row and cell.shots == shots]
 
 
-def spread(values: list[float]) -> str:
-    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+def banks(cells: Sequence[Cell]) -> list[list[str]]:
+    """Calls that make the region banks that `cells` share, so that runs at the same time do not make them twice.
+
+    Of the cells that read the same regions one makes them: FDBPL itself where it is among them, as it looks the
+    student's features up as well.
+    """
+    makers: dict[tuple, Cell] = {}
+    for cell in cells:
+        if cell.row.trainer.startswith("FDBPL"):
+            shared = cell.overrides[: len(cell.overrides) - len(cell.row.overrides)]
+            key = (cell.row.dataset, cell.seed, cell.shots, shared, cell.row.overrides_of("REGIONS."))
+            if key not in makers or (cell.row.trainer == "FDBPL" != makers[key].row.trainer):
+                makers[key] = cell
+    return [cell.call("generate_regions.sh", SUB=cell.protocol.classes) for cell in makers.values()]

@@ -1,61 +1,115 @@
 """Many runs, some at a time: a line for each that ends, an estimate for the rest, the failed ones by name."""
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
+from tqdm import tqdm
 
-def run_grid(commands: Sequence[list[str]], jobs: int) -> list[str]:
-    """Run `commands`, `jobs` at a time, each with its share of the processors.
 
-    The last line that a command prints stands for its result. An interruption (Ctrl-C, SIGTERM) is passed on to what
-    is running.
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its place in the list, exit code, and the line that stands for its result or failure."""
+
+    number: int
+    code: int
+    line: str
+
+
+Launcher = Callable[[Sequence[list[str]], int], Iterator[Ended]]  # (commands, how many at a time) -> as they end
+
+
+def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    """`command` in a process group of its own, which `stop` ends."""
+    return subprocess.Popen(
+        command, env={**environment, **os.environ}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def telling_line(code: int, output: str, errors: str) -> str:
+    """The last line: of the output, or where the command failed of its errors, one of our sentences if there is one."""
+    lines = (errors if code else output).strip().splitlines()
+    sentences = [line for line in lines if code and line.startswith("error: ")]
+    return (sentences or lines or [""])[-1].removeprefix("error: ")
+
+
+def stop(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
+
+
+def fair_share(jobs: int) -> dict[str, str]:
+    """The environment that gives each of `jobs` processes its share of the processors."""
+    return {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+
+
+def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
+    """The default launcher: children of this process. What still runs when it is left is stopped."""
+    running: set[subprocess.Popen] = set()
+    stopped = threading.Event()
+
+    def run(number: int) -> Ended:
+        if stopped.is_set():
+            return Ended(number, -1, "")
+        process = start(commands[number], fair_share(jobs))
+        running.add(process)
+        output, errors = process.communicate()
+        running.discard(process)
+        return Ended(number, process.returncode, telling_line(process.returncode, output, errors))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(run, number) for number in range(len(commands))]):
+                yield done.result()
+        finally:
+            stopped.set()
+            for process in list(running):
+                stop(process)
+
+
+def run_grid(
+    commands: Sequence[list[str]],
+    jobs: int,
+    launch: Launcher = in_process,
+    note: Callable[[Ended], None] = lambda ended: None,
+) -> list[str]:
+    """Run `commands`, `jobs` at a time.
+
+    The last line that a command prints stands for its result. On a terminal a bar shows how far it all is; into a file
+    or a pipe go plain lines with the same estimate. An interruption (Ctrl-C, SIGTERM) is passed on to the launcher.
+
+    Args:
+        note: called as each ends.
 
     Returns:
         "command: last line of its errors" of each that failed.
     """
-    environment = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1)), **os.environ}
-    running: set[subprocess.Popen] = set()
-    stopped = threading.Event()
-
-    def run(command: list[str]) -> tuple[int, str]:
-        if stopped.is_set():
-            return -1, ""
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-        running.add(process)
-        output, errors = process.communicate()
-        running.discard(process)
-        lines = (errors if process.returncode else output).strip().splitlines()
-        return process.returncode, lines[-1] if lines else ""
-
     failed, begin = [], time.monotonic()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    bar = tqdm(total=len(commands), unit="run", leave=False, disable=None if sys.stdout.isatty() else True)
     try:
-        with ThreadPoolExecutor(jobs) as pool:
-            pending = {pool.submit(run, command): command for command in commands}
-            try:
-                for number, done in enumerate(as_completed(pending), start=1):
-                    code, line = done.result()
-                    if code:
-                        failed.append(f"{' '.join(pending[done])}: {line}")
-                    left = (time.monotonic() - begin) / number * (len(commands) - number)
-                    eta = timedelta(seconds=round(left))
-                    print(f"[{number}/{len(commands)}] {'failed: ' * bool(code)}{line} (eta {eta})", flush=True)
-            except KeyboardInterrupt:
-                stopped.set()
-                for process in list(running):
-                    with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
-                raise
+        with bar, closing(launch(commands, jobs)) as endings:
+            for count, ended in enumerate(endings, start=1):
+                note(ended)
+                line = f"{'failed: ' * bool(ended.code)}{ended.line}"
+                if ended.code:
+                    failed.append(f"{shlex.join(commands[ended.number])}: {ended.line}")
+                if bar.disable:
+                    left = (time.monotonic() - begin) / count * (len(commands) - count)
+                    print(f"[{count}/{len(commands)}] {line} (eta {timedelta(seconds=round(left))})", flush=True)
+                else:
+                    bar.write(line)
+                    bar.update()
     finally:
         signal.signal(signal.SIGTERM, before)
     return failed

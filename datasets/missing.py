@@ -1,0 +1,38 @@
+"""`python -m datasets.missing --root DATA NAME ...`: which data sets of configs/datasets have no images below DATA."""
+
+import argparse
+from pathlib import Path
+
+from fdbpl.configuration import read_yaml
+
+
+def main() -> None:
+    from third_party import use_dassl
+
+    use_dassl()
+    from dassl.config import get_cfg_default
+
+    import datasets
+
+    parser = argparse.ArgumentParser(prog="python -m datasets.missing", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    datasets.extend_cfg(get_cfg_default())  # imports and thereby registers them
+    missing = {name: missing_folder(name, arguments.root) for name in arguments.names}
+    places = [f"{name} ({folder})" for name, folder in missing.items() if folder is not None]
+    if places:
+        print(f"missing data sets, expected below {arguments.root}: {', '.join(places)}")
+
+
+def missing_folder(name: str, root: Path) -> Path | None:
+    """Where below `root` the images are expected; None where they are, or where the data set draws them itself."""
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
+    folder = Path(kind.dataset_dir, kind.image_dir)
+    return None if (root.expanduser() / folder).is_dir() or kind.__module__.startswith("datasets.demo") else folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""grid.json: which cells were asked for, and what became of them. Several grids at once may write to one OUTPUT."""
+
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fdbpl.atomic import read_json, write_json
+from fdbpl.errors import REMEDIES, MachineError
+from fdbpl.runs.comparison import Cell
+
+KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
+
+
+class GridRecord:
+    """`OUTPUT/grid.json`: {"cells": [...]}, each {protocol, label, trainer, config, dataset, targets, shots, seed,
+    status, reason}.
+
+    `config` is the configuration's folder name; `status` is planned, done or failed, `reason` why it failed.
+    """
+
+    def __init__(self, output: Path):
+        self.path = output / "grid.json"
+
+    def update(self, cells: Iterable[Cell], status: str, reason: str = "") -> None:
+        """Note what became of `cells`; cells of earlier calls stay, and so do their targets.
+
+        Raises:
+            UserError: the file is there and is no such record.
+            MachineError: it cannot be written.
+        """
+        with self._locked():
+            known = read_json(self.path, "the record of a grid")["cells"] if self.path.is_file() else []
+            merged = {tuple(entry[name] for name in KEY): entry for entry in known}
+            for cell in cells:
+                entry = {
+                    "protocol": cell.protocol.name,
+                    "label": cell.row.label,
+                    "trainer": cell.row.trainer,
+                    "config": cell.config_name,
+                    "dataset": cell.row.dataset,
+                    "targets": list(cell.row.targets),
+                    "shots": int(cell.shots),
+                    "seed": int(cell.seed),
+                    "status": status,
+                    "reason": reason,
+                }
+                key = tuple(entry[name] for name in KEY)
+                earlier = merged.get(key, {}).get("targets", [])
+                entry["targets"] = list(dict.fromkeys([*earlier, *entry["targets"]]))
+                merged[key] = entry
+            write_json(self.path, {"cells": list(merged.values())})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time."""
+        lock = self.path.with_name(".grid.json.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "w")  # noqa: SIM115
+        except OSError as error:
+            remedy = REMEDIES.get(error.errno or 0, "check the path")
+            raise MachineError(f"cannot write {lock} ({error.strerror}); {remedy}") from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

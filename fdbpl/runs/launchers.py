@@ -1,0 +1,202 @@
+"""Grids whose jobs are started by submitit: on a Slurm cluster, or by its local executor as a rehearsal of that."""
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fdbpl.atomic import read_json, write_json
+from fdbpl.errors import MachineError, UserError
+from fdbpl.runs.grid import Ended, Launcher, fair_share, in_process, start, stop, telling_line
+
+MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
+ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
+POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
+
+
+def launcher(name: str, slurm: str, output: Path) -> Launcher:
+    """The launcher called `name`: "" runs in this process's children, "slurm" and "local" through submitit.
+
+    Args:
+        slurm: settings KEY=VALUE separated by spaces, for submitit's `update_parameters`.
+        output: jobs' logs go to its folder `jobs`.
+
+    Raises:
+        UserError: unknown name or setting, or submitit is not there.
+        MachineError: no Slurm here.
+    """
+    if not name:
+        return in_process
+    if name not in POLL:
+        raise UserError(f"expected LAUNCHER to be slurm, local or nothing, found {name!r}; choose one of these")
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise UserError(
+            f"expected the optional package submitit for LAUNCHER={name}, found none; run: pip install submitit"
+        ) from None
+    folder = output / "jobs"
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=name, slurm_max_num_timeout=100)
+    except RuntimeError:
+        raise MachineError(
+            "expected a Slurm cluster for LAUNCHER=slurm, found no srun here; run it on the cluster, or use JOBS=N"
+        ) from None
+    generic = executor._typed_parameters()  # those that every cluster has; the others belong to Slurm
+    settings = {"name": "fdbpl", "timeout_min": MINUTES, **slurm_settings(slurm)}
+    try:
+        executor.update_parameters(**{key if key in generic else f"slurm_{key}": settings[key] for key in settings})
+    except (AssertionError, NameError, TypeError, ValueError) as error:
+        raise UserError(
+            f"expected settings of submitit in SLURM, found {slurm!r} ({' '.join(str(error).split())[:300]}); "
+            "e.g. SLURM='partition=gpu gpus_per_node=1 timeout_min=240'"
+        ) from None
+    return Submitted(executor, name, folder).run
+
+
+def slurm_settings(text: str) -> dict[str, Any]:
+    """"partition=gpu gpus_per_node=1" -> {"partition": "gpu", "gpus_per_node": 1}; quotes hold spaces together."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(text)]
+        values = {key: yaml.safe_load(value) for key, _, value in pairs}
+    except (ValueError, yaml.YAMLError):
+        pairs = [("", "", "")]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise UserError(
+            f"expected KEY=VALUE pairs in SLURM, found {text!r}; e.g. SLURM='partition=gpu gpus_per_node=1'"
+        )
+    return values
+
+
+@dataclass
+class Job:
+    """A command as submitit runs it. Where its time runs out it is queued again: a run goes on where it stopped."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self) -> tuple[int, str]:
+        """Exit code and telling line."""
+        process = start(self.command, self.environment)
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            stop(process)
+            raise
+        print(output)
+        print(errors, file=sys.stderr)
+        return process.returncode, telling_line(process.returncode, output, errors)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class Submitted:
+    """Submits commands and waits for them.
+
+    Slurm's jobs outlive this process: their numbers are kept, and the same command later waits for them again.
+    """
+
+    def __init__(self, executor, cluster: str, folder: Path):
+        self.executor = executor
+        self.cluster = cluster
+        self.submitted = folder / "submitted.json"  # command -> Slurm's number of its job
+
+    def run(self, commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
+        """A `Launcher`: job arrays of which Slurm runs `jobs` at a time; locally that many are started."""
+        if self.cluster == "slurm":
+            self.executor.update_parameters(slurm_array_parallelism=jobs)
+        running = self._still_there(commands)
+        waiting = [number for number in range(len(commands)) if number not in running]
+        try:
+            while waiting or running:
+                room = jobs - len(running) if self.cluster == "local" else ARRAY * (not running)
+                chosen, waiting = waiting[:room], waiting[room:]
+                running.update(self._submit({number: commands[number] for number in chosen}, jobs))
+                for number in [number for number, job in running.items() if job.done()]:
+                    ended = result(number, running.pop(number))
+                    self._keep(remove=commands[number])
+                    yield ended
+                time.sleep(POLL[self.cluster])
+        finally:
+            self._leave(list(running.values()))
+
+    def _submit(self, commands: dict[int, list[str]], jobs: int) -> dict:
+        if not commands:
+            return {}
+        share = fair_share(jobs) if self.cluster == "local" else {}
+        with interruptible_children():
+            found = self.executor.submit_array([Job(command, share) for command in commands.values()])
+        submitted = dict(zip(commands, found, strict=True))
+        self._keep(add={shlex.join(commands[number]): job.job_id for number, job in submitted.items()})
+        return submitted
+
+    def _still_there(self, commands: Sequence[list[str]]) -> dict:
+        """Jobs of an earlier call that Slurm still has."""
+        import submitit
+
+        known, keys = self._kept(), list(map(shlex.join, commands))
+        jobs = {number: submitit.SlurmJob(self.executor.folder, known[key]) for number, key in enumerate(keys)
+                if key in known}  # fmt: skip
+        found = {number: job for number, job in jobs.items() if job.state != "UNKNOWN" and not job.done()}
+        if found:
+            print(f"{len(found)} of these jobs were submitted before and are still in Slurm: waiting for them")
+        return found
+
+    def _kept(self) -> dict[str, str]:
+        if self.cluster == "slurm" and self.submitted.is_file():
+            return read_json(self.submitted, "the numbers of submitted jobs")
+        return {}
+
+    def _keep(self, add: dict[str, str] | None = None, remove: list[str] | None = None) -> None:
+        if self.cluster == "slurm":
+            known = {**self._kept(), **(add or {})}
+            known.pop(shlex.join(remove or []), None)
+            write_json(self.submitted, known)
+
+    def _leave(self, running: list) -> None:
+        """Interrupted: local jobs end, Slurm's go on."""
+        if self.cluster == "local":
+            for job in running:
+                job.cancel()
+            for job in running:
+                job.wait()
+        elif running:
+            print(
+                f"{len(running)} jobs go on in Slurm (scancel ends them): the same command waits for them again and "
+                "submits what is still missing",
+                file=sys.stderr,
+            )
+
+
+@contextmanager
+def interruptible_children() -> Iterator[None]:
+    """Children of this block take SIGINT, which is how submitit ends its local jobs, also where we stand behind a
+    shell's `&` and they would inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def result(number: int, job) -> Ended:
+    """How a job ended; one that died says so with the last line of its log."""
+    try:
+        code, line = job.result()
+    except Exception as error:  # submitit's, or what its job raised
+        log = (job.stderr() or str(error)).strip().splitlines()
+        state = "" if os.path.exists(job.paths.result_pickle) else f"job {job.job_id} ended as {job.state}: "
+        return Ended(number, 1, f"{state}{log[-1] if log else type(error).__name__}")
+    return Ended(number, code, line)

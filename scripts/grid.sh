@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Sourced by compare.sh and ablation.sh: rows of a grid, and the call that runs what is missing of it.
+
+# shellcheck source=protocol.sh
+source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
+DEMO_STUDENT=demo_vit # every method can train it
+
+# grid_arguments PROTOCOL DATASETS SEEDS -> variables, checked
+grid_arguments() {
+    local only_demo=yes
+    PROTOCOL="$1" DATASETS="$2" SEEDS="$3"
+    OUTPUT="${OUTPUT:-output}" DATA="${DATA:-data}" SHOTS="${SHOTS:-$(default_shots)}"
+    [ -n "${DATASETS// /}" ] || fail "expected data sets of $(names configs/datasets/*.yaml), found none; give some"
+    for DATASET in $DATASETS; do
+        check_dataset "$DATASET" "data sets"
+        is_demo "$DATASET" || only_demo=
+    done
+    JOBS="${JOBS:-${only_demo:+2}}" # the demo world's models are small
+    make_environment requirements.txt
+}
+
+# row LABEL [KEY VALUE ...]: TRAINER on DATASET, as `fdbpl.runs compare` reads it
+row() {
+    local tested
+    check_trainer
+    tested="$(targets)" || exit
+    printf '%s' "$DATASET"
+    printf '\t%s' "$tested" "$1" "$TRAINER" "$FOLDER/${CFG:-$(default_config)}.yaml" "${@:2}"
+    echo
+}
+
+# run_grid ROWS [KEY VALUE ...]
+run_grid() {
+    local flags=()
+    [ "${DRY_RUN:-0}" = 0 ] || flags=(--dry-run)
+    "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds "$SEEDS" --shots "$SHOTS" \
+        --jobs "${JOBS:-1}" --launcher "${LAUNCHER:-}" --slurm "${SLURM:-}" --each "${EACH:-}" ${flags[@]+"${flags[@]}"} \
+        "${@:2}" <<<"$1"
+    [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
+}

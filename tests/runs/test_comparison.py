@@ -1,0 +1,184 @@
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fdbpl.errors import MachineError, UserError
+from fdbpl.runs.comparison import Comparison, banks, read_rows
+from fdbpl.runs.grid_record import GridRecord
+from fdbpl.runs.tables import tables
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def row(label="CoOp", trainer="CoOp", config="demo", *overrides, dataset="demo", targets=""):
+    return "\t".join([dataset, targets, label, trainer, f"configs/trainers/X/{config}.yaml", *overrides]) + "\n"
+
+
+def compared(output, *rows, protocol="base2new", seeds=("1", "2"), **settings):
+    return Comparison(protocol, output, read_rows(rows), seeds, **settings)
+
+
+def finish(folder: Path, accuracy: float, seed: int = 1, **metrics) -> Path:
+    folder.mkdir(parents=True)
+    content = {"accuracy": accuracy, "parameters": 512, "steps": 10, "peak_memory_mib": {"host": 100.0 * seed},
+               "seconds": {"step": 0.5, "train": 5.0, "total": 9.0}, **metrics}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "done.json").write_text("{}")
+    return folder
+
+
+def finish_pair(output, trainer, config, seed, base, new, **metrics):
+    for half, accuracy in (("train_base", base), ("test_new", new)):
+        run = output / f"base2new/{half}/demo/shots_16/{trainer}/{config}/seed{seed}"
+        finish(run, accuracy, seed, **metrics)
+    return run
+
+
+def lines(comparison):
+    return tables(comparison).splitlines()
+
+
+def test_a_table_takes_seeds_and_variants_together(tmp_path):
+    for split, seed, base, new in [(1, 1, 80.0, 60.0), (1, 2, 90.0, 70.0), (2, 1, 70.0, 50.0), (2, 2, 60.0, 40.0)]:
+        last = finish_pair(tmp_path, "CoOp", f"demo+SPLIT={split}", seed, base, new)
+    h = [2 * base * new / (base + new) for base, new in ((80, 60), (90, 70), (70, 50), (60, 40))]
+    expected = f"{statistics.mean(h):.2f} ± {statistics.stdev(h):.2f}"
+    comparison = compared(tmp_path, row(), each="SPLIT=1,2")
+    assert lines(comparison)[2:] == [
+        f"| CoOp | 4 | 75.00 ± 12.91 | 55.00 ± 12.91 | {expected} | 512 | 500.0 | 5.0 | 9.0 | 200 |"
+    ]
+    (last / "done.json").unlink()  # an unfinished run is left out, and said to be
+    assert "| CoOp | 3 of 4 |" in tables(comparison)
+
+
+def test_a_table_names_what_has_not_run(tmp_path):
+    finish_pair(tmp_path, "FDBPL", "demo+PCD=0", 1, 50.0, 50.0, steps=0)
+    table = lines(compared(tmp_path, row("no PCD", "FDBPL", "demo", "PCD", "0"), row("whole", "FDBPL")))[2:]
+    assert table[0].startswith("| no PCD | 1 of 2 | 50.00 | 50.00 | 50.00 | 512 | - |")
+    assert table[1] == "| whole | 0 of 2 |" + " - |" * 8
+
+
+def test_a_table_of_shots(tmp_path):
+    for shots, seed, accuracy in ((1, 1, 40.0), (1, 2, 50.0), (4, 1, 60.0)):
+        finish(tmp_path / f"train_all/demo/shots_{shots}/CoOp/demo/seed{seed}", accuracy)
+    table = lines(compared(tmp_path, row(), protocol="few_shot", shots=("1", "4")))
+    assert table[0] == "|  | runs | 1 shot | 4 shots |"
+    assert table[2] == "| CoOp | 3 of 4 | 45.00 ± 7.07 | 60.00 |"
+
+
+def test_a_table_of_targets_averages_whole_rows_only(tmp_path):
+    run = "demo/shots_16/CoOp/demo/seed"
+    for seed, (source, a, b) in {1: (90.0, 70.0, 50.0), 2: (80.0, 60.0, None)}.items():
+        finish(tmp_path / "train_all" / f"{run}{seed}", source)
+        finish(tmp_path / "evaluation/a" / f"{run}{seed}", a)
+        if b is not None:
+            finish(tmp_path / "evaluation/b" / f"{run}{seed}", b)
+    rows = row(targets="a b"), row(dataset="other", targets="c")
+    table = lines(compared(tmp_path, *rows, protocol="cross_dataset"))
+    assert table[0] == "cross_dataset: demo"
+    assert table[2] == "|  | runs | demo (source) | a | b | average |"
+    assert table[4] == "| CoOp | 1 of 2 | 85.00 ± 7.07 | 65.00 ± 7.07 | 50.00 | 60.00 |"
+    assert table[6] == "cross_dataset: other" and table[10] == "| CoOp | 0 of 2 | - | - | - |"
+
+
+def test_the_runs_of_a_comparison():
+    rows = [row(), row("FDBPL_VPT", "FDBPL_VPT", "demo_vit"), row("FDBPL", "FDBPL"),
+            row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10"), row()]  # fmt: skip
+    comparison = compared(Path("out"), *rows, common=("OPTIM.LR", "1"), seeds=("1", "2", "1"))
+    calls = [" ".join(cell.call()) for cell in comparison.cells]
+    assert len(calls) == len(set(calls)) == 8  # what is typed twice runs once
+    assert calls[5] == "env CFG=demo_vit OUTPUT=out SHOTS=16 bash scripts/base2new_train.sh demo 2 FDBPL_VPT OPTIM.LR 1"
+    made = [" ".join(call) for call in banks(comparison.cells)]  # one for each draw of regions and seed, by FDBPL
+    assert len(made) == 4 and sum("REGIONS.PER_IMAGE 10" in call for call in made) == 2
+    assert all("SUB=base bash scripts/generate_regions.sh" in call and "FDBPL_VPT" not in call for call in made)
+
+
+def test_the_runs_of_a_transfer_and_the_banks_of_each_number_of_shots():
+    (cell,) = compared(Path("out"), row(targets="a b"), protocol="cross_dataset", seeds=["3"]).cells
+    assert cell.call() == ["env", "CFG=demo", "OUTPUT=out", "SHOTS=16", "TARGETS=a b", "bash",
+                           "scripts/cross_dataset.sh", "demo", "3", "CoOp"]  # fmt: skip
+    assert cell.folders[2] == Path("out/evaluation/b/demo/shots_16/CoOp/demo/seed3")
+    points = compared(Path("out"), row("FDBPL", "FDBPL"), protocol="few_shot", seeds=["1"], shots=("1", "4"))
+    assert [call[3] for call in banks(points.cells)] == ["SHOTS=1", "SHOTS=4"]
+    assert all("SUB=all" in call for call in banks(points.cells))
+    assert banks(compared(Path("out"), row()).cells) == []
+
+
+def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
+    config = tmp_path / "demo.yaml"
+    config.touch()
+    line = row().replace("configs/trainers/X/demo.yaml", str(config))
+    (cell,) = compared(tmp_path, line, seeds=["1"]).cells
+    assert not cell.finished
+    finish_pair(tmp_path, "CoOp", "demo", 1, 80.0, 60.0)
+    now = config.stat().st_mtime + 1000
+    for place, folder in enumerate(cell.folders):
+        os.utime(folder / "done.json", (now + place, now + place))
+    assert cell.finished
+    os.utime(config, (now + 5, now + 5))  # the run itself must say whether it still holds
+    assert not cell.finished
+    os.utime(config, (now - 5, now - 5))
+    os.utime(cell.folders[0] / "done.json", (now + 9, now + 9))  # trained again, not tested again
+    assert not cell.finished
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"each": "SPLIT"}, "as EACH"),
+        ({"each": "SPLIT="}, "as EACH"),
+        ({"seeds": ("1", "two")}, "whole numbers as SEEDS, found 'two'"),
+        ({"shots": ("1", "-2"), "protocol": "few_shot"}, "whole numbers as SHOTS, found '-2'"),
+        ({"shots": ("1", "2")}, "one number of shots for base2new, found 2"),
+    ],
+)
+def test_mistakes_are_sentences(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        compared(Path("out"), row(), **settings)
+
+
+def cells_of(path):
+    return json.loads((path / "grid.json").read_text())["cells"]
+
+
+def test_the_record_of_a_grid_is_merged(tmp_path):
+    cells = compared(tmp_path, row(targets="a"), protocol="cross_dataset").cells
+    GridRecord(tmp_path).update(cells, "planned")
+    GridRecord(tmp_path).update(cells[:1], "failed", "no disk")
+    GridRecord(tmp_path).update(compared(tmp_path, row("other"), protocol="few_shot", seeds=["1"]).cells, "done")
+    (again,) = compared(tmp_path, row(targets="b"), protocol="cross_dataset", seeds=["2"]).cells
+    GridRecord(tmp_path).update([again], "done")
+    first, second, third = cells_of(tmp_path)
+    assert first == {
+        "protocol": "cross_dataset", "label": "CoOp", "trainer": "CoOp", "config": "demo", "dataset": "demo",
+        "targets": ["a"], "shots": 16, "seed": 1, "status": "failed", "reason": "no disk",
+    }  # fmt: skip
+    assert (second["seed"], second["status"], second["targets"]) == (2, "done", ["a", "b"])
+    assert (third["protocol"], third["label"], third["status"]) == ("few_shot", "other", "done")
+
+
+def test_grids_at_the_same_time_lose_no_cell(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from fdbpl.runs.comparison import *;"
+        "from fdbpl.runs.grid_record import GridRecord\n"
+        "for seed in range(20):\n"
+        "    rows = read_rows([f'demo\\t\\t{sys.argv[1]}\\t{sys.argv[1]}\\tdemo.yaml'])\n"
+        "    GridRecord(Path(sys.argv[2])).update(Comparison('base2new', Path(), rows, [str(seed)]).cells, 'done')"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], cwd=ROOT) for name in "ABC"]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert len(cells_of(tmp_path)) == 60
+
+
+def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
+    (tmp_path / "grid.json").write_text("{")
+    with pytest.raises(UserError, match="expected the record of a grid at"):
+        GridRecord(tmp_path).update([], "done")
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match="cannot write"):
+        GridRecord(tmp_path / "file").update([], "done")
