@@ -52,3 +52,15 @@ def test_mistakes_end_in_one_sentence(own, tmp_path):
     assert nothing.returncode == 2 and nothing.stderr.splitlines()[-1].startswith(
         "error: expected a sub-folder for each"
     )
+
+
+def test_a_broken_test_picture_is_named(own, tmp_path):
+    for name in COLOURS:
+        for part in ("train", "test"):
+            (tmp_path / "pictures" / part / name).mkdir(parents=True)
+            Image.effect_noise((90, 70), 50).convert("RGB").save(tmp_path / "pictures" / part / name / "a b.jpg")
+    broken = tmp_path / "pictures" / "test" / "red_shape" / "a b.jpg"
+    broken.write_bytes(broken.read_bytes()[:900])
+    done = run(own, "ZeroshotCLIP", DATA=str(tmp_path / "pictures"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "found 1 that are not (test/red_shape/a b.jpg: image file is truncated" in done.stderr.splitlines()[-1]
