@@ -18,10 +18,12 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/grid.sh"
 PROTOCOL=base2new
-case "${1:-}" in base2new | few_shot | cross_dataset | domain_generalization) PROTOCOL="$1" && shift ;; esac
-for DATASET in ${1:-}; do
-    check_dataset "$DATASET" "a protocol (base2new,few_shot,cross_dataset,domain_generalization) or data sets"
-done
+case "${1:-}" in
+    base2new | few_shot | cross_dataset | domain_generalization) PROTOCOL="$1" && shift ;;
+    *) for DATASET in ${1:-}; do
+        check_dataset "$DATASET" "a protocol (base2new,few_shot,cross_dataset,domain_generalization) or data sets"
+    done ;;
+esac
 grid_arguments "$PROTOCOL" "${1:-demo}" "${2:-1 2 3}"
 NAMED="${3:-}"
 

@@ -7,9 +7,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 if [ -n "${FDBPL_DASSL:-}" ]; then
     [ -d "$FDBPL_DASSL/dassl" ] || fail "expected a checkout of Dassl.pytorch in FDBPL_DASSL, found none at $FDBPL_DASSL; check the path"
-    make_environment requirements-upstream-dassl.txt pytest hypothesis ruff open_clip wilds pandas tabulate
+    make_environment requirements-upstream-dassl.txt pytest hypothesis ruff open_clip submitit wilds pandas tabulate
 else
-    make_environment requirements-dev.txt pytest hypothesis ruff open_clip
+    make_environment requirements-dev.txt pytest hypothesis ruff open_clip submitit
 fi
 [ $# -gt 0 ] || "$PYTHON" -m ruff check .
 "$PYTHON" -m pytest "$@"

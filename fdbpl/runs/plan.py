@@ -14,10 +14,11 @@ def plan(comparison: Comparison) -> str:
     """Lines: a summary, the missing weights, then `done` or `to do` and the command of each cell."""
     to_do = [cell for cell in comparison.cells if not cell.finished]
     count, calls = len(comparison.cells), len(banks(to_do))
+    rows = len(set(comparison.rows))
     datasets = list(dict.fromkeys(cell.row.dataset for cell in comparison.cells))
     lines = [
         f"{comparison.protocol}: {count} {'run' if count == 1 else 'runs'} "
-        f"({len(set(comparison.rows))} rows, data sets {' '.join(datasets)}, seeds {' '.join(comparison.seeds)}, shots "
+        f"({rows} {'row' if rows == 1 else 'rows'}, data sets {' '.join(datasets)}, seeds {' '.join(comparison.seeds)}, shots "
         f"{' '.join(comparison.shots)}), {count - len(to_do)} done, {len(to_do)} to do"
         + f", before them {calls} {'call' if calls == 1 else 'calls'} of generate_regions.sh" * bool(calls)
     ]

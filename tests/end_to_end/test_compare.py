@@ -1,6 +1,11 @@
-"""`bash scripts/compare.sh` and `bash scripts/ablation.sh`, as users type them."""
+"""`bash scripts/compare.sh` and its siblings, as users type them."""
 
+import json
+import os
 import re
+import shlex
+import signal
+import time
 
 import pytest
 
@@ -10,6 +15,19 @@ SHORT = ("OPTIM.MAX_EPOCH", 2)
 def table(lines: list[str]) -> dict[str, list[str]]:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}
+
+
+def grid(scripts) -> list[dict]:
+    return json.loads((scripts.output / "grid.json").read_text())["cells"]
+
+
+def results(scripts) -> dict[str, dict]:
+    """What each run's metrics say, less times."""
+    kept = ("accuracy", "macro_f1", "parameters", "steps", "protocol")
+    return {
+        str(file.parent.relative_to(scripts.output)): {key: json.loads(file.read_text())[key] for key in kept}
+        for file in sorted(scripts.output.rglob("metrics.json"))
+    }
 
 
 def test_side_by_side_and_not_again(scripts):
@@ -33,11 +51,126 @@ def test_a_failed_run_is_named_and_the_others_go_on(scripts):
     assert re.search(r"found 1 that did not.*\n.*ProGrad_KDPL.*expected a registered name.*ProGrad", run.stderr)
     rows = table(run.stdout.splitlines())
     assert rows["ZeroshotCLIP"][0] == "1" and rows["ProGrad_KDPL"][0] == "0 of 1"
+    cells = {cell["trainer"]: cell for cell in grid(scripts) if cell["config"] == "demo_vit"}
+    assert (cells["ZeroshotCLIP"]["status"], cells["ProGrad_KDPL"]["status"]) == ("done", "failed")
+    assert cells["ProGrad_KDPL"]["reason"].startswith("expected a registered name")
 
 
 def test_the_rows_of_the_ablation(scripts):
     rows = table(scripts.succeed("ablation.sh", "demo", " "))
     assert list(rows)[:4] == ["bank only", "+ w", "+ negative space", "+ PCD (= FDBPL)"] and len(rows) == 7
+
+
+def test_submitted_interrupted_and_continued_gives_the_same_as_run_here(scripts, tmp_path):
+    """LAUNCHER=local, one of two runs at a time, stopped behind the first."""
+    pytest.importorskip("submitit")
+    arguments = ("few_shot", "demo", "1", "CoOp", "OPTIM.MAX_EPOCH", 1)
+    settings = {"STUDENT": "demo", "SHOTS": "1 2", "JOBS": "1"}
+    there = type(scripts)(tmp_path / "th ere", data=scripts.data)
+    expected = table(scripts.succeed("compare.sh", *arguments, **settings))
+    assert expected["CoOp"][0] == "2"
+
+    process = there.start("compare.sh", *arguments, LAUNCHER="local", **settings)
+    while not list(there.output.rglob("done.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "the same command continues" in process.communicate(timeout=60)[1] and process.returncode == 130
+    assert [cell["status"] for cell in grid(there)][1] == "planned"
+
+    lines = there.succeed("compare.sh", *arguments, LAUNCHER="local", **settings)
+    assert lines[0] == "1 of 2 runs are there already" and lines[1].startswith("[1/1] CoOp demo seed1: 2 shots ")
+    assert table(lines) == expected and results(there).items() <= results(scripts).items() and len(results(there)) == 2
+    assert {cell["status"] for cell in grid(there)} == {"done"}
+    assert list((there.output / "jobs").glob("*_log.out"))
+
+    lines, calls = planned(there, *arguments, **{**settings, "SHOTS": "1 2 4"})
+    assert lines == ["few_shot: 3 runs (1 row, data sets demo, seeds 1, shots 1 2 4), 2 done, 1 to do"]
+    assert [variables["SHOTS"] for variables, _ in calls] == ["1", "2", "4"]
+
+
+def test_a_transfer_grid_has_targets(scripts, tmp_path):
+    run = type(scripts)(tmp_path, data=scripts.data)
+    settings = {"STUDENT": "demo", "SHOTS": "1", "TARGETS": "demo_corrupted"}
+    rows = table(run.succeed("compare.sh", "domain_generalization", "demo", "1", "ZeroshotCLIP", **settings))
+    (cell,) = grid(run)
+    assert (cell["protocol"], cell["targets"], cell["shots"], cell["status"]) == (
+        "domain_generalization", ["demo_corrupted"], 1, "done",
+    )  # fmt: skip
+    (test,) = (value["accuracy"] for name, value in results(run).items() if name.startswith("evaluation"))
+    assert rows["ZeroshotCLIP"][2:] == [f"{test:.2f}"] * 2
+
+
+def planned(scripts, *arguments, **environment) -> tuple[list[str], list[tuple[dict[str, str], list[str]]]]:
+    """The plan's other lines, and of each command its variables and its words behind `bash`."""
+    lines = scripts.succeed("compare.sh", *arguments, DRY_RUN="1", **environment)
+    calls = []
+    for line in lines:
+        if line.startswith("  "):
+            words = shlex.split(line.removeprefix("  to do ").removeprefix("  done "))
+            start = words.index("bash")
+            calls.append((dict(word.split("=", 1) for word in words[:start]), words[start + 1 :]))
+    return [line for line in lines if not line.startswith("  ")], calls
+
+
+TEN = "caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101"
+SHIFTS = "imagenetv2 imagenet_sketch imagenet_a imagenet_r"
+FEW = {"CoOp": "vit_b32", "CoOp_KDPL": "vit_b32", "FDBPL": "vit_b32_ep50_ctxv1",
+       "FDBPL_PromptSRC": "vit_b32_c2_ep50_batch4_4+4ctx_few_shot", "MaPLe": "vit_b32_c2_ep5_batch4_2ctx"}  # fmt: skip
+ACROSS = {"CoOp": "vit_b32_ep50_ctxv1", "FDBPL": "vit_b32_ep50_ctxv1", "CoOp_KDPL": "vit_b32_ep50_ctxv1",
+          "FDBPL_PromptSRC": "vit_b32_c2_ep20_batch4_4+4ctx_cross_datasets",
+          "MaPLe": "vit_b32_c2_ep2_batch4_2ctx_cross_datasets"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "targets", "configs"),
+    [("few_shot", None, FEW), ("cross_dataset", TEN, ACROSS), ("domain_generalization", SHIFTS, ACROSS)],
+)
+def test_the_plan_on_real_data(scripts, tmp_path, protocol, targets, configs):
+    """Which file of a method and which data sets a protocol takes; what is missing; and nothing is made."""
+    run = type(scripts)(tmp_path)
+    lines, calls = planned(run, protocol, "imagenet", "2", " ".join(configs), STUDENT="vit_b32", FDBPL_CLIP_CACHE="/n")
+    points = 5 if protocol == "few_shot" else 1
+    assert f"{len(calls)} runs" in lines[0] and len(calls) == len(configs) * points and "0 done" in lines[0]
+    for variables, (script, dataset, seed, trainer) in calls:
+        assert (script, dataset, seed) == (f"scripts/{protocol}.sh", "imagenet", "2")
+        assert (variables["CFG"], variables.get("TARGETS")) == (configs[trainer], targets)
+    assert [variables["SHOTS"] for variables, _ in calls[:points]] == ["1", "2", "4", "8", "16"][-points:]
+    assert re.search("missing weights.*: ViT-B/32, open_clip:ViT-H-14-quickgelu/dfn5b$", lines[1])
+    assert re.match("missing data sets, expected below .*: .*imagenet .imagenet/images.", lines[2])
+    assert not run.output.exists() and not run.data.exists()
+
+
+def test_the_paper_in_a_plan(scripts, tmp_path):
+    run = type(scripts)(tmp_path)
+    settings = {"STUDENT": "rn50", "DRY_RUN": "1", "DATASETS": "dtd"}
+    lines = run.succeed("reproduce_paper.sh", "base2new cross_dataset", **settings)
+    heads = [line for line in lines if re.match(r"\w+: \d+ runs", line)]
+    assert [head.split(" (")[0] for head in heads] == ["base2new: 21 runs", "cross_dataset: 21 runs"]
+    assert sum(" scripts/base2new_train.sh dtd 3 FDBPL_CoCoOp" in line for line in lines) == 1
+    assert not any("MaPLe" in line for line in lines)  # has no file for a ResNet
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "environment", "sentence"),
+    [
+        ("compare.sh", ("few_shots", "demo"), {}, "expected a protocol .base2new,few_shot,.*found 'few_shots'"),
+        ("compare.sh", ("few_shot", "demo dmeo"), {}, "expected data sets of .*found 'dmeo'"),
+        ("compare.sh", ("few_shot", "demo", "one"), {}, "whole numbers as SEEDS, found 'one'"),
+        ("compare.sh", ("few_shot", "demo", "1", "CoOp"), {"SHOTS": "1 x"}, "whole numbers as SHOTS, found 'x'"),
+        ("compare.sh", ("demo", "1", "CoOp"), {"JOBS": "two"}, "one run at a time .JOBS., found 'two'"),
+        ("compare.sh", ("demo", "1", "CoOp"), {"LAUNCHER": "sge"}, "LAUNCHER to be slurm, local or nothing"),
+        ("compare.sh", ("cross_dataset", "dtd", "1", "CoOp"), {"STUDENT": "rn50"}, "expected TARGETS, .*for dtd"),
+        ("compare.sh", ("demo", "1", "CoOpp"), {}, "expected a trainer of .*found 'CoOpp'"),
+        ("reproduce_paper.sh", ("base2old",), {}, "expected protocols of .*found 'base2old'"),
+        ("reproduce_paper.sh", (), {"STUDENT": "vit_x"}, "expected STUDENT .*found 'vit_x'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(scripts, script, arguments, environment, sentence):
+    run = scripts.run(script, *arguments, **environment)
+    message = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
+    assert len(message) == 1 and re.search(sentence, message[0]), run.stderr
 
 
 def test_a_mistyped_data_set_is_a_sentence(scripts):
