@@ -37,12 +37,15 @@ default_data() {
     echo data
 }
 
+# The name of the pictures in DATA, a space, and the digest of what is there
+own_pictures() { "$PYTHON" -m datasets.own_pictures "$DATA"; }
+
 # folder: DATA is the pictures themselves. Their folder's name stands in the run's, what is in it in the run's identity.
 folder_arguments() {
     OWN=()
     [ "$DATASET" = folder ] || return 0
     local found
-    found="$("$PYTHON" -m datasets.own_pictures "$DATA")" || exit
+    found="$(own_pictures)" || exit
     RUN="${found% *}/${RUN#*/}"
     OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
 }

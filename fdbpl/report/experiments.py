@@ -1,7 +1,7 @@
 """Runs put together: a training and its tests are one experiment; what a plan names and no run gives is missing."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from fdbpl.report.families import place
@@ -59,12 +59,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that a table lacks: state is planned, failed or unfinished."""
+    """Something that a table lacks: state is planned, failed or unfinished; key is the planned cell's."""
 
     protocol: str
     what: str
     state: str
     reason: str
+    key: tuple | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ class Results:
 
     def of(self, protocol: str) -> list[Experiment]:
         return [experiment for experiment in self.experiments if experiment.protocol == protocol]
+
+    def of_cells(self, keys: Collection[tuple]) -> "Results":
+        """What there is of some of the planned cells."""
+        experiments = [one for one in self.experiments if one.key in keys]
+        missing = [one for one in self.missing if one.key in keys]
+        planned = [cell for cell in self.planned if cell.key in keys]
+        return Results(experiments, missing, self.problems, [one.train for one in experiments], planned)
 
 
 def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
@@ -200,7 +208,7 @@ def _missing(
         if cell.protocol not in ("base2new", "few_shot") and lacking and run and run.finished:
             reason += f"; no test on {', '.join(lacking)}"
         what = f"{cell.label}, {cell.dataset}, {cell.shots} shots, seed {cell.seed}"
-        missing.append(Missing(cell.protocol, what, state, reason))
+        missing.append(Missing(cell.protocol, what, state, reason, cell.key))
     for run in trainings:
         if run.path in explained:
             continue

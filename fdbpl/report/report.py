@@ -1,5 +1,6 @@
 """One folder of runs -> table.md, table.csv, table.tex and report.html."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fdbpl.atomic import write_bytes
@@ -11,11 +12,18 @@ from fdbpl.report.runs import read_runs
 from fdbpl.report.tables import sections
 
 
-def write_report(output: Path, protocol: str | None = None, folder: Path | None = None, gallery: bool = True) -> str:
+def write_report(
+    output: Path,
+    protocol: str | None = None,
+    folder: Path | None = None,
+    gallery: bool = True,
+    cells: Collection[tuple] | None = None,
+) -> str:
     """Write the report of all runs below `output`; the same runs give the same bytes.
 
     Args:
         protocol: of the tables that are returned; None = all. The files always have all.
+        cells: keys of the planned cells (`Planned.key`) whose tables are returned; None = all.
         folder: of the report; None = `report` below `output`.
         gallery: cut regions for the page, which needs torch, the bank and the images.
 
@@ -44,7 +52,9 @@ def write_report(output: Path, protocol: str | None = None, folder: Path | None 
         "report.html": page(output, results, tables, gallery),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # a record may hold halves of characters
-    return markdown([section for section in tables if protocol in (None, section.protocol)], results)
+    if cells is not None:
+        results = results.of_cells(cells)
+    return markdown(sections(results, protocol), results)
 
 
 def read_results(output: Path) -> Results:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.report import write_report
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.grid import Ended, run_grid
@@ -14,7 +15,6 @@ from fdbpl.runs.launchers import launcher
 from fdbpl.runs.plan import plan
 from fdbpl.runs.protocols import PROTOCOLS
 from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
-from fdbpl.runs.tables import tables
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def compare(arguments: argparse.Namespace) -> None:
         return
     finished = [cell for cell in comparison.cells if cell.finished]
     missing = [cell for cell in comparison.cells if cell not in finished]
-    record = GridRecord(arguments.output)
+    record = GridRecord(arguments.output, arguments.each)
     record.update(finished, "done")
     record.update(missing, "planned")
     if finished:
@@ -101,7 +101,8 @@ def compare(arguments: argparse.Namespace) -> None:
         record.update([missing[ended.number]], *status)
 
     failed += run_grid([cell.call() for cell in missing], jobs, launch, note)
-    print(tables(comparison))
+    print(write_report(arguments.output, arguments.protocol, cells={cell.key for cell in comparison.cells}))
+    print(f"\nReport of all runs: {arguments.output / 'report' / 'report.html'} (and table.md, table.csv, table.tex)")
     if failed:
         raise MachineError(
             f"expected every run to end well, found {len(failed)} that did not; mend the cause and start again (what "

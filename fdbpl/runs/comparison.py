@@ -18,6 +18,7 @@ class Row:
     Attributes:
         dataset: its name in configs/datasets. targets: the data sets it is tested on where the protocol asks for some.
         config: the method's YAML.
+        own_name: of the data set in results, where it is another (own pictures).
     """
 
     dataset: str
@@ -26,6 +27,12 @@ class Row:
     trainer: str
     config: Path
     overrides: tuple[str, ...] = ()
+    own_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the data set in results."""
+        return self.own_name or self.dataset
 
     def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
         """The overrides below a node of the configuration."""
@@ -34,12 +41,13 @@ class Row:
 
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
-    """Rows of tab-separated lines: data set, targets (separated by spaces), label, trainer, the method's YAML, then
-    overrides KEY VALUE ...; a line that comes twice counts once."""
+    """Rows of tab-separated lines: data set (or folder=name of own pictures), targets (separated by spaces), label,
+    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once."""
     rows = []
     for line in filter(str.strip, lines):
         dataset, targets, label, trainer, config, *overrides = line.rstrip("\n").split("\t")
-        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides)))
+        dataset, _, own_name = dataset.partition("=")
+        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own_name))
     return list(dict.fromkeys(rows))
 
 
@@ -73,9 +81,15 @@ class Cell:
         return config_name(self.row.config.stem, list(self.overrides))
 
     @property
+    def key(self) -> tuple:
+        """Protocol, trainer, configuration, data set, shots, seed: what it is called in grid.json and in reports."""
+        row = self.row
+        return self.protocol.name, row.trainer, self.config_name, row.name, int(self.shots), int(self.seed)
+
+    @property
     def folders(self) -> list[Path]:
         """The training's run folder, then the tests'."""
-        run = Path(self.row.dataset, f"shots_{self.shots}", self.row.trainer, self.config_name, f"seed{self.seed}")
+        run = Path(self.row.name, f"shots_{self.shots}", self.row.trainer, self.config_name, f"seed{self.seed}")
         return self.protocol.folders(self.output, run, self.row.targets)
 
     @property
@@ -138,10 +152,6 @@ class Comparison:
             if row.dataset == dataset:
                 overrides = (*self.common, *variant, *row.overrides)
                 yield Cell(PROTOCOLS[self.protocol], self.output, row, shots, seed, overrides)
-
-    def cells_of(self, row: Row, shots: str) -> list[Cell]:
-        """The cells that are one number of the table: all seeds and variants."""
-        return [cell for cell in self.cells if cell.row == row and cell.shots == shots]
 
 
 def banks(cells: Sequence[Cell]) -> list[list[str]]:

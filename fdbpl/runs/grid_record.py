@@ -14,13 +14,14 @@ KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
 
 class GridRecord:
     """`OUTPUT/grid.json`: {"cells": [...]}, each {protocol, label, trainer, config, dataset, targets, shots, seed,
-    status, reason}.
+    status, reason, each}.
 
-    `config` is the configuration's folder name; `status` is planned, done or failed, `reason` why it failed.
+    `config` is the configuration's folder name; `status` is planned, done or failed, `reason` why it failed; `each` is
+    the key whose values are averaged over like seeds ("" = none).
     """
 
-    def __init__(self, output: Path):
-        self.path = output / "grid.json"
+    def __init__(self, output: Path, each: str = ""):
+        self.path, self.each = output / "grid.json", each.partition("=")[0]
 
     def update(self, cells: Iterable[Cell], status: str, reason: str = "") -> None:
         """Note what became of `cells`; cells of earlier calls stay, and so do their targets.
@@ -34,18 +35,14 @@ class GridRecord:
             merged = {tuple(entry[name] for name in KEY): entry for entry in known}
             for cell in cells:
                 entry = {
-                    "protocol": cell.protocol.name,
+                    **dict(zip(KEY, cell.key, strict=True)),
                     "label": cell.row.label,
-                    "trainer": cell.row.trainer,
-                    "config": cell.config_name,
-                    "dataset": cell.row.dataset,
                     "targets": list(cell.row.targets),
-                    "shots": int(cell.shots),
-                    "seed": int(cell.seed),
                     "status": status,
                     "reason": reason,
+                    "each": self.each,
                 }
-                key = tuple(entry[name] for name in KEY)
+                key = cell.key
                 earlier = merged.get(key, {}).get("targets", [])
                 entry["targets"] = list(dict.fromkeys([*earlier, *entry["targets"]]))
                 merged[key] = entry

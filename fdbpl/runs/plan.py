@@ -16,10 +16,11 @@ def plan(comparison: Comparison) -> str:
     count, calls = len(comparison.cells), len(banks(to_do))
     rows = len(set(comparison.rows))
     datasets = list(dict.fromkeys(cell.row.dataset for cell in comparison.cells))
+    seeds = " ".join(comparison.seeds)
     lines = [
         f"{comparison.protocol}: {count} {'run' if count == 1 else 'runs'} "
-        f"({rows} {'row' if rows == 1 else 'rows'}, data sets {' '.join(datasets)}, seeds {' '.join(comparison.seeds)}, shots "
-        f"{' '.join(comparison.shots)}), {count - len(to_do)} done, {len(to_do)} to do"
+        f"({rows} {'row' if rows == 1 else 'rows'}, data sets {' '.join(datasets)}, seeds {seeds}, "
+        f"shots {' '.join(comparison.shots)}), {count - len(to_do)} done, {len(to_do)} to do"
         + f", before them {calls} {'call' if calls == 1 else 'calls'} of generate_regions.sh" * bool(calls)
     ]
     missing = missing_weights(to_do)

@@ -1,6 +1,5 @@
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from fdbpl.errors import MachineError, UserError
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.grid_record import GridRecord
-from fdbpl.runs.tables import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,53 +35,6 @@ def finish_pair(output, trainer, config, seed, base, new, **metrics):
         run = output / f"base2new/{half}/demo/shots_16/{trainer}/{config}/seed{seed}"
         finish(run, accuracy, seed, **metrics)
     return run
-
-
-def lines(comparison):
-    return tables(comparison).splitlines()
-
-
-def test_a_table_takes_seeds_and_variants_together(tmp_path):
-    for split, seed, base, new in [(1, 1, 80.0, 60.0), (1, 2, 90.0, 70.0), (2, 1, 70.0, 50.0), (2, 2, 60.0, 40.0)]:
-        last = finish_pair(tmp_path, "CoOp", f"demo+SPLIT={split}", seed, base, new)
-    h = [2 * base * new / (base + new) for base, new in ((80, 60), (90, 70), (70, 50), (60, 40))]
-    expected = f"{statistics.mean(h):.2f} ± {statistics.stdev(h):.2f}"
-    comparison = compared(tmp_path, row(), each="SPLIT=1,2")
-    assert lines(comparison)[2:] == [
-        f"| CoOp | 4 | 75.00 ± 12.91 | 55.00 ± 12.91 | {expected} | 512 | 500.0 | 5.0 | 9.0 | 200 |"
-    ]
-    (last / "done.json").unlink()  # an unfinished run is left out, and said to be
-    assert "| CoOp | 3 of 4 |" in tables(comparison)
-
-
-def test_a_table_names_what_has_not_run(tmp_path):
-    finish_pair(tmp_path, "FDBPL", "demo+PCD=0", 1, 50.0, 50.0, steps=0)
-    table = lines(compared(tmp_path, row("no PCD", "FDBPL", "demo", "PCD", "0"), row("whole", "FDBPL")))[2:]
-    assert table[0].startswith("| no PCD | 1 of 2 | 50.00 | 50.00 | 50.00 | 512 | - |")
-    assert table[1] == "| whole | 0 of 2 |" + " - |" * 8
-
-
-def test_a_table_of_shots(tmp_path):
-    for shots, seed, accuracy in ((1, 1, 40.0), (1, 2, 50.0), (4, 1, 60.0)):
-        finish(tmp_path / f"train_all/demo/shots_{shots}/CoOp/demo/seed{seed}", accuracy)
-    table = lines(compared(tmp_path, row(), protocol="few_shot", shots=("1", "4")))
-    assert table[0] == "|  | runs | 1 shot | 4 shots |"
-    assert table[2] == "| CoOp | 3 of 4 | 45.00 ± 7.07 | 60.00 |"
-
-
-def test_a_table_of_targets_averages_whole_rows_only(tmp_path):
-    run = "demo/shots_16/CoOp/demo/seed"
-    for seed, (source, a, b) in {1: (90.0, 70.0, 50.0), 2: (80.0, 60.0, None)}.items():
-        finish(tmp_path / "train_all" / f"{run}{seed}", source)
-        finish(tmp_path / "evaluation/a" / f"{run}{seed}", a)
-        if b is not None:
-            finish(tmp_path / "evaluation/b" / f"{run}{seed}", b)
-    rows = row(targets="a b"), row(dataset="other", targets="c")
-    table = lines(compared(tmp_path, *rows, protocol="cross_dataset"))
-    assert table[0] == "cross_dataset: demo"
-    assert table[2] == "|  | runs | demo (source) | a | b | average |"
-    assert table[4] == "| CoOp | 1 of 2 | 85.00 ± 7.07 | 65.00 ± 7.07 | 50.00 | 60.00 |"
-    assert table[6] == "cross_dataset: other" and table[10] == "| CoOp | 0 of 2 | - | - | - |"
 
 
 def test_the_runs_of_a_comparison():
@@ -156,7 +107,7 @@ def test_the_record_of_a_grid_is_merged(tmp_path):
     first, second, third = cells_of(tmp_path)
     assert first == {
         "protocol": "cross_dataset", "label": "CoOp", "trainer": "CoOp", "config": "demo", "dataset": "demo",
-        "targets": ["a"], "shots": 16, "seed": 1, "status": "failed", "reason": "no disk",
+        "targets": ["a"], "shots": 16, "seed": 1, "status": "failed", "reason": "no disk", "each": "",
     }  # fmt: skip
     assert (second["seed"], second["status"], second["targets"]) == (2, "done", ["a", "b"])
     assert (third["protocol"], third["label"], third["status"]) == ("few_shot", "other", "done")
