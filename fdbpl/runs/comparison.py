@@ -141,7 +141,7 @@ class Comparison:
 
     def cells_of(self, row: Row, shots: str) -> list[Cell]:
         """The cells that are one number of the table: all seeds and variants."""
-        return [cell for cell in self.cells if cell.row == row and cell.shots == shots]
+        return [cell for cell in self.cells if cell.row is row and cell.shots == shots]
 
 
 def banks(cells: Sequence[Cell]) -> list[list[str]]:
