@@ -6,7 +6,10 @@
 
 import argparse
 import difflib
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fdbpl.errors import UserError, one_sentence_errors
@@ -166,13 +169,14 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
     trainer = build_trainer(cfg)
     built = time.perf_counter()
     print_protocol(trainer.dm.dataset, cfg)
-    if arguments.eval_only:
-        trainer.load_model(arguments.model_dir, epoch=arguments.load_epoch)
-        trainer.test()
-    elif arguments.no_train:
+    if arguments.no_train and not arguments.eval_only:
         return None
-    else:
-        trainer.train()
+    with broken_images_named(trainer.dm.dataset):
+        if arguments.eval_only:
+            trainer.load_model(arguments.model_dir, epoch=arguments.load_epoch)
+            trainer.test()
+        else:
+            trainer.train()
     return {
         "trainer": cfg.TRAINER.NAME,
         "dataset": trainer.dm.dataset.name or Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
@@ -185,6 +189,20 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},
         "peak_memory_mib": peak_memory(),
     }
+
+
+@contextmanager
+def broken_images_named(dataset) -> Iterator[None]:
+    """Where an image cannot be decoded: decode all of the run's once, raise a UserError that names the broken ones."""
+    from fdbpl.pipelines import refuse_unreadable
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # Pillow's
+            items = [item for part in (dataset.train_x, dataset.val, dataset.test) for item in part or ()]
+            refuse_unreadable(Path(dataset.root), {os.path.relpath(item.impath, dataset.root) for item in items})
+        raise
 
 
 def generate_regions(cfg) -> None:

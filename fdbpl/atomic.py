@@ -3,9 +3,10 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fdbpl.errors import REMEDIES, MachineError, UserError
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 TEMPORARY_SUFFIX = ".partial"  # what an interrupted write leaves behind; safe to delete
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` atomically, making the folder where needed.
+@contextmanager
+def writing(path: str | os.PathLike, errors: str | None = None) -> Iterator[IO]:
+    """A file to write to piece by piece, which appears at `path` when the block has ended without an error.
+
+    Args:
+        errors: None for bytes; else text in UTF-8, and what becomes of a character that has no place there.
 
     Raises:
         MachineError: the file cannot be written; nothing is left half-written.
@@ -26,9 +31,10 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
-        with os.fdopen(descriptor, "wb") as file:
+        text = {} if errors is None else {"encoding": "utf-8", "newline": "", "errors": errors}
+        with os.fdopen(descriptor, "w" if text else "wb", **text) as file:
             os.fchmod(descriptor, 0o666 & ~_umask())
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, path)
@@ -39,6 +45,12 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path` atomically, making the folder where needed; raises as `writing`."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

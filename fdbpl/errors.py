@@ -34,8 +34,8 @@ class MachineError(UserError):
 
 
 @contextmanager
-def one_sentence_errors() -> Iterator[None]:
-    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130.
+def one_sentence_errors(interrupted: str = "the same command continues where this one stopped") -> Iterator[None]:
+    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130 and `interrupted`.
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
@@ -46,6 +46,9 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         _say(f"error: {error}")
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(MachineError.exit_code)
     except OSError as error:  # e.g. a log line on a full disk
         if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
             raise
@@ -55,7 +58,7 @@ def one_sentence_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        _say("\ninterrupted: the same command continues where this one stopped")
+        _say(f"\ninterrupted: {interrupted}")
         sys.exit(130)
 
 

@@ -13,7 +13,7 @@ protocol_arguments() {
     SEED="${3:-1}"
     TRAINER="${4:-FDBPL}"
     OVERRIDES=("${@:5}")
-    DATA="${DATA:-data}"
+    DATA="${DATA:-$(default_data)}"
     OUTPUT="${OUTPUT:-output}"
     SHOTS="${SHOTS:-$(default_shots)}"
     check_dataset "$DATASET"
@@ -29,6 +29,22 @@ protocol_arguments() {
 name_run() {
     make_environment requirements.txt
     RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
+    folder_arguments
+}
+
+default_data() {
+    [ "$DATASET" != folder ] || fail "expected your pictures as DATA (a folder with a sub-folder for each class, or a CSV), found none; e.g. DATA=my_photos"
+    echo data
+}
+
+# folder: DATA is the pictures themselves. Their folder's name stands in the run's, what is in it in the run's identity.
+folder_arguments() {
+    OWN=()
+    [ "$DATASET" = folder ] || return 0
+    local found
+    found="$("$PYTHON" -m datasets.own_pictures "$DATA")" || exit
+    RUN="${found% *}/${RUN#*/}"
+    OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
 }
 
 check_dataset() {
@@ -115,9 +131,11 @@ train_py() {
         --output-dir "$2" \
         "${@:4}" \
         REGIONS.ROOT "$OUTPUT/regions" \
+        FEATURES.ROOT "$OUTPUT/features" \
         DATASET.CACHE "$OUTPUT/split_fewshot" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$3" \
+        ${OWN[@]+"${OWN[@]}"} \
         ${OVERRIDES[@]+"${OVERRIDES[@]}"}
 }
 

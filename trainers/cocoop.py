@@ -44,6 +44,7 @@ class CoCoOpStudent(Student):
 
     node = "COCOOP"
     serves_as_teacher = False
+    text_follows_image = True
 
     def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)

@@ -4,8 +4,6 @@
 what is the paper's, what the released code's (`trainers/coop_off.py`, `trainers/promptsrc_off.py`) and what ours.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -22,7 +20,7 @@ from .maple import MaPLe
 from .prompt_trainer import PromptTrainer, register, require
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
-from .student import Outputs, Student, view_of
+from .student import Outputs, Scorer, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
 from .tcp import TCP
@@ -67,19 +65,25 @@ class RegionDistillation(PromptTrainer):
                 "difference; leave it out"
             )
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        student = super().build_student(settings, backbone, classnames)
-        self.negative_prompt_learner = None
-        if student.learns_text:
-            self.negative_prompt_learner = PromptLearner(
-                backbone.model,
-                classnames,
-                self.cfg.TRAINER.FDBPL.N_CTX,
-                self.cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
-                settings.get("CSC", False),
-                settings.get("CLASS_TOKEN_POSITION", "end"),
-            )
+    def build_student(self, backbone, classnames: list[str]) -> Student:
+        student = super().build_student(backbone, classnames)
+        self.negative_prompt_learner = self.new_negative_space(self.cfg, backbone, classnames)
         return student
+
+    @classmethod
+    def new_negative_space(cls, cfg: CfgNode, backbone, classnames: list[str]) -> PromptLearner | None:
+        """The negative prompt space of `cfg`, where it starts from; None where the student's text is fixed."""
+        if not cls.student_class.learns_text:
+            return None
+        settings = cls.settings(cfg)
+        return PromptLearner(
+            backbone.model,
+            classnames,
+            cfg.TRAINER.FDBPL.N_CTX,
+            cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
+            settings.get("CSC", False),
+            settings.get("CLASS_TOKEN_POSITION", "end"),
+        )
 
     def learners(self) -> dict[str, nn.Module]:
         negative = self.negative_prompt_learner
@@ -120,17 +124,16 @@ class RegionDistillation(PromptTrainer):
             return 1 - view.entropy
         return entropy_weight(view.teacher_logits, settings.ENTROPY_EPSILON)
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
+    def scorer(self) -> Scorer:
+        return self.scorer_of(self.cfg, self.student, self.negative_prompt_learner)
+
+    @classmethod
+    def scorer_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Scorer:
         """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""
-        if self.cfg.TRAINER.FDBPL.INFERENCE == "positive":
-            return self.student.predictor()
-        positive, (f_negative,) = self.student.scorer(), self.student.encode(self.negative_prompt_learner())
-
-        def predict(images: Tensor) -> Tensor:
-            x = self.student.image_features(view_of(images))
-            return positive(x) - self.student.logits(x, f_negative)
-
-        return predict
+        if cfg.TRAINER.FDBPL.INFERENCE == "positive":
+            return student.scorer()
+        positive, (f_negative,) = student.scorer(), student.encode(negative())
+        return lambda x: positive(x) - student.logits(x, f_negative)
 
 
 @register

@@ -8,8 +8,8 @@ from fdbpl.errors import UserError
 def keep_test_images_out(cfg: CfgNode, dataset) -> None:
     """Refuse a training that would read the test images.
 
-    A data set for tests only (ImageNet's shifts, here and in CoOp) gives Dassl its test images as training images, since
-    class names are taken from those. ImageNet has no validation images, or gives its test images as such (CoOp).
+    A data set for tests only (ImageNet's shifts, here and in CoOp) gives Dassl its test images as training images, for
+    the class names to be taken from. ImageNet has no validation images, or gives its test images as such (CoOp).
 
     Raises:
         UserError: the training images or, where they choose the model, the validation images are the test images.

@@ -4,6 +4,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -11,20 +12,21 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import load_backbone
 from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
+from fdbpl.runs.progress import progress_bar
 
 from .held_out import keep_test_images_out
 from .stepping_trainer import SteppingTrainer
-from .student import Student
+from .student import Scorer, Student
 from .supervision.supervision import Supervision
 from .supervision.view import View
 from .templates import template_of
+from .tested_features import tested_features
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
@@ -71,6 +73,8 @@ class PromptTrainer(SteppingTrainer):
         self.results: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self.steps = self.learnt_parameters = 0
+        self._open = ExitStack()  # the progress bar
+        self._count_step: Callable[[], object] = lambda: None
         super().__init__(cfg)
 
     # ---------------------------------------------------------------------------------------------- building
@@ -131,7 +135,7 @@ class PromptTrainer(SteppingTrainer):
                 f"found {tuple(self.cfg.INPUT.SIZE)}; set INPUT.SIZE to it"
             )
         reseed(self.cfg.SEED, 0)  # a random context depends on the seed alone
-        self.student = self.build_student(settings, backbone, self.dm.dataset.classnames).to(self.device)
+        self.student = self.build_student(backbone, self.dm.dataset.classnames).to(self.device)
         self.model = self.student  # Dassl's name for it
         self.asked = self.student  # in training; a supervision may put its prompts before other class names
         for name, module in self.learners().items():
@@ -140,13 +144,30 @@ class PromptTrainer(SteppingTrainer):
         self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
         self._print_what_is_learnt(backbone.model)
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
+    def build_student(self, backbone, classnames: list[str]) -> Student:
         """The student, on the backbone's device."""
-        return self.student_class(settings, backbone, classnames, self.template())
+        features = lambda: self.supervision.class_features()  # noqa: E731 (most supervisions have none)
+        return self.new_student(self.cfg, backbone, classnames, self.template(), features)
+
+    @classmethod
+    def new_student(
+        cls, cfg: CfgNode, backbone, classnames: list[str], template: str, class_features: Callable[[], Tensor]
+    ) -> Student:
+        """A student of `cfg` that has learnt nothing yet; no data set is needed.
+
+        Args:
+            class_features: gives the teacher's unit features of the classes, for students that keep them (PromptKD).
+        """
+        return cls.student_class(cls.settings(cfg), backbone, classnames, template)
 
     def template(self) -> str:
-        """The sentence around a class name: the data set's."""
-        return template_of(self.cfg, self.dm.dataset)
+        """The sentence around a class name."""
+        return self.sentence(self.cfg, template_of(self.cfg, self.dm.dataset))
+
+    @classmethod
+    def sentence(cls, cfg: CfgNode, template: str) -> str:
+        """The sentence around a class name, given the data set's: the very one."""
+        return template
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are trained and kept, by the names of their checkpoint folders."""
@@ -176,7 +197,11 @@ class PromptTrainer(SteppingTrainer):
     def before_train(self) -> None:
         begin = time.perf_counter()
         self.asked = self.supervision.prepare(self.student)
+        self.asked.prepare()
         super().before_train()
+        steps = len(self.train_loader_x)
+        bar = progress_bar(self.max_epoch * steps, self.start_epoch * steps, "Training", "step", not is_first())
+        self._count_step = self._open.enter_context(bar)
         self._train_begin = time.perf_counter()
         self.seconds["prepare"] = self._train_begin - begin
 
@@ -196,7 +221,13 @@ class PromptTrainer(SteppingTrainer):
         self._accuracy = compute_accuracy(outputs.logits.detach(), view.labels)[0] if labelled else None
         return {**self.supervision.terms(outputs, view), **self.asked.own_terms(view, outputs)}
 
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        summary = super().forward_backward(batch)
+        self._count_step()
+        return summary
+
     def after_train(self) -> None:
+        self._open.close()
         self.seconds["train"] = time.perf_counter() - self._train_begin
         self.steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
         self.seconds["step"] = self.seconds["train"] / max(self.steps, 1)
@@ -205,16 +236,26 @@ class PromptTrainer(SteppingTrainer):
     def train(self) -> None:
         if self._models:
             keep_test_images_out(self.cfg, self.dm.dataset)
-            super().train()
+            with self._open:  # the bar goes before an error speaks
+                super().train()
         else:
             print(f"{type(self).__name__} learns nothing: testing it")
             self.test()
 
     # ----------------------------------------------------------------------------------------------- testing
 
+    def scorer(self) -> Scorer:
+        """Image features [B, D] -> logits [B, C]; class features are computed once per test."""
+        return self.scorer_of(self.cfg, self.student)
+
+    @classmethod
+    def scorer_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Scorer:
+        """The scorer of a student of `cfg`. Args: negative: FDBPL's negative prompt space."""
+        return student.scorer()
+
     def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C]; class features are computed once per test."""
-        return self.student.predictor()
+        """Images [B, 3, S, S] -> logits [B, C]."""
+        return self.student.predictor(self.scorer())
 
     def init_writer(self, log_dir: str) -> None:
         if is_first():
@@ -240,10 +281,9 @@ class PromptTrainer(SteppingTrainer):
         split = "val" if wanted == "val" and self.val_loader is not None else "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        predict, finite = self.predictor(), torch.ones((), dtype=torch.bool, device=self.device)
-        for batch in tqdm(loader, disable=None if is_first() else True):
-            images, labels = self.parse_batch_test(batch)
-            logits = predict(images)
+        score, finite = self.scorer(), torch.ones((), dtype=torch.bool, device=self.device)
+        for features, labels in tested_features(self.cfg, self.student, loader, self.parse_batch_test):
+            logits = score(features)
             finite &= logits.isfinite().all()
             self.evaluator.process(logits, labels)
         if not finite:  # an accuracy of them would look like a result

@@ -45,6 +45,17 @@ class Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.conv1(features[..., None, None])[..., 0, 0]
 
+    def as_linear(self) -> dict[str, Tensor]:
+        """In eval mode, the state of an equal Sequential(Linear, ReLU, Linear): the batch norm lies in the first."""
+        first, norm, _, second = self.conv1
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        return {
+            "0.weight": first.weight.flatten(1) * gain[:, None],
+            "0.bias": (first.bias - norm.running_mean) * gain + norm.bias,
+            "2.weight": second.weight.flatten(1),
+            "2.bias": second.bias,
+        }
+
 
 class PromptKDStudent(FixedTextStudent):
     """Args: as `Student`, and `class_features`: the teacher's unit ones, float32 [C, D of the teacher]."""
@@ -70,6 +81,10 @@ class PromptKDStudent(FixedTextStudent):
 
     def image_prompts(self) -> list[Tensor]:
         return [self.learner.get_parameter(name) for name in self.visual]
+
+    def image_tensors(self) -> dict[str, Tensor]:
+        projector = self.learner.VPT_image_trans.as_linear()
+        return super().image_tensors() | {f"projector.{name}": value for name, value in projector.items()}
 
     def image_features(self, view: View) -> Tensor:
         return F.normalize(self.learner.VPT_image_trans(self.prompted_image_features(view)), dim=-1)
@@ -108,5 +123,6 @@ class PromptKD(PromptTrainer):
         require(temperature > 0, "TRAINER.PROMPTKD.TEMPERATURE", "above 0.0", temperature)
         require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "of at least 2 for PromptKD's batch norm", size)
 
-    def build_student(self, settings: CfgNode, backbone, classnames: list[str]) -> Student:
-        return PromptKDStudent(settings, backbone, classnames, self.template(), self.supervision.class_features())
+    @classmethod
+    def new_student(cls, cfg: CfgNode, backbone, classnames: list[str], template: str, class_features) -> Student:
+        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, class_features())

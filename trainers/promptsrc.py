@@ -5,6 +5,7 @@ Official file: `trainers/promptsrc.py` of muzairkhattak/PromptSRC; there 4 + 4 t
 """
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -40,12 +41,17 @@ def extend_cfg(cfg: CfgNode) -> None:
 class PromptSRCStudent(IVLPStudent):
     node = "PROMPTSRC"
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
-        super().__init__(settings, backbone, classnames, *template)
+    def prepare(self) -> None:
+        _ = self.frozen_text
+
+    @cached_property
+    def frozen_text(self) -> Tensor:
+        """Unit frozen class features over many templates, float32 [C, D]: made in training, which alone reads them."""
+        backbone = self.backbone
         with torch.no_grad():
-            tokens = [backbone.tokenize(prompts(text, classnames)) for text in IMAGENET_TEMPLATES]
+            tokens = [backbone.tokenize(prompts(text, self.classnames)) for text in IMAGENET_TEMPLATES]
             raw = sum(backbone.encode_tokens(part.to(backbone.device)).float() for part in tokens)
-        self.register_buffer("frozen_text", F.normalize(raw, dim=-1), persistent=False)  # [C, D]
+        return F.normalize(raw, dim=-1)
 
     def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
         """L1 to the frozen features of both towers, and KL(frozen || prompted) divided by the number of logits."""

@@ -18,6 +18,8 @@ from .supervision.teacher import prompts
 from .supervision.view import View
 from .templates import DEFAULT_TEMPLATE
 
+Scorer = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
+
 
 class Outputs(NamedTuple):
     """What a student says of a batch of B images about C classes.
@@ -49,6 +51,7 @@ class Student(nn.Module):
     frozen_image_tower = True  # looked-up features serve only where the image tower learns nothing
     ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
     serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
+    text_follows_image = False  # True: every image has class features of its own (CoCoOp)
     learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
@@ -71,6 +74,13 @@ class Student(nn.Module):
     def image_prompts(self) -> list[Tensor]:
         """Visual prompts of the input and of the blocks 1, 2, ...; none: the image tower is left as it is."""
         return []
+
+    def prepare(self) -> None:
+        """Called once before training: the place for what only training reads."""
+
+    def image_tensors(self) -> dict[str, Tensor]:
+        """What image features need beyond CLIP's own tower, by name: for use outside of this toolbox."""
+        return {f"visual_prompts.{block}": prompts for block, prompts in enumerate(self.image_prompts())}
 
     def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
         """Loss terms of the method that no supervision knows (KgCoOp's pull, PromptSRC's regularisers)."""
@@ -133,14 +143,14 @@ class Student(nn.Module):
         (text_features,) = self.text_features(image_features=image_features, classes=classes)
         return Outputs(image_features, text_features, self.logits(image_features, text_features), classes)
 
-    def scorer(self) -> Callable[[Tensor], Tensor]:
+    def scorer(self) -> Scorer:
         """Image features [B, D] -> logits [B, C]; class features that do not depend on the image are computed once."""
         (text_features,) = self.text_features()
         return lambda image_features: self.logits(image_features, text_features)
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C]."""
-        score = self.scorer()
+    def predictor(self, score: Scorer | None = None) -> Callable[[Tensor], Tensor]:
+        """Images [B, 3, S, S] -> logits [B, C], by `score` or by the student's own scorer."""
+        score = score or self.scorer()
         return lambda images: score(self.image_features(view_of(images)))
 
     def for_classes(self, classnames: list[str]) -> "Student":

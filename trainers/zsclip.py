@@ -61,9 +61,13 @@ class ZeroshotTrainer(PromptTrainer):
         refuse_template(cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE, "TRAINER.ZEROSHOTCLIP.TEMPLATE")
 
     def template(self) -> str:
-        template = self.cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE or super().template()
+        template = super().template()
         print(f'Template: "{template}"')
         return template
+
+    @classmethod
+    def sentence(cls, cfg: CfgNode, template: str) -> str:
+        return cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE or template
 
 
 @register

@@ -9,7 +9,7 @@ CORRUPTIONS = ("noise", "blur", "contrast", "pixelate", "jpeg")
 
 
 def corrupted(rng: np.random.Generator, image: Image.Image, kind: str) -> Image.Image:
-    """`image` (RGB) after one of CORRUPTIONS; severities follow its shorter side, since pictures are shrunk to be seen."""
+    """`image` (RGB) after one of CORRUPTIONS; severities follow its shorter side."""
     side = min(image.size)
     if kind == "noise":  # in cells that survive the shrinking to a model's input
         cell = max(1, side // 64)

@@ -22,6 +22,7 @@ from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes, refuse_unreadable
 from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, payload_digest
 from fdbpl.regions.boxes import draw_regions
+from fdbpl.regions.cost import Cost
 
 REGIONS_PER_SHARD = 1024  # what a kill can cost
 
@@ -75,6 +76,7 @@ def generate(
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     opened = RegionBank.create(bank, identity, _versions())
+    cost = Cost(opened.folder, timed=rank == 0)
     with _shared_lock(opened):
         shards = opened.shards()
         hashes = _image_hashes(root, images)
@@ -89,15 +91,21 @@ def generate(
         sizes = image_sizes(root, new_images)
         total = sum(len(shard.images) * shard.count for shard in todo)
         features_made = 0
-        with tqdm(total=total, unit="region", desc="Labelling regions", disable=None if total else True) as progress:
+        shown = None if total and rank == 0 else True  # None: on a terminal
+        with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:
             for shard in todo:
                 complete = Shard(
                     shard.file, shard.images, [hashes[image] for image in shard.images],
                     [sizes[image] for image in shard.images], shard.first, shard.count,
                 )  # fmt: skip
-                features_made += makers.make(complete, progress)
-        if wanted_students:
-            features_made += sum(makers.add_features(shard) for shard in lacking if _share(shard, world) == rank)
+                features = makers.make(complete, progress)
+                cost.add(len(shard.images) * shard.count, features)
+                features_made += features
+        for shard in lacking if wanted_students else []:
+            if _share(shard, world) == rank:
+                features = makers.add_features(shard)
+                cost.add(0, features)
+                features_made += features
         if prompts and rank == 0:
             makers.add_text()
     labelled_before = sum(image in there for image in images)

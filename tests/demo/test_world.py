@@ -1,13 +1,11 @@
 """The drawn world: its forms, scenes, captions and pictures."""
 
 import itertools
-from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fdbpl.demo import pictures
 from fdbpl.demo.captions import GRADED_WORDS, WORKSHOP_WORDS, CaptionStyle, caption, consistent
 from fdbpl.demo.drawing import form_masks
 from fdbpl.demo.forms import EVERYDAY, FORMS, NAMES, WORKSHOP
@@ -131,55 +129,3 @@ def test_every_caption_is_in_the_vocabulary(scenes):
     assert tokenize(texts).shape == (len(texts), 77)
     with pytest.raises(ValueError, match="zebra"):
         tokenize(["a photo of a zebra."])
-
-
-def test_pictures_are_jpegs_that_depend_on_draw_name_and_number_alone():
-    keys = [("test", "star", 0), ("test", "star", 1), ("validation", "star", 0), ("test", "gear", 0)]
-    first = [pictures.picture(*key) for key in keys]
-    assert first == [pictures.picture(*key) for key in reversed(keys)][::-1]
-    assert len(set(first)) == 4
-    sizes = [Image.open(BytesIO(data)).size for data in first]
-    assert len(set(sizes)) > 1
-    assert all(min(size) >= 96 * 0.99 and max(size) <= min(256, 1.8 * min(size)) for size in sizes)
-
-
-def test_an_interrupted_drawing_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "NAMES", ("star", "gear"))
-    monkeypatch.setattr(pictures, "ProcessPoolExecutor", _InThisProcess)
-    pictures.draw_pictures(tmp_path / "whole", "test", numbers=3)
-    pictures.draw_pictures(tmp_path / "broken", "test", numbers=3)
-    (tmp_path / "broken/drawn.json").rename(tmp_path / "broken/drawing.json")
-    (tmp_path / "broken/images/gear/0001.jpg").unlink()
-    kept = (tmp_path / "broken/images/star/0000.jpg").stat().st_mtime_ns
-    pictures.draw_pictures(tmp_path / "broken", "test", numbers=3)
-    assert (tmp_path / "broken/images/star/0000.jpg").stat().st_mtime_ns == kept
-    whole, broken = ({f.relative_to(root): f.read_bytes() for f in root.rglob("*") if f.is_file()}
-                     for root in (tmp_path / "whole", tmp_path / "broken"))  # fmt: skip
-    assert whole == broken
-    assert len([f for f in whole if f.suffix == ".jpg"]) == 6
-
-
-class _InThisProcess:
-    """Stands for the process pool: the pool's workers would not see the two names."""
-
-    def __init__(self, *arguments, **options):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *details):
-        pass
-
-    map = staticmethod(map)
-
-
-def test_four_class_orders_share_the_pictures():
-    splits = [pictures.split(k) for k in pictures.CLASS_SPLITS]
-    files = [{part: sorted(row[0] for row in rows) for part, rows in split.items()} for split in splits]
-    assert all(other == files[0] for other in files)
-    halves = {frozenset(name for _, label, name in split["test"] if label < 14) for split in splits}
-    assert len(halves) == 4 and all(len(half) == 14 for half in halves)
-    for split in splits:
-        assert {part: len(rows) for part, rows in split.items()} == {"train": 672, "val": 112, "test": 1792}
-        assert not {row[0] for row in split["train"]} & {row[0] for row in split["test"]}

@@ -25,9 +25,13 @@ class Scripts:
             "OMP_NUM_THREADS": "1",  # two threads wait for each other where another process has the second core
         }
 
+    @staticmethod
+    def path(script: str) -> Path:
+        return ROOT / "scripts" / script
+
     def start(self, script: str, *arguments: object, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            ["bash", str(ROOT / "scripts" / script), *map(str, arguments)],
+            ["bash", str(self.path(script)), *map(str, arguments)],
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

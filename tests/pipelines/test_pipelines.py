@@ -47,6 +47,26 @@ def odd(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def other_formats(tmp_path_factory):
+    """What Pillow reads and DALI reads, reads otherwise, or does not read."""
+    folder = tmp_path_factory.mktemp("formats")
+    rng = np.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((96, 80), Image.BICUBIC)
+    clear = image.copy()
+    clear.putalpha(Image.fromarray(np.arange(96 * 80).reshape(80, 96).astype(np.uint8)))
+    for ending in ("png", "webp", "gif", "bmp", "tif", "tga", "ppm", "PNG"):
+        image.save(folder / f"an image.{ending}")
+    clear.save(folder / "clear.png")
+    clear.save(folder / "clear.webp", lossless=True)
+    image.convert("LA").save(folder / "grey clear.png")
+    image.quantize(30).save(folder / "palette.png", transparency=3)
+    image.convert("1").save(folder / "bits.png")
+    Image.fromarray(rng.integers(0, 65536, (80, 96)).astype(np.uint16)).save(folder / "deep.png")
+    image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90), image.rotate(180)])
+    return folder
+
+
 def requests_for(root, paths, count=3):
     sizes = image_sizes(root, paths)
     drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
@@ -83,8 +103,6 @@ def collected(pipeline, requests):
 @ways
 def test_odd_jpegs_give_pillows_pixels(odd, way):
     paths = sorted(file.name for file in odd.iterdir())
-    if way != "torchvision":
-        paths.remove("cmyk.jpg")  # no pipeline of DALI converts CMYK as Pillow does
     requests = requests_for(odd, paths)
     difference = (collected(WAYS[way](odd, 5), requests).int() - by_pillow(odd, requests).int()).abs()
     assert difference.max() <= 3 and difference.float().mean() < 0.2
@@ -101,9 +119,19 @@ def test_real_photographs_give_pillows_pixels(shared, way):
         assert difference.max() <= 3
 
 
+@ways
+def test_other_formats_give_pillows_pixels(other_formats, way):
+    paths = sorted(file.name for file in other_formats.iterdir())
+    assert len(paths) > 12
+    requests = requests_for(other_formats, paths, 4)
+    images = collected(WAYS[way](other_formats, 5), requests)
+    difference = (images.int() - by_pillow(other_formats, requests).int()).abs()
+    assert difference.max() <= 3 and difference.float().mean() < 0.2
+
+
 @needs_dali
 def test_both_pipelines_agree_to_the_bit(odd):
-    paths = sorted(file.name for file in odd.iterdir() if file.name != "cmyk.jpg")
+    paths = sorted(file.name for file in odd.iterdir())
     requests = requests_for(odd, paths, 9)  # more than one sample an image
     images = [collected(build(odd, 8), requests) for build in WAYS.values()]
     assert torch.equal(images[0], images[1]) and torch.equal(images[0], images[2])

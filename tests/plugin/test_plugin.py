@@ -124,6 +124,42 @@ def test_a_mistake_is_a_sentence(host):
     assert "expected TRAINER.FDBPL.N_CTX of at least 1, found 0" in run.stderr
 
 
+def test_entry_points_find_the_installed_trainers(installed, tmp_path):
+    """Outside of any checkout: a finished run of the wheel's own trainers, predicted and exported by it."""
+    import dassl
+
+    make = """
+import dassl.engine, pathlib, sys
+from dassl.config import get_cfg_default
+from fdbpl import trainers
+from fdbpl.atomic import write_json, write_text
+cfg = get_cfg_default()
+trainers.extend_cfg(cfg)
+cfg.merge_from_list(["TRAINER.NAME", "ZeroshotCLIP", "MODEL.BACKBONE.NAME", "demo:vit-student",
+                     "INPUT.SIZE", (64, 64), "INPUT.TRANSFORMS", ("normalize",)])
+write_text("run/config.yaml", cfg.dump())
+write_json("run/run.json", {"task": "train", "fingerprint": "0123"})
+write_json("run/metrics.json", {"dataset": "demo", "protocol": {"classnames": ["moon", "tree"], "template": "a {}."}})
+write_json("run/done.json", {})
+"""
+    path = os.pathsep.join([str(installed), str(Path(dassl.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1"}
+    Image.new("RGB", (70, 50), (200, 30, 30)).save(tmp_path / "red.png")
+
+    def python(*words: str) -> str:
+        run = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    python("-c", make)
+    assert re.fullmatch(r"red\.png: (moon|tree) \d+\.\d %, (moon|tree) \d+\.\d %\n",
+                        python("-m", "fdbpl.predict", "run", "red.png"))  # fmt: skip
+    assert python("-m", "fdbpl.export", "run") == "2 classes of ZeroshotCLIP on demo:vit-student: run/export\n"
+    assert python("-m", "fdbpl.doctor").endswith("lack something)\n")
+
+
 def test_missing_keys_are_added_and_present_ones_kept():
     theirs = CfgNode({"A": {"X": 1}, "B": 2})
     theirs.freeze()

@@ -44,7 +44,7 @@ TINY = {
 }
 
 
-def tiny_clip_file(path: Path, seed: int, embed_dim: int, vision_layers: int) -> str:
+def tiny_clip(seed: int, embed_dim: int, vision_layers: int):
     from clip.model import CLIP
 
     torch.manual_seed(seed)
@@ -54,6 +54,11 @@ def tiny_clip_file(path: Path, seed: int, embed_dim: int, vision_layers: int) ->
     )  # fmt: skip
     with torch.no_grad():
         model.token_embedding.weight.mul_(10)
+    return model
+
+
+def tiny_clip_file(path: Path, seed: int, embed_dim: int, vision_layers: int) -> str:
+    model = tiny_clip(seed, embed_dim, vision_layers)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
     return str(path)
 
@@ -138,6 +143,7 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
             "MODEL.BACKBONE.NAME": student_file,
             "TEACHER.NAME": teacher_file,
             "REGIONS.ROOT": str(folder / "regions"),
+            "FEATURES.ROOT": str(folder / "features"),
             "REGIONS.PER_IMAGE": 3,
             "REGIONS.PIPELINE": "torchvision",
             "OPTIM.NAME": "sgd",

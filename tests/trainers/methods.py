@@ -1,9 +1,13 @@
 """Which trainers there are, and what tests ask of all of them."""
 
+from pathlib import Path
+
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
 import trainers
+from fdbpl.configuration import plain
+from fdbpl.runs import RunFolder
 from trainers.zsclip import ZeroshotTrainer
 
 NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # PromptKD's batch norm behind it takes every constant away
@@ -31,6 +35,15 @@ def node_of(name: str) -> str:
 def one_of_each_student() -> list[str]:
     """One trainer for each node of settings."""
     return list({node_of(name): name for name in reversed(trained())}.values())
+
+
+def as_train_py_leaves_it(trainer) -> Path:
+    """The folder of a trained trainer, with the files that train.py writes around its checkpoints."""
+    folder = RunFolder(trainer.cfg.OUTPUT_DIR, plain(trainer.cfg), "train")
+    folder.start(trainer.cfg.dump())
+    metrics = {"trainer": trainer.cfg.TRAINER.NAME, **trainer.results}
+    folder.finish({**metrics, "dataset": trainer.cfg.DATASET.NAME, "protocol": trainer.dm.dataset.protocol})
+    return folder.path
 
 
 def learnt(trainer) -> dict[str, torch.Tensor]:

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from trainers import checkpoint
+from trainers.finished_run import FinishedRun
 
-from .methods import NO_GRADIENT, Stop, learnt, logits, same, stop_in_epoch, student_of, trained
+from .methods import NO_GRADIENT, Stop, as_train_py_leaves_it, learnt, logits, same, stop_in_epoch, student_of, trained
 
 FOLDERS = {"MaPLe": "MultiModalPromptLearner"} | dict.fromkeys(("IVLP", "PromptSRC", "PromptKD"), "VLPromptLearner")
 # without weight decay gradients alone move something
@@ -74,6 +76,27 @@ def test_stopped_twice_and_resumed_it_is_the_straight_run(run, build_shared, cap
     for epoch in (1, 2, 3):
         assert same(contents(resumed, epoch), contents(run.trainer, epoch)), epoch
     assert same(learnt(resumed), learnt(run.trainer)) and resumed.results == run.trainer.results
+
+
+def test_taken_up_from_its_folder_it_says_the_same(run):
+    """The finished run alone, without its data set: the logits of the test images, for its classes and for others."""
+    folder = as_train_py_leaves_it(run.trainer)
+    batch = next(iter(run.trainer.test_loader))
+    expected = logits(run.trainer, batch["img"])
+    finished = FinishedRun(folder)
+    assert finished.classnames == run.trainer.dm.dataset.classnames
+    images = torch.stack([finished.transform(Image.open(path).convert("RGB")) for path in batch["impath"]])
+    assert torch.equal(images, batch["img"])
+    found = finished.predictor()(images)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    order = [2, 0, 1]
+    others = finished.predictor([finished.classnames[label] for label in order])(images)
+    torch.testing.assert_close(others, expected[:, order], atol=1e-4, rtol=1e-4)
+    assert finished.predictor(["wolf", "oak"])(images).isfinite().all()
+    negative = finished.negative_prompt_learner()
+    assert (negative is not None) == ("negative_prompt_learner" in run.trainer._models)
+    if negative is not None:
+        assert torch.equal(negative.ctx, run.trainer._models["negative_prompt_learner"].ctx)
 
 
 def test_an_image_s_logits_do_not_depend_on_its_batch(run, monkeypatch):

@@ -7,6 +7,7 @@ is looked up too (REGIONS.FEATURES): training then decodes no image. Otherwise t
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -270,6 +271,21 @@ def identity_of(cfg: CfgNode, dataset, model: Backbone) -> BankIdentity:
             "std": tuple(model.std),
         }
     )
+
+
+def stored_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None:
+    """The teacher's unit features of C texts, float32 [C, D], from any bank of it, whatever its data set.
+
+    None where no bank holds them all, or where only building the teacher tells whose a bank is.
+    """
+    fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": teacher.teacher_sha256(cfg)}
+    for manifest in sorted(Path(cfg.REGIONS.ROOT).rglob("manifest.json")):
+        stored = stored_identity(manifest.parent)
+        if all(stored.get(key) == value for key, value in fields.items()):
+            bank = BankOnDisk.open(manifest.parent)
+            with suppress(UserError):
+                return bank.text_features(texts)
+    return None
 
 
 def all_banks(cfg: CfgNode, dataset) -> list[Path]:

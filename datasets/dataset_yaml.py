@@ -1,0 +1,110 @@
+"""dataset.yaml, what a user may say of pictures of their own: template, class names and their order, split."""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datasets.hashed_split import PARTS
+from fdbpl.errors import UserError
+
+KEYS = ("template", "classes", "split")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.yaml says; empty where it says nothing.
+
+    Attributes:
+        template: sentence with {} for the class name.
+        classes: {folder or label: class name}, in the order of the labels; "" for the default name.
+        shares: of train, val and test.
+        listed: {part: paths or patterns}.
+    """
+
+    template: str = ""
+    classes: dict[str, str] = field(default_factory=dict)
+    shares: tuple[float, ...] = ()
+    listed: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_description(file: Path) -> Description:
+    """What `file` says; nothing where there is no such file.
+
+    Raises:
+        UserError: it is no YAML, or a value is not what it should be.
+    """
+    if not file.is_file():
+        return Description()
+    try:  # BaseLoader: plain strings, so that a folder called 007 or yes stays what it is called
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"expected YAML in {file}, found {' '.join(str(error).split())}; mend the file") from error
+    if not isinstance(content or {}, dict):
+        raise UserError(f"expected keys of {', '.join(KEYS)} in {file}, found {_shown(content)}; mend the file")
+    content = {key: value for key, value in (content or {}).items() if value != ""}
+    for key in content:
+        refuse_unknown(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
+    return Description(
+        _template(content.get("template", ""), file),
+        _classes(content.get("classes", {}), file),
+        **_split(content.get("split", {}), file),
+    )
+
+
+def refuse_unknown(word: str, known: tuple[str, ...] | list[str], expected: str) -> None:
+    """Raise a UserError that names the closest of `known` unless `word` is one of them."""
+    if word not in known:
+        close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+        remedy = f"did you mean {close[0]!r}?" if close else "take it out"
+        raise UserError(f"expected {expected}, found {word!r}; {remedy}")
+
+
+def _template(value: Any, file: Path) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
+        raise UserError(
+            f"expected a template with one {{}} for the class name in {file}, found {_shown(value)}; "
+            'write e.g. template: "a photo of a {}."'
+        )
+    return " ".join(value.split())
+
+
+def _classes(value: Any, file: Path) -> dict[str, str]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(value, "")
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise UserError(
+            f"expected folder: class name pairs, or a list of folders, as classes in {file}, found {_shown(value)}; "
+            "write e.g. classes: {n01440764: tench}"
+        )
+    return value
+
+
+def _split(value: Any, file: Path) -> dict:
+    example = "write e.g. split: {train: 0.5, val: 0.2, test: 0.3}, or lists of paths"
+    if not isinstance(value, dict):
+        raise UserError(f"expected parts of {', '.join(PARTS)} as split in {file}, found {_shown(value)}; {example}")
+    for part in value:
+        refuse_unknown(part, PARTS, f"parts of {', '.join(PARTS)} as split in {file}")
+    if not value:
+        return {}
+    if all(isinstance(paths, list) and all(isinstance(path, str) for path in paths) for paths in value.values()):
+        return {"listed": value}
+    try:
+        shares = tuple(float(value.get(part, 0)) for part in PARTS)
+    except (TypeError, ValueError):
+        raise UserError(f"expected three shares as split in {file}, found {_shown(value)}; {example}") from None
+    if not (shares[0] > 0 and shares[1] >= 0 and shares[2] > 0 and abs(sum(shares) - 1) < 1e-6):
+        raise UserError(
+            f"expected shares above 0 (val: or 0) that add up to 1 as split in {file}, found {_shown(value)}; {example}"
+        )
+    return {"shares": shares}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:76]} ..."

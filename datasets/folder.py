@@ -1,0 +1,48 @@
+"""Pictures of a user's own (docs/OWN_PICTURES.md)."""
+
+import hashlib
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+from yacs.config import CfgNode
+
+from datasets.own_pictures import read_own_pictures
+from datasets.split_dataset import Item, SplitDataset
+from fdbpl.errors import UserError
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.DATASET.FOLDER = ""  # folder or CSV of own pictures; "" = the data root. Part of a run's identity
+    cfg.DATASET.FOLDER_DIGEST = ""  # of what is in it, so that a changed folder is another run; "" = whatever is there
+
+
+@DATASET_REGISTRY.register()
+class Folder(SplitDataset):
+    def prepare(self, cfg: CfgNode) -> None:
+        place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
+        if not place:
+            raise UserError("expected a folder of pictures as --root or DATASET.FOLDER, found none; give one")
+        own = read_own_pictures(place)
+        expected = cfg.DATASET.FOLDER_DIGEST
+        if expected not in ("", own.digest):
+            raise UserError(
+                f"expected the pictures of {place} with digest {expected}, found {own.digest}: they have changed; "
+                "start the command again"
+            )
+        print("\n".join(own.notes))
+        if cfg.DATASET.SUBSAMPLE_CLASSES != "all" and len(own.classnames) < 4:
+            raise UserError(
+                f"expected at least four classes in {place} for base and new halves of two, found "
+                f"{len(own.classnames)}; add classes, or learn on all of them: bash scripts/few_shot.sh folder"
+            )
+        self.own, self.name, self.template = own, own.name, own.template
+        self.folder, self.root = own.folder, str(own.folder)
+        # names the region banks; two folders of one name have two
+        self.dataset_dir = f"{own.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
+
+    def read_split(self) -> dict[str, list[Item]]:
+        return {part: list(rows) for part, rows in self.own.rows.items()}
+
+    def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
+        """Never among the user's pictures; other pictures, other lists."""
+        return [Path(cfg.DATASET.CACHE, self.name, self.own.digest)]

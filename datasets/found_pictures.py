@@ -1,0 +1,198 @@
+"""What lies in a folder of pictures, or in a CSV of path,class[,split], and what of it is no picture of a class."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from io import StringIO
+from pathlib import Path
+
+from PIL import Image
+
+from datasets.hashed_split import PARTS
+from fdbpl.errors import UserError
+
+PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture.
+
+    Attributes:
+        path: below the folder.
+        label: its class folder, or its class in the CSV.
+        part: train, val or test; "" where nobody said.
+        mode: Pillow's, e.g. RGB.
+    """
+
+    path: str
+    label: str
+    part: str
+    mode: str
+
+
+@dataclass
+class Found:
+    """What lies in a place, and what of it is no picture of a class."""
+
+    folder: Path
+    pictures: list[Picture] = field(default_factory=list)
+    source: str = ""  # of the parts, for the print
+    hidden: int = 0
+    outside: int = 0  # beside the class folders
+    others: Counter = field(default_factory=Counter)  # by ending
+
+    def skipped(self) -> str:
+        kinds = ", ".join(f"{ending or 'without ending'} {count}" for ending, count in self.others.most_common(5))
+        counts = (
+            (self.hidden, f"{self.hidden} hidden"),
+            (self.others.total(), f"{self.others.total()} that are no pictures ({kinds})"),
+            (self.outside, f"{self.outside} outside of the class folders"),
+        )
+        return ", ".join(text for count, text in counts if count)
+
+
+def find_in_folder(folder: Path) -> Found:
+    """Pictures of FOLDER/CLASS/..., or of FOLDER/{train,val,test}/CLASS/... where there are no other sub-folders."""
+    found = Found(folder)
+    inner = _subfolders(folder, found)
+    parts = {path: PART_FOLDERS.get(path.name.lower(), "") for path in inner}
+    if len(inner) > 1 and all(parts.values()) and "train" in parts.values():
+        found.source = f"folders {', '.join(sorted(path.name for path in inner))}"
+        classes = [(path, parts[outer]) for outer in inner for path in _subfolders(outer, found)]
+    else:
+        classes = [(path, "") for path in inner]
+    if not classes:
+        raise UserError(
+            f"expected a sub-folder for each class in {folder}, found none; sort the pictures into folders that are "
+            "called as their classes, or give a CSV of path,class"
+        )
+    files = [(file, path.name, part) for path, part in classes for file in _files(path, found)]
+    with ThreadPoolExecutor(16) as pool:
+        modes = pool.map(picture_mode, [file for file, _, _ in files])
+        for (file, label, part), mode in zip(files, modes, strict=True):
+            if mode:
+                found.pictures.append(Picture(_below(folder, file), label, part, mode))
+            else:
+                found.others[file.suffix.lower()] += 1
+    empty = sorted({path.name for path, _ in classes} - {picture.label for picture in found.pictures})
+    if empty:
+        raise UserError(
+            f"expected pictures in every class folder of {folder}, found none in {listed(empty)}"
+            f"{' (skipped: ' + found.skipped() + ')' if found.skipped() else ''}; add some or take the folder away"
+        )
+    return found
+
+
+def read_csv(file: Path) -> Found:
+    """Pictures of a CSV with columns path, class and, if it likes, split; paths start from the CSV's folder."""
+    folder, found = file.parent, Found(file.parent)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
+        reader = csv.DictReader(StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
+        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
+        table = list(reader)
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise UserError(f"expected a CSV in UTF-8 at {file}, found something else ({error}); mend the file") from error
+    if not {"path", "class"} <= columns.keys():
+        raise UserError(
+            f"expected columns path, class and, if you like, split in the first line of {file}, found "
+            f"{', '.join(columns) or 'none'}; name them so"
+        )
+    rows = {}
+    for number, row in enumerate(table, start=2):
+        path, label, part = ((row.get(columns.get(key)) or "").strip() for key in ("path", "class", "split"))
+        if not path or not label:
+            raise UserError(
+                f"expected a path and a class in row {number} of {file}, found {path or label!r} alone; complete it"
+            )
+        if part and part.lower() not in PART_FOLDERS:
+            raise UserError(
+                f"expected a split of {', '.join(PARTS)} in row {number} of {file}, found {part!r}; mend it"
+            )
+        path = _below(folder, Path(os.path.normpath(folder / path)))
+        if path in rows:
+            raise UserError(f"expected every picture once in {file}, found {path!r} again in row {number}; leave one")
+        rows[path] = label, PART_FOLDERS.get(part.lower(), "")
+    with ThreadPoolExecutor(16) as pool:
+        modes = dict(zip(rows, pool.map(lambda path: picture_mode(folder / path), rows), strict=True))
+    bad = [path for path, mode in modes.items() if not mode]
+    if bad:
+        raise UserError(
+            f"expected pictures at the {len(rows)} paths of {file}, found {len(bad)} that are missing or no pictures "
+            f"({listed(bad)}); paths start from the CSV's folder"
+        )
+    unsplit = [path for path, (_, part) in rows.items() if not part]
+    if unsplit and len(unsplit) < len(rows):
+        raise UserError(
+            f"expected a split in every row of {file} or in none, found none for {listed(unsplit)}; complete it"
+        )
+    found.source = "" if unsplit else "column split"
+    found.pictures = [Picture(path, label, part, modes[path]) for path, (label, part) in rows.items()]
+    return found
+
+
+def picture_mode(file: Path) -> str:
+    """Pillow's mode of a file that it knows by its ending and its first bytes; "" of others."""
+    if file.suffix.lower() not in _endings():
+        return ""
+    try:
+        with Image.open(file) as image:
+            return image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return ""
+
+
+def _subfolders(folder: Path, found: Found) -> list[Path]:
+    """Visible sub-folders; hidden things and files beside them are counted."""
+    inside = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if _is_hidden(entry.name):
+            found.hidden += 1
+        elif entry.is_dir():
+            inside.append(Path(entry.path))
+        elif entry.name != "dataset.yaml":
+            found.outside += 1
+    return inside
+
+
+def _files(folder: Path, found: Found) -> Iterator[Path]:
+    """Visible files of a folder and what lies below, through links but not in circles."""
+    been = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        found.hidden += sum(map(_is_hidden, [*folders, *files]))
+        folders[:] = [] if real in been else [name for name in folders if not _is_hidden(name)]
+        if real not in been:
+            yield from (Path(where, name) for name in files if not _is_hidden(name))
+        been.add(real)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+
+
+def _below(folder: Path, file: Path) -> str:
+    """Path relative to the folder, with /, as rows have it."""
+    relative = os.path.relpath(file, folder).replace(os.sep, "/")
+    if relative.startswith("../"):
+        raise UserError(f"expected pictures below {folder}, found {file}; put the CSV above all its pictures")
+    try:
+        relative.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"expected file names in UTF-8 below {folder}, found {relative!a}; rename it") from None
+    return relative
+
+
+@cache
+def _endings() -> set[str]:
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def listed(words: list[str], count: int = 3) -> str:
+    return ", ".join(words[:count]) + (f" ... ({len(words)})" if len(words) > count else "")

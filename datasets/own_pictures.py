@@ -1,0 +1,205 @@
+"""Pictures of a user's own: a folder with one sub-folder per class, or a CSV of path,class[,split].
+
+`python -m datasets.own_pictures PLACE` prints the name and the digest of what is there, for the scripts.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from datasets.dataset_yaml import Description, read_description, refuse_unknown
+from datasets.found_pictures import Found, find_in_folder, listed, read_csv
+from datasets.hashed_split import PARTS, hashed_split
+from fdbpl.errors import UserError, one_sentence_errors
+
+TEMPLATE = "a photo of a {}."
+SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
+DEEP_MODES = ("I", "F")  # Pillow's modes of 16 bits a channel and more
+
+
+@dataclass(frozen=True)
+class OwnPictures:
+    """A data set.
+
+    Attributes:
+        folder: that the rows' paths start from, absolute.
+        name: for run folders and results.
+        rows: (path, label, class name) of train, val and test.
+        notes: what was found and assumed, a line each.
+    """
+
+    folder: Path
+    name: str
+    template: str
+    rows: dict[str, list[tuple[str, int, str]]]
+    notes: list[str]
+
+    @property
+    def classnames(self) -> list[str]:
+        return [name for _, name in sorted({row[1:] for rows in self.rows.values() for row in rows})]
+
+    @property
+    def digest(self) -> str:
+        """Of template and rows: another one is another data set."""
+        return hashlib.sha256(json.dumps([self.template, self.rows]).encode()).hexdigest()[:12]
+
+
+def read_own_pictures(place: str) -> OwnPictures:
+    """The data set in the folder or CSV `place`, with what a dataset.yaml beside the pictures says.
+
+    Raises:
+        UserError: no pictures, fewer than two classes, a class that cannot be split, or a mistake in dataset.yaml.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(place)))
+    if path.is_dir():
+        found = find_in_folder(path)
+    elif path.is_file():
+        found = read_csv(path)
+    else:
+        raise UserError(f"expected a folder of pictures or a CSV at {path}, found nothing there; check DATA")
+    file = found.folder / "dataset.yaml"
+    said = read_description(file)
+    refuse_deep(found)
+    names = class_names(found, said.classes, file)
+    part_of, split_note = split(found, said, file)
+    labels = {label: number for number, label in enumerate(names)}
+    rows: dict[str, list] = {part: [] for part in PARTS}
+    for picture in sorted(found.pictures, key=lambda picture: (labels[picture.label], natural(picture.path))):
+        part = part_of.get(picture.path)
+        if part:
+            rows[part].append((picture.path, labels[picture.label], names[picture.label]))
+    refuse_unsplit(rows, names, path)
+    template = said.template or TEMPLATE
+    counts = ", ".join(f"{len(rows[part])} {part}" for part in PARTS)
+    skipped = found.skipped()
+    notes = [
+        f"Own pictures in {path}: {len(names)} classes, {sum(map(len, rows.values()))} pictures",
+        f"  template: {template!r} ({'dataset.yaml' if said.template else 'default'})",
+        f"  class names: {listed(list(names.values()))} "
+        f"({'dataset.yaml' if said.classes else 'default: names of the folders, _ and - as spaces, in natural order'})",
+        f"  split: {counts} ({split_note})",
+        *([f"  skipped: {skipped}"] if skipped else []),
+    ]
+    return OwnPictures(found.folder, name_of(path), template, rows, notes)
+
+
+def refuse_deep(found: Found) -> None:
+    """Pictures of 16 bits a channel would be white: every reader of the field converts them with Pillow, which cuts."""
+    deep = [picture.path for picture in found.pictures if picture.mode.startswith(DEEP_MODES)]
+    if deep:
+        raise UserError(
+            f"expected pictures of 8 bits a channel in {found.folder}, found {len(deep)} of more ({listed(deep)}); "
+            "convert them, e.g. with ImageMagick: mogrify -depth 8"
+        )
+
+
+def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, str]:
+    """{folder or label: class name} in the order of the labels: as dataset.yaml has them, then in natural order."""
+    labels = sorted({picture.label for picture in found.pictures}, key=natural)
+    for label in given:
+        refuse_unknown(label, labels, f"classes of {found.folder} in {file}")
+    order = [*given, *(label for label in labels if label not in given)]
+    names = {label: " ".join((given.get(label) or re.sub("[_-]", " ", label)).split()) for label in order}
+    for label, name in names.items():
+        if not name:
+            raise UserError(f"expected a class name for {label!r} in {found.folder}, found none; give one in {file}")
+    doubles = [name for name, count in Counter(names.values()).items() if count > 1]
+    if doubles:
+        same = [label for label in order if names[label] == doubles[0]]
+        raise UserError(
+            f"expected different class names in {found.folder}, found {doubles[0]!r} for {listed(same)}; rename one, "
+            f"or give names in {file}"
+        )
+    if not order:
+        raise UserError(f"expected pictures in {found.folder}, found none; add some")
+    if len(order) < 2:
+        raise UserError(
+            f"expected at least two classes in {found.folder}, found {listed(order)} alone; add another (base-to-new "
+            "needs four, two for each half)"
+        )
+    return names
+
+
+def split(found: Found, said: Description, file: Path) -> tuple[dict[str, str], str]:
+    """{path: part} and where it is from."""
+    if found.source and (said.shares or said.listed):
+        raise UserError(f"expected one split, found {found.source} and split in {file}; take one away")
+    if said.listed:
+        return listed_split(found, said.listed, file)
+    if found.source:
+        parts = {picture.path: picture.part for picture in found.pictures}
+        if "test" in parts.values():
+            return parts, found.source
+        tested = {path: "test" if part == "val" else part for path, part in parts.items()}
+        return tested, f"{found.source}; no test, so val is tested on"
+    shares = said.shares or SHARES
+    by_class: dict[str, list[str]] = {}
+    for picture in found.pictures:
+        by_class.setdefault(picture.label, []).append(picture.path)
+    lonely = [label for label, paths in by_class.items() if len(paths) < 2]
+    if lonely:
+        raise UserError(
+            f"expected at least two pictures of every class in {found.folder} (to learn and to test), found one of "
+            f"{listed(lonely)}; add more"
+        )
+    parts = {path: part for paths in by_class.values() for path, part in hashed_split(paths, shares).items()}
+    where = "dataset.yaml" if said.shares else "default"
+    return parts, f"{where}: {'/'.join(f'{100 * share:g}' for share in shares)} % of each class, by hashes of the paths"
+
+
+def listed_split(found: Found, lists: dict[str, list[str]], file: Path) -> tuple[dict[str, str], str]:
+    """Parts by the paths or patterns of dataset.yaml; what none of them names is left out."""
+    part_of: dict[str, str] = {}
+    for part, patterns in lists.items():
+        for pattern in patterns:
+            matches = [
+                picture.path
+                for picture in found.pictures
+                if picture.path == pattern or fnmatchcase(picture.path, pattern)
+            ]
+            if not matches:
+                raise UserError(
+                    f"expected pictures for every entry of split in {file}, found none for {pattern!r}; mend it"
+                )
+            for path in matches:
+                if part_of.setdefault(path, part) != part:
+                    raise UserError(
+                        f"expected one part for {path} in {file}, found {part_of[path]} and {part}; mend it"
+                    )
+    left = len(found.pictures) - len(part_of)
+    return part_of, "dataset.yaml" + (f"; {left} pictures in no part are left out" if left else "")
+
+
+def refuse_unsplit(rows: dict[str, list], names: dict[str, str], place: Path) -> None:
+    for part, what in (("train", "to learn"), ("test", "to test")):
+        absent = [names[label] for label in names if names[label] not in {row[2] for row in rows[part]}]
+        if absent:
+            raise UserError(
+                f"expected pictures of every class {what} in {place}, found none of {listed(absent)}; mend the split"
+            )
+
+
+def name_of(path: Path) -> str:
+    """The folder's own name, and the CSV's behind it; what would hurt in a path or a table becomes _."""
+    names = [path.name] if path.is_dir() else [path.parent.name, path.stem]
+    name = "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_.-")[:60] for part in names).strip("-") or "folder"
+    ours = Path(__file__).resolve().parents[1] / "configs" / "datasets" / f"{name}.yaml"
+    return f"{name}_folder" if ours.is_file() and name != "folder" else name
+
+
+def natural(text: str) -> list:
+    """Sorting key: numbers by value, letters without case; then as they are."""
+    words = re.split("([0-9]+)", text.casefold())
+    return [[int(word) if number % 2 else word for number, word in enumerate(words)], text]
+
+
+if __name__ == "__main__":
+    with one_sentence_errors():
+        own = read_own_pictures(sys.argv[1])
+        print(own.name, own.digest)

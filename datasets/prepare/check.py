@@ -1,0 +1,122 @@
+"""Reading a data set as training would, and every image of it: what is there, what is missing, what is broken."""
+
+import os
+import shlex
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from PIL import Image
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+import datasets
+from datasets.prepare.install import missing
+from datasets.prepare.recipes import RECIPES, Recipe
+from datasets.split_dataset import Sizes, SplitDataset
+from fdbpl.configuration import merge, read_yaml
+from fdbpl.errors import UserError
+
+THREADS = 8
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: nothing, something that can be used, or something that cannot; a line says what."""
+
+    found: bool
+    fine: bool
+    line: str
+
+
+def check(name: str, root: Path) -> Report:
+    """Build the data set `name` below `root` with all classes and all images, then decode every image."""
+    recipe, folder = RECIPES[name], root / RECIPES[name].folder
+    command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
+    lacking = [target for part in recipe.parts for target in missing(part, folder)]
+    if len(lacking) == sum(len(part.targets) for part in recipe.parts):
+        return Report(False, False, f"not found below {root}")
+    if lacking := [target for target in lacking if not _elsewhere(target, recipe, root)]:
+        return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
+    cfg = build_config(name, root)
+    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    images: list[str] = []
+    problems = []
+    try:
+        built = _recording(dataset, images)(cfg)
+        summary = summary_of(built.sizes, built.official, len(images))
+    except UserError as error:
+        if not images:
+            return Report(True, False, f"{error}; to fetch it again delete it, then run: {command}")
+        summary = f"{len(images)} images listed"
+        problems.append(str(error))
+    broken = list(broken_images(images, f"{name}: decoding"))
+    if broken:
+        problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
+    if problems:
+        again = f"to fetch all images again delete their folder in {folder}, then run: {command}"
+        return Report(True, False, "; ".join([summary, *problems, again]))
+    return Report(True, True, f"{summary}; no listed image is missing or broken")
+
+
+def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
+    """Whether a file that is missing lies where the data set reads it as well: ImageNet's class names."""
+    return any(target in part.targets and part.copy and (root / part.copy).is_file() for part in recipe.parts)
+
+
+def build_config(name: str, root: Path) -> CfgNode:
+    """train.py's configuration as far as data sets read it, for all classes and all images."""
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    file = CONFIGS / f"{name}.yaml"
+    merge(cfg, read_yaml(str(file)), str(file))
+    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), -1, "all"
+    cfg.freeze()
+    return cfg
+
+
+def summary_of(sizes: Sizes, official: Sizes, images: int) -> str:
+    """`100 classes, 2300 images (train 1600, val 200, test 500)`, and where the published sizes are others."""
+    text = f"{sizes.classes} classes, {images} images (train {sizes.train}, val {sizes.val}, test {sizes.test})"
+    differ = [f"{what} {count}" for what, count in official._asdict().items() if getattr(sizes, what) != count]
+    return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
+
+
+def broken_images(images: list[str], title: str) -> Iterator[tuple[str, str]]:
+    """The images that are there and that Pillow cannot decode, with the reason, in order."""
+    with warnings.catch_warnings(), ThreadPool(THREADS) as pool:
+        warnings.simplefilter("ignore")  # of odd EXIF records and the like, which training does not mind
+        for image, reason in tqdm(
+            zip(images, pool.imap(_decode, images, chunksize=16), strict=True),
+            total=len(images), desc=title, unit="image", disable=None,
+        ):  # fmt: skip
+            if reason:
+                yield image, reason
+
+
+def _decode(image: str) -> str:
+    try:
+        with Image.open(image) as picture:
+            picture.convert("RGB")
+    except FileNotFoundError:
+        return ""  # counted as missing
+    except Exception as error:  # Pillow's decoders raise whatever their format's code does
+        return str(error).replace(image, os.path.basename(image)) or type(error).__name__
+    return ""
+
+
+def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitDataset]:
+    """The class, noting the images it asks for before it looks whether they are there."""
+
+    class Recording(dataset):
+        def check_images(self, paths: list[str]) -> None:
+            images.extend(os.path.join(self.images, path) for path in paths)
+            super().check_images(paths)
+
+    Recording.__name__, Recording.__module__ = dataset.__name__, dataset.__module__
+    return Recording

@@ -1,0 +1,192 @@
+"""Python, packages, torch and what has to fit it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from fdbpl.doctor.findings import ROOT, Finding, fine, imports, present, problem, reason, version, warning
+
+INSTALL = "pip install -r requirements.txt, or any script of scripts/, which makes its own environment in .venv"
+# packages that are imported under another name
+MODULES = {"pyyaml": "yaml", "pillow": "PIL", "scikit-learn": "sklearn"}
+TOLD_APART = {"torch", "torchvision", "openai-clip", "setuptools", "nvidia-dali-cuda130"}
+
+
+def python() -> Iterator[Finding]:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 10):  # noqa: UP036 (this very file may be asked by an older one)
+        yield problem("Python", found, "install Python 3.10 or newer, e.g. apt-get install python3 python3-venv")
+    else:
+        yield fine("Python", found)
+    own = Path(os.environ.get("FDBPL_VENV", ROOT / ".venv"), "bin", "python")
+    if own.is_file() and Path(sys.prefix).resolve() != own.parents[1].resolve():
+        yield warning("", "not the Python of the scripts' environment", f"ask that one: {own} -m fdbpl.doctor")
+
+
+def requirements() -> list[tuple[str, str]]:
+    """(package, its range) of requirements.txt, or of the installed distribution."""
+    file = ROOT / "requirements.txt"
+    lines = file.read_text().splitlines() if file.is_file() else metadata.requires("fdbpl") or []
+    found = []
+    for line in lines:
+        match = re.match(r"([\w.-]+)\s*([^;#]*)", line.strip())
+        if match and "extra ==" not in line:
+            found.append((match[1], match[2].strip()))
+    return found
+
+
+def fits(found: str, wanted: str) -> bool:
+    """Whether a version lies in a range of >=, < and == parts; what follows its numbers (rc1, +cu130) is ignored."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in re.match(r"[\d.]*", text)[0].strip(".").split(".") if part]
+
+    holds = {">=": lambda a, b: a >= b, "<": lambda a, b: a < b, "==": lambda a, b: a == b}
+    for part in filter(None, wanted.split(",")):
+        match = re.match(r"\s*(>=|<|==)\s*([\d.]+)", part)
+        if match and not holds[match[1]](numbers(found), numbers(match[2])):
+            return False
+    return True
+
+
+def packages() -> Iterator[Finding]:
+    others = [(name, wanted) for name, wanted in requirements() if name not in TOLD_APART]
+    missing = [name for name, _ in others if not present(MODULES.get(name, name))]
+    old = [f"{name} {version(name)} (needs {wanted})" for name, wanted in others
+           if version(name) and not fits(version(name), wanted)]  # fmt: skip
+    if missing or old:
+        found = "; ".join(["missing: " + ", ".join(missing)] * bool(missing) + ["unfit: " + ", ".join(old)] * bool(old))
+        yield problem("packages", found, INSTALL)
+    else:
+        yield fine("packages", f"{len(others)} of requirements.txt, beside those below")
+
+
+def torch_and_gpu() -> Iterator[Finding]:
+    if not present("torch"):
+        yield problem("torch", "none", "pip install torch torchvision")
+        return
+    try:
+        torch = importlib.import_module("torch")
+        found = torch.__version__
+        torch.zeros(1).sum()
+    except (Exception, SystemExit) as error:
+        remedy = "pip install --force-reinstall torch torchvision"
+        yield problem("torch", f"{version('torch')}, does not work ({reason(error)})", remedy)
+        return
+    wanted = dict(requirements()).get("torch", "")
+    if not fits(found, wanted):
+        yield problem("torch", f"{found} (needs {wanted})", "pip install --upgrade torch torchvision")
+        return
+    yield fine("torch", found)
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            yield fine("GPU", f"{device.name}, {device.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+    elif torch.version.cuda is None:
+        yield warning("GPU", "none: this torch is built for CPUs", "PREC fp32; for a GPU install torch's CUDA build")
+    else:
+        remedy = "PREC fp32; where nvidia-smi shows a GPU, its driver is older than this torch asks for"
+        yield warning("GPU", f"none that torch (CUDA {torch.version.cuda}) can use", remedy)
+
+
+def torchvision() -> Iterator[Finding]:
+    if not present("torchvision"):
+        yield problem("torchvision", "none", "pip install torch torchvision")
+        return
+    if not imports("torch"):
+        yield problem("torchvision", f"{version('torchvision')}, not tried without torch", "mend torch first")
+        return
+    try:
+        importlib.import_module("torchvision")
+        ops, torch = importlib.import_module("torchvision.ops"), sys.modules["torch"]
+        ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    except (Exception, SystemExit) as error:
+        pair = f"torchvision {version('torchvision')} with torch {version('torch')}"
+        remedy = "they do not belong together: pip install --force-reinstall torch torchvision, in one command"
+        yield problem("torchvision", f"{pair} does not work ({reason(error)})", remedy)
+        return
+    yield fine("torchvision", f"{version('torchvision')}, of this torch")
+
+
+def clip() -> Iterator[Finding]:
+    if not present("clip"):
+        yield problem("clip", "none", "pip install openai-clip")
+        return
+    origin = importlib.util.find_spec("clip").origin
+    if not origin or not Path(origin).with_name("model.py").is_file():
+        yield problem("clip", f"not OpenAI's: {origin or 'a folder of that name'}",
+                      "pip uninstall -y clip && pip install openai-clip")  # fmt: skip
+        return
+    if not present("pkg_resources"):
+        yield problem("clip", "lacks pkg_resources", "pip install 'setuptools<81'")
+        return
+    if not imports("torch"):
+        yield problem("clip", "not tried without torch", "mend torch first")
+        return
+    from fdbpl.backbones.openai_package import clip_package
+    from fdbpl.errors import UserError
+
+    try:
+        package = clip_package()
+    except UserError as error:
+        sentence, _, remedy = str(error).partition("; ")
+        yield problem("clip", sentence, remedy)
+    except Exception as error:
+        yield problem("clip", f"does not import ({reason(error)})", "pip install --force-reinstall openai-clip")
+    else:
+        yield fine("clip", f"OpenAI's {version('openai-clip') or ''} ({Path(package.__file__).parent})")
+
+
+def dassl() -> Iterator[Finding]:
+    if not imports("torch"):
+        yield problem("Dassl", "not tried without torch", "mend torch first")
+        return
+    from fdbpl.errors import UserError
+
+    try:
+        if (ROOT / "third_party" / "dassl_source.py").is_file():
+            line = importlib.import_module("third_party").use_dassl()
+        else:
+            place = importlib.import_module("dassl.engine").__file__
+            patched = importlib.import_module("fdbpl.third_party.dassl_patches").apply_patches()
+            line = f"installed ({Path(place).parents[1]}), patched: {', '.join(patched) or 'nothing'}"
+    except UserError as error:
+        sentence, _, remedy = str(error).partition("; ")
+        yield problem("Dassl", sentence, remedy)
+    except (Exception, SystemExit) as error:
+        remedy = "install what it lacks, or run from a checkout of FDBPL without another Dassl: it brings a stand-in"
+        yield problem("Dassl", f"does not import ({reason(error)})", remedy)
+    else:
+        yield fine("Dassl", line.removeprefix("Dassl: "))
+
+
+def dali() -> Iterator[Finding]:
+    remedy = "without it torchvision decodes: pip install nvidia-dali-cuda130 (Linux), or REGIONS.PIPELINE torchvision"
+    name = next((name for name in metadata_names() if name.startswith("nvidia-dali")), None)
+    if name is None or not present("nvidia.dali"):
+        yield warning("DALI", "none", remedy)
+    elif not imports("nvidia.dali"):
+        yield warning("DALI", f"{version(name)}, does not import", remedy)
+    else:
+        torch = sys.modules.get("torch")
+        device = "GPU" if torch is not None and imports("torch") and torch.cuda.is_available() else "CPU"
+        yield fine("DALI", f"{version(name)} ({name}), on the {device}")
+
+
+def metadata_names() -> list[str]:
+    return [str(one.metadata["Name"]).lower() for one in metadata.distributions() if one.metadata["Name"]]
+
+
+def open_clip() -> Iterator[Finding]:
+    if present("open_clip"):
+        yield fine("open_clip", version("open_clip_torch") or "there")
+    else:
+        yield warning("open_clip", "none: for teachers by its names", "pip install open_clip_torch")

@@ -1,0 +1,102 @@
+"""`python -m fdbpl.export RUN`: a finished run as a classifier that needs nothing of this toolbox.
+
+    python -m fdbpl.export output/base2new/train_base/demo/shots_16/FDBPL/demo/seed1 --to classifier
+
+It writes text_features.safetensors and classifier.json; docs/PREDICT.md says what they hold and how to use them.
+"""
+
+import argparse
+from pathlib import Path
+
+from fdbpl import class_names
+from fdbpl.atomic import write_json, write_tensors
+from fdbpl.errors import UserError, one_sentence_errors
+
+FORMAT = "FDBPL classifier 1"
+FORMULA = "logit_scale * image_features @ text_features.T"
+DIFFERENCE = "logit_scale * image_features @ (text_features - negative_text_features).T"
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m fdbpl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: RUN/export)")
+    class_names.add_arguments(parser)
+    arguments = parser.parse_args(words)
+    with one_sentence_errors():
+        names = class_names.chosen(arguments)
+
+        from fdbpl.toolbox import finished_run
+
+        print(export(finished_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
+
+
+def export(run, folder: Path, names: list[str] | None = None) -> str:
+    """Write a `FinishedRun`'s classifier into `folder`; returns a line that says what it is.
+
+    text_features.safetensors holds
+        text_features: unit, float32 [C, D]. logit_scale: float32 [], a factor, already exponentiated.
+        visual_prompts.<i>: [n, d], where the image tower has prompts. projector.<...>: PromptKD's, behind the tower.
+        negative_text_features: unit, float32 [C, D], under TRAINER.FDBPL.INFERENCE difference.
+
+    Args:
+        names: class names in place of the run's.
+
+    Raises:
+        UserError: the class features depend on the image, or the run cannot serve these class names.
+    """
+    import torch
+
+    if run.trainer_class.student_class.text_follows_image:
+        raise UserError(
+            f"expected a run whose class features are the same for every image, found one of {run.cfg.TRAINER.NAME} "
+            f"in {run.folder}, which makes them anew from each image; use python -m fdbpl.predict {run.folder}"
+        )
+    names = names or run.classnames
+    with torch.no_grad():
+        student = run.student(names)
+        tensors = {"text_features": student.text_features()[0], **student.image_tensors()}
+        negative = run.negative_prompt_learner(names)
+        difference = negative is not None and run.cfg.TRAINER.FDBPL.INFERENCE == "difference"
+        if difference:
+            tensors["negative_text_features"] = student.encode(negative())[0]
+    tensors["logit_scale"] = torch.tensor(student.backbone.logit_scale)
+    parts = {"visual prompts": "visual_prompts.", "projector": "projector.", "negative text features": "negative_"}
+    needs = [what for what, prefix in parts.items() if any(name.startswith(prefix) for name in tensors)]
+    write_tensors(folder / "text_features.safetensors", tensors)
+    write_json(
+        folder / "classifier.json",
+        {
+            "format": FORMAT,
+            "needs": needs,  # beyond CLIP and the text features
+            "logits": DIFFERENCE if difference else FORMULA,
+            "trainer": run.cfg.TRAINER.NAME,
+            "template": run.template,
+            "backbone": {"name": student.backbone.name, "sha256": student.backbone.sha256},
+            "preprocessing": preprocessing(run.cfg),
+            "dtype": {"text_features": "float32", "towers": student.settings.PREC},
+            "run": {"fingerprint": run.fingerprint, "dataset": run.metrics["dataset"], "seed": run.cfg.SEED},
+            "classnames": names,
+        },
+    )
+    extra = f"; it needs {', '.join(needs)} too" if needs else ""
+    return f"{len(names)} classes of {run.cfg.TRAINER.NAME} on {student.backbone.name}: {folder}{extra}"
+
+
+def preprocessing(cfg) -> dict:
+    """Dassl's transform of test images: RGB, resize, centre crop, [0, 1], minus mean, over std."""
+    normalized = "normalize" in cfg.INPUT.TRANSFORMS
+    return {
+        "size": list(cfg.INPUT.SIZE),
+        "resize": max(cfg.INPUT.SIZE),  # the smaller edge, in pixels
+        "interpolation": cfg.INPUT.INTERPOLATION,
+        "crop": "center",
+        "mean": list(cfg.INPUT.PIXEL_MEAN) if normalized else [0.0, 0.0, 0.0],
+        "std": list(cfg.INPUT.PIXEL_STD) if normalized else [1.0, 1.0, 1.0],
+    }
+
+
+if __name__ == "__main__":
+    main()

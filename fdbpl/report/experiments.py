@@ -1,0 +1,242 @@
+"""Runs put together: a training and its tests are one experiment; what a plan names and no run gives is missing."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fdbpl.report.families import place
+from fdbpl.report.plan import Planned
+from fdbpl.report.runs import Problem, Run
+from fdbpl.runs.metrics import harmonic_mean
+
+PROTOCOLS = {
+    "base2new": "Base-to-new",
+    "few_shot": "Few-shot",
+    "cross_dataset": "Cross-dataset",
+    "domain_generalization": "Domain generalization",
+}
+SHIFTS = {  # the same classes in other pictures; a test on any other data set is cross-dataset
+    "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+    "demo": ("demo_sketch", "demo_world", "demo_corrupted"),
+}
+DATASETS = (  # in the order of the field's tables
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
+    "dtd", "eurosat", "ucf101", *SHIFTS["imagenet"], "demo", *SHIFTS["demo"], "demo_colours", "folder",
+)  # fmt: skip
+
+
+def in_order(datasets: Iterable[str]) -> list[str]:
+    return sorted(set(datasets), key=lambda name: (DATASETS.index(name) if name in DATASETS else 99, name))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A finished training with its finished tests, as one protocol sees them.
+
+    Attributes:
+        label: the plan's name of the row; the trainer's where no plan has one.
+        config: name of the configuration, less what the plan averages over.
+        values: accuracies in percent: base, new and H; or all; or one a data set, the source first.
+        train: the training. tests: by the names in `values`.
+    """
+
+    protocol: str
+    label: str
+    config: str
+    values: dict[str, float]
+    train: Run
+    tests: dict[str, Run]
+
+    @property
+    def key(self) -> tuple:
+        run = self.train
+        return (self.protocol, run.trainer, run.config, run.dataset, run.shots, run.seed)
+
+    @property
+    def targets(self) -> list[str]:
+        return [name for name in self.values if name != self.train.dataset]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a table lacks: state is planned, failed or unfinished."""
+
+    protocol: str
+    what: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything below a folder."""
+
+    experiments: list[Experiment]
+    missing: list[Missing]
+    problems: list[Problem]
+    runs: list[Run]
+    planned: list[Planned]
+
+    def of(self, protocol: str) -> list[Experiment]:
+        return [experiment for experiment in self.experiments if experiment.protocol == protocol]
+
+
+def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
+    """Experiments in the order of the plan, then with twins beside each other."""
+    trainings, tests, problems = _linked(runs, list(problems))
+    cells = {cell.key: cell for cell in planned}
+    experiments = []
+    for train in trainings:
+        if train.finished:
+            for one in _experiments(train, tests.get(train.path, [])):
+                cell = cells.get(one.key) if train.exact else None
+                experiments.append(replace(one, label=cell.label, config=cell.row_config) if cell else one)
+    experiments, problems = _without_doubles(experiments, problems)
+    order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
+    experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), place(one.train.trainer), one.key))
+    return Results(experiments, _missing(experiments, trainings, tests, planned), problems, runs, planned)
+
+
+def _linked(runs: list[Run], problems: list[Problem]) -> tuple[list[Run], dict[str, list[Run]], list[Problem]]:
+    """Trainings, and the tests of each by its path."""
+    trainings, by_key, tests = [], {}, defaultdict(list)
+    for run in runs:
+        if run.tested and not _untrained(run):
+            continue
+        first = by_key.setdefault((run.exact, run.key), run) if run.key else run
+        if first is run:
+            trainings.append(run)
+        else:
+            problems.append(Problem(run.path, f"the same run as {first.path}, which is the one that counts"))
+    for run in runs:
+        if not run.tested or _untrained(run):
+            continue
+        train = by_key.get((run.exact, run.tested)) or (None if run.exact else _its_training(run, trainings))
+        if train is None:
+            problems.append(Problem(run.path, "tests a run that is not below this folder; put that one here as well"))
+        elif run.epoch not in (None, train.epochs):
+            problems.append(
+                Problem(run.path, f"tests epoch {run.epoch} of {train.epochs}; the tables are of the final weights")
+            )
+        else:
+            tests[train.path].append(run)
+    return trainings, tests, problems
+
+
+def _untrained(run: Run) -> bool:
+    """A test of nothing but CLIP itself, as official scripts for zero-shot CLIP have it: as good as its training."""
+    return run.tested == "nothing" and run.classes != "new"
+
+
+def _its_training(test: Run, trainings: list[Run]) -> Run | None:
+    """The training of another code base that a test's log fits, where the folder that it names is not here."""
+    for train in trainings:
+        same = (train.trainer, train.config, train.seed, train.dataset) == (
+            test.trainer, test.config, test.seed, test.dataset
+        )  # fmt: skip
+        if not train.exact and same and train.classes == "base" and test.shots in (-1, train.shots):
+            return train
+    return None
+
+
+def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
+    """What a finished training is part of."""
+    tests = [test for test in tests if test.finished]
+    name = (train.trainer, train.config)
+    if train.classes == "base":
+        new = [test for test in tests if test.classes == "new" and test.dataset == train.dataset]
+        if not new:
+            return []
+        values = {"base": train.accuracy, "new": new[0].accuracy}
+        values["H"] = harmonic_mean(*values.values())
+        return [Experiment("base2new", *name, values, train, {"base": train, "new": new[0]})]
+    if train.classes != "all":
+        return []
+    found = [Experiment("few_shot", *name, {"all": train.accuracy}, train, {"all": train})]
+    others = [test for test in tests if test.classes == "all" and test.dataset != train.dataset]
+    for protocol in ("cross_dataset", "domain_generalization"):
+        part = {test.dataset: test for test in others if _transfer(train, test) == protocol}
+        if part:
+            part = {train.dataset: train, **{name: part[name] for name in in_order(part)}}
+            values = {name: run.accuracy for name, run in part.items()}
+            found.append(Experiment(protocol, *name, values, train, part))
+    return found
+
+
+def _transfer(train: Run, test: Run) -> str:
+    """The protocol of a test on another data set."""
+    return "domain_generalization" if test.dataset in SHIFTS.get(train.dataset, ()) else "cross_dataset"
+
+
+def _without_doubles(experiments: list[Experiment], problems: list[Problem]) -> tuple[list, list[Problem]]:
+    """One experiment a cell; a second one, of another state of the settings, is named."""
+    kept: dict[tuple, Experiment] = {}
+    for one in experiments:
+        first = kept.setdefault((*one.key, one.train.exact, one.train.backbone), one)
+        if first is not one and one.protocol in ("base2new", "few_shot"):
+            reason = f"another run of what {first.train.path} is of, which is the one that counts"
+            problems.append(Problem(one.train.path, reason))
+    return list(kept.values()), problems
+
+
+# what is missing ---------------------------------------------------------------------------------------------------
+
+
+def _missing(
+    experiments: list[Experiment], trainings: list[Run], tests: dict[str, list[Run]], planned: list[Planned]
+) -> list[Missing]:
+    """Planned cells without a result, in the plan's order; then what was begun without a plan."""
+    done = {one.key: one for one in experiments if one.train.exact}
+    begun = {_cell(run): run for run in trainings if run.exact}
+    missing, explained = [], set()
+    for cell in planned:
+        experiment, run = done.get(cell.key), begun.get((_classes(cell.protocol), *cell.key[1:]))
+        lacking = [target for target in cell.targets if not experiment or target not in experiment.values]
+        if run:
+            explained.add(run.path)
+        if experiment and (not lacking or cell.protocol in ("base2new", "few_shot")):
+            continue
+        state, reason = _why(cell, run, tests.get(run.path, []) if run else [])
+        if cell.protocol not in ("base2new", "few_shot") and lacking and run and run.finished:
+            reason += f"; no test on {', '.join(lacking)}"
+        what = f"{cell.label}, {cell.dataset}, {cell.shots} shots, seed {cell.seed}"
+        missing.append(Missing(cell.protocol, what, state, reason))
+    for run in trainings:
+        if run.path in explained:
+            continue
+        what = f"{run.trainer}, {run.dataset}, {run.shots} shots, seed {run.seed} ({run.path})"
+        protocol = "base2new" if run.classes == "base" else "few_shot"
+        if not run.finished:
+            missing.append(Missing(protocol, what, "unfinished", run.state))
+        elif run.classes == "base" and not any(one.train is run for one in experiments):
+            missing.append(Missing(protocol, what, "unfinished", _test_state(tests.get(run.path, []))))
+        for test in tests.get(run.path, []):
+            if not test.finished and run.classes != "base":
+                tested = f"{what}, tested on {test.dataset}"
+                missing.append(Missing(_transfer(run, test), tested, "unfinished", test.state))
+    return missing
+
+
+def _cell(run: Run) -> tuple:
+    return (run.classes, run.trainer, run.config, run.dataset, run.shots, run.seed)
+
+
+def _classes(protocol: str) -> str:
+    return "base" if protocol == "base2new" else "all"
+
+
+def _why(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
+    """State and reason of a planned cell that gives no result."""
+    if cell.status == "failed":
+        return "failed", cell.reason or "failed without a word"
+    if run is None:
+        where = "said to be done, but its run is not here" if cell.status == "done" else "not run yet"
+        return "planned", where
+    if not run.finished:
+        return "unfinished", run.state
+    return "unfinished", _test_state(tests) if cell.protocol == "base2new" else "trained"
+
+
+def _test_state(tests: list[Run]) -> str:
+    states = [test.state for test in tests if test.classes == "new" and not test.finished]
+    return states[0] if states else "trained, not tested on the new classes yet"

@@ -1,0 +1,58 @@
+"""A bar with the time left at the foot of a terminal, below the lines of the log; nothing in a file or a pipe."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+@contextmanager
+def progress_bar(
+    total: int, done: int, description: str, unit: str, quiet: bool = False
+) -> Iterator[Callable[[], object]]:
+    """A function that counts one more of `total`, of which `done` are there already.
+
+    Where standard error is a terminal, a bar follows it, unless `quiet`, and what is printed scrolls above the bar.
+    """
+    hidden = True if quiet else None  # None: shown on a terminal
+    with tqdm(total=total, initial=done, desc=description, unit=unit, disable=hidden, leave=False) as bar:
+        if bar.disable:
+            yield bar.update
+            return
+        # Dassl's logger stands in for standard output and hands what is printed to its `console`
+        owner, name = (sys.stdout, "console") if hasattr(sys.stdout, "console") else (sys, "stdout")
+        screen = getattr(owner, name)
+        above = _AboveBar(screen)
+        setattr(owner, name, above)
+        try:
+            yield bar.update
+        finally:
+            above.flush()
+            setattr(owner, name, screen)
+
+
+class _AboveBar:
+    """A stream whose whole lines are written above the bar."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.begun = stream, ""
+
+    def write(self, text: str) -> int:
+        lines, newline, self.begun = (self.begun + text).rpartition("\n")
+        if newline:
+            self._above(lines + newline)
+        return len(text)
+
+    def flush(self) -> None:
+        self._above(self.begun)
+        self.begun = ""
+
+    def _above(self, text: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):
+            self.stream.write(text)
+            self.stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)

@@ -1,0 +1,288 @@
+"""Pictures of one's own: what is found, assumed, printed and refused."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dassl.config import get_cfg_default
+from PIL import Image
+
+import datasets
+import trainers
+from datasets.folder import Folder
+from datasets.own_pictures import natural, read_own_pictures
+from fdbpl.errors import UserError
+from trainers.supervision.region_bank import bank_root, training_images
+
+ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "JPG", "jpeg")
+CLASSES = ("red fox", "grey_wolf", "dog-10", "dog-9")
+
+
+def write_picture(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 7), (len(file.name) * 9 % 256, 80, 90)).save(file)
+
+
+def write_classes(folder: Path, classes=CLASSES, count=8) -> Path:
+    for name in classes:
+        for number in range(count):
+            write_picture(folder / name / f"picture {number}.{ENDINGS[number % len(ENDINGS)]}")
+    return folder
+
+
+@pytest.fixture
+def pets(tmp_path):
+    return write_classes(tmp_path / "my pets'")
+
+
+def config(place, cache, **keys):
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.FOLDER, cfg.DATASET.CACHE, cfg.DATASET.NUM_SHOTS, cfg.SEED = str(place), str(cache), 16, 1
+    for key, value in keys.items():
+        cfg.DATASET[key] = value
+    return cfg
+
+
+def parts(own) -> dict[str, set[str]]:
+    return {part: {row[0] for row in rows} for part, rows in own.rows.items()}
+
+
+def sentence(place) -> str:
+    with pytest.raises(UserError) as caught:
+        read_own_pictures(str(place))
+    return str(caught.value)
+
+
+def test_defaults_are_said(pets):
+    (pets / "dog-9" / ".hidden.jpg").write_text("")
+    (pets / "dog-9" / "notes.txt").write_text("")
+    (pets / "dog-9" / "broken.jpg").write_text("no picture")
+    (pets / "beside.jpg").write_text("")
+    (pets / ".git").mkdir()
+    own = read_own_pictures(str(pets))
+    assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
+    assert own.name == "my_pets" and own.template == "a photo of a {}."
+    assert {part: len(rows) for part, rows in own.rows.items()} == {"train": 16, "val": 8, "test": 8}
+    text = "\n".join(own.notes)
+    assert "4 classes, 32 pictures" in text and "'a photo of a {}.' (default)" in text and "50/20/30 %" in text
+    assert "16 train, 8 val, 8 test" in text and "dog 9, dog 10, grey wolf ... (4)" in text
+    assert "2 hidden" in text and "2 that are no pictures" in text and ".txt 1" in text and "1 outside" in text
+
+
+def test_natural_order():
+    assert sorted(["b2", "B10", "a", "b1", "10", "9"], key=natural) == ["9", "10", "a", "b1", "b2", "B10"]
+
+
+def test_pictures_below_a_class_folder_and_behind_links(pets, tmp_path):
+    write_picture(tmp_path / "elsewhere" / "old" / "x.jpg")
+    (pets / "dog-9" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
+    paths = set().union(*parts(read_own_pictures(str(pets))).values())
+    assert "dog-9/more/old/x.jpg" in paths and len(paths) == 33
+
+
+def test_a_new_picture_moves_at_most_one_over_each_cut_of_its_class(pets):
+    before = parts(read_own_pictures(str(pets)))
+    write_picture(pets / "dog-9" / "new.png")
+    after = parts(read_own_pictures(str(pets)))
+    moved = {path for part in before for path in before[part] - after[part]}
+    assert len(moved) <= 2 and all(path.startswith("dog-9/") for path in moved)
+
+
+@pytest.mark.parametrize(("folders", "sizes"), [
+    (("train", "val", "test"), (12, 12, 12)), (("train", "test"), (12, 0, 12)), (("Train", "valid"), (12, 0, 12)),
+])  # fmt: skip
+def test_part_folders_are_used(tmp_path, folders, sizes):
+    for folder in folders:
+        write_classes(tmp_path / folder, count=3)
+    own = read_own_pictures(str(tmp_path))
+    assert tuple(len(own.rows[part]) for part in ("train", "val", "test")) == sizes
+    assert all(path.startswith(folders[0] + "/") for path, _, _ in own.rows["train"])
+    assert all(path.startswith(folders[-1] + "/") for path, _, _ in own.rows["test"])
+    assert ("no test, so val is tested on" in own.notes[3]) == ("valid" in folders)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    own = read_own_pictures(str(write_classes(tmp_path, ("bus", "train"))))
+    assert own.classnames == ["bus", "train"]
+
+
+def test_dataset_yaml(pets):
+    (pets / "dataset.yaml").write_text(
+        'template: "a sketch of a {}, an animal."\nclasses:\n  red fox: vixen\n  dog-10: ""\n'
+        "split: {train: 0.25, val: 0, test: 0.75}\n"
+    )
+    own = read_own_pictures(str(pets))
+    assert own.template == "a sketch of a {}, an animal." and own.classnames == [
+        "vixen",
+        "dog 10",
+        "dog 9",
+        "grey wolf",
+    ]
+    assert [len(own.rows[part]) for part in ("train", "val", "test")] == [8, 0, 24]
+    assert "(dataset.yaml" in own.notes[1] and "dataset.yaml" in own.notes[2] and "25/0/75 %" in own.notes[3]
+
+
+def test_folder_names_that_yaml_would_change(tmp_path):
+    write_classes(tmp_path, ("007", "yes", "1e3", "null"), 2)
+    (tmp_path / "dataset.yaml").write_text("classes: [yes, 007, null, 1e3]")
+    assert read_own_pictures(str(tmp_path)).classnames == ["yes", "007", "null", "1e3"]
+
+
+def test_an_explicit_split_in_dataset_yaml(pets):
+    (pets / "dataset.yaml").write_text(
+        'split:\n  train: ["*/picture [0-3].*"]\n  test: ["*/picture 4.*", red fox/picture 5.tif]\n'
+    )
+    own = read_own_pictures(str(pets))
+    assert [len(own.rows[part]) for part in ("train", "val", "test")] == [16, 0, 5]
+    assert "11 pictures in no part are left out" in own.notes[3]
+
+
+def write_csv(file: Path, rows, header=("path", "class"), delimiter=",", encoding="utf-8") -> Path:
+    with open(file, "w", newline="", encoding=encoding) as handle:
+        csv.writer(handle, delimiter=delimiter).writerows([header, *rows])
+    return file
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-8")])
+def test_a_csv(pets, delimiter, encoding):
+    odd = pets / "dog-9" / 'it\'s, "so"; é\tнью.jpg'
+    write_picture(odd)
+    files = [file.relative_to(pets) for file in sorted(pets.rglob("*.*"))]
+    rows = [(file, file.parts[0]) for file in files]
+    own = read_own_pictures(str(write_csv(pets / "labels.csv", rows, ("Path", " class"), delimiter, encoding)))
+    assert own.name == "my_pets-labels" and own.folder == pets
+    assert set().union(*parts(own).values()) == {file.as_posix() for file in files}
+    assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
+
+
+def test_a_csv_with_a_split(pets):
+    rows = [
+        (f"{name}/picture {k}.{ENDINGS[k]}", name, ("train", "valid", "TEST")[k]) for name in CLASSES for k in range(3)
+    ]
+    own = read_own_pictures(str(write_csv(pets / "labels.csv", rows, ("path", "class", "split"))))
+    assert {part: {path.split()[-1][0] for path in paths} for part, paths in parts(own).items()} == {
+        "train": {"0"}, "val": {"1"}, "test": {"2"},
+    }  # fmt: skip
+    assert "column split" in own.notes[3]
+
+
+@pytest.mark.parametrize(("header", "rows", "expected"), [
+    (("file", "label"), [], "expected columns path, class .* found file, label; name them so"),
+    (("path", "class"), [("dog-9/gone.jpg", "dog")], "found 1 that are missing or no pictures .dog-9/gone.jpg"),
+    (("path", "class"), [("dog-9/picture 0.jpg", "")], "expected a path and a class in row 2"),
+    (("path", "class"), [("dog-9/picture 0.jpg", "a"), ("./dog-9/picture 0.jpg", "b")], "again in row 3; leave one"),
+    (("path", "class"), [("../x.jpg", "a")], "expected pictures below .* put the CSV above all its pictures"),
+    (("path", "class", "split"), [("dog-9/picture 0.jpg", "a", "dev")], "expected a split of .*in row 2 .*found .dev"),
+    (("path", "class", "split"), [("dog-9/picture 0.jpg", "a", "train"), ("dog-9/picture 1.png", "a", "")],
+     "in every row of .* or in none"),
+    (("path", "class"), [], "expected pictures in .* found none"),
+])  # fmt: skip
+def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
+    with pytest.raises(UserError, match=expected):
+        read_own_pictures(str(write_csv(pets / "labels.csv", rows, header)))
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("template: [", "expected YAML in .*dataset.yaml"),
+    ("- a", "expected keys of template, classes, split"),
+    ("clases: {}", "found 'clases'; did you mean 'classes'"),
+    ("template: a photo of a dog", "expected a template with one {} .* found 'a photo of a dog'"),
+    ("template: 'a {x} {}'", "expected a template with one {}"),
+    ("classes: dogs", "as classes in .* found 'dogs'"),
+    ("classes: {grey-wolf: wolf}", "found 'grey-wolf'; did you mean 'grey_wolf'"),
+    ("classes: {dog-9: dog, dog-10: dog}", "found 'dog' for dog-9, dog-10; rename one"),
+    ("split: half", "expected parts of train, val, test as split"),
+    ("split: {train: 0.5, tset: 0.5}", "found 'tset'; did you mean 'test'"),
+    ("split: {train: 0.5, test: 0.3}", "add up to 1"),
+    ("split: {train: all, test: 0.3}", "expected three shares"),
+    ("split: {train: ['*'], test: ['*/picture 0.*']}", "expected one part for"),
+    ("split: {train: ['*/picture 0.*'], test: ['dog-9/*1.png']}", "every class to test"),
+    ("split: {train: ['*/nothing']}", "found none for '\\*/nothing'"),
+])  # fmt: skip
+def test_a_bad_dataset_yaml_is_a_sentence(pets, text, expected):
+    (pets / "dataset.yaml").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        read_own_pictures(str(pets))
+
+
+def test_bad_folders_are_a_sentence(tmp_path):
+    assert "found nothing there; check DATA" in sentence(tmp_path / "nowhere")
+    write_picture(tmp_path / "flat" / "a.jpg")
+    assert "expected a sub-folder for each class" in sentence(tmp_path / "flat")
+    write_classes(tmp_path / "one", ("dog",))
+    assert "expected at least two classes" in sentence(tmp_path / "one")
+    write_picture(tmp_path / "one" / "cat" / "a.jpg")
+    assert "found one of cat; add more" in sentence(tmp_path / "one")
+    (tmp_path / "one" / "empty").mkdir()
+    assert "found none in empty" in sentence(tmp_path / "one")
+    write_classes(tmp_path / "twins", ("big-dog", "big_dog"))
+    assert "found 'big dog' for big-dog, big_dog" in sentence(tmp_path / "twins")
+    write_classes(tmp_path / "deep", ("a", "b"))
+    Image.fromarray(np.zeros((5, 5), np.uint16)).save(tmp_path / "deep" / "a" / "x.png")
+    assert "8 bits a channel" in sentence(tmp_path / "deep")
+    os.makedirs(os.fsencode(tmp_path / "bytes") + b"/a\xff")
+    write_picture(tmp_path / "bytes" / os.fsdecode(b"a\xff") / "a.jpg")
+    assert "expected file names in UTF-8" in sentence(tmp_path / "bytes")
+
+
+def test_a_name_with_a_newline(tmp_path):
+    own = read_own_pictures(str(write_classes(tmp_path / "a\nb", ("big\ndog", "cat"))))
+    assert own.name == "a_b" and own.classnames == ["big dog", "cat"]
+
+
+def test_a_folder_called_as_one_of_our_data_sets(tmp_path):
+    assert read_own_pictures(str(write_classes(tmp_path / "caltech101"))).name == "caltech101_folder"
+
+
+def test_the_data_set(pets, tmp_path, capsys):
+    dataset = Folder(config(pets, tmp_path / "cache"))
+    assert "Own pictures in" in capsys.readouterr().out
+    assert dataset.name == "my_pets" and len(dataset.train_x) == 16 and dataset.protocol["test_images"] == 8
+    root, images = training_images(config(pets, tmp_path), dataset)
+    assert root == pets and all((root / image).is_file() for image in images)
+    (stored,) = (tmp_path / "cache").rglob("shot_16-seed_1.json")
+    assert {row[0] for row in json.loads(stored.read_text())["train"]} == set(images)
+    assert sorted(path.name for path in pets.iterdir()) == sorted(CLASSES)  # nothing is written among the pictures
+
+
+def test_the_data_root_stands_in_for_the_folder(pets, tmp_path):
+    assert Folder(config("", tmp_path, ROOT=str(pets))).name == "my_pets"
+    with pytest.raises(UserError, match="expected a folder of pictures as --root"):
+        Folder(config("", tmp_path))
+
+
+def test_a_changed_folder_has_other_lists_and_another_digest(pets, tmp_path):
+    before = Folder(config(pets, tmp_path / "cache"))
+    write_picture(pets / "dog-9" / "new.png")
+    Folder(config(pets, tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").rglob("shot_16-seed_1.json"))) == 2
+    with pytest.raises(UserError, match="they have changed; start the command again"):
+        Folder(config(pets, tmp_path / "cache", FOLDER_DIGEST=before.own.digest))
+
+
+def test_two_folders_of_one_name_have_two_banks(tmp_path):
+    roots = set()
+    for place in ("a", "b"):
+        cfg = config(write_classes(tmp_path / place / "pets"), tmp_path / "cache")
+        trainers.extend_cfg(cfg)
+        roots.add(bank_root(cfg, Folder(cfg)))
+    assert len(roots) == 2
+
+
+def test_halves_need_two_classes_each(tmp_path):
+    place = write_classes(tmp_path / "pets", CLASSES[:3])
+    with pytest.raises(UserError, match="at least four classes in .* found 3; add classes, or learn on all"):
+        Folder(config(place, tmp_path, SUBSAMPLE_CLASSES="base"))
+    assert Folder(config(place, tmp_path)).num_classes == 3
+
+
+def test_real_photographs(shared, tmp_path):
+    place = shared / "data" / "caltech-101" / "101_ObjectCategories"
+    dataset = Folder(config(place, tmp_path, NUM_SHOTS=1))
+    assert dataset.num_classes == 100 and len(dataset.train_x) == 100
+    assert "Motorbikes" in dataset.classnames and "cougar body" in dataset.classnames

@@ -1,0 +1,186 @@
+"""The drawn data sets: which pictures, when they are drawn, and what the shifts do to them."""
+
+import dataclasses
+import hashlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from dassl.config import get_cfg_default
+from PIL import Image
+
+import datasets
+from datasets.demo_shifts import DemoSketch
+from fdbpl.backbones import load_backbone
+from fdbpl.demo import picture_set
+from fdbpl.demo.colours import COLOURS
+from fdbpl.demo.corruptions import CORRUPTIONS, corrupted
+from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background
+from fdbpl.demo.forms import NAMES
+from fdbpl.demo.picture_set import CLASS_SPLITS
+from fdbpl.demo.pictures import DEMO
+from fdbpl.demo.shifts import CORRUPTED, SKETCH, WORLD
+
+SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLOURS]
+SHIFTS = [SKETCH, WORLD, CORRUPTED]
+each_set = pytest.mark.parametrize("pictures", SETS, ids=lambda pictures: pictures.title)
+
+# of pictures that results were measured on
+SHA256 = {
+    ("test", "star", 0): "634d80bcb50666a296aa242ad6f23bf35a61a3ea93ca636fa605af380e33224f",
+    ("test", "gear", 91): "d86d2dc496106615a0647d326aada3781ea696b37f583d7563e466445771c20f",
+    ("test", "cup", 40): "7e687b4101e50b7e6ec03b562f4e4f9dd144d497629ca693a173a695b7dfd1a5",
+    ("validation", "leaf", 5): "71f00321b13bf95f7ce2dd9cfd0fbea75efbe9abc0de1c5b2695a5e17d804821",
+    ("validation", "ring", 60): "d565f452323a33b5d99be3bc43ebec95085a1acc2c30059209700f9c51d39149",
+}
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(BytesIO(data)).convert("RGB")
+
+
+@pytest.mark.parametrize("key", SHA256, ids=str)
+def test_the_demos_pictures_stay_what_they_are(key):
+    assert hashlib.sha256(DEMO.picture(*key)).hexdigest() == SHA256[key]
+    assert DEMO.version == 1
+
+
+@each_set
+def test_pictures_are_jpegs_that_depend_on_draw_class_and_number_alone(pictures):
+    one, other = pictures.classes[2], pictures.classes[5]
+    first = pictures.first
+    keys = [("test", one, first), ("test", one, first + 1), ("validation", one, first), ("test", other, first)]
+    drawn = [pictures.picture(*key) for key in keys]
+    assert drawn == [pictures.picture(*key) for key in reversed(keys)][::-1]
+    assert len(set(drawn)) == 4
+    sizes = [opened(data).size for data in drawn]
+    assert len(set(sizes)) > 1
+    assert all(min(size) >= 96 * 0.99 and max(size) <= min(256, 1.8 * min(size)) for size in sizes)
+
+
+def small(pictures, numbers=3):
+    """The set with two classes and few pictures; drawn in this process, whose change the pool's would not see."""
+    counts = dict.fromkeys(pictures.counts, numbers)
+    return dataclasses.replace(pictures, classes=pictures.classes[:2], counts=counts)
+
+
+@pytest.mark.parametrize("pictures", [DEMO, SKETCH], ids=lambda pictures: pictures.title)
+def test_an_interrupted_drawing_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, pictures):
+    monkeypatch.setattr(picture_set, "ProcessPoolExecutor", _InThisProcess)
+    few = small(pictures)
+    one, other = few.classes
+    numbers = list(few.numbers)
+    few.draw_into(tmp_path / "whole", "test")
+    few.draw_into(tmp_path / "broken", "test")
+    (tmp_path / "broken/drawn.json").rename(tmp_path / "broken/drawing.json")
+    (tmp_path / f"broken/images/{other}/{numbers[1]:04d}.jpg").unlink()
+    kept = tmp_path / f"broken/images/{one}/{numbers[0]:04d}.jpg"
+    before = kept.stat().st_mtime_ns
+    few.draw_into(tmp_path / "broken", "test")
+    assert kept.stat().st_mtime_ns == before
+    whole, broken = ({f.relative_to(root): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+                     for root in (tmp_path / "whole", tmp_path / "broken"))  # fmt: skip
+    assert whole == broken
+    assert len([f for f in whole if f.suffix == ".jpg"]) == 2 * len(numbers)
+
+
+class _InThisProcess:
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *details):
+        pass
+
+    map = staticmethod(map)
+
+
+@each_set
+def test_four_class_orders_share_the_pictures(pictures):
+    splits = [pictures.split(k) for k in CLASS_SPLITS]
+    files = [{part: sorted(row[0] for row in rows) for part, rows in split.items()} for split in splits]
+    assert all(other == files[0] for other in files)
+    half = len(pictures.classes) // 2
+    halves = {frozenset(name for _, label, name in split["test"] if label < half) for split in splits}
+    assert len(halves) == 4 and all(len(names) == half for names in halves)
+    for split in splits:
+        counts = {part: len(rows) // len(pictures.classes) for part, rows in split.items()}
+        assert counts == {"train": 0, "val": 0} | dict(pictures.counts)
+        assert not {row[0] for row in split["train"]} & {row[0] for row in split["test"]}
+
+
+def test_sizes_are_those_that_were_reported_on():
+    assert {part: len(rows) for part, rows in DEMO.split(1).items()} == {"train": 672, "val": 112, "test": 1792}
+
+
+@pytest.mark.parametrize("pictures", SHIFTS, ids=lambda pictures: pictures.title)
+def test_shifts_have_the_demos_labels(pictures):
+    for k in CLASS_SPLITS:
+        assert {row[1:] for row in pictures.split(k)["test"]} == {row[1:] for row in DEMO.split(k)["test"]}
+
+
+def test_corrupted_pictures_are_the_demos_test_pictures():
+    assert {row[0] for row in CORRUPTED.split(1)["test"]} < {row[0] for row in DEMO.split(1)["test"]}
+    for number in list(CORRUPTED.numbers)[:5]:
+        broken, whole = opened(CORRUPTED.picture("test", "key", number)), opened(DEMO.picture("test", "key", number))
+        assert broken.size == whole.size
+        pair = [np.asarray(image.resize((16, 16), Image.Resampling.BOX), float).ravel() for image in (broken, whole)]
+        assert np.corrcoef(pair)[0, 1] > 0.8
+
+
+def test_every_corruption_comes_equally_often_and_changes_the_picture():
+    assert len(CORRUPTED.numbers) % len(CORRUPTIONS) == 0
+    image = opened(DEMO.picture("test", "anchor", 30))
+    results = [corrupted(np.random.default_rng(1), image, kind) for kind in CORRUPTIONS]
+    for kind, result in zip(CORRUPTIONS, results, strict=True):
+        assert result.size == image.size and result.mode == "RGB", kind
+        assert np.abs(np.asarray(result, int) - np.asarray(image, int)).mean() > 2, kind
+    assert len({result.tobytes() for result in results}) == len(CORRUPTIONS)
+
+
+def test_unseen_backgrounds_are_shares_that_no_seen_one_is():
+    assert not set(UNSEEN_BACKGROUNDS) & set(BACKGROUNDS)
+    for kind in UNSEEN_BACKGROUNDS:
+        share = background(np.random.default_rng(3), kind, 90, 70)
+        assert share.shape == (70, 90) and share.min() >= 0 and share.max() <= 1 and share.std() > 0.1, kind
+
+
+def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_set, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(DemoSketch, "pictures", small(SKETCH, 2))
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT, cfg.DATASET.CACHE, cfg.DATASET.NUM_SHOTS = str(tmp_path), str(tmp_path / "cache"), 16
+    dataset = DemoSketch(cfg)
+    assert dataset.protocol["train_images"] == 0 and dataset.protocol["test_images"] == 4
+    assert dataset.train_x is dataset.test
+    assert not list(tmp_path.rglob("shot_*"))
+
+
+def zero_shot(pictures, template="a photo of a {}.", per_class=8) -> float:
+    """Percent, by the ResNet student."""
+    model, images = load_backbone("demo:rn-student"), []
+    for name in pictures.classes:
+        for number in list(pictures.numbers)[-per_class:]:
+            image = opened(pictures.picture("validation", name, number))
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            box = (left, top, left + side, top + side)
+            images.append(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box)))
+    labels = torch.arange(len(pictures.classes)).repeat_interleave(per_class)
+    features = model.encode_image(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+    texts = model.encode_text([template.format(name) for name in pictures.classes])
+    return 100 * (features @ texts.T).argmax(1).eq(labels).float().mean().item()
+
+
+def test_shifts_are_harder_than_the_demo_and_well_above_chance():
+    whole = zero_shot(DEMO)
+    for pictures in SHIFTS:
+        assert 6 * 100 / len(NAMES) < zero_shot(pictures) < whole - 6, pictures.title
+
+
+def test_colours_are_known_and_leave_room():
+    assert 30 < zero_shot(COLOURS, per_class=16) < 70

@@ -1,0 +1,66 @@
+"""`DATA=my_photos bash scripts/base2new_train.sh folder`, as users type it."""
+
+import json
+import re
+
+import pytest
+from PIL import Image, ImageDraw
+
+SHORT = ("OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2)
+ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "tga", "PNG")
+COLOURS = {"red_shape": "red", "blue_shape": "blue", "green_shape": "green", "yellow_shape": "yellow"}
+
+
+@pytest.fixture(scope="module")
+def own(scripts, tmp_path_factory):
+    """Scripts whose DATA are some pictures of ours, in a path with all sorts of characters."""
+    folder = tmp_path_factory.mktemp("own")
+    photos = folder / "my 'first' photos é"
+    for name, colour in COLOURS.items():
+        (photos / name).mkdir(parents=True)
+        for number in range(8):
+            image = Image.new("RGB", (90, 70 + number), "grey")
+            ImageDraw.Draw(image).ellipse((10, 10, 60 + number, 60), fill=colour)
+            image.save(photos / name / f"no {number}.{ENDINGS[number]}")
+    return type(scripts)(folder / "a b", photos)
+
+
+def run(own, *arguments, **environment):
+    return own.run("base2new_train.sh", "folder", 1, *arguments, **{"CFG": "demo", **environment})
+
+
+def test_own_pictures_are_learnt_and_a_changed_folder_is_another_run(own):
+    done = run(own, "FDBPL", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"FDBPL my_first_photos_é seed1: base [\d.]+ new [\d.]+ H [\d.]+", done.stdout.splitlines()[-1])
+    assert "Own pictures in" in done.stdout and "4 classes, 32 pictures" in done.stdout
+    base = own.output / "base2new/train_base/my_first_photos_é/shots_16/FDBPL"
+    (metrics,) = base.rglob("metrics.json")
+    found = json.loads(metrics.read_text())
+    assert found["dataset"] == "my_first_photos_é" and found["protocol"]["classnames"] == ["blue shape", "green shape"]
+    assert {path.name for path in own.data.iterdir()} == set(COLOURS)
+
+    (own.data / "red_shape" / "new.jpg").write_bytes((own.data / "red_shape" / "no 0.jpg").read_bytes())
+    refused = run(own, "FDBPL", *SHORT)
+    assert refused.returncode == 2 and "DATASET.FOLDER_DIGEST" in refused.stderr.splitlines()[-1]
+
+
+def test_mistakes_end_in_one_sentence(own, tmp_path):
+    missing = own.run("base2new_train.sh", "folder", DATA="")
+    assert missing.returncode == 2 and "expected your pictures as DATA" in missing.stderr
+    nothing = own.run("base2new_train.sh", "folder", DATA=str(tmp_path), CFG="demo")
+    assert nothing.returncode == 2 and nothing.stderr.splitlines()[-1].startswith(
+        "error: expected a sub-folder for each"
+    )
+
+
+def test_a_broken_test_picture_is_named(own, tmp_path):
+    for name in COLOURS:
+        for part in ("train", "test"):
+            (tmp_path / "pictures" / part / name).mkdir(parents=True)
+            Image.effect_noise((90, 70), 50).convert("RGB").save(tmp_path / "pictures" / part / name / "a b.jpg")
+    broken = tmp_path / "pictures" / "test" / "red_shape" / "a b.jpg"
+    broken.write_bytes(broken.read_bytes()[:900])
+    done = run(own, "ZeroshotCLIP", DATA=str(tmp_path / "pictures"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "found 1 that are not (test/red_shape/a b.jpg: image file is truncated" in done.stderr.splitlines()[-1]

@@ -1,0 +1,64 @@
+"""The report of real runs, with the gallery that only real runs have."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fdbpl.report.gallery import galleries
+from fdbpl.report.report import read_results
+from fdbpl.runs.metrics import harmonic_mean
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def output(scripts) -> Path:
+    scripts.succeed("base2new_train.sh")
+    return scripts.output
+
+
+def test_the_report_of_a_run(output, tmp_path):
+    command = [sys.executable, "-m", "fdbpl.report", str(output), "--to", str(tmp_path / "to")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in (tmp_path / "to").iterdir()} == {"table.md", "table.csv", "table.tex", "report.html"}
+    base, new, h = map(float, re.search(r"\| FDBPL(?: \(demo\))? \| 1 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|",
+                                        done.stdout).groups())  # fmt: skip
+    assert h == pytest.approx(harmonic_mean(base, new), abs=0.01)
+    page = (tmp_path / "to/report.html").read_text()
+    assert page.count("data:image/jpeg") == 24 and "says nothing of photographs" in page
+    assert len(page) < 3_000_000
+
+
+def test_the_gallery_is_what_the_bank_and_the_run_say(output):
+    results = read_results(output)
+    (gallery,) = galleries(output, results)
+    weights = [region.weight for region in gallery.regions]
+    assert weights == sorted(weights, reverse=True) and weights[0] > 0.9 and weights[-1] < 0.3
+    for region in gallery.regions:
+        picture = Image.open(io.BytesIO(base64.b64decode(region.jpeg.split(",")[1])))
+        assert picture.size == (128, 128) and np.asarray(picture).std() > 1
+        for opinion in (region.teacher, region.positive, region.negative):
+            probabilities = [probability for _, probability in opinion]
+            assert probabilities == sorted(probabilities, reverse=True) and 0 <= sum(probabilities) <= 1.0001
+    agree = sum(region.teacher[0][0] == region.positive[0][0] for region in gallery.regions[:12])
+    assert agree >= 9  # the student learnt from the teacher where w is large
+    unsure = sum(region.negative[0][1] < 0.5 for region in gallery.regions[12:])
+    assert unsure >= 9  # the negative space says "none of these" where w is small
+
+
+def test_without_the_images_the_page_says_so(output, scripts):
+    images = scripts.data / "demo"
+    images.rename(scripts.data / "away")
+    try:
+        (gallery,) = galleries(output, read_results(output))
+        assert "images are not at" in gallery.reason and gallery.regions == []
+    finally:
+        (scripts.data / "away").rename(images)

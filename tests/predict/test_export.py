@@ -1,0 +1,135 @@
+"""The exported classifier, used by the very examples of docs/PREDICT.md, says what the toolbox says."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from fdbpl import export, predict
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIP, OPEN_CLIP, VISUAL = (
+    block for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "PREDICT.md").read_text(), re.DOTALL)
+)
+DIFFERENCE = {"TRAINER.FDBPL.INFERENCE": "difference"}
+NAMES = ["wolf", "sea lion", "a yurt, in winter"]
+
+
+def says(example: str, tmp_path, capsys, monkeypatch, *arguments) -> dict[str, float]:
+    """{class name: probability} that an example of the docs prints."""
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    monkeypatch.setattr(sys, "argv", ["example.py", *map(str, arguments)])
+    capsys.readouterr()
+    runpy.run_path(str(script))
+    lines = capsys.readouterr().out.splitlines()
+    return {name: float(chance) for chance, name in (line.split(" ", 1) for line in lines)}
+
+
+def predicted(run, picture, tmp_path, *arguments) -> dict[str, float]:
+    """The same from `fdbpl.predict`."""
+    output = tmp_path / "predictions.json"
+    predict.main([str(run), str(picture), "--output", str(output), *arguments])
+    (row,) = json.loads(output.read_text())
+    return {pair["class"]: pair["probability"] for pair in row["classes"]}
+
+
+@pytest.fixture
+def picture(data_root) -> Path:
+    return data_root / "tiny" / "images" / "3_7.jpg"
+
+
+@pytest.mark.parametrize("method", ["CoOp", "FDBPL", "TCP", "KgCoOp", "ZeroshotCLIP2"])
+def test_with_torch_and_clip_alone(method, finished, picture, tmp_path, capsys, monkeypatch):
+    run = finished(method)
+    export.main([str(run), "--to", str(tmp_path / "classifier")])
+    expected = predicted(run, picture, tmp_path)
+    found = says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    assert list(found) == list(expected) and found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monkeypatch):
+    """Under an architecture of the tiny CLIP's measures, from the file in place of `openai`."""
+    open_clip = pytest.importorskip("open_clip")
+    tower = {"width": 64, "layers": 2}
+    architecture = {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {**tower, "image_size": 32, "patch_size": 16, "head_width": 64},
+        "text_cfg": {**tower, "heads": 1, "context_length": 77, "vocab_size": 49408},
+    }
+    (tmp_path / "tiny-quickgelu.json").write_text(json.dumps(architecture))
+    open_clip.add_model_config(tmp_path / "tiny-quickgelu.json")
+    run = finished("CoOp")
+    export.main([str(run), "--to", str(tmp_path / "classifier"), "--classes", 'wolf,sea lion,"a yurt, in winter"'])
+    expected = predicted(run, picture, tmp_path, "--classes", 'wolf,sea lion,"a yurt, in winter"')
+    arguments = (tmp_path / "classifier", picture, "tiny-quickgelu", Path(student_file).with_name("state.pt"))
+    found = says(OPEN_CLIP, tmp_path, capsys, monkeypatch, *arguments)
+    assert set(found) == set(NAMES) and found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "needs"),
+    [("VPT", ["visual prompts"]), ("MaPLe", ["visual prompts"]), ("FDBPL_PromptSRC", ["visual prompts"]),
+     ("PromptKD", ["visual prompts", "projector"])],
+)  # fmt: skip
+def test_with_visual_prompts(method, needs, finished, picture, tmp_path, capsys, monkeypatch):
+    run = finished(method)
+    export.main([str(run), "--to", str(tmp_path / "classifier")])
+    assert json.loads((tmp_path / "classifier" / "classifier.json").read_text())["needs"] == needs
+    expected = predicted(run, picture, tmp_path)
+    found = says(VISUAL, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    assert list(found) == list(expected) and found == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(AssertionError, match="needs"):  # the plain example does not pretend
+        says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+
+
+def test_the_difference_of_two_spaces(finished, picture, tmp_path):
+    from fdbpl.toolbox import finished_run
+
+    folder = finished("FDBPL", **DIFFERENCE)
+    export.main([str(folder), "--to", str(tmp_path)])
+    classifier = json.loads((tmp_path / "classifier.json").read_text())
+    assert classifier["needs"] == ["negative text features"]
+    tensors, run = load_file(tmp_path / "text_features.safetensors"), finished_run(folder)
+    from PIL import Image
+
+    image = run.transform(Image.open(picture).convert("RGB"))[None]
+    x = run.backbone.encode_image(image)
+    found = tensors["logit_scale"] * x @ (tensors["text_features"] - tensors["negative_text_features"]).T
+    assert found[0].tolist() == pytest.approx(run.predictor()(image)[0].tolist(), abs=1e-5)
+
+
+def test_what_the_json_says(finished, student_file, tmp_path):
+    from fdbpl.toolbox import finished_run
+
+    folder = finished("CoOp")
+    export.main([str(folder), "--to", str(tmp_path)])
+    classifier, run = json.loads((tmp_path / "classifier.json").read_text()), finished_run(folder)
+    features = load_file(tmp_path / "text_features.safetensors")["text_features"]
+    assert classifier["classnames"] == run.classnames and len(features) == len(run.classnames)
+    assert features.norm(dim=-1).tolist() == pytest.approx([1.0] * len(features), abs=1e-6)
+    assert classifier["template"] == "a drawing of a {}." and classifier["trainer"] == "CoOp"
+    assert classifier["backbone"] == {"name": student_file, "sha256": run.backbone.sha256}
+    steps = {type(step).__name__: step for step in run.transform.transforms}
+    stated = classifier["preprocessing"]
+    assert [stated["resize"]] * 2 == stated["size"] == list(steps["CenterCrop"].size) and stated["crop"] == "center"
+    assert steps["Resize"].size in (stated["resize"], [stated["resize"]])
+    assert steps["Resize"].interpolation.value == stated["interpolation"]
+    assert (stated["mean"], stated["std"]) == (list(steps["Normalize"].mean), list(steps["Normalize"].std))
+    record = json.loads((folder / "run.json").read_text())
+    assert classifier["run"] == {"fingerprint": record["fingerprint"], "dataset": "TinyWorld", "seed": 1}
+
+
+@pytest.mark.parametrize("method", ["CoCoOp", "FDBPL_CoCoOp"])
+def test_class_features_of_each_image_are_refused(method, finished, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        export.main([str(finished(method)), "--to", str(tmp_path / "classifier")])
+    assert stop.value.code == 2 and not (tmp_path / "classifier").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"found one of {method} .* anew from each image; use python -m fdbpl.predict", line)

@@ -1,0 +1,157 @@
+"""Folders of runs as train.py and Dassl leave them, with numbers that a test can foresee."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+LOG = """***************
+** Arguments **
+***************
+backbone:{space}
+config_file: configs/trainers/{trainer}/{config}.yaml
+dataset_config_file: configs/datasets/{dataset}.yaml
+eval_only: {test}
+load_epoch: {load_epoch}
+model_dir: {model_dir}
+opts: ['DATASET.NUM_SHOTS', '{shots}', 'DATASET.SUBSAMPLE_CLASSES', '{classes}']
+output_dir: {folder}
+seed: {seed}
+trainer: {trainer}
+************
+** Config **
+************
+DATASET:
+  NAME: {dataset}
+  NUM_SHOTS: {shots}
+  SUBSAMPLE_CLASSES: {classes}
+MODEL:
+  BACKBONE:
+    NAME: {backbone}
+OPTIM:
+  MAX_EPOCH: {epochs}
+SEED: {seed}
+TRAINER:
+  COOP:
+    CTX_INIT: a photo of a
+  NAME: {trainer}
+Collecting env info ...
+** System info **
+PyTorch version: 1.9.0
+"""
+RESULT = """Evaluate on the *test* set
+=> result
+* total: 1,000
+* correct: 800
+* accuracy: {accuracy}%
+* error: 1.0%
+* macro_f1: 3.0%
+Elapsed: 0:00:19
+"""
+
+
+def epoch_lines(epochs: int, upto: int, loss=lambda epoch: 2.0 / epoch, rate=lambda epoch: 0.002) -> str:
+    return "".join(
+        f"epoch [{epoch}/{epochs}] batch [{batch}/10] time 0.005 (0.012) data 0.004 (0.008) "
+        f"loss {9.0:.4f} ({loss(epoch):.4f}) acc 50.0000 (40.0000) lr {rate(epoch):.4e} eta 0:00:00\n"
+        for epoch in range(1, upto + 1)
+        for batch in (5,)
+    )
+
+
+class Tree:
+    """Builds an OUTPUT."""
+
+    epoch_lines = staticmethod(epoch_lines)
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.cells: list[dict] = []
+
+    def write(self, path: str, content) -> Path:
+        file = self.output / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        return file
+
+    def run(
+        self, place: str, trainer="CoOp", dataset="demo", seed=1, accuracy: float | None = 80.0, classes="base",
+        shots=16, config="demo", backbone="demo:vit-student", tests="", epoch=None, epochs=10, seconds=None, log="",
+        **metrics,
+    ) -> str:  # fmt: skip
+        """One of our run folders below `place`; accuracy None = not finished. Returns its fingerprint."""
+        source = metrics.pop("source", dataset)
+        folder = re.sub(r"[^\w.]", "-", trainer)
+        path = f"{place}/{source}/shots_{shots}/{folder}/{config}/seed{seed}"
+        key = f"fingerprint of {path}"
+        record = {
+            "command": ["python", "train.py", "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
+                        "--config-file", f"configs/trainers/some/{config}.yaml"],
+            "started": f"2026-11-2{seed}T10:00:00+0000",
+            "fingerprint": key,
+            "task": f"test {tests} epoch {epoch}" if tests else "train",
+            "config": {
+                "TRAINER": {"NAME": trainer}, "SEED": seed, "OPTIM": {"MAX_EPOCH": epochs},
+                "DATASET": {"NAME": dataset, "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": classes},
+                "MODEL": {"BACKBONE": {"NAME": backbone}},
+            },
+            "python": "3.11.7", "packages": {"torch": "2.4.0", "clip": None},
+            "code": {"commit": "0123456789abcdef", "modified": False},
+            "machine": {"system": "Linux", "processor": "a processor", "gpu": None},
+        }  # fmt: skip
+        self.write(f"{path}/run.json", record)
+        self.write(f"{path}/log.txt", log or epoch_lines(epochs, epochs))
+        if accuracy is not None:
+            content = {
+                "trainer": trainer, "dataset": dataset, "seed": seed, "parameters": 512, "steps": 0 if tests else 100,
+                "processes": 1, "accuracy": accuracy, "error_rate": 100 - accuracy, "macro_f1": accuracy / 2,
+                "seconds": {"build": 1.0, "prepare": 0.5, "train": 10.0, "step": 0.1, "test": 2.0, "total": 14.0}
+                | (seconds or {}),
+                "peak_memory_mib": {"host": 1000.0}, **metrics,
+            }  # fmt: skip
+            self.write(f"{path}/metrics.json", content)
+            self.write(f"{path}/done.json", {"fingerprint": key})
+        return key
+
+    def pair(self, base: float, new: float | None, **run) -> str:
+        """A training on base classes and its test on new ones."""
+        key = self.run("base2new/train_base", accuracy=base, **run)
+        self.run("base2new/test_new", accuracy=new, **{**run, "tests": key, "classes": "new"})
+        return key
+
+    def bank(self, cost=None, dataset="demo") -> str:
+        """A bank below OUTPUT, and the line by which a run's log names it."""
+        self.write(f"regions/{dataset}/bank/manifest.json", {"identity": {"schema": 1}})
+        if cost is not None:
+            self.write(f"regions/{dataset}/bank/cost.json", cost)
+        return f"Region bank: /moved/since/regions/{dataset}/bank (teacher and student looked up, 9 images)\n"
+
+    def plan(self, protocol="base2new", trainer="CoOp", dataset="demo", seed=1, **cell) -> None:
+        self.cells.append(
+            {"protocol": protocol, "label": trainer, "trainer": trainer, "config": "demo", "dataset": dataset,
+             "targets": [], "shots": 16, "seed": seed, "status": "done", "reason": "", **cell}
+        )  # fmt: skip
+        self.write("grid.json", {"cells": self.cells})
+
+    def log(
+        self, path: str, trainer="CoOp", dataset="caltech101", seed=1, accuracy: str | None = "80.0", classes="base",
+        shots=16, config="vit_b16", backbone="ViT-B/16", model_dir="", load_epoch=None, epochs=50, upto=None,
+        end="Finish training", body: str | None = None,
+    ) -> Path:  # fmt: skip
+        """A folder of another code base: nothing but Dassl's log. accuracy None = it stopped before its result."""
+        text = LOG.format(
+            trainer=trainer, dataset=dataset, seed=seed, classes=classes, shots=shots, config=config, backbone=backbone,
+            model_dir=model_dir, load_epoch=load_epoch, epochs=epochs, test=bool(model_dir), space=" ",
+            folder=f"output/{path}",
+        )  # fmt: skip
+        if body is None:
+            body = "" if model_dir else epoch_lines(epochs, upto or epochs)
+            body += "" if model_dir or accuracy is None else f"{end}\nDeploy the last-epoch model\n"
+            body += RESULT.format(accuracy=accuracy) if accuracy is not None else ""
+        return self.write(f"{path}/log.txt", text + body)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "output")

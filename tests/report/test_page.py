@@ -1,0 +1,295 @@
+"""The page, and what hostile names do in it and in the tables' files."""
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fdbpl.report import gallery, write_report
+from fdbpl.report.cost import bank_costs, break_evens
+from fdbpl.report.formats import escape_latex, escape_markdown
+from fdbpl.report.report import read_results
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+HOSTILE = '<script>alert(1)</script> & a|b_c 100% $x$ "q" {y} \\z\nnew'
+
+
+class Text(HTMLParser):
+    """Elements with their attributes, and the text outside of styles and scripts."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.text, self._inside = "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside not in ("style", "script"):
+            self.text += data
+
+
+def page_of(tree, gallery=False) -> str:
+    write_report(tree.output, gallery=gallery)
+    return (tree.output / "report/report.html").read_text()
+
+
+@pytest.fixture
+def whole(tree):
+    """Every part of the page, with hostile names wherever a name can stand."""
+    log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 9, "runs": 1})
+    log += "".join(f"epoch [{epoch}/9] batch [1/2] loss 1 ({epoch}) lr 0.1\n" for epoch in range(1, 10))
+    for trainer in ("CoOp", "CoOp_KDPL", "FDBPL", HOSTILE):
+        for seed in (1, 2):
+            train = 30.0 if trainer == "CoOp_KDPL" else 10.0
+            tree.pair(80.0 + seed, 60.0, trainer=trainer, seed=seed, log=log, seconds={"train": train})
+            for shots in (1, 4):
+                key = tree.run("train_all", trainer=trainer, classes="all", shots=shots, seed=seed, log=log)
+            tree.run("evaluation/food101", trainer=trainer, dataset="food101", source="demo", classes="all", seed=seed,
+                     shots=4, tests=key)  # fmt: skip
+    tree.plan(trainer=HOSTILE, label=HOSTILE)
+    tree.plan(trainer=HOSTILE, label=HOSTILE, seed=9, status="failed", reason=HOSTILE)
+    tree.write("broken/run.json", "{<b>")
+    return tree
+
+
+@pytest.fixture
+def region(monkeypatch):
+    """A gallery of one region, without torch."""
+    said = [(HOSTILE, 0.75), ("cat", 0.25)]
+    one = gallery.Region("data:image/jpeg;base64,", HOSTILE, 0.5, said, said, [])
+    found = [gallery.Gallery("demo", "run", [one], 9), gallery.Gallery("dtd", "run", reason=HOSTILE)]
+    monkeypatch.setattr("fdbpl.report.page.galleries", lambda *_: found)
+
+
+def test_names_are_text_in_the_page(whole, region):
+    page = Text(page_of(whole, gallery=True))
+    assert [tag for tag, _ in page.elements].count("script") == 1  # the page's own
+    assert "b" not in {tag for tag, _ in page.elements}
+    one_line = " ".join(HOSTILE.split())
+    assert page.text.count(one_line) >= 5  # tables, legends, learning curves, missing
+    assert page.text.count(HOSTILE) >= 3  # the region's opinions as they are
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+
+
+def test_names_are_text_in_the_tables_files(whole):
+    write_report(whole.output, gallery=False)
+    markdown, latex, table = ((whole.output / "report" / f"table.{kind}").read_text() for kind in ("md", "tex", "csv"))
+    assert "<script" not in markdown and r"a\|b_c" in markdown
+    for table_text in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table_text.splitlines()}
+        assert len(widths) == 1  # no name added a column
+    assert "<script" not in latex and r"100\% \$x\$" in latex and r"\textbackslash{}z new" in latex
+    labels = {row["label"] for row in csv.DictReader(io.StringIO(table))}
+    assert HOSTILE in labels
+
+
+def test_escapes():
+    assert escape_markdown("_a_b_ *c* <d> `e` [f](g)") == r"\_a_b\_ \*c\* &lt;d&gt; \`e\` \[f\](g)"
+    assert escape_latex("a_b & 5 % {c} ~^\\ #$ <d> ± †") == (
+        r"a\_b \& 5 \% \{c\} \textasciitilde{}\textasciicircum{}\textbackslash{} \#\$ \textless{}d\textgreater{} "
+        r"$\pm$ \dag{}"
+    )
+
+
+def test_nothing_outside_the_page_is_asked_for(whole):
+    page = page_of(whole)
+    assert "http:" not in page and "https:" not in page and "//" not in re.sub(r"// [A-Z].*", "", page)
+    for _, attributes in Text(page).elements:
+        for name in ("src", "href", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), attributes
+    assert "@import" not in page and set(re.findall(r"url\((.)", page)) <= {"#"}
+
+
+def test_ids_are_unique_and_references_arrive(whole):
+    elements = Text(page_of(whole)).elements
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {attributes["href"][1:] for _, attributes in elements if attributes.get("href", "").startswith("#")}
+    clips = {attributes["clip-path"][5:-1] for _, attributes in elements if "clip-path" in attributes}
+    assert used | clips <= set(ids)
+
+
+def test_charts_take_the_pages_colours(whole):
+    page = page_of(whole)
+    drawings = re.findall(r"<svg viewBox.*?</svg>", page, flags=re.DOTALL)
+    assert len(drawings) > 10
+    assert not any(re.search(r"#[0-9a-f]{6}", drawing) for drawing in drawings)
+    assert all("var(--" in drawing for drawing in drawings)
+
+
+def test_the_same_runs_give_the_same_bytes(whole):
+    """In another process too, whatever its hash seed."""
+    files = [whole.output / "report" / f"{name}" for name in ("report.html", "table.md", "table.csv", "table.tex")]
+    write_report(whole.output, gallery=False)
+    before = [file.read_bytes() for file in files]
+    command = [sys.executable, "-m", "fdbpl.report", str(whole.output), "--no-gallery"]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_the_page_is_small(whole):
+    assert len(page_of(whole)) < 600_000
+
+
+def test_the_bank_is_paid_for_after_generation_over_seconds_saved(tree):
+    log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})
+    for trainer, seconds in (("FDBPL", (10.0, 14.0)), ("CoOp_KDPL", (40.0, 48.0)), ("FDBPL_MaPLe", (50.0, 50.0)),
+                             ("MaPLe_KDPL", (50.0, 50.0))):  # fmt: skip
+        for seed, train in zip((1, 2), seconds, strict=True):
+            tree.pair(80.0, 60.0, trainer=trainer, seed=seed, log=log, seconds={"train": train})
+    results = read_results(tree.output)
+    found = {one.trainer: one for one in break_evens(results, bank_costs(tree.output, results))}
+    assert found["FDBPL"].runs == 4  # 100 / (44 - 12) = 3.125
+    assert found["FDBPL"].twin == "CoOp_KDPL" and found["FDBPL"].setting == "base classes, 16 shots"
+    assert found["FDBPL_MaPLe"].runs is None
+    page = Text(page_of(tree)).text
+    assert "4 runs" in page and "never: it is not faster" in page
+
+
+@pytest.mark.parametrize(("cost", "sentence"), [(None, "was not timed"), ("{", "is broken"), ([], "is broken")])
+def test_a_bank_without_its_seconds_is_said_to_be_untimed(tree, cost, sentence):
+    log = tree.bank(cost)
+    for trainer in ("FDBPL", "CoOp_KDPL"):
+        tree.pair(80.0, 60.0, trainer=trainer, log=log)
+    assert sentence in Text(page_of(tree)).text
+
+
+def test_learning_curves_go_over_all_attempts(tree, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "fdbpl.report.figures.learning", lambda name, losses, rates, colour: drawn.append((losses, rates)) or "<svg/>"
+    )
+    tree.pair(80.0, 60.0, log=tree.epoch_lines(4, 4, loss=lambda epoch: 10.0 * epoch)[-400:])
+    first = tree.epoch_lines(4, 3, loss=lambda epoch: float(epoch))
+    tree.write("base2new/train_base/demo/shots_16/CoOp/demo/seed1/log.txt-2026-11-23-10-00-00", first)
+    page_of(tree)
+    ((losses,), _) = drawn[0]
+    assert losses[1] == 1.0 and losses[4] == 40.0  # of the first attempt, and of the one that went on
+
+
+def test_without_a_bank_at_hand_the_page_says_so(tree):
+    tree.pair(80.0, 60.0, trainer="FDBPL")
+    assert "No regions of demo: its region bank is not here any more." in Text(page_of(tree, gallery=True)).text
+
+
+def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "fdbpl.report", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    absent = run(tmp_path / "absent")
+    assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and "check the path" in absent.stderr
+    empty = run(tmp_path)
+    assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "there is nothing" in empty.stderr
+
+
+def test_names_that_are_no_text_do_not_stop_the_report(tree, recwarn):
+    """Halves of characters, control characters, other scripts: in records, plans and folder names."""
+    odd = "\ud800\x00\x1b[31m \u4e2d\u6587"
+    tree.pair(80.0, 60.0, trainer=odd, log=tree.bank({"seconds": 1.0, "regions": 1, "student_features": 0, "runs": 1}))
+    tree.plan(trainer=odd, label=odd, status="failed", reason=odd, seed=2)
+    folder = os.fsencode(tree.output) + b"/\xff\xfe"
+    os.makedirs(folder)
+    with open(folder + b"/run.json", "w") as file:
+        file.write("{")
+    page = page_of(tree)
+    assert page.count("???[31m \u4e2d\u6587") >= 3 and "?" in (tree.output / "report/table.md").read_text()
+    assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
+
+
+def test_an_empty_grid_still_has_a_page(tree):
+    tree.plan(status="planned")
+    page = Text(page_of(tree)).text
+    assert "Results of 0 runs" in page and "not run yet" in page
+
+
+# in a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if importlib.util.find_spec("websocket") is None:
+        pytest.skip("websocket-client is not installed: pip install websocket-client")
+    spec = importlib.util.spec_from_file_location("report_browser", HERE / "browser.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program = module.find()
+    if program is None:
+        pytest.skip("no Chromium here: e.g. apt-get install chromium")
+    with module.Browser(program) as opened:
+        yield opened
+
+
+def test_a_browser_shows_the_page_without_errors_and_without_scrolling_sideways(whole, region, browser):
+    page_of(whole, gallery=True)
+    file = whole.output / "report/report.html"
+    papers = set()
+    for width in (375, 1280):
+        for dark in (False, True):
+            browser.open(file, width, dark)
+            assert browser.errors == [] and browser.requests[0].endswith("report.html")
+            assert all(address.startswith(("file:", "data:")) for address in browser.requests)
+            browser.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+            papers.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+            assert browser.evaluate("document.querySelectorAll('section').length") == 8
+    assert len(papers) == 2  # light and dark
+
+
+def test_text_and_paper_contrast_in_either_scheme(whole, browser):
+    """At least 4.5 : 1 for text and 3 : 1 for what is drawn, as WCAG 2 asks for."""
+    page_of(whole)
+    for dark in (False, True):
+        browser.open(whole.output / "report/report.html", 1280, dark)
+        names = ["paper", "canvas", "ink", "muted", "accent", "bad", "warn", "warn-soft"]
+        names += [f"series-{number}" for number in range(8)]
+        colours = json.loads(browser.evaluate(
+            f"JSON.stringify(Object.fromEntries({json.dumps(names)}.map(name => "
+            "[name, getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()])))"
+        ))  # fmt: skip
+        for text in ("ink", "muted", "accent", "bad"):
+            assert contrast(colours[text], colours["paper"]) >= 4.5, text
+        assert contrast(colours["muted"], colours["canvas"]) >= 4.5
+        assert contrast(colours["warn"], colours["warn-soft"]) >= 4.5
+        for number in range(8):
+            assert contrast(colours[f"series-{number}"], colours["paper"]) >= 3, number
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio of two #rrggbb."""
+
+    def luminance(colour):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_table_sorts_at_a_click(whole, browser):
+    page_of(whole)
+    browser.open(whole.output / "report/report.html", 1280, False)
+    column = "[...document.querySelector('table').tBodies[0].rows].map(row => Number(row.cells[2].dataset.value))"
+    browser.evaluate("document.querySelectorAll('table thead button')[1].click()")
+    down = browser.evaluate(column)
+    browser.evaluate("document.querySelectorAll('table thead button')[1].click()")
+    assert down == sorted(down, reverse=True) and browser.evaluate(column) == sorted(down)
+    assert browser.errors == []

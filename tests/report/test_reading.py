@@ -1,0 +1,185 @@
+"""Which runs are found, what is missing and why; nothing is dropped without a word."""
+
+import os
+
+import pytest
+
+from fdbpl.report.dassl_log import parse_log
+from fdbpl.report.report import read_results
+from fdbpl.report.runs import read_runs
+from fdbpl.report.tables import sections
+
+
+def missing(tree):
+    return {one.what.split(" (")[0]: (one.state, one.reason) for one in read_results(tree.output).missing}
+
+
+def problems(tree):
+    return {one.path: one.reason for one in read_results(tree.output).problems}
+
+
+def test_what_a_plan_lacks_is_named_with_its_reason(tree):
+    tree.pair(80.0, 60.0)
+    tree.pair(80.0, 60.0, seed=2)
+    tree.pair(None, None, seed=3, log=tree.epoch_lines(10, 4))
+    tree.pair(80.0, None, seed=4)
+    for seed, status, reason in (
+        (1, "done", ""), (2, "planned", ""), (3, "planned", ""), (4, "planned", ""), (5, "planned", ""),
+        (6, "failed", "error: the disk is full"), (7, "done", ""),
+    ):  # fmt: skip
+        tree.plan(seed=seed, status=status, reason=reason)
+    assert missing(tree) == {
+        "CoOp, demo, 16 shots, seed 3": ("unfinished", "started and unfinished: at epoch 4 of 10"),
+        "CoOp, demo, 16 shots, seed 4": ("unfinished", "test started and unfinished"),
+        "CoOp, demo, 16 shots, seed 5": ("planned", "not run yet"),
+        "CoOp, demo, 16 shots, seed 6": ("failed", "error: the disk is full"),
+        "CoOp, demo, 16 shots, seed 7": ("planned", "said to be done, but its run is not here"),
+    }
+    (section,) = sections(read_results(tree.output))
+    assert section.tables[0].lines[0].cells[0].text == "2 of 7"
+
+
+def test_without_a_plan_what_was_begun_is_missing(tree):
+    tree.pair(80.0, 60.0)
+    tree.run("base2new/train_base", seed=2, accuracy=None, log="Loading CLIP\n")
+    tree.run("base2new/train_base", seed=3)
+    assert missing(tree) == {
+        "CoOp, demo, 16 shots, seed 2": ("unfinished", "started and unfinished: before its first epoch"),
+        "CoOp, demo, 16 shots, seed 3": ("unfinished", "trained, not tested on the new classes yet"),
+    }
+    (section,) = sections(read_results(tree.output))
+    assert section.tables[0].lines[0].cells[0].text == "1 of 3"
+
+
+def test_targets_that_are_not_tested_yet_are_named(tree):
+    key = tree.run("train_all", classes="all")
+    tree.run("evaluation/food101", dataset="food101", source="demo", classes="all", tests=key)
+    tree.plan("cross_dataset", targets=["food101", "dtd", "ucf101"], status="planned")
+    assert missing(tree)["CoOp, demo, 16 shots, seed 1"] == ("unfinished", "trained; no test on dtd, ucf101")
+
+
+def test_broken_and_foreign_files_are_named_and_the_rest_is_read(tree):
+    tree.pair(80.0, 60.0)
+    tree.write("half/run.json", '{"config": ')
+    tree.write("list/run.json", "[]")
+    tree.write("other/run.json", {"fingerprint": 1})
+    tree.write("bare/metrics.json", {"accuracy": 50})
+    tree.write("deep/run.json", "[" * 100_000)
+    tree.write("noise/log.txt", "hello\n")
+    (tree.output / "binary").mkdir()
+    (tree.output / "binary/log.txt").write_bytes(b"\xff\x00" * 99)
+    wrong = "base2new/train_base/demo/shots_16/CoOp/demo/seed"
+    for seed, content in ((7, {"accuracy": 1e9}), (8, {"accuracy": "x"}), (9, [])):
+        tree.run("base2new/train_base", seed=seed)
+        tree.write(f"{wrong}{seed}/metrics.json", content)
+    tree.run("base2new/train_base", seed=6)
+    tree.write(f"{wrong}6/done.json", {"fingerprint": "another"})
+    tree.write("grid.json", {"cells": [1, {"protocol": "base2new"}]})
+    found = problems(tree)
+    assert set(found) == {
+        "half", "list", "other", "bare", "deep", "noise", "binary", *(f"{wrong}{seed}" for seed in (6, 7, 8, 9)),
+        "grid.json",
+    }  # fmt: skip
+    assert "no header `** Arguments **`" in found["noise"] and "run.json" in found["bare"]
+    assert "those of two" in found[f"{wrong}6"]
+    (section,) = sections(read_results(tree.output))
+    assert section.tables[0].lines[0].cells[1].text == "80.00"
+
+
+def test_a_broken_plan_is_named(tree):
+    tree.pair(80.0, 60.0)
+    for content in ("{", "[]", '{"cells": 3}'):
+        tree.write("grid.json", content)
+        assert list(problems(tree)) == ["grid.json"]
+
+
+@pytest.mark.parametrize("end", ["Finish training", "Finished training"])
+def test_logs_of_other_code_are_read_with_either_end(tree, end):
+    for seed in (1, 2):
+        tree.log(f"train/seed{seed}", seed=seed, accuracy=f"8{seed}.5", end=end)
+        tree.log(f"test/seed{seed}", seed=seed, accuracy=f"6{seed}.5", classes="new", load_epoch=50,
+                 model_dir=f"output/train/seed{seed}")  # fmt: skip
+    (section,) = sections(read_results(tree.output))
+    line = section.tables[0].lines[0]
+    assert line.name == "CoOp †" and [cell.text for cell in line.cells[:3]] == ["2", "82.0 ± 0.7", "62.0 ± 0.7"]
+    assert any("one decimal" in note for note in section.notes)
+    assert not problems(tree) and not missing(tree)
+
+
+def test_a_test_log_finds_its_training_where_the_folder_was_moved(tree):
+    tree.log("a/seed1", accuracy="80.0")
+    tree.log("b/seed1", accuracy="60.0", classes="new", model_dir="/home/somebody/else")
+    assert len(read_results(tree.output).of("base2new")) == 1
+
+
+def test_zero_shot_tests_of_other_code_need_no_training(tree):
+    for classes in ("base", "new"):
+        file = tree.log(classes, trainer="ZeroshotCLIP", accuracy="70.0", classes=classes, model_dir="x")
+        file.write_text(file.read_text().replace("model_dir: x", "model_dir: "))
+    (one,) = read_results(tree.output).of("base2new")
+    assert one.values["base"] == 70.0
+
+
+def test_logs_that_give_no_number_say_why(tree):
+    tree.log("stopped", accuracy=None, epochs=50, upto=7)
+    tree.log("untested", seed=2, body=tree.epoch_lines(50, 50) + "Finish training\n")
+    tree.log("odd", seed=3, body="Finish training\n* accuracy: many%\n")
+    tree.log("lost", seed=4, classes="new", model_dir="/gone", dataset="dtd")
+    tree.log("cut", seed=5).write_text("** Arguments **\ntrainer: CoOp\n")
+    (first,) = [one for one in read_results(tree.output).missing if "(stopped)" in one.what]
+    assert first.reason == "started and unfinished: at epoch 7 of 50"
+    found = missing(tree)
+    assert found["CoOp, caltech101, 16 shots, seed 2"][1] == "trained; its test has not finished"
+    assert found["CoOp, caltech101, 16 shots, seed 3"][1] == "trained; its test has not finished"
+    assert set(problems(tree)) == {"lost", "cut"} and "not below this folder" in problems(tree)["lost"]
+
+
+def test_an_accuracy_before_the_end_of_training_does_not_count():
+    header = ["** Arguments **", "eval_only: False", "** Config **", "SEED: 1", "Collecting env info ..."]
+    body = ["* accuracy: 11.0%", "Finished training", "* accuracy: 22.0%", "* accuracy: 33.0%"]
+    assert parse_log(header + body).accuracy == 33.0
+    assert parse_log(header + body[:1]).accuracy is None
+
+
+def test_losses_and_rates_are_of_their_epochs():
+    """With an epoch's last batch Dassl prints the next epoch's learning rate."""
+    lines = []
+    for epoch in (1, 2):
+        for batch in (1, 2):
+            rate = epoch if batch == 1 else epoch + 1
+            lines.append(f"epoch [{epoch}/2] batch [{batch}/2] time 1 (1) loss 5.0 ({epoch}.{batch}) lr {rate} eta 0")
+    log = parse_log(lines)
+    assert log.losses == {1: 1.2, 2: 2.2} and log.rates == {1: 1.0, 2: 2.0}
+    log = parse_log(lines[1::2])  # one batch an epoch: the first epoch's was never printed
+    assert log.rates == {2: 2.0}
+    assert parse_log([lines[0].replace("(1.1)", "(nan)")]).losses == {}
+
+
+def test_keys_with_spaces_do_not_hide_the_loss():
+    line = "epoch [1/9] batch [1/5] time 1 (1) data 1 (1) KL loss x 2.0 (3.0) loss 1.5 (1.25) lr 2e-3 eta 0:00:00"
+    assert parse_log([line]).losses == {1: 1.25}
+
+
+def test_a_test_of_an_earlier_epoch_is_not_taken_for_the_final_one(tree):
+    key = tree.run("base2new/train_base")
+    tree.run("base2new/test_new", classes="new", tests=key, epoch=5)
+    assert read_results(tree.output).of("base2new") == []
+    assert "epoch 5 of 10" in problems(tree)["base2new/test_new/demo/shots_16/CoOp/demo/seed1"]
+    tree.run("base2new/test_new", classes="new", tests=key, epoch=10, config="again")
+    assert len(read_results(tree.output).of("base2new")) == 1
+
+
+def test_a_copied_folder_does_not_count_twice(tree):
+    import shutil
+
+    tree.pair(80.0, 60.0)
+    shutil.copytree(tree.output / "base2new", tree.output / "copy")
+    assert len(read_results(tree.output).of("base2new")) == 1
+    assert "the same run as" in problems(tree)["copy/train_base/demo/shots_16/CoOp/demo/seed1"]
+
+
+def test_links_in_a_circle_end(tree):
+    tree.pair(80.0, 60.0)
+    os.symlink(tree.output, tree.output / "base2new/again")
+    runs, _ = read_runs(tree.output)
+    assert len(runs) == 2

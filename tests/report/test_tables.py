@@ -1,0 +1,211 @@
+"""What stands in the tables, against arithmetic done here by hand or by the standard library."""
+
+import csv
+import io
+import statistics
+
+import pytest
+
+from fdbpl.errors import UserError
+from fdbpl.report import write_report
+from fdbpl.report.report import read_results
+from fdbpl.report.tables import sections
+
+
+def h(base, new):
+    return statistics.harmonic_mean([base, new])
+
+
+def tables_of(tree, protocol=None):
+    """title of the section's table -> {row: {column: cell}}"""
+    found = {}
+    for section in sections(read_results(tree.output), protocol):
+        for table in section.tables:
+            found[section.protocol, table.title] = {
+                line.name: dict(zip(table.header[1:], line.cells, strict=True)) for line in table.lines
+            }
+    return found
+
+
+def texts(row, *columns):
+    return [row[column].text for column in columns]
+
+
+def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_averaged_over_runs(tree):
+    runs = {1: (80.0, 60.0), 2: (90.123456, 70.0), 3: (70.0, 50.0)}
+    for seed, (base, new) in runs.items():
+        tree.pair(base, new, seed=seed)
+    row = tables_of(tree)["base2new", "demo"]["CoOp"]
+    scores = [h(*pair) for pair in runs.values()]
+    bases = [base for base, _ in runs.values()]
+    assert row["base"].text == f"{statistics.mean(bases):.2f} ± {statistics.stdev(bases):.2f}"
+    assert row["H"].text == f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
+    assert texts(row, "runs", "learnt", "ms/step", "s training", "s in all", "MiB") == [
+        "3", "512", "100.0", "10.0", "14.0", "1000"
+    ]  # fmt: skip
+
+
+def test_the_average_h_is_the_harmonic_mean_of_the_average_accuracies(tree):
+    """As in published tables; the mean of the data sets' H would be 62.5 here."""
+    for dataset, base, new in (("caltech101", 100.0, 50.0), ("dtd", 50.0, 75.0)):
+        tree.pair(base, new, dataset=dataset)
+        tree.pair(base, new, dataset=dataset, seed=2)
+    tree.pair(99.0, 99.0, dataset="dtd", trainer="MaPLe")
+    found = tables_of(tree)["base2new", "Average over 2 data sets"]
+    assert texts(found["CoOp"], "base", "new", "H") == ["75.00", "62.50", f"{h(75.0, 62.5):.2f}"]
+    assert (h(100, 50) + h(50, 75)) / 2 != pytest.approx(h(75, 62.5), abs=1)
+    assert texts(found["MaPLe"], "base", "new", "H") == ["-", "-", "-"]  # it lacks a data set
+
+
+def test_best_and_second_are_marked_as_printed(tree):
+    for trainer, base in (("CoOp", 80.0), ("MaPLe", 80.001), ("VPT", 70.0), ("IVLP", 60.0)):
+        tree.pair(base, 50.0, trainer=trainer)
+    found = tables_of(tree)["base2new", "demo"]
+    marks = {name: row["base"].mark for name, row in found.items()}
+    assert marks == {"CoOp": "best", "MaPLe": "best", "VPT": "second", "IVLP": ""}
+    assert {row["MiB"].mark for row in found.values()} == {""}
+
+
+def test_a_single_row_is_not_best(tree):
+    tree.pair(80.0, 60.0)
+    assert tables_of(tree)["base2new", "demo"]["CoOp"]["H"].mark == ""
+
+
+def test_twins_stand_beside_each_other_and_plans_name_and_order_the_rows(tree):
+    for trainer in ("FDBPL_MaPLe", "CoOp", "MaPLe", "FDBPL", "CoOp_KDPL", "ZeroshotCLIP"):
+        tree.pair(80.0, 60.0, trainer=trainer)
+    names = list(tables_of(tree)["base2new", "demo"])
+    assert names == ["ZeroshotCLIP", "CoOp", "CoOp_KDPL", "FDBPL", "MaPLe", "FDBPL_MaPLe"]
+    tree.plan(trainer="MaPLe", label="ours")
+    tree.plan(trainer="CoOp", label="theirs")
+    assert list(tables_of(tree)["base2new", "demo"])[:3] == ["ours", "theirs", "ZeroshotCLIP"]
+
+
+def test_configurations_of_a_trainer_are_told_apart_where_a_data_set_has_several(tree):
+    tree.pair(80.0, 60.0)
+    tree.pair(70.0, 60.0, config="demo+OPTIM.LR=1")
+    assert list(tables_of(tree)["base2new", "demo"]) == ["CoOp (demo)", "CoOp (demo+OPTIM.LR=1)"]
+
+
+def test_a_key_that_a_plan_runs_through_is_averaged_over(tree):
+    for split, base in ((1, 80.0), (2, 90.0)):
+        tree.pair(base, base, config=f"demo+SPLIT={split}")
+        tree.plan(config=f"demo+SPLIT={split}", each="SPLIT=1,2")
+    assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "runs", "base") == ["2", "85.00 ± 7.07"]
+
+
+def test_students_and_shots_are_not_mixed(tree):
+    tree.pair(80.0, 60.0)
+    tree.pair(70.0, 60.0, backbone="demo:rn-student", seed=2)
+    tree.pair(60.0, 60.0, shots=4, seed=3)
+    settings = [section.setting for section in sections(read_results(tree.output))]
+    assert len(settings) == 3 and len(set(settings)) == 3
+
+
+def test_few_shot_points_and_their_average(tree):
+    for dataset, offset in (("dtd", 0.0), ("ucf101", 10.0)):
+        for shots in (1, 16):
+            for seed in (1, 2):
+                tree.run("train_all", dataset=dataset, shots=shots, seed=seed, classes="all",
+                         accuracy=50.0 + offset + shots + seed)  # fmt: skip
+    found = tables_of(tree)
+    assert texts(found["few_shot", "dtd"]["CoOp"], "1 shot", "16 shots") == ["52.50 ± 0.71", "67.50 ± 0.71"]
+    average = found["few_shot", "Average over 2 data sets"]["CoOp"]
+    assert texts(average, "runs", "1 shot", "16 shots") == ["8", "57.50", "72.50"]
+
+
+def test_tests_elsewhere_are_told_apart_and_averaged_without_the_source(tree):
+    for seed in (1, 2):
+        key = tree.run("train_all", dataset="demo", classes="all", accuracy=99.0, seed=seed)
+        for target, accuracy in (
+            ("demo_colours", 40.0),
+            ("food101", 60.0),
+            ("demo_sketch", 10.0),
+            ("demo_world", 30.0),
+        ):
+            tree.run(f"evaluation/{target}", dataset=target, source="demo", classes="all", accuracy=accuracy + seed,
+                     seed=seed, tests=key)  # fmt: skip
+    found = tables_of(tree)
+    cross, shifted = found["cross_dataset", "From demo"]["CoOp"], found["domain_generalization", "From demo"]["CoOp"]
+    assert list(cross) == ["runs", "demo (source)", "food101", "demo_colours", "average of 2 targets"]
+    assert texts(cross, "demo (source)", "food101", "average of 2 targets") == ["99.00 ± 0.00", "61.50 ± 0.71", "51.50"]
+    assert texts(shifted, "demo_sketch", "demo_world", "average of 2 shifts") == [
+        "11.50 ± 0.71", "31.50 ± 0.71", "21.50"
+    ]  # fmt: skip
+
+
+def test_published_numbers_stand_beside_the_same_setting_only(tree):
+    tree.pair(80.0, 60.0, dataset="eurosat", backbone="ViT-B/16")
+    row = tables_of(tree)["base2new", "eurosat"]["PromptSRC (published)"]
+    assert texts(row, "base", "new", "H") == ["92.90", "73.90", "82.32"]
+    tree.pair(80.0, 60.0, dataset="eurosat", backbone="RN50", seed=2)
+    tree.pair(80.0, 60.0, dataset="eurosat", backbone="ViT-B/16", seed=3, shots=4)
+    found = [
+        section.setting for section in sections(read_results(tree.output))
+        if any(line.published for table in section.tables for line in table.lines)
+    ]  # fmt: skip
+    assert found == ["photographs, 16 shots, student ViT-B/16"]
+
+
+def test_published_averages_are_the_papers_over_all_data_sets_and_computed_over_some(tree):
+    for dataset in ("caltech101", "dtd"):
+        tree.pair(80.0, 60.0, dataset=dataset, backbone="ViT-B/16")
+    some = tables_of(tree)["base2new", "Average over 2 data sets"]["CoOp (published)"]
+    base, new = (98.00 + 79.44) / 2, (89.81 + 41.18) / 2
+    assert texts(some, "base", "new", "H") == [f"{base:.2f}", f"{new:.2f}", f"{h(base, new):.2f}"]
+    others = "imagenet oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 eurosat ucf101"
+    for dataset in others.split():
+        tree.pair(80.0, 60.0, dataset=dataset, backbone="ViT-B/16")
+    whole = tables_of(tree)["base2new", "Average over 11 data sets"]
+    assert texts(whole["CoOp (published)"], "base", "new", "H") == ["82.69", "63.22", "71.66"]
+    assert texts(whole["TCP (published)"], "base", "new", "H") == ["84.13", "75.36", "79.51"]  # averages alone
+
+
+def test_published_harmonic_means_agree_with_their_parts():
+    """Against misprints of ours: every H but three, which were published so, is that of its parts."""
+    from fdbpl.report.published import read_published
+
+    off = []
+    for row in read_published("base2new", "ViT-B/16", 16):
+        for name, (base, new, score) in {**row.values, "average": row.average}.items():
+            if abs(h(base, new) - score) > 0.021:
+                off.append((row.trainer, name))
+    assert off == [("PromptKD", "stanford_cars"), ("PromptKD", "ucf101"), ("RPO", "average")]
+    for row in read_published("cross_dataset", "ViT-B/16", 16, "imagenet"):
+        means = [row.values[name][0] for name in row.over]
+        assert statistics.mean(means) == pytest.approx(row.average[0], abs=0.011)
+    for backbone, count in (("ViT-B/16", 6), ("ViT-B/32", 12), ("RN50", 7)):
+        rows = read_published("domain_generalization", backbone, 16, "imagenet")
+        assert len(rows) == count
+        for row in rows:
+            means = [row.values[name][0] for name in row.over]
+            assert statistics.mean(means) == pytest.approx(row.average[0], abs=0.011)
+
+
+def test_the_csv_has_every_run_at_full_precision(tree):
+    key = tree.pair(80 + 1 / 3, 60 + 1 / 7)
+    tree.pair(50.0, None, seed=2)
+    write_report(tree.output, gallery=False)
+    rows = list(csv.DictReader(io.StringIO((tree.output / "report/table.csv").read_text())))
+    assert len(rows) == 4 and key
+    by_place = {(row["task"], row["seed"]): row for row in rows}
+    assert float(by_place["train", "1"]["accuracy"]) == 80 + 1 / 3
+    assert float(by_place["test", "1"]["H"]) == pytest.approx(h(80 + 1 / 3, 60 + 1 / 7), abs=1e-12)
+    assert by_place["test", "2"]["state"] == "test started and unfinished" and by_place["test", "2"]["accuracy"] == ""
+
+
+def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):
+    tree.pair(80.0, 60.0)
+    tree.run("train_all", classes="all")
+    text = write_report(tree.output, "few_shot", gallery=False)
+    assert "## Few-shot" in text and "## Base-to-new" not in text
+    assert "## Base-to-new" in (tree.output / "report/table.md").read_text()
+    assert "| CoOp | 1 | 80.00 | 60.00 | 68.57 | 512 |" in (tree.output / "report/table.md").read_text()
+
+
+def test_nothing_to_read_is_a_sentence_that_says_what_is_there(tree):
+    with pytest.raises(UserError, match="found none; check the path"):
+        write_report(tree.output)
+    tree.write("notes/readme.txt", "")
+    with pytest.raises(UserError, match="run.json, or with a log.txt of Dassl.* found none; there is notes;"):
+        write_report(tree.output)

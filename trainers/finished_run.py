@@ -1,0 +1,210 @@
+"""A finished training run, taken up to be used: its student with what it learnt, for its classes or any others."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from fdbpl.atomic import read_json
+from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.configuration import known_keys, merge, read_yaml
+from fdbpl.errors import UserError
+from fdbpl.prompts import PromptLearner
+
+from . import checkpoint
+from .student import Student
+from .supervision import teacher
+from .supervision.region_bank import RegionBank, stored_class_features
+from .templates import template_of
+
+READ = ("MODEL.", "TRAINER.", "INPUT.", "TEACHER.", "REGIONS.")  # sections whose every key has to be understood
+
+
+class FinishedRun:
+    """What train.py left in a run folder.
+
+    Args:
+        folder: the run folder.
+        device: where the CLIP goes. On a CPU, what was trained in float16 (PREC fp16, amp) is read in float32.
+
+    Attributes:
+        cfg: the run's configuration, frozen.
+        trainer_class: the registered trainer.
+
+    Raises:
+        UserError: no finished training run there, or one that this code does not understand.
+    """
+
+    def __init__(self, folder: str | Path, device: str | torch.device = "cpu"):
+        self.folder = Path(folder).expanduser()
+        self.device = torch.device(device)
+        self._refuse_other_folders()
+        self.cfg = self._read_config()
+        self.trainer_class = self._find_trainer()
+        if self.device.type != "cuda":
+            self._leave_float16()
+        self.cfg.freeze()
+
+    # what the run says of itself --------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> dict:
+        """The content of metrics.json."""
+        return read_json(self.folder / "metrics.json", "the metrics of a finished run")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest that identifies the run; tests of it carry it in their task."""
+        return read_json(self.folder / "run.json", "the record of a run")["fingerprint"]
+
+    @property
+    def classnames(self) -> list[str]:
+        """The classes it learnt, in the order of the labels."""
+        return self.metrics["protocol"]["classnames"]
+
+    @property
+    def template(self) -> str:
+        """The sentence around a class name that the run used."""
+        recorded = self.metrics["protocol"].get("template")  # older runs have none
+        return self.trainer_class.sentence(self.cfg, template_of(self.cfg, SimpleNamespace(template=recorded)))
+
+    # what it learnt ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP."""
+        half = self._settings.PREC == "fp16"
+        return load_backbone(self.cfg.MODEL.BACKBONE.NAME, str(self.device), "fp16" if half else "fp32")
+
+    def student(self, classnames: list[str] | None = None, template: str | None = None) -> Student:
+        """The student with what it learnt, in eval mode.
+
+        Args:
+            classnames: C names to put its prompts before; None = the run's.
+            template: a frozen sentence other than the run's (of the data set that a trained teacher teaches).
+
+        Raises:
+            UserError: each class has a context of its own (CSC) and these are others; weights that are missing, broken
+                or of another method.
+        """
+        names, sentence = classnames or self.classnames, template or self.template
+        student = self.trainer_class.new_student(
+            self.cfg, self.backbone, names, sentence, lambda: self._class_features(names)
+        )
+        for name, module in student.learners().items():
+            self._restore(module, name, student.ignored_keys)
+        return student.to(self.device).eval().requires_grad_(False)
+
+    def negative_prompt_learner(self, classnames: list[str] | None = None) -> PromptLearner | None:
+        """FDBPL's negative prompt space; None for other trainers and for students whose text is fixed."""
+        new = getattr(self.trainer_class, "new_negative_space", None)
+        learner = new(self.cfg, self.backbone, classnames or self.classnames) if new else None
+        if learner is not None:
+            self._restore(learner, "negative_prompt_learner")
+            learner.to(self.device).eval().requires_grad_(False)
+        return learner
+
+    def predictor(self, classnames: list[str] | None = None) -> Callable[[Tensor], Tensor]:
+        """Images [B, 3, S, S] as `transform` makes them -> logits, float32 [B, C], on the run's device; as in the
+        toolbox's test (TRAINER.FDBPL.INFERENCE included)."""
+        with torch.no_grad():
+            student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
+            return torch.no_grad()(student.predictor(self.trainer_class.scorer_of(self.cfg, student, negative)))
+
+    @cached_property
+    def transform(self) -> Callable:
+        """Dassl's transform of test images: PIL image in RGB -> float32 [3, S, S]."""
+        from contextlib import redirect_stdout
+        from io import StringIO
+
+        from dassl.data.transforms import build_transform
+
+        with redirect_stdout(StringIO()):  # it says what it builds
+            return build_transform(self.cfg, is_train=False)
+
+    # how it is read ---------------------------------------------------------------------------------------------
+
+    @property
+    def _settings(self) -> CfgNode:
+        return self.trainer_class.settings(self.cfg)
+
+    def _refuse_other_folders(self) -> None:
+        found = ""
+        if not self.folder.is_dir():
+            found = "no such folder"
+        elif not (self.folder / "config.yaml").is_file():
+            found = "a folder without a config.yaml"
+        elif not (self.folder / "done.json").is_file():
+            found = "an unfinished one"
+        elif (self.folder / "run.json").is_file():
+            found = _tested_run(read_json(self.folder / "run.json", "the record of a run"))
+        if found:
+            raise UserError(
+                f"expected a finished training run in {self.folder} to read, found {found}; give the folder of a "
+                "training that train.py has finished"
+            )
+
+    def _read_config(self) -> CfgNode:
+        """Today's defaults, then the run's values; keys of data sets that are not at hand are kept as they are."""
+        from dassl.config import get_cfg_default
+
+        from . import extend_cfg
+
+        cfg, file = get_cfg_default(), str(self.folder / "config.yaml")
+        extend_cfg(cfg)
+        values, known = read_yaml(file), set(known_keys(cfg))
+        merge(cfg, {key: value for key, value in values.items() if key in known or key.startswith(READ)}, file)
+        for key in values.keys() - known:
+            *path, name = key.split(".")
+            node = cfg
+            for part in path:
+                node = node.setdefault(part, CfgNode())
+            node[name] = values[key]
+        return cfg
+
+    def _find_trainer(self) -> type:
+        from .prompt_trainer import OURS
+
+        name = self.cfg.TRAINER.NAME
+        if name not in OURS:
+            raise UserError(
+                f"expected a run of one of {', '.join(sorted(OURS))} in {self.folder}, found one of {name!r}; "
+                "give another run"
+            )
+        return OURS[name]
+
+    def _leave_float16(self) -> None:
+        if self._settings.PREC in ("fp16", "amp"):
+            self._settings.PREC = "fp32"
+        if self.cfg.TEACHER.PREC == "fp16":
+            self.cfg.TEACHER.PREC = "fp32"
+
+    def _restore(self, module: nn.Module, name: str, ignored: tuple[str, ...] = ()) -> None:
+        path = checkpoint.choose(self.folder / name, None)
+        checkpoint.restore(module, checkpoint.read(path)["state_dict"], path, ignored)
+
+    def _class_features(self, classnames: list[str]) -> Tensor:
+        """Unit ones of the teacher, float32 [C, D of the teacher]: from a bank that holds them, else it is asked."""
+        dataset = SimpleNamespace(classnames=classnames, template=self.template)
+        texts = teacher.prompts(teacher.template(self.cfg, dataset), classnames)
+        stored = None
+        if issubclass(self.trainer_class.supervision_class, RegionBank):
+            stored = stored_class_features(self.cfg, texts)
+        if stored is not None:
+            return stored
+        return teacher.load_teacher(self.cfg, dataset, str(self.device)).encode_text(texts)
+
+
+def _tested_run(record: dict) -> str:
+    """Where the record is of a mere test: which training run it tested."""
+    if not str(record.get("task")).startswith("test"):
+        return ""
+    command = [str(word) for word in record.get("command", [])]
+    for flag, value in zip(command, [*command[1:], ""], strict=True):
+        if flag.startswith("--model-dir"):
+            return f"a test of the run in {flag.partition('=')[2] or value}"
+    return "a test of another run"
