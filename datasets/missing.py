@@ -31,7 +31,7 @@ def missing_folder(name: str, root: Path) -> Path | None:
 
     kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
     folder = Path(kind.dataset_dir, kind.image_dir)
-    return None if (root.expanduser() / folder).is_dir() or kind.__module__.startswith("datasets.demo") else folder
+    return None if (root.expanduser() / folder).exists() or kind.__module__.startswith("datasets.demo") else folder
 
 
 if __name__ == "__main__":

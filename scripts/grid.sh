@@ -9,14 +9,27 @@ DEMO_STUDENT=demo_vit # every method can train it
 grid_arguments() {
     local only_demo=yes
     PROTOCOL="$1" DATASETS="$2" SEEDS="$3"
-    OUTPUT="${OUTPUT:-output}" DATA="${DATA:-data}" SHOTS="${SHOTS:-$(default_shots)}"
+    OUTPUT="${OUTPUT:-output}" SHOTS="${SHOTS:-$(default_shots)}"
     [ -n "${DATASETS// /}" ] || fail "expected data sets of $(names configs/datasets/*.yaml), found none; give some"
     for DATASET in $DATASETS; do
         check_dataset "$DATASET" "data sets"
         is_demo "$DATASET" || only_demo=
+        DATA="${DATA:-$(default_data)}"
     done
     JOBS="${JOBS:-${only_demo:+2}}" # the demo world's models are small
     make_environment requirements.txt
+}
+
+# DATASET after DATASET: what `$1` prints
+for_each_dataset() {
+    for DATASET in $DATASETS; do
+        OWN_NAME=
+        if [ "$DATASET" = folder ]; then
+            OWN_NAME="$("$PYTHON" -m datasets.own_pictures "$DATA")" || exit
+            OWN_NAME="${OWN_NAME% *}"
+        fi
+        "$1"
+    done
 }
 
 # row LABEL [KEY VALUE ...]: TRAINER on DATASET, as `fdbpl.runs compare` reads it
@@ -24,7 +37,7 @@ row() {
     local tested
     check_trainer
     tested="$(targets)" || exit
-    printf '%s' "$DATASET"
+    printf '%s' "$DATASET${OWN_NAME:+:$OWN_NAME}"
     printf '\t%s' "$tested" "$1" "$TRAINER" "$FOLDER/${CFG:-$(default_config)}.yaml" "${@:2}"
     echo
 }
@@ -36,5 +49,5 @@ run_grid() {
     "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds "$SEEDS" --shots "$SHOTS" \
         --jobs "${JOBS:-1}" --launcher "${LAUNCHER:-}" --slurm "${SLURM:-}" --each "${EACH:-}" ${flags[@]+"${flags[@]}"} \
         "${@:2}" <<<"$1"
-    [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
+    [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | sed 's/:[^\t]*//' | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
 }

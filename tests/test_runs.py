@@ -125,7 +125,8 @@ def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):
 
 
 def test_a_terminal_shows_a_bar_below_the_results():
-    code = "from fdbpl.runs.grid import run_grid; run_grid([['sh', '-c', 'sleep .2; echo result of ' + n] for n in 'ab'], 1)"
+    command = "['sh', '-c', 'sleep .2; echo result of ' + n]"
+    code = f"from fdbpl.runs.grid import run_grid; run_grid([{command} for n in 'ab'], 1)"
     here, there = os.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=there, stderr=there, check=True)

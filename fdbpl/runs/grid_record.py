@@ -38,7 +38,7 @@ class GridRecord:
                     "label": cell.row.label,
                     "trainer": cell.row.trainer,
                     "config": cell.config_name,
-                    "dataset": cell.row.dataset,
+                    "dataset": cell.row.name,
                     "targets": list(cell.row.targets),
                     "shots": int(cell.shots),
                     "seed": int(cell.seed),

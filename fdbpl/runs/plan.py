@@ -17,7 +17,7 @@ def plan(comparison: Comparison) -> str:
     makers = banks(to_do)
     summary = (
         f"{comparison.protocol}: {counted(len(cells), 'run')} ({counted(len(comparison.rows), 'row')}, data sets "
-        f"{' '.join(dict.fromkeys(row.dataset for row in comparison.rows))}, seeds {' '.join(comparison.seeds)}, shots "
+        f"{' '.join(dict.fromkeys(row.name for row in comparison.rows))}, seeds {' '.join(comparison.seeds)}, shots "
         f"{' '.join(comparison.shots)}), {len(cells) - len(to_do)} done, {len(to_do)} to do"
     )
     lines = [summary + f", before them {counted(len(makers), 'call')} of generate_regions.sh" * bool(makers)]

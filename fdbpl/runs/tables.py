@@ -15,8 +15,8 @@ COST = ("learnt", "ms/step", "s training", "s in all", "MiB")
 def tables(comparison: Comparison) -> str:
     """Means ± standard deviations over the finished runs of each row, seeds and variants alike."""
     parts = []
-    for dataset, rows in itertools.groupby(comparison.rows, key=lambda row: row.dataset):
-        title = [f"{comparison.protocol}: {dataset}", ""] if len({row.dataset for row in comparison.rows}) > 1 else []
+    for dataset, rows in itertools.groupby(comparison.rows, key=lambda row: row.name):
+        title = [f"{comparison.protocol}: {dataset}", ""] if len({row.name for row in comparison.rows}) > 1 else []
         parts.append("\n".join([*title, _table(comparison, list(rows))]))
     return "\n\n".join(parts)
 
@@ -66,7 +66,7 @@ def _transfer(comparison: Comparison, rows: list[Row], targets: list[str]) -> tu
         source = spread(_accuracies([runs[0] for runs in folders]))
         accuracies = [spread(by_target.get(target, [])) for target in targets]
         lines.append([row.label, _count(len(whole), len(folders)), source, *accuracies, spread(average)])
-    return ["", "runs", f"{rows[0].dataset} (source)", *targets, "average"], lines
+    return ["", "runs", f"{rows[0].name} (source)", *targets, "average"], lines
 
 
 def _done(folder: Path) -> bool:
