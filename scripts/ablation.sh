@@ -20,5 +20,5 @@ rows() {
     row "$TRAINER, regions of 30 % and more" REGIONS.SCALE "(0.3, 0.936)"
 }
 
-all="$(for DATASET in $DATASETS; do rows; done)"
+all="$(for_each_dataset rows)"
 run_grid "$all" "${@:4}"

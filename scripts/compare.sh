@@ -54,5 +54,5 @@ rows() {
     for TRAINER in $list; do row "$TRAINER"; done
 }
 
-all="$(for DATASET in $DATASETS; do rows; done)"
+all="$(for_each_dataset rows)"
 run_grid "$all" "${@:4}"

@@ -15,13 +15,23 @@ grid_arguments() {
         check_dataset "$DATASET" "data sets"
         [ "$DATASET" != folder ] || [ "$DATASETS" = folder ] ||
             fail "expected folder alone, whose DATA is the pictures themselves, found it among data sets ($DATASETS); compare it apart"
-        DATA="${DATA:-$(default_data)}"
         is_demo "$DATASET" || only_demo=
+        DATA="${DATA:-$(default_data)}"
     done
     JOBS="${JOBS:-${only_demo:+2}}" # the demo world's models are small
     make_environment requirements.txt
-    OWN_NAME=
-    if [ "$DATASETS" = folder ]; then OWN_NAME="$(own_pictures)" || exit; fi
+}
+
+# DATASET after DATASET: what `$1` prints
+for_each_dataset() {
+    for DATASET in $DATASETS; do
+        OWN_NAME=
+        if [ "$DATASET" = folder ]; then
+            OWN_NAME="$(own_pictures)" || exit
+            OWN_NAME="${OWN_NAME% *}"
+        fi
+        "$1"
+    done
 }
 
 # row LABEL [KEY VALUE ...]: TRAINER on DATASET, as `fdbpl.runs compare` reads it
@@ -29,7 +39,7 @@ row() {
     local tested
     check_trainer
     tested="$(targets)" || exit
-    if [ "$DATASET" = folder ]; then printf 'folder=%s' "${OWN_NAME% *}"; else printf '%s' "$DATASET"; fi
+    printf '%s' "$DATASET${OWN_NAME:+:$OWN_NAME}"
     printf '\t%s' "$tested" "$1" "$TRAINER" "$FOLDER/${CFG:-$(default_config)}.yaml" "${@:2}"
     echo
 }
@@ -41,5 +51,5 @@ run_grid() {
     "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds "$SEEDS" --shots "$SHOTS" \
         --jobs "${JOBS:-1}" --launcher "${LAUNCHER:-}" --slurm "${SLURM:-}" --each "${EACH:-}" ${flags[@]+"${flags[@]}"} \
         "${@:2}" <<<"$1"
-    [ ${#flags[@]} = 0 ] || { echo "$DATASETS" && cut -f 2 <<<"$1"; } | tr ' ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
+    [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | sed 's/:[^\t]*//' | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
 }

@@ -1,8 +1,14 @@
+import fcntl
 import json
+import os
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +122,22 @@ def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):
     assert len(lines) == 3 and lines[-1].startswith("[3/3]") and lines[-1].endswith("(eta 0:00:00)")
     assert {"1 done", "3 done"} <= {line.split("] ")[1].rsplit(" (", 1)[0] for line in lines}
     assert any("failed: broken 2" in line for line in lines)
+
+
+def test_a_terminal_shows_a_bar_below_the_results():
+    command = "['sh', '-c', 'sleep .2; echo result of ' + n]"
+    code = f"from fdbpl.runs.grid import run_grid; run_grid([{command} for n in 'ab'], 1)"
+    here, there = os.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=there, stderr=there, check=True)
+    os.close(there)
+    shown = b""
+    with suppress(OSError), open(here, "rb", buffering=0) as terminal:
+        while piece := terminal.read(1024):
+            shown += piece
+    lines = [line.strip() for line in re.split(r"[\r\n]+|\x1b\[A", shown.decode())]
+    assert [line for line in lines if line.startswith("result")] == ["result of a", "result of b"]
+    assert any(re.match(r"50%.*1/2 ", line) for line in lines) and not any("eta" in line for line in lines)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -83,8 +83,9 @@ def compare(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(plan(comparison))
         return
-    finished = [cell for cell in comparison.cells if cell.finished]
-    missing = [cell for cell in comparison.cells if cell not in finished]
+    finished, missing = [], []
+    for cell in comparison.cells:
+        (finished if cell.finished else missing).append(cell)
     record = GridRecord(arguments.output, arguments.each)
     record.update(finished, "done")
     record.update(missing, "planned")

@@ -16,9 +16,9 @@ class Row:
     """One line of a data set's table: what is run with every seed and variant.
 
     Attributes:
-        dataset: its name in configs/datasets. targets: the data sets it is tested on where the protocol asks for some.
+        dataset: its name in configs/datasets. own: what `folder` is called in run folders and results.
+        targets: the data sets it is tested on where the protocol asks for some.
         config: the method's YAML.
-        own_name: of the data set in results, where it is another (own pictures).
     """
 
     dataset: str
@@ -27,12 +27,12 @@ class Row:
     trainer: str
     config: Path
     overrides: tuple[str, ...] = ()
-    own_name: str = ""
+    own: str = ""
 
     @property
     def name(self) -> str:
-        """Of the data set in results."""
-        return self.own_name or self.dataset
+        """The data set's in run folders and results."""
+        return self.own or self.dataset
 
     def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
         """The overrides below a node of the configuration."""
@@ -41,13 +41,13 @@ class Row:
 
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
-    """Rows of tab-separated lines: data set (or folder=name of own pictures), targets (separated by spaces), label,
+    """Rows of tab-separated lines: data set (`folder:NAME` for own pictures), targets (separated by spaces), label,
     trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once."""
     rows = []
     for line in filter(str.strip, lines):
         dataset, targets, label, trainer, config, *overrides = line.rstrip("\n").split("\t")
-        dataset, _, own_name = dataset.partition("=")
-        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own_name))
+        dataset, _, own = dataset.partition(":")
+        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own))
     return list(dict.fromkeys(rows))
 
 
@@ -95,8 +95,11 @@ class Cell:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do: all is done, and no test or run is older than what it was made from (the
-        training, the YAML files). Where one is, the script runs again, and the run itself says whether it still holds.
+        training, the YAML files). Where one is, and for own pictures, which may have changed, the script is called and
+        the run itself says whether it still holds.
         """
+        if self.row.own:
+            return False
         try:
             done = [os.stat(folder / "done.json").st_mtime_ns for folder in self.folders]
         except OSError:

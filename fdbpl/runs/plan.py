@@ -12,22 +12,23 @@ yaml_values = cache(read_yaml)
 
 def plan(comparison: Comparison) -> str:
     """Lines: a summary, the missing weights, then `done` or `to do` and the command of each cell."""
-    to_do = [cell for cell in comparison.cells if not cell.finished]
-    count, calls = len(comparison.cells), len(banks(to_do))
-    rows = len(set(comparison.rows))
-    datasets = list(dict.fromkeys(cell.row.dataset for cell in comparison.cells))
-    seeds = " ".join(comparison.seeds)
-    lines = [
-        f"{comparison.protocol}: {count} {'run' if count == 1 else 'runs'} "
-        f"({rows} {'row' if rows == 1 else 'rows'}, data sets {' '.join(datasets)}, seeds {seeds}, "
-        f"shots {' '.join(comparison.shots)}), {count - len(to_do)} done, {len(to_do)} to do"
-        + f", before them {calls} {'call' if calls == 1 else 'calls'} of generate_regions.sh" * bool(calls)
-    ]
+    cells = [(cell, cell.finished) for cell in comparison.cells]
+    to_do = [cell for cell, finished in cells if not finished]
+    makers = banks(to_do)
+    summary = (
+        f"{comparison.protocol}: {counted(len(cells), 'run')} ({counted(len(comparison.rows), 'row')}, data sets "
+        f"{' '.join(dict.fromkeys(row.name for row in comparison.rows))}, seeds {' '.join(comparison.seeds)}, shots "
+        f"{' '.join(comparison.shots)}), {len(cells) - len(to_do)} done, {len(to_do)} to do"
+    )
+    lines = [summary + f", before them {counted(len(makers), 'call')} of generate_regions.sh" * bool(makers)]
     missing = missing_weights(to_do)
     lines += [f"missing weights, loaded on first use: {', '.join(missing)}"] * bool(missing)
-    for cell in comparison.cells:
-        lines.append(f"  {'to do' if cell in to_do else 'done '} {shlex.join(cell.call()[1:])}")
+    lines += [f"  {'done ' if finished else 'to do'} {shlex.join(cell.call()[1:])}" for cell, finished in cells]
     return "\n".join(lines)
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def missing_weights(cells: list[Cell]) -> list[str]:

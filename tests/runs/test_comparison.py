@@ -78,6 +78,16 @@ def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
     assert not cell.finished
 
 
+def test_own_pictures_are_called_as_their_folder_is(tmp_path):
+    (cell,) = compared(tmp_path, row(dataset="folder:my_photos"), protocol="few_shot", seeds=["1"]).cells
+    finish(cell.folders[0], 50.0)
+    assert cell.folders[0] == tmp_path / "train_all/my_photos/shots_16/CoOp/demo/seed1"
+    assert cell.call()[-3:] == ["folder", "1", "CoOp"]
+    assert not cell.finished  # they may have changed: the run says
+    GridRecord(tmp_path).update([cell], "done")
+    assert cells_of(tmp_path)[0]["dataset"] == "my_photos"
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
