@@ -13,7 +13,7 @@ from PIL import Image
 import datasets
 import trainers
 from datasets.folder import Folder
-from datasets.own_pictures import natural, read_own_pictures
+from datasets.own_pictures.pictures import natural, read_own_pictures
 from fdbpl.errors import UserError
 from trainers.supervision.region_bank import bank_root, training_images
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets.hashed_split import PARTS
+from datasets.own_pictures.split import PARTS
 from fdbpl.errors import UserError
 
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

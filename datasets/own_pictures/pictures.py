@@ -1,22 +1,18 @@
-"""Pictures of a user's own: a folder with one sub-folder per class, or a CSV of path,class[,split].
-
-`python -m datasets.own_pictures PLACE` prints the name and the digest of what is there, for the scripts.
-"""
+"""Pictures of a user's own: a folder with one sub-folder per class, or a CSV of path,class[,split]."""
 
 import hashlib
 import json
 import os
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from datasets.dataset_yaml import Description, read_description, refuse_unknown
-from datasets.found_pictures import Found, find_in_folder, listed, read_csv
-from datasets.hashed_split import PARTS, hashed_split
-from fdbpl.errors import UserError, one_sentence_errors
+from datasets.own_pictures.description import Description, read_description, refuse_unknown
+from datasets.own_pictures.found import Found, find_in_folder, listed, read_csv
+from datasets.own_pictures.split import PARTS, hashed_split
+from fdbpl.errors import UserError
 
 TEMPLATE = "a photo of a {}."
 SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
@@ -189,7 +185,7 @@ def name_of(path: Path) -> str:
     """The folder's own name, and the CSV's behind it; what would hurt in a path or a table becomes _."""
     names = [path.name] if path.is_dir() else [path.parent.name, path.stem]
     name = "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_.-")[:60] for part in names).strip("-") or "folder"
-    ours = Path(__file__).resolve().parents[1] / "configs" / "datasets" / f"{name}.yaml"
+    ours = Path(__file__).resolve().parents[2] / "configs" / "datasets" / f"{name}.yaml"
     return f"{name}_folder" if ours.is_file() and name != "folder" else name
 
 
@@ -197,9 +193,3 @@ def natural(text: str) -> list:
     """Sorting key: numbers by value, letters without case; then as they are."""
     words = re.split("([0-9]+)", text.casefold())
     return [[int(word) if number % 2 else word for number, word in enumerate(words)], text]
-
-
-if __name__ == "__main__":
-    with one_sentence_errors():
-        own = read_own_pictures(sys.argv[1])
-        print(own.name, own.digest)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from datasets.hashed_split import PARTS
+from datasets.own_pictures.split import PARTS
 from fdbpl.errors import UserError
 
 KEYS = ("template", "classes", "split")

@@ -1,0 +1,11 @@
+"""`python -m datasets.own_pictures PLACE` prints the name and the digest of what is there, for the scripts."""
+
+import sys
+
+from datasets.own_pictures.pictures import read_own_pictures
+from fdbpl.errors import one_sentence_errors
+
+if __name__ == "__main__":
+    with one_sentence_errors():
+        own = read_own_pictures(sys.argv[1])
+        print(own.name, own.digest)
