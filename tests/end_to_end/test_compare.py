@@ -188,8 +188,3 @@ def test_mistakes_end_in_one_sentence(scripts, script, arguments, environment, s
     message = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
     assert len(message) == 1 and re.search(sentence, message[0]), run.stderr
-
-
-def test_a_mistyped_data_set_is_a_sentence(scripts):
-    run = scripts.run("compare.sh", "dmeo")
-    assert run.returncode == 2 and "or data sets of caltech101,demo" in run.stderr
