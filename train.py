@@ -9,7 +9,7 @@ import difflib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from fdbpl.errors import UserError, one_sentence_errors
@@ -70,14 +70,24 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
-    """One run in its folder, from the log's header to the done marker; the first process writes."""
-    from dassl.utils import collect_env_info, set_random_seed, setup_logger
-
+    """One run in its folder, which no other run enters meanwhile."""
     from fdbpl.configuration import plain
-    from fdbpl.distributed import barrier, is_first, world_size
+    from fdbpl.distributed import is_first
     from fdbpl.runs import RunFolder
 
     folder = RunFolder(cfg.OUTPUT_DIR, plain(cfg), task_of(arguments))
+    unfinished = is_first() and folder.finished_metrics() is None
+    with folder.held() if unfinished else nullcontext():
+        run_in(folder, cfg, arguments, dassl_line)
+
+
+def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
+    """From the log's header to the done marker; the first process writes."""
+    from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+    from fdbpl.distributed import barrier, is_first, world_size
+
+    barrier()  # the first process holds the folder now
     metrics = folder.finished_metrics()
     barrier()
     if metrics is not None:

@@ -1,17 +1,20 @@
 """A run folder explains itself: config.yaml, run.json, metrics.json, done.json beside Dassl's log and checkpoints."""
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_text
 from fdbpl.configuration import flatten
-from fdbpl.errors import UserError
+from fdbpl.errors import REMEDIES, MachineError, UserError
 from fdbpl.runs.environment import describe_environment
 
 # keys that change where or how verbosely a run happens, not what comes out of it
@@ -48,6 +51,29 @@ class RunFolder:
         """Hex digest of the configuration (less places and verbosity) and the task."""
         identity = {key: value for key, value in flatten(self.config).items() if key not in NOT_IDENTITY}
         return hashlib.sha256(json.dumps([identity, self.task], sort_keys=True).encode()).hexdigest()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While inside nobody else runs in this folder: a second process waits here for the first one's end.
+
+        Raises:
+            MachineError: the folder cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held to the end)
+        except OSError as error:
+            remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
+            raise MachineError(f"cannot write to the run folder {self.path} ({error.strerror}); {remedy}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"Another process runs in {self.path}: waiting for its end", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def finished_metrics(self) -> dict | None:
         """The metrics of a finished run of this very configuration, else None.

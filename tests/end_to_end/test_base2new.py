@@ -139,3 +139,16 @@ def test_mistakes_end_in_one_sentence(scripts, arguments, environment, sentence)
 def test_testing_what_was_never_trained(scripts, tmp_path):
     run = type(scripts)(tmp_path, data=scripts.data).run("base2new_test.sh", "demo", 1, "CoOp")
     assert run.returncode == 2 and "Traceback" not in run.stderr and "train_base" in run.stderr
+
+
+def test_two_calls_at_once_train_once(scripts, default_run):
+    arguments = ("demo", 1, "CoOp", "OPTIM.MAX_EPOCH", 4)
+    calls = [scripts.start("base2new_train.sh", *arguments) for _ in range(2)]
+    ends = [call.communicate(timeout=300) for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], ends
+    outputs = [output for output, _ in ends]
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
+    assert sum(output.count("epoch [4/4] batch [5/7]") for output in outputs) == 1
+    assert any("waiting for its end" in output or "is finished: accuracy" in output for output in outputs)
+    folder = scripts.folder("train_base", "CoOp", "demo+OPTIM.MAX_EPOCH=4")
+    assert not list(folder.glob("log.txt-*"))  # one attempt
