@@ -70,6 +70,15 @@ class BankBytes:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What float16 embeddings change in teacher logits and region weights."""
+
+    images: int = 64
+    classes: int = 50
+    name = "rounding"
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Regions per second of the pipelines beside the plain DataLoader."""
 
@@ -106,7 +115,7 @@ def _full() -> tuple:
     return tuple(dict.fromkeys(steps))  # the reference point is in two sweeps
 
 
-SMALL = (Visual(), Evaluation(), BankBytes(), Pipeline(), StartUp())
+SMALL = (Visual(), Evaluation(), BankBytes(), Rounding(), Pipeline(), StartUp())
 PROFILES = {
     "quick": Profile(
         (
@@ -126,6 +135,7 @@ PROFILES = {
             Visual("tiny", "tiny teacher", ("VPT", "MaPLe"), classes=20, seconds=1.0, most=2, depth=2),
             Evaluation("tiny", "tiny teacher", ("CoOp", "KgCoOp"), classes=20),
             BankBytes(images=6, regions=20, classes=20),
+            Rounding(images=8, classes=20),
             Pipeline(regions=(2,), size=32, images=8, rounds=1),
         ),
         pictures=16,
