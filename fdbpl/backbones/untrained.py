@@ -1,7 +1,7 @@
 """CLIPs of the published architectures with random weights: for measurements of time, which weights do not change."""
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ def sha256(which: str) -> str:
     return hashlib.sha256(f"random weights of {which}".encode()).hexdigest()
 
 
-@lru_cache(maxsize=None)  # frozen: whoever asks for it in this process shares it
+@cache  # frozen: whoever asks for it in this process shares it
 def load_untrained(which: str, device: str, dtype: torch.dtype) -> Backbone:
     """The architecture `which` with random weights that follow from its name.
 

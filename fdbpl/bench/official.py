@@ -23,7 +23,7 @@ from fdbpl.losses import coupling, entropy_weight, kl_forward, kl_reverse, negat
 
 POSITIONS = 77
 FLOATS_OF_A_POSITION = 24  # kept for the backward pass per position and block, in widths of the tower
-SHARE_OF_MEMORY = 0.5  # of what is free, for activations
+SHARE_OF_MEMORY = 0.4  # of what is free, for activations
 
 
 class PromptSpace(nn.Module):
@@ -152,7 +152,9 @@ class ReleaseStep(OfficialStep):
         s_positive, s_negative = (self.student.logit_scale * x @ feature.T for feature in (positive, negative))
         w = entropy_weight(t, 1e-6)
         loss = (w * (0.5 * kl_forward(t, s_positive) + 0.5 * kl_reverse(t, s_positive))).mean()
-        loss = loss + ((1 - w) * negative_loss(s_negative)).mean() + 0.001 * (w * coupling(s_positive, s_negative)).mean()
+        loss = (
+            loss + ((1 - w) * negative_loss(s_negative)).mean() + 0.001 * (w * coupling(s_positive, s_negative)).mean()
+        )
         return loss + 0.1 * self.cascaded_difference(positive - negative)
 
     def cascaded_difference(self, difference: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ ARMS = {
     "d": "FDBPL, features looked up",
     "e": "the limit: text work alone",
 }
-ONLINE = ("a", "a_half", "a_star")
 
 
 @dataclass(frozen=True)

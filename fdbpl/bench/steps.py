@@ -83,7 +83,7 @@ def measure_visual(world: World, point: Visual, say=print) -> dict:
     results = {}
     for method in point.methods:
         arms: dict[str, Arm] = {}
-        depth = {key: point.depth for key in DEPTHS.get(method, ())} if point.depth else {}
+        depth = dict.fromkeys(DEPTHS.get(method, ()), point.depth) if point.depth else {}
         for name in (f"FDBPL_{method}", f"{method}_KDPL"):
             trainer = world.built(world.config(name, point.student, point.teacher, point.classes, point.batch, **depth))
             if name.startswith("FDBPL"):

@@ -42,7 +42,9 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
                 arm.step()
                 synchronise(device)
                 taken.append(time.perf_counter() - begin)
-            results[name]["peak_mib"] = max((m for m in (results[name]["peak_mib"], peak.mib) if m is not None), default=None)
+            results[name]["peak_mib"] = max(
+                (m for m in (results[name]["peak_mib"], peak.mib) if m is not None), default=None
+            )
             say(f"  round {round_number + 1}: {name}: {taken[-1]:.3f} s", flush=True)
     return results
 

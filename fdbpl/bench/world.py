@@ -14,11 +14,100 @@ from fdbpl import toolbox
 from fdbpl.configuration import merge
 from fdbpl.errors import UserError
 
-NOUNS = """cat dog car tree boat lamp chair table horse sheep bird fish bear wolf fox lion tiger mouse rabbit cow pig goat
-duck swan eagle owl frog snake bee ant apple lemon orange cherry bread cheese pizza cake cup plate bottle spoon knife clock
-phone camera piano guitar drum violin bridge tower castle church train bus truck bike plane kite""".split()
-ADJECTIVES = """red blue green white black brown pink gray golden silver big small tall short long old young wild fast slow
-hot cold wet dry soft hard round square flat sharp""".split()
+NOUNS = [
+    "cat",
+    "dog",
+    "car",
+    "tree",
+    "boat",
+    "lamp",
+    "chair",
+    "table",
+    "horse",
+    "sheep",
+    "bird",
+    "fish",
+    "bear",
+    "wolf",
+    "fox",
+    "lion",
+    "tiger",
+    "mouse",
+    "rabbit",
+    "cow",
+    "pig",
+    "goat",
+    "duck",
+    "swan",
+    "eagle",
+    "owl",
+    "frog",
+    "snake",
+    "bee",
+    "ant",
+    "apple",
+    "lemon",
+    "orange",
+    "cherry",
+    "bread",
+    "cheese",
+    "pizza",
+    "cake",
+    "cup",
+    "plate",
+    "bottle",
+    "spoon",
+    "knife",
+    "clock",
+    "phone",
+    "camera",
+    "piano",
+    "guitar",
+    "drum",
+    "violin",
+    "bridge",
+    "tower",
+    "castle",
+    "church",
+    "train",
+    "bus",
+    "truck",
+    "bike",
+    "plane",
+    "kite",
+]
+ADJECTIVES = [
+    "red",
+    "blue",
+    "green",
+    "white",
+    "black",
+    "brown",
+    "pink",
+    "gray",
+    "golden",
+    "silver",
+    "big",
+    "small",
+    "tall",
+    "short",
+    "long",
+    "old",
+    "young",
+    "wild",
+    "fast",
+    "slow",
+    "hot",
+    "cold",
+    "wet",
+    "dry",
+    "soft",
+    "hard",
+    "round",
+    "square",
+    "flat",
+    "sharp",
+]
 FOLDER = "pictures"
 
 
@@ -85,9 +174,9 @@ class World:
         Args:
             values: further keys, `__` for a dot.
         """
-        import datasets
         from dassl.config import get_cfg_default
 
+        import datasets
         from fdbpl.backbones.untrained import ARCHITECTURES
 
         cfg = get_cfg_default()
