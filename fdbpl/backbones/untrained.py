@@ -9,8 +9,8 @@ from torch import nn
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.errors import UserError
 
-# arguments of `clip.model.CLIP`: width of the shared space; image tower: pixels, blocks, width, patch; text tower: width,
-# heads, blocks
+# arguments of `clip.model.CLIP`: width of the shared space; image tower: pixels, blocks, width, patch; text tower:
+# width, heads, blocks
 ARCHITECTURES = {
     "RN50": (1024, 224, (3, 4, 6, 3), 64, None, 512, 8, 12),
     "ViT-B/32": (512, 224, 12, 768, 32, 512, 8, 12),

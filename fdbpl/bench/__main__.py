@@ -1,4 +1,4 @@
-"""`python -m fdbpl.bench [quick|full] [--output DIR]`: the benchmark. `document FILE` writes docs/PERFORMANCE.md of it."""
+"""`python -m fdbpl.bench [quick|full] [--output DIR]`: the benchmark. `document FILE` writes docs/PERFORMANCE.md."""
 
 import argparse
 import shlex

@@ -53,8 +53,9 @@ def _machine(record: dict) -> Iterator[str]:
         f"{'Photographs' if record['photographs'] else 'Pictures of 500 x 375 pixels, drawn by the benchmark'}."
     )
     yield (
-        "* All arms in one process on the same pictures, boxes and class names, in turn, round by round; warm-up left out; "
-        "medians, quartiles in brackets. Every step ends with the backward pass and the optimiser's step (but the limit's)."
+        "* All arms in one process on the same pictures, boxes and class names, in turn, round by round; warm-up left "
+        "out; medians, quartiles in brackets. Every step ends with the backward pass and the optimiser's step (but the "
+        "limit's)."
     )
     yield f"* Memory: {record['memory']}. Models: weights that the arm holds."
 
@@ -66,10 +67,10 @@ def _arms(record: dict) -> Iterator[str]:
         yield f"* ({short(letter)}) {text}."
     yield ""
     yield (
-        "(a*), (c) and (d) are this project's trainers as `train.py` runs them; (a) and (b) are written for the benchmark "
-        "after the official recipes, with CLIP's own text tower, and equal (a*) and (c) in loss and gradient to 1e-5 "
-        "(`tests/bench`; (b) but for the cascaded difference, which the release adds up to zero). All that read pixels "
-        "cut them from JPEGs in the step, by the same pipeline."
+        "(a*), (c) and (d) are this project's trainers as `train.py` runs them; (a) and (b) are written for the "
+        "benchmark after the official recipes, with CLIP's own text tower, and equal (a*) and (c) in loss and gradient "
+        "to 1e-5 (`tests/bench`; (b) but for the cascaded difference, which the release adds up to zero). All that "
+        "read pixels cut them from JPEGs in the step, by the same pipeline."
     )
     yield f"(e) contains {CONTENT}."
 
@@ -95,7 +96,7 @@ def _steps(record: dict) -> Iterator[str]:
         )
         yield ""
         yield (
-            f"Prompts are {positions['all']} positions long where the longest name ends, {positions['shared']} of them shared."
+            f"The longest prompt ends at its {positions['all']}th position; {positions['shared']} are shared by all."
         )
         yield ""
         yield "| arm | seconds a step | steps | over (d) | memory of the step, MiB | models, MiB |"
@@ -105,15 +106,15 @@ def _steps(record: dict) -> Iterator[str]:
             middle, lower, upper = spread(result["seconds"])
             part = point["classes_at_once"].get(letter)
             yield (
-                f"| ({short(letter)}) {ARMS[letter]} | {middle:.3f} ({lower:.3f} to {upper:.3f}) | {len(result['seconds'])} "
-                f"| {_number(middle / ours) if ours else '-'} | {_mib(result['peak_mib'])}"
+                f"| ({short(letter)}) {ARMS[letter]} | {middle:.3f} ({lower:.3f} to {upper:.3f}) "
+                f"| {len(result['seconds'])} | {_number(middle / ours) if ours else '-'} | {_mib(result['peak_mib'])}"
                 f"{f' ({part} classes at a time)' if part else ''} | {_mib(result['model_mib'])} |"
             )
         if point["classes_at_once"]:
             yield ""
             yield (
-                "Where classes pass at a time, the activations of all do not fit this machine's memory: the gradient of the "
-                "class features was computed outside of the timed step, which is to that arm's advantage."
+                "Where classes pass at a time, the activations of all do not fit this machine's memory: the gradient "
+                "of the class features was computed outside of the timed step, which is to that arm's advantage."
             )
         yield ""
 
@@ -158,9 +159,9 @@ def _whole_run(record: dict) -> Iterator[str]:
         yield ""
         runs = ", ".join(f"{runs:.1f} runs at {crops} regions an image" for crops, runs in even["runs"].items())
         yield (
-            f"Labelling takes {even['seconds_of_a_region']:.3f} s a region, the student's features included; a run saves "
-            f"{even['seconds_saved_by_a_run'] / 3600:.1f} h over (a). The bank has paid for itself after {runs}. Runs of other "
-            "seeds, contexts and methods read the same bank."
+            f"Labelling takes {even['seconds_of_a_region']:.3f} s a region, the student's features included; a run "
+            f"saves {even['seconds_saved_by_a_run'] / 3600:.1f} h over (a). The bank has paid for itself after {runs}. "
+            "Runs of other seeds, contexts and methods read the same bank."
         )
 
 
@@ -168,15 +169,17 @@ def _exactness(record: dict) -> Iterator[str]:
     yield "## What is exact, what approximate"
     yield ""
     yield (
-        "The text shortcuts and looked-up labels are exact up to rounding (docs/METHOD.md): losses and gradients of (a) and "
-        "(a*) agree to 1e-5. Approximate is float16 in the bank, of embeddings and image features: 5e-4 of an entry."
+        "The text shortcuts and looked-up labels are exact up to rounding (docs/METHOD.md): losses and gradients of "
+        "(a) and (a*) agree to 1e-5. Approximate is float16 in the bank, of embeddings and image features: 5e-4 of an "
+        "entry."
     )
     if found := of_kind(record, "Rounding"):
         yield (
-            f"With trained weights (the demo's teacher, {found['images']} pictures, {found['classes']} classes) it changes "
-            f"a teacher logit by at most {found['logits']:.1e} (of up to {found['largest_logit']:.1f}), a probability by "
-            f"{found['probability']:.1e}, the region weight w by {found['w']:.1e}; the first class stays the same for "
-            f"{100 * found['same_first_class']:.0f} % of them. Its effect on final accuracy was not measured with real CLIP."
+            f"With trained weights (the demo's teacher, {found['images']} pictures, {found['classes']} classes) it "
+            f"changes a teacher logit by at most {found['logits']:.1e} (of up to {found['largest_logit']:.1f}), a "
+            f"probability by {found['probability']:.1e}, the region weight w by {found['w']:.1e}; the first class "
+            f"stays the same for {100 * found['same_first_class']:.0f} % of them. Its effect on final accuracy "
+            "was not measured with real CLIP."
         )
 
 
@@ -195,8 +198,8 @@ def _losses(record: dict) -> Iterator[str]:
             f"{max(even['runs'].values()):.1f}."
         )
     yield (
-        "* The more classes, the less the teacher weighs in a step: text work is what remains, and two prompt spaces double "
-        "it. Long class names shorten the lead over 77 positions."
+        "* The more classes, the less the teacher weighs in a step: text work is what remains, and two prompt spaces "
+        "double it. Long class names shorten the lead over 77 positions."
     )
 
 

@@ -7,18 +7,28 @@ from torch import Tensor
 from fdbpl.backbones import Backbone
 
 CONTENT = (
-    "the positions behind the shared prefix (class name, full stop, EOT; cut at the longest) of C classes in both prompt "
-    "spaces, once forward and once backward through the frozen text tower, of the last block only EOT's row; no prefix, no "
-    "attention to it, no logits, no loss, no lookup, no optimiser, no image"
+    "the positions behind the shared prefix (class name, full stop, EOT; cut at the longest) of C classes in both "
+    "prompt spaces, once forward and once backward through the frozen text tower, of the last block only EOT's row; no "
+    "prefix, no attention to it, no logits, no loss, no lookup, no optimiser, no image"
 )
 
 
 class TextLimit:
-    """Args: suffix: embeddings [N, S, d] of the positions of all classes and spaces; eot: int64 [N], their ends, < S."""
+    """Linear layers on all positions that count, packed; attention of equally long suffixes together.
+
+    Args:
+        suffix: embeddings of the suffixes of all classes and spaces, positions added, [N, S, d].
+        eot: int64 [N], their ends, < S; what lies behind does not count.
+    """
 
     def __init__(self, backbone: Backbone, suffix: Tensor, eot: Tensor):
-        self.model, self.suffix, self.eot = backbone.model, suffix.detach().clone().requires_grad_(), eot
-        self.models = [backbone]
+        self.model, self.models = backbone.model, [backbone]
+        lengths, order = (eot + 1).sort(stable=True)
+        self.back = order.argsort()
+        self.groups = [(int(length), int((lengths == length).sum())) for length in lengths.unique()]
+        parts = [suffix[index, : int(eot[index]) + 1] for index in order.tolist()]
+        self.own = torch.cat(parts).detach().requires_grad_()  # [T, d]
+        self.ends = lengths.cumsum(0) - 1
 
     def prepare(self) -> None:
         """Nothing: all of it is in the step."""
@@ -29,40 +39,45 @@ class TextLimit:
     def step(self) -> Tensor:
         features = self.features()
         features.backward(torch.ones_like(features))
-        self.suffix.grad = None
+        self.own.grad = None
         return features.detach().sum()
 
     def features(self) -> Tensor:
         """Features [N, D] of the suffixes taken for themselves."""
-        hidden = self.suffix
+        hidden = self.own
         *blocks, last = self.model.transformer.resblocks
         for block in blocks:
-            hidden = hidden + self._attention(block, hidden)
+            attention = block.attn
+            packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+            seen = [self._attended(*part.chunk(3, dim=-1)) for part in self._grouped(attention, packed)]
+            hidden = hidden + attention.out_proj(torch.cat(seen))
             hidden = hidden + block.mlp(block.ln_2(hidden))
-        rows = torch.arange(len(hidden), device=hidden.device), self.eot
-        hidden = hidden[rows][:, None] + self._last_attention(last, hidden, rows)
-        hidden = hidden + last.mlp(last.ln_2(hidden))
-        return self.model.ln_final(hidden[:, 0]).to(self.suffix.dtype) @ self.model.text_projection
-
-    def _attention(self, block, hidden: Tensor) -> Tensor:
-        attention = block.attn
-        packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in packed.chunk(3, dim=-1)
-        )
-        return self._merged(attention, F.scaled_dot_product_attention(query, key, value, is_causal=True))
-
-    def _last_attention(self, block, hidden: Tensor, rows) -> Tensor:
-        attention, normed, width = block.attn, block.ln_1(hidden), hidden.shape[-1]
+        attention, normed, width = last.attn, last.ln_1(hidden), hidden.shape[-1]
         weight, bias = attention.in_proj_weight, attention.in_proj_bias
-        query = F.linear(normed[rows][:, None], weight[:width], bias[:width])
-        key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        query, key, value = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value)
-        )
-        visible = torch.arange(key.shape[-2], device=key.device) <= self.eot[:, None, None, None]
-        return self._merged(attention, F.scaled_dot_product_attention(query, key, value, attn_mask=visible))
+        query = F.linear(normed[self.ends], weight[:width], bias[:width])
+        query = query.split([count for _, count in self.groups])
+        pairs = self._grouped(attention, F.linear(normed, weight[width:], bias[width:]))
+        seen = [
+            self._attended(one.view(len(one), 1, attention.num_heads, -1).transpose(1, 2), *pair.chunk(2, dim=-1))
+            for one, pair in zip(query, pairs, strict=True)
+        ]
+        hidden = hidden[self.ends] + attention.out_proj(torch.cat(seen))
+        hidden = hidden + last.mlp(last.ln_2(hidden))
+        return (self.model.ln_final(hidden).to(self.own.dtype) @ self.model.text_projection)[self.back]
+
+    def _grouped(self, attention, packed: Tensor) -> list[Tensor]:
+        """[T, k d] -> for each length l, of n suffixes: [n, heads, l, k d / heads]."""
+        parts = packed.split([length * count for length, count in self.groups])
+        return [
+            part.view(count, length, -1, attention.num_heads, attention.head_dim)
+            .transpose(2, 3)
+            .flatten(-2)
+            .transpose(1, 2)
+            for part, (length, count) in zip(parts, self.groups, strict=True)
+        ]
 
     @staticmethod
-    def _merged(attention, seen: Tensor) -> Tensor:
-        return F.linear(seen.transpose(1, 2).flatten(-2), attention.out_proj.weight, attention.out_proj.bias)
+    def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[rows, d] of [n, heads, l, e]; a single query is the last position's, which sees all."""
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[-2] > 1)
+        return seen.transpose(1, 2).flatten(0, 1).flatten(1)

@@ -9,8 +9,8 @@ class TrainerStep:
     """A step of a trainer as `World.built` leaves it.
 
     Args:
-        cut: where a teacher runs online: the regions' pixels, uint8 [B, 3, S, S], in place of Dassl's loader, which would
-            draw others. None: the trainer's own loader reads the region bank.
+        cut: where a teacher runs online: the regions' pixels, uint8 [B, 3, S, S], in place of Dassl's loader, which
+            would draw others. None: the trainer's own loader reads the region bank.
     """
 
     def __init__(self, trainer, cut: Callable[[], Tensor] | None = None):

@@ -56,8 +56,8 @@ def _identity(teacher: Backbone, content: str, texts: list[str]) -> BankIdentity
 
     return BankIdentity(
         dataset=FOLDER, teacher=teacher.name, teacher_sha256=teacher.sha256, logit_scale=teacher.logit_scale,
-        size=teacher.image_size, mean=teacher.mean, std=teacher.std, scale=(0.08, 0.936), ratio=(3 / 4, 4 / 3), flip=0.5,
-        seed=1, content=content, classes=digest(texts) if content != "embedding" else "",
+        size=teacher.image_size, mean=teacher.mean, std=teacher.std, scale=(0.08, 0.936), ratio=(3 / 4, 4 / 3),
+        flip=0.5, seed=1, content=content, classes=digest(texts) if content != "embedding" else "",
     )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ DEPTHS = {
 
 
 def cut_regions(world: World, trainer, size: int) -> Callable[[], Tensor]:
-    """Cuts the regions that `trainer` looks up from their files, by the pipeline that trainers use: uint8 [B, 3, S, S]."""
+    """Cuts the regions that `trainer` looks up out of their files, by the trainers' pipeline: uint8 [B, 3, S, S]."""
     images = trainer.supervision.images
     every, first = torch.arange(len(images)), torch.zeros(len(images), dtype=torch.long)
     lookup = trainer.supervision.lookup

@@ -23,7 +23,7 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
     """Every arm at least once, then as often as an equal share of `seconds` allows, `most` times at most.
 
     Returns:
-        arm -> {"seconds": [of each step], "peak_mib": of the largest step or None, "model_mib": of the models it holds}.
+        arm -> {"seconds": [of each step], "peak_mib": of the largest step, "model_mib": of the models it holds}.
     """
     results: dict[str, dict] = {}
     for name, arm in arms.items():

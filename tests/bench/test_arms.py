@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from fdbpl.backbones import load_backbone
+from fdbpl.bench.limit import TextLimit
 from fdbpl.bench.official import OfficialStep
 from fdbpl.bench.profiles import Step
 from fdbpl.bench.steps import step_arms
@@ -74,14 +76,20 @@ def test_classes_in_parts_give_the_gradient_of_all(arms):
         assert alike(*found) < 1e-5
 
 
-def test_the_limit_is_clips_tower_on_the_suffixes(arms):
-    limit = arms["e"]
-    model = limit.model
+def test_the_limit_is_clips_tower_on_the_suffixes(world):
+    model = load_backbone("random:tiny").model
+    suffix, eot = torch.randn(9, 6, 64), torch.tensor([3, 5, 1, 3, 2, 5, 5, 4, 1])
+    limit = TextLimit(load_backbone("random:tiny"), suffix + model.positional_embedding[:6], eot)
     with torch.no_grad():
-        suffix = limit.suffix - model.positional_embedding[: limit.suffix.shape[1]]
-        expected = encode_prompts(model, Prompts(suffix, limit.eot, 0))
-        assert len(expected) == 2 * POINT.classes
-        assert (limit.features() - expected).abs().max() < 1e-4 * expected.abs().max()
+        expected = encode_prompts(model, Prompts(suffix, eot, 0))
+        assert (limit.features() - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_the_limit_holds_the_suffixes_of_both_spaces(arms):
+    learner = arms["d"].trainer.student.prompt_learner
+    prompts = learner()
+    assert arms["e"].features().shape[0] == 2 * POINT.classes
+    assert len(arms["e"].own) == 2 * int((prompts.eot + 1 - prompts.shared).sum())
 
 
 def test_every_arm_sees_the_same_regions(arms):
