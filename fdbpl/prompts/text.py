@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge, project
+from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge
 from fdbpl.prompts.context import Prompts
 
 LEAST_WORTH_SHARING = 2  # positions; one (SOS) costs more in extra calls than it saves
@@ -169,27 +169,33 @@ def _replaced(hidden: Tensor, deep: Tensor) -> Tensor:
 def _through(
     block: nn.Module, prefix: Tensor | None, suffix: Tensor, packing: _Packing
 ) -> tuple[Tensor | None, Tensor]:
-    """One residual attention block over [G, P, d] shared and [T, d] own positions, of which [G * C, S] are some."""
-    queries = F.linear(layer_norm(block.ln_1, suffix), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    query, key, value = (heads(block, part) for part in packing.padded(queries).chunk(3, dim=-1))
+    """One residual attention block over [G, P, d] shared and [T, d] own positions, of which [G * C, S] are some.
+
+    Both kinds go through the linear layers together: weights are read once.
+    """
+    sizes = [0 if prefix is None else prefix.shape[:2].numel(), len(suffix)]
+    hidden = suffix if prefix is None else torch.cat([prefix.flatten(0, 1), suffix])
+    projected = F.linear(layer_norm(block.ln_1, hidden), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    shared, own = projected.split(sizes)
+    query, key, value = (heads(block, part) for part in packing.padded(own).chunk(3, dim=-1))
     if prefix is None:
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return None, _out(block, suffix, seen, packing)
-    own, prefix_key, prefix_value = project(block, prefix)
-    key, value = _join(prefix_key, key), _join(prefix_value, value)
-    cut, length = prefix.shape[1], key.shape[-2]
-    reach = torch.arange(length, device=suffix.device)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
-    suffix = _out(block, suffix, seen, packing)
-    seen = F.scaled_dot_product_attention(own, prefix_key, prefix_value, is_causal=True)
-    return feed_forward(block, prefix + merge(block, seen)), suffix
-
-
-def _out(block: nn.Module, suffix: Tensor, seen: Tensor, packing: _Packing) -> Tensor:
-    """What follows attention in a block: [T, d] from [G * C, heads, S, d / heads]."""
+        seen = packing.packed(_side_by_side(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
+    else:
+        cut, shared = prefix.shape[1], shared.view(*prefix.shape[:2], -1)
+        prefix_query, prefix_key, prefix_value = (heads(block, part) for part in shared.chunk(3, dim=-1))
+        key, value = _join(prefix_key, key), _join(prefix_value, value)
+        reach = torch.arange(key.shape[-2], device=suffix.device)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
+        before = F.scaled_dot_product_attention(prefix_query, prefix_key, prefix_value, is_causal=True)
+        seen = torch.cat([_side_by_side(before).flatten(0, 1), packing.packed(_side_by_side(seen))])
     out = block.attn.out_proj
-    seen = packing.packed(seen.transpose(1, 2).flatten(-2))
-    return feed_forward(block, suffix + F.linear(seen, out.weight, out.bias))
+    shared, own = feed_forward(block, hidden + F.linear(seen, out.weight, out.bias)).split(sizes)
+    return None if prefix is None else shared.view(prefix.shape), own
+
+
+def _side_by_side(seen: Tensor) -> Tensor:
+    """The heads' outputs [N, heads, S, e] in one row for each position: [N, S, d]."""
+    return seen.transpose(1, 2).flatten(-2)
 
 
 def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
