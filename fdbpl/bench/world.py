@@ -88,11 +88,9 @@ class World:
         """
         from dassl.config import get_cfg_default
 
-        import datasets
         from fdbpl.backbones.untrained import ARCHITECTURES
 
         cfg = get_cfg_default()
-        datasets.extend_cfg(cfg)
         self.trainers.extend_cfg(cfg)
         cfg.BENCH = CfgNode({"CLASSES": classes, "IMAGES": images})
         size = ARCHITECTURES[student][1]
