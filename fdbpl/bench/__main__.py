@@ -18,6 +18,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of the results (default: output/benchmark/<profile>); "
                         "document: the file to write (default: docs/PERFORMANCE.md)")  # fmt: skip
     parser.add_argument("--photos", type=Path, help="folder of JPEGs to take in place of drawn pictures")
+    parser.add_argument("--hours", type=float, default=24.0, help="begin no measurement after so many; the same "
+                        "command continues (default: 24)")  # fmt: skip
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     arguments = parser.parse_args()
     with one_sentence_errors():
@@ -38,8 +40,10 @@ def benchmark(arguments: argparse.Namespace) -> None:
     output = (arguments.output or Path("output/benchmark", arguments.profile)).absolute()
     photos = arguments.photos.expanduser().absolute() if arguments.photos else None
     command = " ".join(["python -m fdbpl.bench", *map(shlex.quote, sys.argv[1:])])
-    record = run(arguments.profile, output, photos, choose_device(arguments.device), command)
+    record = run(arguments.profile, output, photos, choose_device(arguments.device), command, arguments.hours)
     print(f"\n{table(record)}\n\nWritten: {output / 'benchmark.json'} and table.md")
+    if record["missing"]:
+        print(f"{record['missing']} measurements are missing: the same command continues")
 
 
 def write_document(file: Path | None, output: Path) -> None:

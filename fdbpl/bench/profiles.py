@@ -118,9 +118,9 @@ SMALL = (Visual(), Evaluation(), BankBytes(), Rounding(), Pipeline(), StartUp())
 PROFILES = {
     "quick": Profile(
         (
-            Step(seconds=150.0),
-            Step(classes=500, arms=("a", "b", "c", "d", "e"), seconds=40.0, most=3),
-            Step(classes=1000, arms=("c", "d", "e"), seconds=30.0, most=1),
+            Step(seconds=130.0),
+            Step(classes=500, arms=("a", "b", "d", "e"), seconds=40.0, most=3),
+            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=1),
             *SMALL,
         ),
         pictures=200,

@@ -40,8 +40,11 @@ MEASURES = {
 }
 
 
-def run(profile: str, output: Path, photos: Path | None, device: str, command: str) -> dict:
+def run(profile: str, output: Path, photos: Path | None, device: str, command: str, hours: float) -> dict:
     """Measure what is missing of a profile; writes `benchmark.json` and `table.md` in `output` and returns the former.
+
+    Args:
+        hours: no point is begun after so many; what is there is written, and the next call goes on.
 
     Raises:
         UserError: no such profile, or `output` holds the begun benchmark of another machine or profile.
@@ -60,6 +63,8 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
     begin, models, measured = time.perf_counter(), None, []
     for number, point in enumerate(chosen.points, 1):
         file = points / f"{re.sub(r'[^0-9A-Za-z]+', '-', point.name)}.json"
+        if not file.is_file() and time.perf_counter() - begin > 3600 * hours:
+            continue
         if file.is_file():
             print(f"[{number}/{len(chosen.points)}] {point.name}: measured before", flush=True)
         else:
@@ -84,11 +89,12 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
         **machine,
         "weights": "random, of the named architectures",
         "memory": HOW[device],
+        "missing": len(chosen.points) - len(measured),
         "points": measured,
     }
     write_json(output / "benchmark.json", record)
     write_text(output / "table.md", table(record))
-    for made in (points, output / "world"):
+    for made in () if record["missing"] else (points, output / "world"):
         shutil.rmtree(made, ignore_errors=True)  # the next call measures anew
     return record
 

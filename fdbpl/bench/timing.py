@@ -20,7 +20,8 @@ class Arm(Protocol):
 
 
 def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str, say=print) -> dict[str, dict]:
-    """Every arm at least once, then as often as an equal share of `seconds` allows, `most` times at most.
+    """Every arm at least once, `most` times at most: as long as all together stay within `seconds`, and quick arms,
+    which stay within an equal share of it, anyway.
 
     Returns:
         arm -> {"seconds": [of each step], "peak_mib": of the largest step, "model_mib": of the models it holds}.
@@ -33,8 +34,10 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
     for round_number in range(most):
         for name, arm in arms.items():
             taken = results[name]["seconds"]
-            if round_number and sum(taken) + statistics.median(taken) > seconds / len(arms):
-                continue
+            if round_number:
+                spent, more = sum(sum(result["seconds"]) for result in results.values()), statistics.median(taken)
+                if spent + more > seconds and sum(taken) + more > seconds / len(arms):
+                    continue
             arm.prepare()
             synchronise(device)
             with PeakMemory(device) as peak:

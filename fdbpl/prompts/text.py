@@ -132,7 +132,7 @@ class _Put(torch.autograd.Function):
 
 def _packing(prefix: Tensor | None, suffix: Tensor, eot: Tensor, deep: dict[int, Tensor]) -> _Packing:
     """The positions up to `eot`, [N]. All of them where each is needed, where deep prompts go in among them, and on a
-    GPU: there the host would have to wait for their number, and launches cost more than padding."""
+    GPU, where the host would have to wait for their number."""
     count, length = suffix.shape[:2]
     kept = 0 if prefix is None else prefix.shape[1]
     among = any(value.dim() == 3 or 1 + value.shape[-2] > kept for value in deep.values())
