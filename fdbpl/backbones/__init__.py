@@ -26,7 +26,7 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
 
     Args:
         name: "RN50" ... "ViT-L/14@336px"; a file; "open_clip:ARCH/TAG" or "open_clip:ARCH/FILE";
-            "demo:rn-student", "demo:vit-student" or "demo:teacher".
+            "demo:rn-student", "demo:vit-student" or "demo:teacher"; "random:ARCH", an architecture without weights.
         precision: "fp32", "fp16" (GPU only) or "bf16".
 
     Raises:
@@ -40,6 +40,10 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
         which = name.removeprefix("demo:")
         state = demo.load_state_dict(which)
         return openai.wrap(openai.build_clip(state, name), name, demo.sha256(which), device, dtype)
+    if name.startswith("random:"):
+        from fdbpl.backbones.untrained import load_untrained
+
+        return load_untrained(name.removeprefix("random:"), str(device), dtype)
     if name.startswith("open_clip:"):
         from fdbpl.backbones.open_clip import load_open_clip
 
@@ -56,6 +60,10 @@ def weights_sha256(name: str) -> str | None:
         from fdbpl.backbones import demo
 
         return demo.sha256(name.removeprefix("demo:"))
+    if name.startswith("random:"):
+        from fdbpl.backbones import untrained
+
+        return untrained.sha256(name.removeprefix("random:"))
     if name.startswith("open_clip:"):
         return None
     from fdbpl.backbones.openai import sha256_of

@@ -5,13 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def project(block: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [N, heads, S, d / heads] of [N, S, d]."""
-    packed = F.linear(layer_norm(block.ln_1, hidden), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    query, key, value = (heads(block, part) for part in packed.chunk(3, dim=-1))
-    return query, key, value
-
-
 def heads(block: nn.Module, hidden: Tensor) -> Tensor:
     return hidden.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
 

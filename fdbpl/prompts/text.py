@@ -14,15 +14,19 @@ CLIP's text tower is causal: position i sees positions <= i only. Three things f
   (one group per image), not across groups.
 * **Deep prompts** take the place of positions 1 ... n at a block's input. Where they are the same for all classes they
   stay inside the shared prefix. Where they differ by class (TCP) sharing ends there and the cut alone goes on.
+* **No padding.** Names differ in length. What acts on each position alone (linear layers, norms, MLP) acts on the
+  positions up to each class's own EOT, packed; only attention sees them padded to the longest.
 * **One row in the last block.** Only EOT's row of the last block's output is read, so that block forms queries and
   its MLP for that row only; keys and values of all positions are still needed.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge, project
+from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge
 from fdbpl.prompts.context import Prompts
 
 LEAST_WORTH_SHARING = 2  # positions; one (SOS) costs more in extra calls than it saves
@@ -49,12 +53,14 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     prefix = hidden[:, 0, :cut] if cut else None  # [G, P, d]
     suffix = hidden[:, :, cut:].reshape(groups * classes, length - cut, width)  # [G * C, S, d]
     eot = prompts.eot.repeat(groups) if prompts.eot.dim() == 1 else prompts.eot.reshape(-1)
+    packing = _packing(prefix, suffix, eot - cut, prompts.deep)
+    suffix = packing.packed(suffix)  # [T, d]
     *blocks, last = clip_model.transformer.resblocks
     for number, block in enumerate(blocks):
-        prefix, suffix = _insert(prefix, suffix, prompts.deep.get(number))
-        prefix, suffix = _through(block, prefix, suffix)
-    prefix, suffix = _insert(prefix, suffix, prompts.deep.get(len(blocks)))
-    hidden = _last_row(last, prefix, suffix, eot)
+        prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(number))
+        prefix, suffix = _through(block, prefix, suffix, packing)
+    prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(len(blocks)))
+    hidden = _last_row(last, prefix, packing.padded(suffix), eot)
     features = layer_norm(clip_model.ln_final, hidden).to(dtype) @ clip_model.text_projection
     features = features.float()
     return features.view(groups, classes, -1) if embeddings.dim() == 4 else features
@@ -79,34 +85,117 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts) -> list[Tensor]:
     return list(encode_prompts(clip_model, stacked))
 
 
-def _insert(prefix: Tensor | None, suffix: Tensor, deep: Tensor | None) -> tuple[Tensor | None, Tensor]:
+class _Packing(NamedTuple):
+    """Which of the [N, S] own positions of N prompts count: `rows`, int64 [T], of them flattened; None = all."""
+
+    count: int
+    length: int
+    rows: Tensor | None
+
+    def packed(self, padded: Tensor) -> Tensor:
+        """[N, S, d] -> [T, d]."""
+        flat = padded.reshape(-1, padded.shape[-1])
+        return flat if self.rows is None else _Pick.apply(flat, self.rows)
+
+    def padded(self, packed: Tensor) -> Tensor:
+        """[T, d] -> [N, S, d], zeros where nothing counts: behind EOT, which no position before it sees."""
+        flat = packed if self.rows is None else _Put.apply(packed, self.rows, self.count * self.length)
+        return flat.view(self.count, self.length, -1)
+
+
+class _Pick(torch.autograd.Function):
+    """Rows of a matrix, each at most once: the gradient is put back in place, where `index_select`'s is added up."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.height = len(matrix)
+        return matrix.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Put.apply(gradient, ctx.saved_tensors[0], ctx.height), None
+
+
+class _Put(torch.autograd.Function):
+    """`_Pick` backwards: rows of a matrix in their places among `height`, zeros elsewhere."""
+
+    @staticmethod
+    def forward(ctx, picked: Tensor, rows: Tensor, height: int) -> Tensor:
+        ctx.save_for_backward(rows)
+        return picked.new_zeros(height, picked.shape[-1]).index_copy_(0, rows, picked)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Pick.apply(gradient, ctx.saved_tensors[0]), None, None
+
+
+def _packing(prefix: Tensor | None, suffix: Tensor, eot: Tensor, deep: dict[int, Tensor]) -> _Packing:
+    """The positions up to `eot`, [N]. All of them where each is needed, where deep prompts go in among them, and on a
+    GPU, where the host would have to wait for their number."""
+    count, length = suffix.shape[:2]
+    kept = 0 if prefix is None else prefix.shape[1]
+    among = any(value.dim() == 3 or 1 + value.shape[-2] > kept for value in deep.values())
+    rows = None
+    if suffix.device.type == "cpu" and not among:
+        counts = (torch.arange(length) <= eot[:, None]).flatten()
+        rows = None if counts.all() else counts.nonzero()[:, 0]
+    return _Packing(count, length, rows)
+
+
+def _insert(
+    prefix: Tensor | None, suffix: Tensor, packing: _Packing, deep: Tensor | None
+) -> tuple[Tensor | None, Tensor, _Packing]:
     """Positions 1 ... n replaced by `deep`, [n, d] or [C, n, d]; None leaves all as it is."""
     if deep is None:
-        return prefix, suffix
+        return prefix, suffix, packing
     last = 1 + deep.shape[-2]
-    if prefix is not None and (deep.dim() == 3 or last > prefix.shape[1]):  # no longer the same for all classes
-        prefix, suffix = None, torch.cat([_spread(prefix, suffix), suffix], dim=1)
-    where = suffix if prefix is None else prefix
-    deep = deep.to(where.dtype)
-    deep = deep.repeat(len(where) // len(deep), 1, 1) if deep.dim() == 3 else deep.expand(len(where), -1, -1)
-    where = torch.cat([where[:, :1], deep, where[:, last:]], dim=1)
-    return (None, where) if prefix is None else (where, suffix)
+    if prefix is not None and deep.dim() == 2 and last <= prefix.shape[1]:
+        return _replaced(prefix, deep), suffix, packing
+    suffix = packing.padded(suffix)
+    if prefix is not None:  # no longer the same for all classes
+        suffix = torch.cat([_spread(prefix, suffix), suffix], dim=1)
+        packing = _Packing(*suffix.shape[:2], None)
+    return None, packing.packed(_replaced(suffix, deep)), packing
 
 
-def _through(block: nn.Module, prefix: Tensor | None, suffix: Tensor) -> tuple[Tensor | None, Tensor]:
-    """One residual attention block over [G, P, d] shared and [G * C, S, d] own positions."""
-    query, key, value = project(block, suffix)
+def _replaced(hidden: Tensor, deep: Tensor) -> Tensor:
+    """[N, S, d] with `deep`, [n, d] or [C, n, d], at the positions 1 ... n."""
+    deep = deep.to(hidden.dtype)
+    deep = deep.repeat(len(hidden) // len(deep), 1, 1) if deep.dim() == 3 else deep.expand(len(hidden), -1, -1)
+    return torch.cat([hidden[:, :1], deep, hidden[:, 1 + deep.shape[1] :]], dim=1)
+
+
+def _through(
+    block: nn.Module, prefix: Tensor | None, suffix: Tensor, packing: _Packing
+) -> tuple[Tensor | None, Tensor]:
+    """One residual attention block over [G, P, d] shared and [T, d] own positions, of which [G * C, S] are some.
+
+    Both kinds go through the linear layers together: weights are read once.
+    """
+    sizes = [0 if prefix is None else prefix.shape[:2].numel(), len(suffix)]
+    hidden = suffix if prefix is None else torch.cat([prefix.flatten(0, 1), suffix])
+    projected = F.linear(layer_norm(block.ln_1, hidden), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    shared, own = projected.split(sizes)
+    query, key, value = (heads(block, part) for part in packing.padded(own).chunk(3, dim=-1))
     if prefix is None:
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return None, feed_forward(block, suffix + merge(block, seen))
-    own, prefix_key, prefix_value = project(block, prefix)
-    key, value = _join(prefix_key, key), _join(prefix_value, value)
-    cut, length = prefix.shape[1], key.shape[-2]
-    reach = torch.arange(length, device=suffix.device)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
-    suffix = feed_forward(block, suffix + merge(block, seen))
-    seen = F.scaled_dot_product_attention(own, prefix_key, prefix_value, is_causal=True)
-    return feed_forward(block, prefix + merge(block, seen)), suffix
+        seen = packing.packed(_side_by_side(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
+    else:
+        cut, shared = prefix.shape[1], shared.view(*prefix.shape[:2], -1)
+        prefix_query, prefix_key, prefix_value = (heads(block, part) for part in shared.chunk(3, dim=-1))
+        key, value = _join(prefix_key, key), _join(prefix_value, value)
+        reach = torch.arange(key.shape[-2], device=suffix.device)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
+        before = F.scaled_dot_product_attention(prefix_query, prefix_key, prefix_value, is_causal=True)
+        seen = torch.cat([_side_by_side(before).flatten(0, 1), packing.packed(_side_by_side(seen))])
+    out = block.attn.out_proj
+    shared, own = feed_forward(block, hidden + F.linear(seen, out.weight, out.bias)).split(sizes)
+    return None if prefix is None else shared.view(prefix.shape), own
+
+
+def _side_by_side(seen: Tensor) -> Tensor:
+    """The heads' outputs [N, heads, S, e] in one row for each position: [N, S, d]."""
+    return seen.transpose(1, 2).flatten(-2)
 
 
 def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:

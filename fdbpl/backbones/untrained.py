@@ -1,0 +1,56 @@
+"""CLIPs of the published architectures with random weights: for measurements of time, which weights do not change."""
+
+import hashlib
+from functools import cache
+
+import torch
+from torch import nn
+
+from fdbpl.backbones.backbone import Backbone
+from fdbpl.errors import UserError
+
+# arguments of `clip.model.CLIP`: width of the shared space; image tower: pixels, blocks, width, patch; text tower:
+# width, heads, blocks
+ARCHITECTURES = {
+    "RN50": (1024, 224, (3, 4, 6, 3), 64, None, 512, 8, 12),
+    "ViT-B/32": (512, 224, 12, 768, 32, 512, 8, 12),
+    "ViT-B/16": (512, 224, 12, 768, 16, 512, 8, 12),
+    "ViT-L/14": (768, 224, 24, 1024, 14, 768, 12, 12),
+    "ViT-H/14": (1024, 224, 32, 1280, 14, 1024, 16, 24),
+    "tiny": (32, 32, 2, 64, 16, 64, 2, 2),
+    "tiny teacher": (16, 32, 1, 64, 16, 64, 2, 2),
+}
+EMBEDDING_GAIN = 10.0  # OpenAI's initial token embeddings are so small that all class features would look alike
+
+
+def sha256(which: str) -> str:
+    """The identity of an architecture's weights, which follow from its name."""
+    return hashlib.sha256(f"random weights of {which}".encode()).hexdigest()
+
+
+@cache  # frozen: whoever asks for it in this process shares it
+def load_untrained(which: str, device: str, dtype: torch.dtype) -> Backbone:
+    """The architecture `which` with random weights that follow from its name.
+
+    Raises:
+        UserError: no such architecture.
+    """
+    from fdbpl.backbones.openai import wrap
+
+    return wrap(_build(which), f"random:{which}", sha256(which), device, dtype)
+
+
+def _build(which: str) -> nn.Module:
+    from fdbpl.backbones.openai_package import clip_package
+
+    if which not in ARCHITECTURES:
+        raise UserError(
+            f"expected an architecture behind random:, found {which!r}; there are {', '.join(ARCHITECTURES)}"
+        )
+    embed, pixels, blocks, width, patch, text_width, heads, text_blocks = ARCHITECTURES[which]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(int(sha256(which)[:8], 16))
+        clip = clip_package().model.CLIP
+        model = clip(embed, pixels, blocks, width, patch, 77, 49408, text_width, heads, text_blocks)
+        model.token_embedding.weight.mul_(EMBEDDING_GAIN)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,55 @@
+"""How much memory a step takes and how much there is."""
+
+import ctypes
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+HOW = {
+    "cpu": "growth of the process's resident memory within a step: its peak (VmHWM, set back before each step through "
+    "/proc/self/clear_refs) less what it held before, freed memory having been returned to the system",
+    "cuda": "peak of torch.cuda.max_memory_allocated within a step less what was allocated before",
+}
+
+
+def available_mib(device: str) -> float:
+    """Memory that a step may take on the device, in MiB."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info()[0] / 2**20
+    with suppress(OSError, ValueError):
+        return _kib(Path("/proc/meminfo"), "MemAvailable") / 1024
+    return float("inf")
+
+
+class PeakMemory:
+    """`with PeakMemory(device) as peak: ...; peak.mib`: None where the system does not tell (other than Linux)."""
+
+    def __init__(self, device: str):
+        self.device, self.mib = device, None
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+            return self
+        self.before = None
+        with suppress(OSError, AttributeError, ValueError):
+            ctypes.CDLL(None).malloc_trim(0)
+            CLEAR.write_text("5")
+            self.before = _kib(STATUS, "VmRSS")
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.device == "cuda":
+            self.mib = (torch.cuda.max_memory_allocated() - self.before) / 2**20
+        elif self.before is not None:
+            self.mib = (_kib(STATUS, "VmHWM") - self.before) / 1024
+
+
+def _kib(file: Path, key: str) -> int:
+    for line in file.read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise ValueError(f"{file} names no {key}")

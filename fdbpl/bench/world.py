@@ -1,0 +1,193 @@
+"""What all arms read: pictures that the benchmark draws (or photographs), class names, and a Dassl data set of both."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from yacs.config import CfgNode
+
+from fdbpl import toolbox
+from fdbpl.configuration import merge
+from fdbpl.errors import UserError
+
+# words of one token each
+NOUNS = """cat dog car tree boat lamp chair table horse sheep bird fish bear wolf fox lion tiger mouse rabbit cow pig
+goat duck swan eagle owl frog snake bee ant apple lemon orange cherry bread cheese pizza cake cup plate bottle spoon
+knife clock phone camera piano guitar drum violin bridge tower castle church train bus truck bike plane kite""".split()  # noqa: SIM905
+ADJECTIVES = """red blue green white black brown pink gray golden silver big small tall short long old young wild fast
+slow hot cold wet dry soft hard round square flat sharp""".split()  # noqa: SIM905
+FOLDER = "pictures"
+
+
+def class_names(count: int) -> list[str]:
+    """Names of 1 to 3 words for up to 100 classes, as Caltech101's are; of up to 6 behind them."""
+    names = []
+    for number in range(count):
+        noun, adjective = NOUNS[number // 2 % len(NOUNS)], ADJECTIVES[number % len(ADJECTIVES)]
+        other = ADJECTIVES[number // len(NOUNS) % len(ADJECTIVES)]
+        if number >= 100 and number % 100 == 99:
+            names.append(f"{other} {adjective} {noun} with a {NOUNS[number // 7 % len(NOUNS)]}")
+        elif number % 20 == 19 or number >= 2 * len(NOUNS):
+            names.append(f"{other} {adjective} {noun}")
+        else:
+            names.append(f"{adjective} {noun}" if number % 2 else noun)
+    return names
+
+
+def draw_pictures(folder: Path, count: int) -> list[str]:
+    """`count` JPEGs of 500 x 375 pixels with the detail of photographs; their paths below `folder`'s parent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        file = folder / f"{number:04}.jpg"
+        if not file.is_file():
+            random = np.random.default_rng(number)
+            coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((500, 375))
+            fine = random.normal(0, 12, (375, 500, 1))
+            pixels = (np.asarray(coarse, np.float32) + fine).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(file, quality=90)
+        paths.append(f"{folder.name}/{file.name}")
+    return paths
+
+
+def photographs(root: Path, count: int) -> list[str]:
+    """`count` JPEGs below `root`, evenly spread over their sorted paths."""
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+    if len(files) < count:
+        raise UserError(f"expected at least {count} JPEGs below {root}, found {len(files)}; give a folder with more")
+    return [file.relative_to(root).as_posix() for file in files[:: len(files) // count][:count]]
+
+
+class World:
+    """Pictures, class names and a folder for everything that is made of them.
+
+    Args:
+        folder: of the benchmark's own files.
+        pictures: how many there are.
+        classes: how many class names the teacher is asked about, at most.
+        photos: folder of photographs to take in place of drawn pictures.
+    """
+
+    def __init__(self, folder: Path, pictures: int, classes: int, photos: Path | None = None, device: str = "cpu"):
+        self.folder, self.device = folder, device
+        self.root = photos or folder
+        self.paths = photographs(photos, pictures) if photos else draw_pictures(folder / FOLDER, pictures)
+        self.names = class_names(classes)
+        self.trainers = toolbox.trainers()
+        _register(self)
+
+    def config(self, trainer: str, student: str, teacher: str, classes: int, images: int, **values) -> CfgNode:
+        """The frozen configuration of a run on the first `images` pictures with the first `classes` names.
+
+        Args:
+            values: further keys, `__` for a dot.
+        """
+        from dassl.config import get_cfg_default
+
+        from fdbpl.backbones.untrained import ARCHITECTURES
+
+        cfg = get_cfg_default()
+        self.trainers.extend_cfg(cfg)
+        cfg.BENCH = CfgNode({"CLASSES": classes, "IMAGES": images})
+        size = ARCHITECTURES[student][1]
+        precision = "fp16" if self.device == "cuda" else "fp32"
+        nodes = [node for node, settings in cfg.TRAINER.items() if isinstance(settings, CfgNode) and "PREC" in settings]
+        merge(
+            cfg,
+            {
+                "TRAINER.NAME": trainer,
+                "OUTPUT_DIR": str(self.folder / "runs" / trainer),
+                "SEED": 1,
+                "USE_CUDA": self.device == "cuda",
+                "VERBOSE": False,
+                "DATASET.NAME": "BenchmarkWorld",
+                "DATASET.ROOT": str(self.root),
+                "DATALOADER.NUM_WORKERS": min(os.cpu_count() or 1, 8),
+                "DATALOADER.TRAIN_X.BATCH_SIZE": images,
+                "DATALOADER.TEST.BATCH_SIZE": 100,
+                "INPUT.SIZE": (size, size),
+                "INPUT.INTERPOLATION": "bicubic",
+                "INPUT.PIXEL_MEAN": [0.48145466, 0.4578275, 0.40821073],
+                "INPUT.PIXEL_STD": [0.26862954, 0.26130258, 0.27577711],
+                "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+                "MODEL.BACKBONE.NAME": f"random:{student}",
+                "TEACHER.NAME": f"random:{teacher}",
+                "REGIONS.ROOT": str(self.folder / "regions"),
+                "REGIONS.PER_IMAGE": 1,
+                "FEATURES.ROOT": str(self.folder / "features"),
+                "OPTIM.NAME": "sgd",
+                "OPTIM.LR": 0.002,
+                "OPTIM.MAX_EPOCH": 50,
+                "TRAINER.COOP.CTX_INIT": "a photo of a",
+                **{f"TRAINER.{node}.PREC": precision for node in nodes},
+                **{key.replace("__", "."): value for key, value in values.items()},
+            },
+            "the benchmark",
+        )
+        cfg.freeze()
+        return cfg
+
+    def built(self, cfg: CfgNode):
+        """The trainer of a configuration as it stands before its first step; its region bank is completed before."""
+        from dassl.engine import build_trainer
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            plan = self.trainers.region_bank_plan(cfg)
+            if plan is not None:
+                from fdbpl.regions import generate
+
+                generate(**plan)
+            trainer = build_trainer(cfg)
+            trainer.epoch = trainer.batch_idx = 0
+            trainer.asked = trainer.supervision.prepare(trainer.student)
+            trainer.asked.prepare()
+            trainer.set_model_mode("train")
+            trainer.before_epoch()
+        return trainer
+
+    def plan(self, cfg: CfgNode) -> dict:
+        """Arguments of `fdbpl.regions.generate` for the bank that a run of `cfg` reads."""
+        return self.trainers.region_bank_plan(cfg)
+
+
+_here: list[World] = []  # the world that Dassl's registry leads to
+
+
+def _register(world: World) -> None:
+    from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+    _here[:] = [world]
+    if "BenchmarkWorld" in DATASET_REGISTRY.registered_names():
+        return
+
+    class BenchmarkWorld(DatasetBase):
+        """The first pictures of the world for training, all of them for testing."""
+
+        dataset_dir = FOLDER
+        template = "a photo of a {}."
+        distinct_names, test_only = True, False
+
+        def __init__(self, cfg: CfgNode):
+            world, names = _here[0], _here[0].names[: cfg.BENCH.CLASSES]
+            self.root, self.all_classnames = str(world.root), world.names
+            items = [
+                Datum(impath=str(world.root / path), label=number % len(names), domain=0,
+                      classname=names[number % len(names)])
+                for number, path in enumerate(world.paths)
+            ]  # fmt: skip
+            super().__init__(train_x=items[: cfg.BENCH.IMAGES], test=items)
+            self._classnames, self._num_classes = names, len(names)  # Dassl knows only those of the training images
+            self._lab2cname = dict(enumerate(names))
+            self.protocol: dict = {}
+
+    DATASET_REGISTRY.register()(BenchmarkWorld)
+
+
+def synchronise(device: str) -> None:
+    """Wait for what was started on the device."""
+    if device == "cuda":
+        torch.cuda.synchronize()
