@@ -245,7 +245,10 @@ def _base2new(group: Group) -> Section:
             "Average over data sets as in published tables: the mean of the data sets' means for base and new, and the "
             "harmonic mean of these two for H; only for rows that have every data set. Costs are means over all runs."
         )
-    notes.append("Costs are of the training run: s in all is its training and test without start-up; MiB the largest.")
+    notes.append(
+        "Costs are of the training run: s in all is its training and test without start-up; MiB the largest. Test "
+        "images go through a frozen image tower once: the first run to test on them pays, the others look them up."
+    )
     return _section(group, tables, published, notes)
 
 
