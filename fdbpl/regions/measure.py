@@ -38,9 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with one_sentence_errors(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
-        images = [
-            f"imagenet/images/train/n{number // 1300:08d}/{number:08d}.JPEG" for number in range(arguments.images)
-        ]
+        images = [f"imagenet/images/train/n{n // 1300:08d}/{n:08d}.JPEG" for n in range(arguments.images)]
         make(Path(folder), images, arguments.per_image, arguments.width)
         measure(Path(folder), images, arguments)
 
@@ -88,8 +86,7 @@ def measure(folder: Path, images: list[str], arguments: argparse.Namespace) -> N
         lookup.student_features(image, region)
         milliseconds.append(1000 * (time.perf_counter() - begin))
     files, regions = len(list(folder.glob("regions-*"))), arguments.images * arguments.per_image
-    print(f"{regions:,} regions of {arguments.images:,} images in {files:,} files, width {arguments.width}, and as many "
-          "files of student features")  # fmt: skip
+    print(f"{regions:,} regions of {arguments.images:,} images, width {arguments.width}; two times {files:,} files")
     print(f"open: {opened:.1f} s, {memory[0] - before:.0f} MiB")
     cuts = statistics.quantiles(milliseconds[warm_up:], n=20)
     print(
