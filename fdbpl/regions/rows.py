@@ -99,14 +99,13 @@ class Rows:
             UserError: a file has gone or has become shorter.
         """
         kind, tail = self.kinds[name]
-        output = np.empty((len(file), *tail), kind)
-        rows = output.view(np.uint8).reshape(len(file), -1)
+        rows = np.empty((len(file), np.dtype(kind).itemsize * int(np.prod(tail))), np.uint8)
         order = np.argsort(file, kind="stable")
         starts = np.flatnonzero(np.diff(file[order], prepend=-1))
         with self._lock:
-            for here in np.split(order, starts[1:]):
+            for here in np.split(order, starts[1:]) if len(order) else []:
                 self._read(name, int(file[here[0]]), row[here], rows, here)
-        return torch.from_numpy(output)
+        return torch.from_numpy(rows.view(kind).reshape(len(file), *tail))
 
     def _read(self, name: str, file: int, row: np.ndarray, rows: np.ndarray, here: np.ndarray) -> None:
         """Fill `rows[here]`, bytes, from one file: row by row, or all of the tensor at once where much is asked for."""
