@@ -95,3 +95,12 @@ def test_an_image_s_regions_may_lie_in_any_number_of_files(make, images, tmp_pat
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
     with pytest.raises(IndexError):
         whole.boxes(np.array([0]), np.array([7]))
+
+
+def test_an_epoch_does_not_depend_on_how_much_of_it_is_drawn_at_once(monkeypatch):
+    from fdbpl.regions import epoch_regions, schedule
+
+    whole = epoch_regions(100, 7, 9, 3)
+    monkeypatch.setattr(schedule, "AT_ONCE", 13)
+    assert all(map(np.array_equal, epoch_regions(100, 7, 9, 3), whole))
+    assert len(set(whole[1].tolist())) > 1
