@@ -217,10 +217,12 @@ def broken_images_named(dataset) -> Iterator[None]:
 
 def generate_regions(cfg) -> None:
     """Label the regions that a training run of this configuration reads; nothing that is there is made again."""
+    from fdbpl.distributed import first_before_the_others
     from fdbpl.regions import generate
     from trainers import region_bank_plan
 
-    plan = region_bank_plan(cfg)
+    with first_before_the_others():  # few-shot lists (and the demo world) are made once
+        plan = region_bank_plan(cfg)
     if plan is None:
         print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to label")
     else:

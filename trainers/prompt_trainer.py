@@ -33,6 +33,7 @@ PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
+    cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all
 
 
 OURS: dict[str, type] = {}  # every trainer of this folder by name
@@ -112,6 +113,8 @@ class PromptTrainer(SteppingTrainer):
         for key, value in settings.items():
             require(not key.startswith("N_CTX") or value >= 1, f"{name}.{key}", "of at least 1", value)
         norm, epochs, loader = cfg.OPTIM.CLIP_GRAD_NORM, cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER
+        chunk = cfg.MODEL.TEXT_CHUNK
+        require(chunk >= 0, "MODEL.TEXT_CHUNK", "of at least 0 (0 = all prompts at once)", chunk)
         require(norm >= 0, "OPTIM.CLIP_GRAD_NORM", "of at least 0.0 (0.0 = off)", norm)
         require(epochs >= 1, "OPTIM.MAX_EPOCH", "of at least 1", epochs)
         for part in ("TRAIN_X", "TEST"):
@@ -136,6 +139,7 @@ class PromptTrainer(SteppingTrainer):
             )
         reseed(self.cfg.SEED, 0)  # a random context depends on the seed alone
         self.student = self.build_student(backbone, self.dm.dataset.classnames).to(self.device)
+        self.student.text_chunk = self.cfg.MODEL.TEXT_CHUNK
         self.model = self.student  # Dassl's name for it
         self.asked = self.student  # in training; a supervision may put its prompts before other class names
         for name, module in self.learners().items():

@@ -53,6 +53,7 @@ class Student(nn.Module):
     serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
     text_follows_image = False  # True: every image has class features of its own (CoCoOp)
     learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
+    text_chunk = 0  # prompts that pass the text tower at a time (MODEL.TEXT_CHUNK); 0 = all
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
         super().__init__()
@@ -103,7 +104,7 @@ class Student(nn.Module):
     def encode(self, *spaces: Prompts) -> list[Tensor]:
         """Unit class features of prompt spaces that need not be the student's: float32 [C, D] each."""
         with self.autocast():
-            encoded = encode_spaces(self.backbone.model, *map(share_of_classes, spaces))
+            encoded = encode_spaces(self.backbone.model, *map(share_of_classes, spaces), chunk=self.text_chunk)
         whole = [gather(features.float(), len(space.eot), -2) for features, space in zip(encoded, spaces, strict=True)]
         return [F.normalize(features, dim=-1) for features in whole]
 
@@ -165,6 +166,7 @@ class Student(nn.Module):
                 "classes that the contexts belong to, found True; leave one of them out"
             )
         other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
+        other.text_chunk = self.text_chunk
         for name, module in self.learners().items():
             for path, parameter in module.named_parameters():
                 owner, _, last = path.rpartition(".")

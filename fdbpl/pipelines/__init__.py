@@ -7,8 +7,9 @@ import torch
 
 from fdbpl.errors import UserError
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes, refuse_unreadable
+from fdbpl.pipelines.threads import ahead
 
-__all__ = ["RegionPipeline", "RegionRequests", "build_pipeline", "image_sizes", "refuse_unreadable"]
+__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "image_sizes", "refuse_unreadable"]
 
 BACKENDS = ("auto", "dali", "torchvision")
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from fdbpl.errors import one_sentence_errors
 from fdbpl.pipelines.dali import DaliPipeline
+from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
 from fdbpl.pipelines.requests import RegionRequests, image_sizes
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions.boxes import draw_regions, pixel_boxes
@@ -47,16 +49,25 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--enlarge", type=int, metavar="SIDE", help="measure on copies of 8 of them, so many px long")
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with one_sentence_errors(), tempfile.TemporaryDirectory() as folder:
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {arguments.root}")
+        if arguments.enlarge:
+            enlarge(photographs(arguments.root)[:8], Path(folder), arguments.enlarge)
+            arguments.root = Path(folder)
+            measure_scaled(arguments.root, arguments.size)
         for count in arguments.regions:
             measure(arguments, count)
 
 
+def photographs(root: Path) -> list[Path]:
+    return sorted(file for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+
+
 def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]:
     """One table: every way, `count` regions of an image in a row; and its figures, regions per second of each round."""
-    files = sorted(f for f in arguments.root.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg"))
+    files = photographs(arguments.root)
     step = max(1, len(files) // max(1, arguments.images // max(1, count // 8)))
     paths = [str(file.relative_to(arguments.root)) for file in files[::step]]
     sizes = image_sizes(arguments.root, paths)

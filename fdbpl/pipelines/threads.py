@@ -1,10 +1,15 @@
 """Threads for decoding and resizing: one picture each, side by side."""
 
 import os
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
 
 
 def thread_count(workers: int) -> int:
@@ -19,6 +24,19 @@ def decoding_threads(count: int) -> ThreadPoolExecutor:
     processors. Other threads keep theirs.
     """
     return ThreadPoolExecutor(count, initializer=_stay_alone)
+
+
+def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """`items` in their order, made by a thread of its own, `count` of them before they are asked for."""
+    iterator, end = iter(items), object()
+    pool = decoding_threads(1)
+    try:
+        waiting = deque(pool.submit(next, iterator, end) for _ in range(count))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield item
+    finally:  # whoever asks no more does not wait for what was begun ahead
+        pool.shutdown(cancel_futures=True)
 
 
 def _stay_alone() -> None:

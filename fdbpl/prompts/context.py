@@ -15,7 +15,7 @@ class Prompts(NamedTuple):
 
     Attributes:
         embeddings: float [C, L, d], or [G, C, L, d] for G groups whose context differs (prompt spaces, images).
-        eot: int64 [C], position of each class's end of text, < L.
+        eot: int64 [C], or [G, C] by group: position of each class's end of text, < L.
         shared: number of leading positions that are the same tensor for all classes of a group; 0 or 1 where
             nothing worth sharing leads.
         deep: block number -> vectors that stand at positions 1 ... n at that block's input, [n, d] for all classes or
@@ -31,6 +31,26 @@ class Prompts(NamedTuple):
         """The prompts of the classes `index`, int64 [K]."""
         deep = {block: value[index] if value.dim() == 3 else value for block, value in self.deep.items()}
         return Prompts(self.embeddings.index_select(-3, index), self.eot[index], self.shared, deep)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.embeddings.shape[-3]
+
+    def by_classes(self, count: int) -> "list[Prompts]":
+        """The prompts of `count` classes at a time: views."""
+        parts = zip(self.embeddings.split(count, dim=-3), self.eot.split(count, dim=-1), strict=True)
+        deep = {block: value.split(count) for block, value in self.deep.items() if value.dim() == 3}
+        return [
+            Prompts(embeddings, eot, self.shared, {**self.deep, **{block: value[i] for block, value in deep.items()}})
+            for i, (embeddings, eot) in enumerate(parts)
+        ]
+
+    def of_groups(self, count: int) -> "list[Prompts]":
+        """The prompts of `count` groups at a time: views."""
+        parts = self.embeddings.split(count)
+        ends = self.eot.split(count) if self.eot.dim() == 2 else [self.eot] * len(parts)
+        return [self._replace(embeddings=part, eot=end) for part, end in zip(parts, ends, strict=True)]
 
 
 class PromptLearner(nn.Module):

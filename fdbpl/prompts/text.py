@@ -18,6 +18,10 @@ CLIP's text tower is causal: position i sees positions <= i only. Three things f
   positions up to each class's own EOT, packed; only attention sees them padded to the longest.
 * **One row in the last block.** Only EOT's row of the last block's output is read, so that block forms queries and
   its MLP for that row only; keys and values of all positions are still needed.
+
+Memory is another matter: what the backward pass needs of each block grows with the number of prompts. With `chunk` so
+many prompts pass at a time, and what they need is computed again when their gradient is due. Numbers stay the same; the
+tower runs forward twice.
 """
 
 from typing import NamedTuple
@@ -25,6 +29,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge
 from fdbpl.prompts.context import Prompts
@@ -32,16 +37,35 @@ from fdbpl.prompts.context import Prompts
 LEAST_WORTH_SHARING = 2  # positions; one (SOS) costs more in extra calls than it saves
 
 
-def encode_prompts(clip_model: nn.Module, prompts: Prompts) -> Tensor:
+def encode_prompts(clip_model: nn.Module, prompts: Prompts, chunk: int = 0) -> Tensor:
     """Text features of prompts, not normalised.
 
     Args:
         clip_model: OpenAI's CLIP (float32, float16 by `convert_weights`, or bfloat16) or autocast around it.
         prompts: C classes, [C, L, d], or G groups of them, [G, C, L, d].
+        chunk: prompts that pass the tower at a time, at most; 0 = all at once.
 
     Returns:
-        float32 [C, D] or [G, C, D]; differentiable in `prompts.embeddings`.
+        float32 [C, D] or [G, C, D]; differentiable in `prompts.embeddings` and `prompts.deep`.
     """
+    if not chunk or prompts.embeddings.shape[:-2].numel() <= chunk:
+        return _encode(clip_model, prompts)
+    if prompts.embeddings.dim() == 4:
+        groups = [_chunked(clip_model, part, chunk) for part in prompts.of_groups(max(1, chunk // prompts.classes))]
+        return torch.cat(groups)
+    return _chunked(clip_model, prompts, chunk)
+
+
+def _chunked(clip_model: nn.Module, prompts: Prompts, chunk: int) -> Tensor:
+    """As `encode_prompts`, of `chunk` classes at a time; their activations live no longer than their chunk's turn."""
+    parts = [
+        checkpoint(_encode, clip_model, part, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
+        for part in prompts.by_classes(chunk)
+    ]
+    return torch.cat(parts, dim=-2)
+
+
+def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     embeddings = prompts.embeddings
     groups = embeddings.shape[0] if embeddings.dim() == 4 else 1
     classes, length, width = embeddings.shape[-3:]
@@ -66,8 +90,11 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     return features.view(groups, classes, -1) if embeddings.dim() == 4 else features
 
 
-def encode_spaces(clip_model: nn.Module, *spaces: Prompts) -> list[Tensor]:
+def encode_spaces(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> list[Tensor]:
     """`encode_prompts` of several prompt spaces over the same classes; in one pass where their shapes agree.
+
+    Args:
+        chunk: as of `encode_prompts`.
 
     Returns:
         One float32 [C, D] per space.
@@ -78,11 +105,11 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts) -> list[Tensor]:
         for space in spaces
     )
     if len(spaces) == 1 or not alike:
-        return [encode_prompts(clip_model, space) for space in spaces]
+        return [encode_prompts(clip_model, space, chunk) for space in spaces]
     stacked = Prompts(
         torch.stack([space.embeddings for space in spaces]), torch.stack([space.eot for space in spaces]), first.shared
     )
-    return list(encode_prompts(clip_model, stacked))
+    return list(encode_prompts(clip_model, stacked, chunk))
 
 
 class _Packing(NamedTuple):

@@ -12,7 +12,8 @@ generation ends in the same bytes. Reading maps files into memory.
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ from torch import Tensor
 
 from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_tensors
 from fdbpl.errors import UserError
+from fdbpl.regions.rows import REMEDY, Layout, read_header
 
 SCHEMA = 1
-REMEDY = "delete that file and run scripts/generate_regions.sh again"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ class Shard:
     sizes: list[tuple[int, int]]
     first: int
     count: int
+    tensors: Layout = field(default_factory=dict)  # where they lie in the file, once it is written
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """By first region number, then by name."""
+        return self.first, self.file.name
 
 
 def digest(value) -> str:
@@ -136,21 +143,25 @@ class RegionBank:
 
     def shards(self) -> list[Shard]:
         """All shards, sorted by first region number, then by name."""
-        found = [self._shard(file) for file in sorted(self.folder.glob("regions-*.safetensors"))]
-        return sorted(found, key=lambda shard: (shard.first, shard.file.name))
+        return sorted(self.each_shard(), key=lambda shard: shard.order)
 
-    def _shard(self, file: Path) -> Shard:
-        try:
-            with safe_open(file, "pt") as content:
-                header = json.loads(content.metadata()["shard"])
-            return Shard(
-                file, header["images"], header["sha256"], [tuple(hw) for hw in header["sizes"]], header["first"],
-                header["count"],
-            )  # fmt: skip
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"expected a shard of regions in {file}, found a broken file ({error}); {REMEDY}"
-            ) from error
+    def each_shard(self) -> Iterator[Shard]:
+        """All shards, one at a time, sorted by name.
+
+        Raises:
+            UserError: a file is broken.
+        """
+        for file in sorted(self.folder.glob("regions-*.safetensors")):
+            header = read_header(file)
+            try:
+                images, sha256, sizes, first, count = (
+                    header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
+                )
+            except KeyError as error:
+                raise UserError(
+                    f"expected a shard of regions in {file}, found a broken file (no {error}); {REMEDY}"
+                ) from error
+            yield Shard(file, images, sha256, [tuple(hw) for hw in sizes], first, count, header.tensors)
 
     def shard_name(self, images: list[str], first: int, count: int) -> str:
         return f"regions-{digest([images, first, count])[:16]}.safetensors"

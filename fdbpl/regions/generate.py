@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +22,13 @@ from tqdm import tqdm
 from fdbpl.atomic import write_tensors
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes, refuse_unreadable
-from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, payload_digest
+from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead, build_pipeline, image_sizes, refuse_unreadable
+from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, features_folder, payload_digest
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import Cost
 
-REGIONS_PER_SHARD = 1024  # what a kill can cost
+REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
+BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pipeline has in its own hands
 
 
 @dataclass(frozen=True)
@@ -79,33 +83,29 @@ def generate(
     cost = Cost(opened.folder, timed=rank == 0)
     with _shared_lock(opened):
         shards = opened.shards()
-        hashes = _image_hashes(root, images)
-        _refuse_changed(opened, shards, hashes)
         there = _covered(shards)
         todo = [shard for shard in _missing_shards(opened, images, there, per_image) if _share(shard, world) == rank]
-        wanted_students = _Lazy(student) if student else None
-        lacking = [shard for shard in shards if shard.file.name in _shards_of(shards, images)]
-        makers = _Makers(opened, root, pipeline, device, batch_size, identity, _Lazy(teacher), wanted_students, prompts)
+        lacking = [shard for shard in _shards_of(shards, images) if _share(shard, world) == rank]
         new_images = sorted({image for shard in todo for image in shard.images})
+        hashes = _image_hashes(root, sorted({*new_images, *_images_of(lacking, images)}))
+        _refuse_changed(opened, shards, hashes)
         refuse_unreadable(root, new_images)
         sizes = image_sizes(root, new_images)
+        todo = [
+            replace(shard, sha256=[hashes[image] for image in shard.images],
+                    sizes=[sizes[image] for image in shard.images])
+            for shard in todo
+        ]  # fmt: skip
+        makers = _Makers(
+            opened, root, pipeline, device, batch_size, identity, _Lazy(teacher), _Lazy(student) if student else None,
+            prompts, cost,
+        )  # fmt: skip
         total = sum(len(shard.images) * shard.count for shard in todo)
-        features_made = 0
         shown = None if total and rank == 0 else True  # None: on a terminal
         with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:
-            for shard in todo:
-                complete = Shard(
-                    shard.file, shard.images, [hashes[image] for image in shard.images],
-                    [sizes[image] for image in shard.images], shard.first, shard.count,
-                )  # fmt: skip
-                features = makers.make(complete, progress)
-                cost.add(len(shard.images) * shard.count, features)
-                features_made += features
-        for shard in lacking if wanted_students else []:
-            if _share(shard, world) == rank:
-                features = makers.add_features(shard)
-                cost.add(0, features)
-                features_made += features
+            features_made = makers.label(todo, progress)
+        if student:
+            features_made += makers.add_features(lacking)
         if prompts and rank == 0:
             makers.add_text()
     labelled_before = sum(image in there for image in images)
@@ -124,11 +124,30 @@ class _Lazy:
         return self._made
 
 
-class _Makers:
-    """What turns a list of images into files of a bank."""
+class _Batch(NamedTuple):
+    """Regions `index`, int64 [b], of those a shard requests, as `images`, uint8 [b, 3, s, s], for some models."""
 
-    def __init__(self, bank, root, pipeline, device, batch_size, identity, teacher, student, prompts):
-        self.bank, self.root, self.identity = bank, root, identity
+    shard: Shard
+    requests: RegionRequests
+    models: list[Backbone]
+    index: Tensor
+    images: Tensor
+
+
+def _on_the_host(write: Callable[..., int], shard: Shard, requests: RegionRequests, results: list[Tensor]) -> int:
+    """The one moment a file waits for its GPU; the next file's batches are under way there."""
+    return write(shard, requests, *(result.cpu() for result in results))
+
+
+class _Makers:
+    """What turns lists of images into files of a bank.
+
+    The teacher does not wait: regions are drawn and decoded ahead in a thread, across the end of a file; another thread
+    writes the file before.
+    """
+
+    def __init__(self, bank, root, pipeline, device, batch_size, identity, teacher, student, prompts, cost):
+        self.bank, self.root, self.identity, self.cost = bank, root, identity, cost
         self.pipeline, self.device, self.batch_size = pipeline, device, batch_size
         self._teacher, self.student, self.prompts = teacher, student, prompts
         self._pipelines: dict = {}
@@ -142,31 +161,79 @@ class _Makers:
             )
         return model
 
-    def make(self, shard: Shard, progress: tqdm) -> int:
-        """Label the regions of a shard; returns how many student features came along."""
-        requests = self._draw(shard)
-        teacher, features = self.teacher(), None
-        if self.student and self.student().image_size == teacher.image_size:  # one decoding serves both
-            embeddings, features = self._encode([teacher, self.student()], requests, shard.count, progress)
-        else:
-            (embeddings,) = self._encode([teacher], requests, shard.count, progress)
-            if self.student:
-                (features,) = self._encode([self.student()], requests, shard.count)
-        if features is not None:
-            self._write_features(shard, features)
-        tensors = {"boxes": torch.from_numpy(requests.boxes), "flips": torch.from_numpy(requests.flips)}
-        self.bank.write_shard(shard, {**tensors, **self._content(embeddings)})
-        return 0 if features is None else len(features)
-
-    def add_features(self, shard: Shard) -> int:
-        """The student's features of a shard's regions, where they are missing."""
-        student = self.student()
-        if self.bank.features_file(shard, (student.name, student.sha256)).is_file():
+    def label(self, shards: list[Shard], progress: tqdm) -> int:
+        """Make new files; returns how many student features came along."""
+        if not shards:
             return 0
-        requests = self._draw(shard)
-        (features,) = self._encode([student], requests, shard.count)
-        self._write_features(shard, features)
-        return len(features)
+        teacher = self.teacher()
+        models = [teacher] if self.student is None else [teacher, self.student()]
+
+        def write(shard: Shard, requests: RegionRequests, embeddings: Tensor, *features: Tensor) -> int:
+            for found in features:
+                self._write_features(shard, found)
+            tensors = {"boxes": torch.from_numpy(requests.boxes), "flips": torch.from_numpy(requests.flips)}
+            self.bank.write_shard(shard, {**tensors, **self._content(embeddings)})
+            made = sum(map(len, features))
+            self.cost.add(len(requests), made)
+            return made
+
+        return self._work_off(shards, models, write, progress)
+
+    def add_features(self, shards: list[Shard]) -> int:
+        """The student's features of shards that are there, where they are missing."""
+        if not shards:
+            return 0
+        student = self.student()
+        folder = self.bank.folder / "features" / features_folder(student.name, student.sha256)
+        there = {file.name for file in folder.glob("*.safetensors")}
+        shards = [shard for shard in shards if shard.file.name not in there]
+
+        def write(shard: Shard, requests: RegionRequests, features: Tensor) -> int:
+            self._write_features(shard, features)
+            self.cost.add(0, len(features))
+            return len(features)
+
+        return self._work_off(shards, [student], write)
+
+    def _work_off(self, shards: list[Shard], models: list[Backbone], write: Callable[..., int], progress=None) -> int:
+        """Embed the regions of every shard by every model and have them written: `write(shard, requests, *outputs)`.
+
+        Outputs are unit embeddings, float16 [R, D]. Returns the sum of what `write` returns.
+        """
+        sizes = {model.image_size for model in models}  # one decoding serves all models of a size
+        passes = [[model for model in models if model.image_size == size] for size in sorted(sizes)]
+        made, written = 0, None
+        with ThreadPoolExecutor(1) as writer:
+            batches = ahead(self._batches(shards, passes), BATCHES_AHEAD)
+            for shard, of_shard in groupby(batches, key=lambda batch: batch.shard):
+                outputs: dict[int, Tensor] = {}
+                for batch in of_shard:
+                    for model in batch.models:
+                        found = model.encode_image(batch.images)
+                        if id(model) not in outputs:
+                            shape = (len(batch.requests), model.embed_dim)
+                            outputs[id(model)] = found.new_empty(shape, dtype=torch.float16)
+                        outputs[id(model)][batch.index.to(found.device)] = found.half()
+                    if progress is not None and models[0] in batch.models:
+                        progress.update(len(batch.index))
+                made += written.result() if written else 0
+                results = [outputs[id(model)] for model in models]
+                written = writer.submit(_on_the_host, write, shard, batch.requests, results)
+            return made + (written.result() if written else 0)
+
+    def _batches(self, shards: list[Shard], passes: list[list[Backbone]]) -> Iterator["_Batch"]:
+        for shard in shards:
+            requests = self._draw(shard)
+            for models in passes:
+                for index, images in self._pipeline(models[0].image_size, shard.count)(requests):
+                    yield _Batch(shard, requests, models, index, images)
+
+    def _pipeline(self, size: int, count: int) -> RegionPipeline:
+        if size not in self._pipelines:
+            self._pipelines[size] = build_pipeline(
+                self.pipeline, self.root, size, self.batch_size, self.device, regions_per_image=count
+            )
+        return self._pipelines[size]
 
     def add_text(self) -> None:
         """The teacher's features of the prompts, where they are missing."""
@@ -191,21 +258,6 @@ class _Makers:
             np.concatenate([regions.flips for regions in drawn]),
         )
 
-    def _encode(self, models: list[Backbone], requests: RegionRequests, count: int, progress=None) -> list[Tensor]:
-        """Unit embeddings of all regions by each of `models`, which share an input size: float16 [R, D] each."""
-        size = models[0].image_size
-        if size not in self._pipelines:
-            self._pipelines[size] = build_pipeline(
-                self.pipeline, self.root, size, self.batch_size, self.device, regions_per_image=count
-            )
-        outputs = [torch.empty(len(requests), model.embed_dim, dtype=torch.float16) for model in models]
-        for index, images in self._pipelines[size](requests):
-            for model, output in zip(models, outputs, strict=True):
-                output[index] = model.encode_image(images).cpu().half()
-            if progress is not None:
-                progress.update(len(index))
-        return outputs
-
     def _write_features(self, shard: Shard, features: Tensor) -> None:
         student = self.student()
         tensors = {"features": features}
@@ -218,13 +270,16 @@ class _Makers:
     def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
         if self.identity.content == "embedding":
             return {"embeddings": embeddings}
-        classes = self.teacher().encode_text(self.prompts).cpu()
         k = top_k(self.identity.content, len(self.prompts))
-        probabilities = (self.identity.logit_scale * embeddings.float() @ classes.T).softmax(-1)
+        probabilities = (self.identity.logit_scale * embeddings.float() @ self._classes.T).softmax(-1)
         entropy = -(probabilities * probabilities.clamp_min(1e-30).log()).sum(-1)
         values, indices = probabilities.topk(k, dim=-1)
         kind = torch.int16 if len(self.prompts) <= torch.iinfo(torch.int16).max else torch.int32
         return {"probabilities": values.half(), "classes": indices.to(kind), "entropy": entropy.half()}
+
+    @cached_property
+    def _classes(self) -> Tensor:
+        return self.teacher().encode_text(self.prompts).cpu()
 
 
 def top_k(content: str, classes: int) -> int:
@@ -266,9 +321,13 @@ def _share(shard: Shard, world: int) -> int:
     return int(shard.file.stem.rpartition("-")[2], 16) % world
 
 
-def _shards_of(shards: list[Shard], images: list[str]) -> set[str]:
+def _shards_of(shards: list[Shard], images: list[str]) -> list[Shard]:
     wanted = set(images)
-    return {shard.file.name for shard in shards if wanted & set(shard.images)}
+    return [shard for shard in shards if not wanted.isdisjoint(shard.images)]
+
+
+def _images_of(shards: list[Shard], images: list[str]) -> set[str]:
+    return {image for shard in shards for image in shard.images} & set(images)
 
 
 def _image_hashes(root: Path, images: list[str]) -> dict[str, str]:

@@ -1,15 +1,17 @@
-"""Reading a region bank: what is known of region r of image i, for a batch at a time, from memory-mapped files."""
+"""Reading a region bank: what is known of region r of image i, for a batch at a time, from the files themselves."""
 
-import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.regions.bank import REMEDY, RegionBank, Shard, features_folder
+from fdbpl.regions.bank import RegionBank, Shard, digest, features_folder
+from fdbpl.regions.rows import Rows, read_header
 
 
 class RegionLookup:
@@ -36,10 +38,10 @@ class RegionLookup:
     ):
         self.bank = RegionBank.open(bank)
         self.identity = self.bank.identity
-        self.shards: list[Shard] = []
-        self._locate(images, per_image)
-        self._tensors = [_mapped(shard.file) for shard in self.shards]
-        self._features = self._student_files(student) if student else None
+        self.per_image = per_image
+        self._shards = self._locate(images, per_image)
+        self._tensors = Rows([shard.file for shard in self._shards], [shard.tensors for shard in self._shards])
+        self._features = self._student_rows(student) if student else None
         self.prompts = prompts
         self._classes = self._selected_classes(prompts) if prompts is not None else None
 
@@ -79,22 +81,36 @@ class RegionLookup:
 
     # where it lies ----------------------------------------------------------------------------------------------
 
-    def _locate(self, images: list[str], per_image: int) -> None:
-        """Fill shard and row number of every region: int32 [N, M] each."""
+    def _locate(self, images: list[str], per_image: int) -> list[Shard]:
+        """Fill the table of where regions lie; returns the files that hold them.
+
+        An image's regions lie in one file, or in several where the bank has grown: part k of image i begins with region
+        number `_first[k, i]`, and region r of it is row `_row[k, i]` + r of file number `_file[k, i]`; int32 [K, N].
+        """
         position = {image: number for number, image in enumerate(images)}
-        self._shard = np.full((len(images), per_image), -1, np.int32)
-        self._row = np.zeros((len(images), per_image), np.int32)
-        for shard in self.bank.shards():
-            here = [(position[image], place) for place, image in enumerate(shard.images) if image in position]
-            end = min(shard.first + shard.count, per_image)
-            if not here or end <= shard.first:
+        end = np.zeros(len(images), np.int32)  # regions found so far, from number 0 on
+        parts = np.zeros(len(images), np.int32)  # in so many files
+        self._first, self._file, self._row = (np.full((0, len(images)), per_image, np.int32) for _ in range(3))
+        used: list[Shard] = []
+        for shard, image, place in sorted(self._holders(position), key=lambda found: found[0].order):
+            last = min(shard.first + shard.count, per_image)
+            wanted = (shard.first <= end[image]) & (end[image] < last)
+            if not wanted.any():
                 continue
-            number = len(self.shards)
-            self.shards.append(shard)
-            for image, place in here:
-                self._shard[image, shard.first : end] = number
-                self._row[image, shard.first : end] = place * shard.count + np.arange(end - shard.first)
-        missing = (self._shard < 0).any(axis=1)
+            image, place = image[wanted], place[wanted]
+            part = parts[image]
+            if part.max() == len(self._first):
+                more = np.full((1, len(images)), per_image, np.int32)
+                self._first, self._file, self._row = (
+                    np.concatenate([table, more]) for table in (self._first, self._file, self._row)
+                )
+            self._first[part, image] = end[image]
+            self._file[part, image] = len(used)
+            self._row[part, image] = place * shard.count - shard.first
+            parts[image] += 1
+            end[image] = last
+            used.append(shard)
+        missing = end < per_image
         if missing.any():
             first = images[int(missing.argmax())]
             raise UserError(
@@ -102,33 +118,41 @@ class RegionLookup:
                 f"{int(missing.sum())} images without ({first} ...); label them: bash scripts/generate_regions.sh "
                 "with the same data set, seed and trainer"
             )
+        return used
 
-    def _gather(self, files: list[dict[str, Tensor]], name: str, image_index: Tensor, region: Tensor) -> Tensor:
+    def _holders(self, position: dict[str, int]) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
+        """The shards of some of the images, with the number in `position` and the place in the shard of each of these.
+
+        Of ImageNet's there are 64,000: what is not needed is not kept.
+        """
+        for shard in self.bank.each_shard():
+            place = np.array([p for p, image in enumerate(shard.images) if image in position], np.int32)
+            if len(place):
+                image = np.array([position[shard.images[p]] for p in place], np.int32)
+                yield replace(shard, images=[], sha256=[], sizes=[]), image, place
+
+    def _gather(self, rows: Rows, name: str, image_index: Tensor, region: Tensor) -> Tensor:
         image, number = np.asarray(image_index), np.asarray(region)
-        shards, rows = self._shard[image, number], torch.from_numpy(self._row[image, number].astype(np.int64))
-        sample = files[shards[0]][name]
-        output = torch.empty((len(rows), *sample.shape[1:]), dtype=sample.dtype)
-        for shard in np.unique(shards):
-            here = torch.from_numpy(np.flatnonzero(shards == shard))
-            output[here] = files[shard][name][rows[here]]
-        return output
+        if len(number) and number.max() >= self.per_image:
+            raise IndexError(f"region {number.max()} of {self.per_image}")
+        part = (self._first[1:, image] <= number).sum(axis=0)
+        return rows.read(name, self._file[part, image], self._row[part, image] + number)
 
-    def _student_files(self, student: tuple[str, str]) -> list[dict[str, Tensor]]:
-        files = [self.bank.features_file(shard, student) for shard in self.shards]
-        missing = [file for file in files if not file.is_file()]
+    def _student_rows(self, student: tuple[str, str]) -> Rows:
+        files = [self.bank.features_file(shard, student) for shard in self._shards]
+        there = {entry.name for entry in os.scandir(files[0].parent)} if files[0].parent.is_dir() else set()
+        missing = [file for file in files if file.name not in there]
         if missing:
             raise UserError(
                 f"expected image features of the student {student[0]} in {self.bank.folder}/features/"
                 f"{features_folder(*student)}, found {len(missing)} of {len(files)} files missing; add them: "
                 "bash scripts/generate_regions.sh with the same arguments, or set REGIONS.FEATURES False"
             )
-        return [_mapped(file) for file in files]
+        return Rows(files, [read_header(file).tensors for file in files])
 
     def _selected_classes(self, prompts: list[str]) -> Tensor | None:
         if self.identity["content"] == "embedding":
             return self.bank.text_features(prompts)
-        from fdbpl.regions.bank import digest
-
         if digest(prompts) != self.identity["classes"]:
             raise UserError(
                 f"expected the class list that the top-K probabilities in {self.bank.folder} are over, found another "
@@ -143,15 +167,3 @@ class RegionLookup:
         count, k = len(self.prompts), values.shape[1]
         rest = (1 - values.sum(-1, keepdim=True)).clamp_min(1e-6) / max(count - k, 1)
         return rest.expand(-1, count).scatter(1, classes, values.clamp_min(1e-8))
-
-
-def _mapped(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, backed by the file itself."""
-    try:
-        with safe_open(file, "pt") as content:
-            json.loads(content.metadata()["shard"])
-            return {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"expected a file of a region bank in {file}, found a broken one ({error}); {REMEDY}"
-        ) from error

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+AT_ONCE = 65_536  # images whose random numbers are in memory at a time
+
 
 def epoch_regions(images: int, per_image: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Every image once, in random order, each with one of its regions.
@@ -11,6 +13,9 @@ def epoch_regions(images: int, per_image: int, epoch: int, seed: int) -> tuple[n
         order of its own; none returns before all were used.
     """
     order = np.random.default_rng([max(seed, 0), 0, epoch]).permutation(images)
-    ranks = np.random.default_rng([max(seed, 0), 1, epoch // per_image]).random((images, per_image))
-    region = ranks.argsort(axis=1, kind="stable")[:, epoch % per_image]
+    ranks = np.random.default_rng([max(seed, 0), 1, epoch // per_image])
+    region = np.empty(images, np.int64)
+    for start in range(0, images, AT_ONCE):
+        part = ranks.random((min(AT_ONCE, images - start), per_image))
+        region[start : start + AT_ONCE] = part.argsort(axis=1, kind="stable")[:, epoch % per_image]
     return order, region[order]

@@ -299,3 +299,41 @@ def test_inspect_and_verify(photos, weights, tmp_path):
     file.write_bytes(data)
     bad = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert bad.returncode == 1 and file.name in bad.stdout
+
+
+def test_a_dead_process_s_share_is_made_at_the_restart(make, tmp_path, monkeypatch):
+    """Of three processes one dies after a file and one before its first; two go on, or one alone."""
+    make(bank=tmp_path / "straight")
+    write = RegionBank.write_shard
+
+    def dies(after: int):
+        written = []
+
+        def dying(bank, shard, tensors):
+            if len(written) >= after:
+                raise MachineError("gone")
+            written.append(shard)
+            write(bank, shard, tensors)
+
+        return dying
+
+    for world in (2, 1):
+        bank = tmp_path / f"then_{world}"
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        for rank, files in ((0, 1), (1, 99), (2, 0)):
+            monkeypatch.setenv("RANK", str(rank))
+            with monkeypatch.context() as patch:
+                patch.setattr(RegionBank, "write_shard", dies(files))
+                try:
+                    make(bank=bank)
+                except MachineError:
+                    assert files < 99
+        there = set(content(bank))
+        assert there < set(content(tmp_path / "straight"))
+        monkeypatch.setenv("WORLD_SIZE", str(world))
+        made = 0
+        for rank in range(world):
+            monkeypatch.setenv("RANK", str(rank))
+            made += make(bank=bank).regions_made
+        assert made == 48 - 12 * len([file for file in there if "regions-" in file])  # what is there stays
+        assert content(bank) == content(tmp_path / "straight")

@@ -26,8 +26,8 @@ OWN = {
 BATCH_OF_TWO = {"DATALOADER.TRAIN_X.BATCH_SIZE": 2}
 # by three: shares of 4 images and 5 classes differ, and a batch of two leaves one process without an image of its own
 THREE = {
-    "FDBPL": {"TEST.FINAL_MODEL": "best_val", "TEST.COMPUTE_CMAT": True},
-    "FDBPL_PromptSRC": {},
+    "FDBPL": {"TEST.FINAL_MODEL": "best_val", "TEST.COMPUTE_CMAT": True, "MODEL.TEXT_CHUNK": 3},
+    "FDBPL_PromptSRC": {"MODEL.TEXT_CHUNK": 1},
     "FDBPL_MaPLe": BATCH_OF_TWO,
     "PromptKD": {},
     "ProGrad": BATCH_OF_TWO,

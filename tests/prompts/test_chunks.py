@@ -1,0 +1,117 @@
+"""Text in chunks: the same numbers and gradients, less memory."""
+
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fdbpl.prompts import PromptLearner, Prompts, encode_prompts, encode_spaces
+
+CASES = {
+    "two spaces": ({}, {}, 2),
+    "one space": ({}, {}, 1),
+    "class-specific": ({"csc": True}, {}, 2),
+    "class token in the middle": ({"class_token_position": "middle"}, {}, 1),
+    "shared deep prompts": ({}, {1: (4, 128), 2: (4, 128)}, 2),
+    "deep prompts by class": ({}, {1: (6, 4, 128)}, 2),
+}
+
+
+def gradients(features: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    loss = sum((part * torch.randn_like(part)).sum() + part.pow(2).sum() for part in features)
+    return torch.autograd.grad(loss, leaves)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 9])
+@pytest.mark.parametrize("case", CASES)
+def test_chunks_change_neither_features_nor_gradients(tiny_clip, classnames, case, chunk):
+    settings, shapes, count = CASES[case]
+    torch.manual_seed(0)
+    learners = [PromptLearner(tiny_clip, classnames, 4, **settings) for _ in range(count)]
+    deep = {block: torch.randn(shape, requires_grad=True) for block, shape in shapes.items()}
+    leaves = [*(learner.ctx for learner in learners), *deep.values()]
+
+    def encode(chunk: int) -> list[torch.Tensor]:
+        own, *others = (learner() for learner in learners)
+        return encode_spaces(tiny_clip, own._replace(deep=deep), *others, chunk=chunk)
+
+    whole, parts = encode(0), encode(chunk)
+    for found, expected in zip(parts, whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
+    for found, expected in zip(gradients(parts, leaves), gradients(whole, leaves), strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 6, 7, 13])
+def test_contexts_of_images_are_chunked_by_image_first(tiny_clip, classnames, chunk):
+    learner, shift = PromptLearner(tiny_clip, classnames, 4), torch.randn(3, 1, 1, 128, requires_grad=True)
+    whole, parts = (encode_prompts(tiny_clip, learner(learner.ctx + shift), c) for c in (0, chunk))
+    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-6 * float(whole.detach().abs().max()))
+    found, expected = (gradients([features], [learner.ctx, shift]) for features in (parts, whole))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
+
+
+def test_chunks_recompute_in_the_precision_of_the_forward_pass(tiny_clip, classnames):
+    learner = PromptLearner(tiny_clip, classnames, 4)
+    found = []
+    for chunk in (0, 2):
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_prompts(tiny_clip, learner(), chunk)
+        found.append((features, *gradients([features], [learner.ctx])))  # backward outside of autocast
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=0, atol=0.01 * float(whole.detach().abs().max()))
+
+
+def test_two_backward_passes_may_follow_one_forward(tiny_clip, classnames):
+    """As ProGrad needs."""
+    learner = PromptLearner(tiny_clip, classnames, 4)
+    features = encode_prompts(tiny_clip, learner(), 2)
+    (first,) = torch.autograd.grad(features.sum(), learner.ctx, retain_graph=True)
+    (second,) = torch.autograd.grad(features.sum(), learner.ctx)
+    assert torch.equal(first, second) and first.abs().max() > 0
+
+
+class LiveBytes(TorchDispatchMode):
+    """Attributes: most: the largest sum of bytes of tensors made inside it that were alive at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._alive:
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._gone, storage._cdata)
+        return output
+
+    def _gone(self, storage: int) -> None:
+        self.now -= self._alive.pop(storage)
+
+
+def peak(clip_model, spaces: list[Prompts], chunk: int) -> int:
+    with LiveBytes() as live:
+        sum(part.pow(2).sum() for part in encode_spaces(clip_model, *spaces, chunk=chunk)).backward()
+    return live.most
+
+
+def test_activations_of_one_chunk_are_alive_at_a_time(tiny_clip):
+    names = [f"cat {number % 10}" for number in range(96)]
+    learners = [PromptLearner(tiny_clip, names, 4) for _ in range(2)]
+    taken = {chunk: peak(tiny_clip, [learner() for learner in learners], chunk) for chunk in (0, 96, 48, 24, 12)}
+    # a floor (embeddings, their gradients, features) and what a chunk needs, which falls with its size
+    slope = (taken[96] - taken[48]) / 48
+    floor = taken[48] - 48 * slope
+    for chunk in (24, 12):
+        assert taken[chunk] == pytest.approx(floor + chunk * slope, rel=0.2), taken
+    assert taken[12] < taken[0] / 3, taken
