@@ -53,16 +53,15 @@ class Gallery:
 
 
 def galleries(output: Path, results: Results) -> list[Gallery]:
-    """One for each data set with a finished FDBPL run, of the first of them."""
-    first: dict[str, Run] = {}
+    """One for each data set with a finished FDBPL run: of FDBPL itself, then of the most shots, then of the first."""
+    chosen: dict[str, Run] = {}
     for run in results.runs:
         if run.finished and run.exact and not run.tested and supervision_of(run.trainer) == "bank":
-            best = first.setdefault(run.dataset, run)
-            if best.trainer != "FDBPL" and run.trainer == "FDBPL":
-                first[run.dataset] = run
-    count = REGIONS if len(first) <= 3 else REGIONS // 2
-    bar = tqdm(in_order(first), desc="Cutting regions", unit="data set", disable=None, leave=False)
-    return [_gallery(output, first[dataset], count) for dataset in bar]
+            before = chosen.get(run.dataset, run)
+            chosen[run.dataset] = max(before, run, key=lambda one: (one.trainer == "FDBPL", one.shots))
+    count = REGIONS if len(chosen) <= 3 else REGIONS // 2
+    bar = tqdm(in_order(chosen), desc="Cutting regions", unit="data set", disable=None, leave=False)
+    return [_gallery(output, chosen[dataset], count) for dataset in bar]
 
 
 def _gallery(output: Path, run: Run, count: int) -> Gallery:
