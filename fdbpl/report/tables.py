@@ -361,7 +361,8 @@ def _transfer(group: Group) -> Section:
         if any(value is not None for value in values[1:]):
             cells = [Cell(NOTHING), *map(plain, values), plain(average[0] if average else None)]
             lines.append(_published_line(row, cells))
-    kind = "targets" if group.protocol == "cross_dataset" else "shifts"
+    kind = "target" if group.protocol == "cross_dataset" else "shift"
+    kind += "s" * (len(targets) != 1)
     header = ("", "runs", f"{source} (source)", *targets, f"average of {len(targets)} {kind}")
     first = f"Trained on all classes of {source}, tested on the others as they are; the average leaves the source out."
     notes = [f"{first} {MARK_NOTE}"]

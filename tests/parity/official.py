@@ -3,11 +3,11 @@
 
 def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
     """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, where both know it."""
-    from yacs.config import CfgNode
+    from dassl.config import get_cfg_default
 
     import trainers
 
-    known = CfgNode({"TRAINER": {}, "OPTIM": {}})
+    known = get_cfg_default()
     trainers.extend_cfg(known)
     node = settings["config"][f"TRAINER.{official}"]
     given = {key: value for key, value in node.items() if key in known.TRAINER[ours]} | {"PREC": "fp32"} | more
