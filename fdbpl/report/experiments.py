@@ -82,11 +82,11 @@ class Results:
         return [experiment for experiment in self.experiments if experiment.protocol == protocol]
 
     def of_cells(self, keys: Collection[tuple]) -> "Results":
-        """What there is of some of the planned cells."""
+        """What there is of some of the planned cells, and what is missing of them."""
         experiments = [one for one in self.experiments if one.key in keys]
         missing = [one for one in self.missing if one.key in keys]
         planned = [cell for cell in self.planned if cell.key in keys]
-        return Results(experiments, missing, self.problems, [one.train for one in experiments], planned)
+        return Results(experiments, missing, [], [one.train for one in experiments], planned)
 
 
 def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:

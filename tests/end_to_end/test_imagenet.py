@@ -14,7 +14,7 @@ from PIL import Image
 import datasets
 import trainers
 from fdbpl.backbones import load_backbone
-from fdbpl.demo.pictures import picture
+from fdbpl.demo.pictures import DEMO
 from trainers import checkpoint
 from trainers.coop import CoOpStudent
 
@@ -34,7 +34,7 @@ def root(tmp_path_factory):
         for synset in synsets:
             (root / folder / synset).mkdir(parents=True)
             for number in numbers:
-                (root / folder / synset / f"{number}.JPEG").write_bytes(picture("test", NAMES[synset], number))
+                (root / folder / synset / f"{number}.JPEG").write_bytes(DEMO.picture("test", NAMES[synset], number))
     text = "".join(f"{synset} {name}\n" for synset, name in NAMES.items())
     (root / "imagenet" / "classnames.txt").write_text(text)
     return root

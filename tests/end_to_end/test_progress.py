@@ -30,13 +30,13 @@ def on_a_terminal(scripts, script: str, *arguments: object) -> str:
 
 
 def test_bars_on_a_terminal_and_lines_in_the_log(scripts):
-    settings = (*SHORT, "REGIONS.PER_IMAGE", 3, "REGIONS.SEED", 7)
+    settings = (*SHORT, "REGIONS.PER_IMAGE", 3, "REGIONS.SEED", 7, "DATALOADER.TEST.BATCH_SIZE", 97)  # none there yet
     written = on_a_terminal(scripts, "base2new_train.sh", "demo", 1, "FDBPL", *settings)
     for bar in ("Labelling regions", "Training", "Testing"):
         assert re.search(rf"\r{bar}: +\d+%\|.*\| \d+/\d+ \[\d\d:\d\d<(\d\d:\d\d|\?)", written), bar
     line = r"epoch \[3/3\] batch \[5/7\] time .* eta 0:00:00"
     assert re.search(rf"\r *\r{line}\r\n", written)  # the bar made room for it
-    config = "demo+OPTIM.MAX_EPOCH=3+REGIONS.PER_IMAGE=3+REGIONS.SEED=7"
+    config = "demo+DATALOADER.TEST.BATCH_SIZE=97+OPTIM.MAX_EPOCH=3+REGIONS.PER_IMAGE=3+REGIONS.SEED=7"
     log = (scripts.folder("train_base", "FDBPL", config) / "log.txt").read_text()
     assert re.search(rf"^{line}$", log, re.MULTILINE)
     assert "\r" not in log and "%|" not in log
