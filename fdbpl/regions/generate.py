@@ -239,8 +239,6 @@ class _Makers:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
         if not file.is_file():
-            import json
-
             write_tensors(
                 file, {"features": self.teacher().encode_text(self.prompts)}, {"prompts": json.dumps(self.prompts)}
             )

@@ -8,6 +8,7 @@ from fdbpl.report.families import place
 from fdbpl.report.plan import Planned
 from fdbpl.report.runs import Problem, Run
 from fdbpl.runs.metrics import harmonic_mean
+from fdbpl.runs.results import counted
 
 PROTOCOLS = {
     "base2new": "Base-to-new",
@@ -207,12 +208,12 @@ def _missing(
         state, reason = _why(cell, run, tests.get(run.path, []) if run else [])
         if cell.protocol not in ("base2new", "few_shot") and lacking and run and run.finished:
             reason += f"; no test on {', '.join(lacking)}"
-        what = f"{cell.label}, {cell.dataset}, {_shots(cell.shots)}, seed {cell.seed}"
+        what = f"{cell.label}, {cell.dataset}, {counted(cell.shots, 'shot')}, seed {cell.seed}"
         missing.append(Missing(cell.protocol, what, state, reason, cell.key))
     for run in trainings:
         if run.path in explained:
             continue
-        what = f"{run.trainer}, {run.dataset}, {_shots(run.shots)}, seed {run.seed} ({run.path})"
+        what = f"{run.trainer}, {run.dataset}, {counted(run.shots, 'shot')}, seed {run.seed} ({run.path})"
         protocol = "base2new" if run.classes == "base" else "few_shot"
         if not run.finished:
             missing.append(Missing(protocol, what, "unfinished", run.state))
@@ -223,10 +224,6 @@ def _missing(
                 tested = f"{what}, tested on {test.dataset}"
                 missing.append(Missing(_transfer(run, test), tested, "unfinished", test.state))
     return missing
-
-
-def _shots(shots: int) -> str:
-    return f"{shots} shot" if shots == 1 else f"{shots} shots"
 
 
 def _cell(run: Run) -> tuple:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fdbpl.configuration import pairs, read_yaml
 from fdbpl.runs.comparison import Cell, Comparison, banks
+from fdbpl.runs.results import counted
 
 yaml_values = cache(read_yaml)
 
@@ -25,10 +26,6 @@ def plan(comparison: Comparison) -> str:
     lines += [f"missing weights, loaded on first use: {', '.join(missing)}"] * bool(missing)
     lines += [f"  {'done ' if finished else 'to do'} {shlex.join(cell.call()[1:])}" for cell, finished in cells]
     return "\n".join(lines)
-
-
-def counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def missing_weights(cells: list[Cell]) -> list[str]:

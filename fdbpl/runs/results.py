@@ -8,6 +8,11 @@ from fdbpl.atomic import read_json
 from fdbpl.runs.metrics import harmonic_mean
 
 
+def counted(number: int, word: str) -> str:
+    """`1 shot`, `2 shots`"""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def metrics_of(folder: Path) -> dict:
     """metrics.json of a finished run.
 
@@ -32,8 +37,7 @@ def few_shot_line(runs: Sequence[Path]) -> str:
     found = [metrics_of(folder) for folder in runs]
     points = []
     for metrics in found:
-        shots = metrics["protocol"]["shots"]
-        points.append(f"{shots} {'shot' if shots == 1 else 'shots'} {metrics['accuracy']:.2f}")
+        points.append(f"{counted(metrics['protocol']['shots'], 'shot')} {metrics['accuracy']:.2f}")
     return f"{found[0]['trainer']} {found[0]['dataset']} seed{found[0]['seed']}: {' '.join(points)}"
 
 
