@@ -23,6 +23,7 @@ SCRIPT = "echo some; echo {n} done; test {n} != 2 || {{ echo 'error: broken {n}'
 COMMANDS = [["sh", "-c", SCRIPT.format(n=n)] for n in (1, 2, 3)]
 
 SBATCH = r"""#!/bin/bash
+state() { echo "$1" > "$SLURM_ROOT/new_$2" && mv "$SLURM_ROOT/new_$2" "$SLURM_ROOT/state_$2"; } # sacct reads it whole
 cd "$SLURM_ROOT"
 number=$(($(cat number 2>/dev/null || echo 70) + 1))
 echo $number > number
@@ -32,8 +33,8 @@ cd "$OLDPWD"
 for task in $(seq 0 ${array:-0}); do
     name=$number
     [ -z "$array" ] || { export SLURM_ARRAY_JOB_ID=$number SLURM_ARRAY_TASK_ID=$task; name=${number}_$task; }
-    echo RUNNING > "$SLURM_ROOT/state_$name"
-    (SLURM_JOB_ID=$number bash "$1"; echo COMPLETED > "$SLURM_ROOT/state_$name") >/dev/null 2>&1 &
+    state RUNNING "$name"
+    (SLURM_JOB_ID=$number bash "$1"; state COMPLETED "$name") >/dev/null 2>&1 &
 done
 echo "Submitted batch job $number"
 """
