@@ -28,13 +28,14 @@ cd "$SLURM_ROOT"
 number=$(($(cat number 2>/dev/null || echo 70) + 1))
 echo $number > number
 cat "$1" >> submitted.sh
+cp "$1" "script_$number" # as Slurm does: submitit moves its file away
 array=$(sed -n "s/^#SBATCH --array='\?0-\([0-9]*\).*/\1/p" "$1")
 cd "$OLDPWD"
 for task in $(seq 0 ${array:-0}); do
     name=$number
     [ -z "$array" ] || { export SLURM_ARRAY_JOB_ID=$number SLURM_ARRAY_TASK_ID=$task; name=${number}_$task; }
     state RUNNING "$name"
-    (SLURM_JOB_ID=$number bash "$1"; state COMPLETED "$name") >/dev/null 2>&1 &
+    (SLURM_JOB_ID=$number bash "$SLURM_ROOT/script_$number"; state COMPLETED "$name") >/dev/null 2>&1 &
 done
 echo "Submitted batch job $number"
 """
