@@ -167,12 +167,12 @@ def _stages(record: dict) -> Iterator[str]:
 
 def _runs_on_the_demo_world(whole: dict) -> str:
     (ours, seconds), (twin, online) = whole["seconds"].items()
-    with_bank = seconds + whole["generation"]
+    with_bank, first = seconds + whole["generation"], spread(whole["starts"])[0]
     return (
         f"`train.py` on the demo world from call to end, {whole['point']['epochs']} epochs, testing included: {ours} "
         f"{seconds:.1f} s, {twin} {online:.1f} s ({_number(online / seconds)} times as long). Making the bank takes "
         f"{whole['generation']:.1f} s once; with it a single run takes {with_bank:.1f} s, the twin "
-        f"{_number(online / with_bank)} times as long. From the call to the first step: {spread(whole['starts'])[0]:.1f} s."
+        f"{_number(online / with_bank)} times as long. From the call to the first step: {first:.1f} s."
     )
 
 
