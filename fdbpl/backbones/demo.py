@@ -7,12 +7,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fdbpl.backbones.openai import sha256_of
+from fdbpl.backbones.backbone import Backbone
+from fdbpl.backbones.openai import build_clip, sha256_of, wrap
 from fdbpl.errors import UserError
 
 WEIGHTS = Path(__file__).with_name("weights")
 NAMES = ("rn-student", "vit-student", "teacher")
 VOCABULARY_SIZE = 49408
+
+
+def load(which: str, device: str, dtype: torch.dtype) -> Backbone:
+    """The demo model `which`; raises as `load_state_dict`."""
+    name = f"demo:{which}"
+    return wrap(build_clip(load_state_dict(which), name), name, sha256(which), device, dtype)
 
 
 def load_state_dict(which: str) -> dict[str, Tensor]:
@@ -51,3 +58,7 @@ def sha256(which: str) -> str:
             "restore the file from the repository"
         )
     return found
+
+
+def at_hand(which: str) -> bool:
+    return True
