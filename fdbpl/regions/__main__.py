@@ -14,6 +14,8 @@ import numpy as np
 
 from fdbpl.errors import UserError, one_sentence_errors
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -100,20 +102,21 @@ def generate_bank(arguments: argparse.Namespace) -> None:
 def list_images(source: Path, root: Path) -> list[str]:
     """Paths relative to `root`, posix."""
     from fdbpl.atomic import read_json
-    from fdbpl.image_files import find_images
 
     if source.is_dir():
+        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
         try:
-            return [
-                Path(file).resolve().relative_to(root.resolve()).as_posix() for file in find_images([str(source)])
-            ]
+            images = [file.resolve().relative_to(root.resolve()).as_posix() for file in files]
         except ValueError:
             raise UserError(
                 f"expected --images below --root {root}, found {source}; give a folder above both"
             ) from None
-    images = read_json(source, "a JSON list of image paths")
-    if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
-        raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
+    else:
+        images = read_json(source, "a JSON list of image paths")
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
+    if not images:
+        raise UserError(f"expected images in {source}, found none; give a folder with {', '.join(SUFFIXES)} files")
     return images
 
 

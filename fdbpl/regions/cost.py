@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError
-from fdbpl.locks import lock
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
@@ -32,8 +31,8 @@ class Cost:
         if not regions and not student_features:
             return
         now = time.perf_counter()
-        with open(self.bank / ".cost.lock", "w") as file:
-            lock(file, fcntl.LOCK_EX)
+        with open(self.bank / ".cost.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 so_far = read_cost(self.bank)
             except UserError:  # nobody's labels wait for a broken record

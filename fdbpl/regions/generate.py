@@ -1,5 +1,6 @@
 """Making a region bank: only what is missing, in files that appear whole, by one process or several."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -9,17 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
 from fdbpl.backbones import Backbone
-from fdbpl.errors import UserError
-from fdbpl.locks import lock
+from fdbpl.errors import MachineError, UserError
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes, refuse_unreadable
 from fdbpl.regions.bank import BankIdentity, RegionBank, Shard
 from fdbpl.regions.cost import Cost
 from fdbpl.regions.labelling import Labelling
 
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # answers of file systems that have none
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
 
 
@@ -169,18 +171,25 @@ def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str
 
 @contextmanager
 def _shared_lock(bank: RegionBank) -> Iterator[None]:
-    """Held while generating. Who finds nobody else here first clears away what a killed process left.
-
-    On a file system without locks nobody can tell, and leftovers stay.
-    """
+    """Held while generating. Who finds nobody else here first clears away what a killed process left."""
     with open(bank.folder / ".lock", "w") as file:
-        try:
-            if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                bank.remove_leftovers()
-        except BlockingIOError:
-            pass  # somebody else generates: leave their temporary files alone
-        lock(file, fcntl.LOCK_SH)
+        if _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            bank.remove_leftovers()
+        _lock(file, fcntl.LOCK_SH)
         yield
+
+
+def _lock(file: IO, operation: int) -> bool:
+    """Whether the lock was had: not while another process holds it, and not on a file system without locks."""
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise MachineError(f"cannot lock {file.name} ({error.strerror}); check the disk") from error
+        return False
+    return True
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import REMEDIES, MachineError
-from fdbpl.locks import lock
 from fdbpl.runs.comparison import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
@@ -52,13 +51,13 @@ class GridRecord:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time."""
-        path = self.path.with_name(".grid.json.lock")
+        lock = self.path.with_name(".grid.json.lock")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "w")  # noqa: SIM115
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "w")  # noqa: SIM115
         except OSError as error:
             remedy = REMEDIES.get(error.errno or 0, "check the path")
-            raise MachineError(f"cannot write {path} ({error.strerror}); {remedy}") from error
+            raise MachineError(f"cannot write {lock} ({error.strerror}); {remedy}") from error
         with file:
-            lock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -173,6 +173,7 @@ def put_into_trainers(folder: str, module: str):
     import trainers
     from trainers.prompt_trainer import OURS
 
+    trainers.modules()  # what is imported only now would be lost with it
     (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
     before, path = [(registered, dict(registered)) for registered in (table, OURS)], str(Path(__file__).parent / folder)
     trainers.__path__.append(path)
