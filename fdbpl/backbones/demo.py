@@ -50,7 +50,8 @@ def sha256(which: str) -> str:
         raise UserError(f"expected a demo model of {', '.join('demo:' + name for name in NAMES)}, found demo:{which}")
     file = WEIGHTS / f"{which}.safetensors"
     sums = WEIGHTS / "SHA256SUMS"
-    expected = dict(reversed(line.split()) for line in sums.read_text().splitlines()) if sums.is_file() else {}
+    rows = [line.split() for line in sums.read_text().splitlines()] if sums.is_file() else []
+    expected = {name: digest for digest, name in rows}
     found = sha256_of(file) if file.is_file() else "no file"
     if found != expected.get(file.name):
         raise UserError(
