@@ -98,7 +98,7 @@ def run_grid(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     bar = tqdm(total=len(commands), unit="run", leave=False, disable=None if sys.stdout.isatty() else True)
     try:
-        with bar, closing(launch(commands, jobs)) as endings:  # type: ignore[type-var]  # generators, which close
+        with bar, closing(launch(commands, jobs)) as endings:
             for count, ended in enumerate(endings, start=1):
                 note(ended)
                 line = f"{'failed: ' * bool(ended.code)}{ended.line}"
