@@ -1,8 +1,6 @@
 """A small world on disk: random photographs of ten classes, a tiny CLIP as student, another as teacher."""
 
 import json
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -163,26 +161,6 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
         return cfg
 
     return make
-
-
-@contextmanager
-def put_into_trainers(folder: str, module: str):
-    """A module of tests/trainers/<folder> as if it lay in trainers/; gone again behind it."""
-    from dassl.engine import TRAINER_REGISTRY
-
-    import trainers
-    from trainers.prompt_trainer import OURS
-
-    trainers.modules()  # what is imported only now would be lost with it
-    (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
-    before, path = [(registered, dict(registered)) for registered in (table, OURS)], str(Path(__file__).parent / folder)
-    trainers.__path__.append(path)
-    yield
-    trainers.__path__.remove(path)
-    sys.modules.pop(f"trainers.{module}", None)
-    for registered, as_it_was in before:
-        registered.clear()
-        registered.update(as_it_was)
 
 
 def build_from(cfg, bank: bool = True):

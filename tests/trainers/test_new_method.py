@@ -9,8 +9,8 @@ from trainers.supervision.hard_labels import HardLabels
 from trainers.supervision.online_teacher import OnlineTeacher
 from trainers.supervision.region_bank import RegionBank
 
-from .conftest import put_into_trainers
 from .methods import learnt, logits
+from .one_more_file import put_into_trainers
 
 SUPERVISIONS = {"Adapter": HardLabels, "Adapter_KDPL": OnlineTeacher, "FDBPL_Adapter": RegionBank}
 

@@ -6,8 +6,8 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 
 from fdbpl.errors import UserError
 
-from .conftest import put_into_trainers
 from .methods import learnt
+from .one_more_file import put_into_trainers
 
 
 @pytest.fixture(scope="module", autouse=True)
