@@ -74,10 +74,9 @@ def _random_box(
             top = int(rng.random() * (height - h + 1))
             left = int(rng.random() * (width - w + 1))
             return top, left, h, w
-    aspect = width / height
-    w, h = width, height
+    aspect, wide, high = width / height, width, height
     if aspect < ratio[0]:
-        h = min(height, max(1, round(width / ratio[0])))
+        high = min(height, max(1, round(width / ratio[0])))
     elif aspect > ratio[1]:
-        w = min(width, max(1, round(height * ratio[1])))
-    return int((height - h) // 2), int((width - w) // 2), int(h), int(w)
+        wide = min(width, max(1, round(height * ratio[1])))
+    return int((height - high) // 2), int((width - wide) // 2), int(high), int(wide)
