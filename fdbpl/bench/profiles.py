@@ -97,7 +97,7 @@ class Generation:
     images: int = 2
     per_image: int = 50
     batch: int = 100
-    rounds: int = 3
+    rounds: int = 2
     name = "generation"
 
 
@@ -146,9 +146,9 @@ SMALL = (
 PROFILES = {
     "quick": Profile(
         (
-            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=110.0),
-            Step(classes=500, arms=("a", "b", "d", "e"), seconds=40.0, most=3),
-            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=1),
+            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=90.0),
+            Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=3),
+            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=2),
             *SMALL,
         ),
         pictures=200,
