@@ -179,5 +179,6 @@ def average(tensors: Iterable[Tensor]) -> list[Tensor]:
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Put the mean over all processes in place of each gradient."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    for parameter, mean in zip(parameters, average(parameter.grad for parameter in parameters), strict=True):
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for parameter, mean in zip(parameters, average(gradients), strict=True):
         parameter.grad = mean

@@ -289,7 +289,7 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     """The innermost cause of a chain of network errors, without addresses of objects."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

@@ -70,15 +70,11 @@ default_shots() {
 
 # The data sets that are tested on: TARGETS, or for the field's sources the field's; none where the protocol has none
 targets() {
-    local found="${TARGETS:-}" target
-    case "$PROTOCOL:$DATASET" in
-        base2new:* | few_shot:*) return ;;
-        cross_dataset:imagenet)
-            found="${found:-caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101}" ;;
-        cross_dataset:demo) found="${found:-demo_colours}" ;;
-        domain_generalization:imagenet) found="${found:-imagenetv2 imagenet_sketch imagenet_a imagenet_r}" ;;
-        domain_generalization:demo) found="${found:-demo_sketch demo_world demo_corrupted}" ;;
-    esac
+    local found="${TARGETS:-}" target protocol source defaults
+    case "$PROTOCOL" in base2new | few_shot) return ;; esac
+    while read -r protocol source defaults; do
+        [ "$protocol $source" != "$PROTOCOL $DATASET" ] || found="${found:-$defaults}"
+    done <fdbpl/runs/targets.txt
     [ -n "${found// /}" ] ||
         fail "expected TARGETS, the data sets to test on (only the sources imagenet and demo have their own), found none for $DATASET; e.g. TARGETS='caltech101 dtd'"
     for target in $found; do check_dataset "$target" "TARGETS"; done

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from .student import Student
 from .supervision import teacher
 from .supervision.region_bank import RegionBank, stored_class_features
 from .templates import template_of
+
+if TYPE_CHECKING:
+    from .prompt_trainer import PromptTrainer
 
 READ = ("MODEL.", "TRAINER.", "INPUT.", "TEACHER.", "REGIONS.")  # sections whose every key has to be understood
 
@@ -166,7 +170,7 @@ class FinishedRun:
             node[name] = values[key]
         return cfg
 
-    def _find_trainer(self) -> type:
+    def _find_trainer(self) -> "type[PromptTrainer]":
         from .prompt_trainer import OURS
 
         name = self.cfg.TRAINER.NAME

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.distributed import average
 from fdbpl.losses import soft_cross_entropy
 
@@ -33,7 +34,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ProGradStudent(CoOpStudent):
     node = "PROGRAD"
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         settings = settings.clone()
         settings.defrost()
         settings.CTX_INIT = ""

@@ -88,7 +88,8 @@ class PromptTrainer(SteppingTrainer):
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode) -> dict | None:
         """Arguments of `fdbpl.regions.generate` for a run of `cfg`, or None where no bank is read."""
-        if cls.supervision_class.region_bank_plan.__func__ is Supervision.region_bank_plan.__func__:
+        plan = cls.supervision_class.region_bank_plan
+        if getattr(plan, "__func__", None) is getattr(Supervision.region_bank_plan, "__func__", None):
             return None
         from dassl.data.datasets import build_dataset
         from dassl.utils import set_random_seed

@@ -1,6 +1,7 @@
 """Teachers from open_clip, named `open_clip:ARCHITECTURE/TAG` or `.../FILE` (an optional dependency)."""
 
 import hashlib
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,11 +11,9 @@ from torch import nn
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.errors import MachineError, UserError
 
-PREFIX = "open_clip:"
 
-
-def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
-    """The model `open_clip:ARCHITECTURE/TAG`, e.g. `open_clip:ViT-H-14-quickgelu/dfn5b`.
+def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
+    """The model `open_clip:<which>`, that is ARCHITECTURE/TAG, e.g. `ViT-H-14-quickgelu/dfn5b`.
 
     In place of the tag, a file of the architecture's weights serves where there is no network:
     `open_clip:ViT-H-14-quickgelu//weights/open_clip_pytorch_model.bin`.
@@ -23,7 +22,8 @@ def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.fl
         UserError: open_clip is not installed, the name is malformed or unknown, or the file does not fit.
         MachineError: the weights cannot be downloaded.
     """
-    architecture, slash, tag = name.removeprefix(PREFIX).partition("/")
+    name = f"open_clip:{which}"
+    architecture, slash, tag = which.partition("/")
     if not (slash and architecture and tag):
         raise UserError(f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; e.g. open_clip:ViT-H-14-quickgelu/dfn5b")
     try:
@@ -49,6 +49,25 @@ def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.fl
         mean=tuple(model.visual.image_mean),
         std=tuple(model.visual.image_std),
     )
+
+
+def sha256(which: str) -> None:
+    """Only loading tells: open_clip's files differ between mirrors."""
+
+
+def at_hand(which: str) -> bool:
+    """Whether the file is there, or the tag in the cache of the Hugging Face hub, from where open_clip fetches."""
+    architecture, _, tag = which.partition("/")
+    if "/" in tag:
+        return Path(tag).expanduser().is_file()
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from open_clip.pretrained import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME, get_pretrained_cfg
+    except ImportError:
+        return False
+    repository, file = os.path.split((get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", ""))
+    files = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    return bool(repository) and any(isinstance(try_to_load_from_cache(repository, name), str) for name in files)
 
 
 def _is_file(tag: str) -> bool:

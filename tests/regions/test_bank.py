@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import random
@@ -235,6 +237,49 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_files(make, tmp_path, m
     assert 0 < len(content(tmp_path / "bank")) < len(content(tmp_path / "straight"))
     make()
     assert content(tmp_path / "bank") == content(tmp_path / "straight")
+
+
+def leftover_of_a_killed_process(bank):
+    file = bank / ".regions-0.safetensors.abc.partial"
+    bank.mkdir()
+    file.write_bytes(b"half")
+    return file
+
+
+def test_leftovers_are_cleared_away_only_while_nobody_else_generates(make, tmp_path):
+    leftover = leftover_of_a_killed_process(tmp_path / "bank")
+    with open(tmp_path / "bank" / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        make()
+        assert leftover.exists()
+    make()
+    assert not leftover.exists()
+
+
+def test_a_file_system_without_locks_does_not_stop_anybody(make, tmp_path, monkeypatch):
+    make(bank=tmp_path / "straight")
+    leftover = leftover_of_a_killed_process(tmp_path / "bank")
+    flock, refused = fcntl.flock, []
+
+    def refuse(file, operation):
+        if Path(file.name).name != ".lock":
+            return flock(file, operation)
+        refused.append(operation)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    make()
+    assert refused and leftover.exists()  # it may be somebody's who writes it now
+    assert content(tmp_path / "bank") == content(tmp_path / "straight")
+
+
+def test_what_else_the_system_says_of_a_lock_is_not_hidden(make, monkeypatch):
+    def broken(file, operation):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(MachineError, match=r"cannot lock .*\.lock .Input/output error"):
+        make()
 
 
 def in_process(arguments):

@@ -6,7 +6,7 @@ is looked up too (REGIONS.FEATURES): training then decodes no image. Otherwise t
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -59,7 +59,7 @@ class RegionBatches:
         self.images, self.per_image, self.seed = images, per_image, max(seed, 0)
         self.batch_size = min(batch_size, len(images))
         self.epoch = 0
-        self.pixels = None  # set where regions have to be cut from the files
+        self.pixels: Callable[..., Iterator[tuple]] | None = None  # set where regions have to be cut from the files
 
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
