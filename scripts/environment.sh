@@ -61,3 +61,6 @@ make_environment() {
     ) 9>"$FDBPL_VENV.lock" || exit 1
     rm -f "$FDBPL_VENV.lock"
 }
+
+# attached COMMAND ...: run it; where this script is killed it gets SIGTERM, which it answers as it answers Ctrl-C
+attached() { "$PYTHON" -m fdbpl.interruption "$@"; }
