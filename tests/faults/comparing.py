@@ -46,6 +46,8 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
             counts = int(numbered[1]) in finished_epochs(run)
         elif file.name in ("metrics.json", "log.txt"):
             counts = (file.parent / "done.json").is_file()
+        elif file.parts[-3] == "features" and file.name.startswith("regions-"):  # written before their regions
+            counts = (file.parents[2] / file.name).is_file()
         else:
             kinds = (".safetensors", ".jpg", "/done.json", "/manifest.json", "/drawn.json")
             counts = f"/{name}".endswith(kinds) or "split_fewshot" in name

@@ -74,7 +74,8 @@ class Command:
         output, errors = self._communicate()
         self._all_gone()
         code, spoke = self.process.returncode, WORDS.get(kill.signal, "\0") in errors
-        require("Traceback" not in errors, f"{self} ended with a traceback after {kill}: {errors[-2000:]}")
+        begun = "in main\n" in errors or not errors.rstrip().endswith("KeyboardInterrupt")
+        require("Traceback" not in errors or not begun, f"{self} ended with a traceback after {kill}: {errors[-2000:]}")
         require(code in (0, *CODES[kill.signal]), f"{self} ended with {code} after {kill}: {errors[-2000:]}")
         return Ended(code != 0, spoke, asked, output, errors)
 

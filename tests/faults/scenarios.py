@@ -90,7 +90,7 @@ def training(trainer: str, epochs: int, *overrides: object, name: str = "", **se
     return Scenario("training", name or trainer, "base2new_train.sh", arguments, {**FEW, **settings})
 
 
-BANK = Scenario("bank", "region bank", "generate_regions.sh", ("demo", 1, "FDBPL", "REGIONS.PER_IMAGE", 100), FEW)
+BANK = Scenario("bank", "region bank", "generate_regions.sh", ("demo", 1, "FDBPL", "REGIONS.PER_IMAGE", 40), FEW)
 FDBPL = training("FDBPL", 30)
 LABELS = training("CoOp", 10)
 ONLINE = training("CoOp_KDPL", 6)
