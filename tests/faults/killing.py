@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from .comparing import Lost, require
 
 TOKEN = "FDBPL_FAULT_TOKEN"  # in the environment of a command and of all that it starts
+WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # what behind it stands is sent SIGTERM where we die
 AWAKE = 2.0  # seconds after which a Python process surely listens to signals
 PATIENCE = 40.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
 TELLING = ("train.py", "fdbpl.runs", "datasets.prepare", "fdbpl.regions")  # command lines that say how to continue
@@ -42,13 +44,14 @@ class Ended:
 
 
 class Command:
-    """A command under way, in a process group of its own."""
+    """A command under way, in a process group of its own. It ends where we do."""
 
     def __init__(self, arguments: Sequence[object], environment: dict[str, str], cwd: Path):
         self.token = uuid.uuid4().hex
         self.process = subprocess.Popen(
-            list(map(str, arguments)), env={**environment, TOKEN: self.token}, cwd=cwd, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            [*WITH_US, *map(str, arguments)], env={**environment, TOKEN: self.token}, cwd=cwd, text=True,
+            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
         )  # fmt: skip
 
     def wait(self, condition: Callable[[], bool], patience: float = 300.0) -> bool:
@@ -142,4 +145,4 @@ class Command:
         return telling
 
     def __str__(self) -> str:
-        return " ".join(map(str, self.process.args))
+        return " ".join(self.process.args[len(WITH_US) :])

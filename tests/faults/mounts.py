@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import comparing
 from .comparing import Lost, require
+from .killing import WITH_US
 from .scenarios import ROOT, SCENARIOS, Place, Scenario
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -28,7 +29,7 @@ def possible() -> bool:
 def in_namespace(fault: str, scenario: Scenario, place: Place, straight: Place) -> str:
     """Run a fault of this file. Returns what it says. Raises Lost."""
     arguments = [fault, scenario.name, place.folder, place.data, place.mirror or "-", straight.folder]
-    command = [*NAMESPACE, sys.executable, "-m", "tests.faults.mounts", *map(str, arguments)]
+    command = [*WITH_US, *NAMESPACE, sys.executable, "-m", "tests.faults.mounts", *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     require(run.returncode == 0, f"{fault} of {scenario.name}: {run.stdout[-500:]}{run.stderr[-2500:]}")
     return run.stdout.strip()

@@ -17,9 +17,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 
@@ -29,6 +30,8 @@ from .disturbing import Count, until_through
 from .faults import FAULTS, MOUNTED
 from .scenarios import DRAWING, SCENARIOS, Place, Scenario, mirror
 
+MOST_LOST = 10  # then it is time to mend
+
 
 class Soak:
     """What has been done so far, and what is still to do."""
@@ -36,6 +39,7 @@ class Soak:
     def __init__(self, folder: Path, minutes: float, seed: int, jobs: int, only: str):
         self.folder, self.seconds, self.jobs = folder, 60 * minutes, jobs
         self.chance, self.begin = random.Random(seed), time.monotonic()
+        self.under_way: Counter = Counter()
         self.scenarios = [scenario for scenario in SCENARIOS if only in f"{scenario.part} {scenario.name}"]
         self.counts: dict[str, Count] = defaultdict(Count)
         self.straight: dict[str, tuple[Place, float]] = {}
@@ -63,9 +67,11 @@ class Soak:
         drawing = self.place("drawing", Path())
         self.pictures = drawing.data = drawing.folder / "data"
         self.undisturbed(DRAWING, drawing)
-        with ThreadPoolExecutor(self.jobs) as pool:
-            list(pool.map(self.undisturbed, [scenario for scenario in self.scenarios if scenario != DRAWING]))
-            list(pool.map(lambda _: self.work(), range(self.jobs)))
+        needed = {(scenario.after or scenario).name for scenario in self.scenarios}
+        straight = [scenario for scenario in SCENARIOS if scenario.name in needed and not scenario.draws]
+        side_by_side(self.jobs, [partial(self.undisturbed, scenario) for scenario in straight])
+        if not self.lost:
+            side_by_side(self.jobs, [self.work] * self.jobs)
         self.stop_server()
 
     def undisturbed(self, scenario: Scenario, place: Place | None = None) -> None:
@@ -78,7 +84,7 @@ class Soak:
     def work(self) -> None:
         """One thing after another until the time is over: faults and kills in turn."""
         turn = 0
-        while self.passed < self.seconds and not self.lost:
+        while self.passed < self.seconds and len(self.lost) < MOST_LOST:
             turn += 1
             with self.lock:
                 fault = self.faults.pop() if self.faults and turn % 2 else None
@@ -97,17 +103,15 @@ class Soak:
         self.under_way[chosen.name] += 1
         return chosen
 
-    under_way: Counter = Counter()
-
     def kill(self, scenario: Scenario, place: Place, chance: random.Random) -> None:
-        straight, seconds = self.straight[scenario.name]
+        straight, seconds = self.straight[(scenario.after or scenario).name]
         if scenario.draws:
             place.data = place.folder / "data"
         disturbed = (scenario, place, straight, seconds, chance, self.counts[scenario.name], self.note)
         self.attempt(scenario, place, lambda: until_through(*disturbed, self.begin + self.seconds))
 
     def fault(self, name: str, make: Callable, scenario: Scenario, place: Place) -> None:
-        straight, _ = self.straight[scenario.name]
+        straight, _ = self.straight[(scenario.after or scenario).name]
         self.attempt(scenario, place, lambda: self.note(f"{scenario.name}: {name}: {make(scenario, place, straight)}"))
         self.counts[scenario.name].faults += 1
 
@@ -139,6 +143,30 @@ class Soak:
                     setattr(total, name, getattr(total, name) + getattr(count, name))
         lines = [head, ["---"] * len(head), *rows, _row("all", total)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def side_by_side(jobs: int, work: list[Callable[[], object]]) -> None:
+    """Do it all, `jobs` pieces at a time, in threads that do not hold up an interruption."""
+    waiting, mistakes = SimpleQueue(), []
+    for piece in work:
+        waiting.put(piece)
+
+    def take() -> None:
+        try:
+            while not mistakes:
+                waiting.get_nowait()()
+        except Empty:
+            return
+        except BaseException as mistake:
+            mistakes.append(mistake)
+
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if mistakes:
+        raise mistakes[0]
 
 
 def _row(name: str, count: Count) -> list[str]:
