@@ -62,6 +62,8 @@ def _temporary_file(path: Path) -> tuple[int, str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks: a name of its own for each
             os.close(descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(name)
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
             os.fchmod(descriptor, 0o666 & ~_umask())
             return descriptor, name

@@ -1,5 +1,6 @@
 """The two kinds of failure a user meets, and how an entry point tells them: one sentence, exit code, no traceback."""
 
+import atexit
 import errno
 import os
 import signal
@@ -43,6 +44,7 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # on Python's way out there is nothing to continue
     try:
         with sigterm_interrupts():
             yield

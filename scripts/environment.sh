@@ -2,6 +2,8 @@
 # Sourced by every script: makes $PYTHON, an interpreter that has the packages of requirements.txt.
 # An environment that has them already is used as it is; else one is made in .venv, or in the folder that FDBPL_VENV names.
 
+trap 'exit 130' INT # Ctrl-C ends a script also where the program of the moment was just done
+
 fail() { echo "error: $*" >&2; exit "${STATUS:-2}"; }
 
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import comparing, mounts
 from .disturbing import Watch, written
-from .killing import Kill
+from .killing import Command, Kill
 from .scenarios import BANK, CALTECH101, FDBPL, GRID, LABELS, RANKS, Place, Scenario
 
 CLOCK = Path(__file__).with_name("clock")
@@ -64,21 +64,15 @@ def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
 
 def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
     """One process of a shared run is killed; the others end, and say so; then torchrun itself is."""
-    log = lambda: next(place.output.rglob("log.txt"), None)  # noqa: E731
     for number in (1, 0):
         watch, command = Watch(place.folder), scenario.start(place)
-        begun = set(watch.logs.values())
-        trains = lambda: (file := log()) and file.stat().st_ino not in begun and "] batch [" in file.read_text()  # noqa: B023,E731
-        if not command.wait(trains):
-            break
-        (killed,) = (pid for pid in command.members() if _rank(pid) == str(number))
-        os.kill(killed, signal.SIGKILL)
-        command.fail(1, "error: expected ")
+        if command.wait(more_epochs(place, 2)):
+            kill_rank(command, number)
+            command.fail(1, "error: expected ")
         watch.check()
     for kill in (Kill("SIGTERM", "script"), Kill("SIGKILL"), Kill("SIGINT")):
         watch, command = Watch(place.folder), scenario.start(place)
-        seen = len(list(place.output.rglob("model.pth.tar-*")))
-        if command.wait(lambda seen=seen: len(list(place.output.rglob("model.pth.tar-*"))) > seen):
+        if command.wait(more_epochs(place, 2)):
             command.end(kill)
         watch.check()
     scenario.start(place).succeed()
@@ -87,14 +81,21 @@ def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
     return "two dead processes, then torchrun"
 
 
-def _rank(pid: int) -> str:
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ""
-    ranks = [value.partition(b"=")[2].decode() for value in variables if value.startswith(b"RANK=")]
-    return ranks[0] if ranks and b"train.py" in line else ""
+def kill_rank(command: Command, number: int) -> None:
+    """SIGKILL for one process of several that torchrun started."""
+    mark = f"RANK={number}".encode()
+    for pid in command.members():
+        if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def more_epochs(place: Place, number: int) -> Callable[[], bool]:
+    """Whether that many checkpoints have been written since."""
+    def saved() -> int:
+        return len(list(place.output.rglob("model.pth.tar-*")))
+
+    wanted = saved() + number
+    return lambda: saved() >= wanted
 
 
 def mounted(fault: str) -> Callable[[Scenario, Place, Place], str]:

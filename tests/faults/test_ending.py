@@ -1,14 +1,14 @@
 """How the real scripts end when they are told to, and what they leave to the next start; scripts/soak.sh is longer."""
 
 import random
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from . import comparing, mounts
 from .disturbing import MOST, Count, Watch, until_through
-from .faults import two_prepare
+from .faults import kill_rank, more_epochs, two_prepare
 from .killing import Kill
 from .scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
@@ -64,12 +64,19 @@ def test_a_training_is_told_to_end_and_goes_on(pictures, tmp_path):
     comparing.nothing_temporary(place.folder)
 
 
-def more_epochs(place: Place, number: int) -> Callable[[], bool]:
-    def saved() -> int:
-        return len(list(place.output.rglob("model.pth.tar-*")))
-
-    wanted = saved() + number
-    return lambda: saved() >= wanted
+def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(pictures, tmp_path):
+    place = Place(tmp_path, pictures)
+    both = replace(SMALL, settings={**SMALL.settings, "NPROC": "2"})
+    command = both.start(place)
+    assert command.wait(more_epochs(place, 3))
+    kill_rank(command, 1)
+    errors = command.fail(1, "error: expected ").errors
+    assert "killed by signal 9" in errors or "another one gone" in errors
+    watch, command = Watch(place.folder), both.start(place)
+    assert command.wait(more_epochs(place, 3))
+    errors = command.end(Kill("SIGTERM", "script")).errors  # no process goes on
+    assert errors.count(f"terminated: {CONTINUES}") == 1 and len(errors.splitlines()) <= 3, errors
+    watch.check()
 
 
 def test_a_preparation_killed_at_random_moments(caltech101):
