@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fdbpl.interruption import Terminated, sigterm_interrupts
+from fdbpl.interruption import Terminated, leave_without_words, sigterm_interrupts
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -44,7 +44,7 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # on Python's way out there is nothing to continue
+    atexit.register(leave_without_words)
     try:
         with sigterm_interrupts():
             yield

@@ -37,6 +37,12 @@ def _raise_terminated(number: int, frame: object) -> None:
     raise Terminated
 
 
+def leave_without_words() -> None:
+    """From here on Ctrl-C ends the process at once: on Python's way out there is nothing to trace back."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end_with_parent() -> None:
     """SIGTERM for this process when the thread that started it ends, however it ends. Linux; nothing elsewhere."""
     parent = os.getppid()
