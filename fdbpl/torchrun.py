@@ -3,12 +3,13 @@
 Its own end is a page of its log and a traceback. Here a process that fails speaks for itself, in one sentence.
 """
 
+import logging
 import os
 import sys
 
 from fdbpl.errors import MachineError, one_sentence_errors
 
-os.environ.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's own
+os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of those of its loggers that do not follow logging's
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.run import parse_args, run
 
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         try:
             run(parse_args(None))
         except SignalException as interruption:  # has been passed on

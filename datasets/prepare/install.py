@@ -191,6 +191,8 @@ def _lock(downloads: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                raise BlockingIOError  # who held it took it away, and somebody else made another one
         except OSError as error:
             raise MachineError(f"{downloads} is in use by another call of this command; wait for its end") from error
         try:

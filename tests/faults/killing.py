@@ -14,8 +14,8 @@ from .comparing import Lost, require
 
 TOKEN = "FDBPL_FAULT_TOKEN"  # in the environment of a command and of all that it starts
 WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # what behind it stands is sent SIGTERM where we die
-AWAKE = 2.0  # seconds after which a Python process surely listens to signals
-PATIENCE = 40.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
+AWAKE = 4.0  # seconds after which a Python process surely listens to signals
+PATIENCE = 90.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
 TELLING = ("train.py", "fdbpl.runs", "datasets.prepare", "fdbpl.regions")  # command lines that say how to continue
 CODES = {"SIGINT": (130, -signal.SIGINT), "SIGTERM": (143, -signal.SIGTERM), "SIGKILL": (137, -signal.SIGKILL)}
 WORDS = {"SIGINT": "interrupted: ", "SIGTERM": "terminated: "}
