@@ -57,9 +57,10 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def finished_epochs(run: Path) -> set[int]:
-    """Epochs that every learner of a run has its checkpoint of."""
-    learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, os.listdir(learner)) if match}
-                for learner in run.iterdir() if (learner / "checkpoint").is_file()]  # fmt: skip
+    """Epochs that every learner of a run has its checkpoint of; the logs name the learners."""
+    names = {name for log in run.glob("log.txt*") for line in re.findall("^Learnt: .*", log.read_text(), re.M)
+             for name in re.findall(r"(\w+)\.[\w.]+ \[", line)}  # fmt: skip
+    learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, _listed(run / name)) if match} for name in names]
     return set.intersection(*learners) if learners else set()
 
 
@@ -145,6 +146,10 @@ def _names(folder: Path) -> set[str]:
 
 def _files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def _listed(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:
