@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="commands at a time")
     parser.add_argument("--only", default="", help="scenarios with this word in their name")
     arguments = parser.parse_args()
-    with one_sentence_errors("nothing is kept; the same command begins anew"):
+    with one_sentence_errors("its folder may be deleted; the same command begins anew"):
         soak(arguments)
 
 
