@@ -19,6 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -50,8 +51,8 @@ class Soak:
         mounted = MOUNTED if mounts.possible() else []
         if not mounted:
             self.note("no full disks and no read-only folders: this system does not let us mount")
-        self.faults = [fault for fault in [*mounted, *FAULTS] if fault[2] in self.scenarios]
-        self.chance.shuffle(self.faults)
+        in_turn = [fault for pair in zip_longest(mounted, FAULTS) for fault in pair if fault]
+        self.faults = [fault for fault in in_turn if fault[2] in self.scenarios]
 
     @property
     def passed(self) -> float:
@@ -87,7 +88,7 @@ class Soak:
         while self.passed < self.seconds and len(self.lost) < MOST_LOST:
             turn += 1
             with self.lock:
-                fault = self.faults.pop() if self.faults and turn % 2 else None
+                fault = self.faults.pop(0) if self.faults and turn % 2 else None
                 scenario = fault[2] if fault else self.least_killed()
                 self.number += 1
                 chance = random.Random(self.chance.random())
