@@ -1,11 +1,15 @@
 """The two kinds of failure a user meets, and how an entry point tells them: one sentence, exit code, no traceback."""
 
+import atexit
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from fdbpl.interruption import Terminated, leave_without_words, sigterm_interrupts
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -35,12 +39,15 @@ class MachineError(UserError):
 
 @contextmanager
 def one_sentence_errors(interrupted: str = "the same command continues where this one stopped") -> Iterator[None]:
-    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130 and `interrupted`.
+    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into `interrupted` and exit code 130,
+    SIGTERM into the same and 143.
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
+    atexit.register(leave_without_words)
     try:
-        yield
+        with sigterm_interrupts():
+            yield
     except UserError as error:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
@@ -55,16 +62,22 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
         where = f" {error.filename}" if error.filename else ""
         _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
         sys.exit(MachineError.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        _say(f"\ninterrupted: {interrupted}")
-        sys.exit(130)
+        terminated = isinstance(interruption, Terminated)
+        if _first():
+            print(f"\n{'terminated' if terminated else 'interrupted'}: {interrupted}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
 def _say(sentence: str) -> None:
     """On stderr. All but torchrun's first process wait a little: where that one fails as well, it speaks, and torchrun
     ends them before they repeat it."""
-    if os.environ.get("RANK", "0") != "0":
+    if not _first():
         time.sleep(PATIENCE)
     print(sentence, file=sys.stderr)
+
+
+def _first() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -2,6 +2,8 @@
 # Sourced by every script: makes $PYTHON, an interpreter that has the packages of requirements.txt.
 # An environment that has them already is used as it is; else one is made in .venv, or in the folder that FDBPL_VENV names.
 
+trap 'exit 130' INT # Ctrl-C ends a script also where the program of the moment was just done
+
 fail() { echo "error: $*" >&2; exit "${STATUS:-2}"; }
 
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
@@ -61,3 +63,6 @@ make_environment() {
     ) 9>"$FDBPL_VENV.lock" || exit 1
     rm -f "$FDBPL_VENV.lock"
 }
+
+# attached COMMAND ...: run it; where this script is killed it gets SIGTERM, which it answers as it answers Ctrl-C
+attached() { "$PYTHON" -m fdbpl.interruption "$@"; }

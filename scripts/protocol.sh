@@ -120,8 +120,8 @@ default_student() {
 # train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run
 train_py() {
     local launcher=()
-    [ "${NPROC:-1}" = 1 ] || launcher=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC")
-    "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
+    [ "${NPROC:-1}" = 1 ] || launcher=(-m fdbpl.torchrun --standalone --nproc_per_node "$NPROC")
+    attached "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \

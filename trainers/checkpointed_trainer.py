@@ -83,9 +83,10 @@ class CheckpointedTrainer(TrainerX):
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 checkpoint.restore_optimiser(self._optims[name], content, paths[name])
                 self.restore_extra_state(content.get("extra", {}))
-            best = folders[self.get_model_names()[0]] / checkpoint.BEST
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
-                self.best_result = checkpoint.read(best)["val_result"] or self.best_result
+            best = [folder / checkpoint.BEST for folder in folders.values()]
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and all(file.is_file() for file in best):
+                results = [checkpoint.read(file)["val_result"] or self.best_result for file in best]
+                self.best_result = min(results)  # they differ where an interruption fell between two modules' files
             print(f"Resuming from epoch {epoch} in {directory}")
             return epoch
         if self.cfg.RESUME:

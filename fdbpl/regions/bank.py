@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_tensors
+from fdbpl.atomic import read_json, remove_leftovers, write_json, write_tensors
 from fdbpl.errors import UserError
 from fdbpl.regions.rows import REMEDY, Layout, read_header
 
@@ -136,8 +136,7 @@ class RegionBank:
 
     def remove_leftovers(self) -> None:
         """Delete what interrupted writes left behind."""
-        for file in self.folder.rglob(f"*{TEMPORARY_SUFFIX}"):
-            file.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
 
     # shards of regions ------------------------------------------------------------------------------------------
 

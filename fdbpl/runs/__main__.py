@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
-from fdbpl.report import write_report
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.grid import Ended, run_grid
@@ -72,6 +71,8 @@ def refuse_odd(overrides: list[str]) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Run what is missing of a comparison, print its tables, then fail if a run did."""
+    from fdbpl.report import write_report
+
     if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
         raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; e.g. JOBS=2")
     jobs = int(arguments.jobs)

@@ -1,7 +1,7 @@
 """A run folder explains itself: config.yaml, run.json, metrics.json, done.json beside Dassl's log and checkpoints."""
 
-import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_text
+from fdbpl.atomic import read_json, remove_leftovers, write_json, write_text
 from fdbpl.configuration import flatten
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import UserError
+from fdbpl.locks import held
 from fdbpl.runs.environment import describe_environment
 
 # keys that change where or how verbosely a run happens, not what comes out of it
@@ -59,20 +60,7 @@ class RunFolder:
         Raises:
             MachineError: the folder cannot be made or written to.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held to the end)
-        except OSError as error:
-            remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-            raise MachineError(f"cannot write to the run folder {self.path} ({error.strerror}); {remedy}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"Another process runs in {self.path}: waiting for its end", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks
+        with held(self.path / ".lock", f"Another process runs in {self.path}: waiting for its end"):
             yield
 
     def finished_metrics(self) -> dict | None:
@@ -96,12 +84,13 @@ class RunFolder:
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
-        for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(self.path)
         log = self.path / "log.txt"
         if log.is_file():
             stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
-            log.rename(self.path / f"log.txt-{stamp}")
+            names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+            asides = (self.path / f"log.txt-{name}" for name in names)
+            log.rename(next(aside for aside in asides if not aside.exists()))  # two in a second, or a clock set back
         write_text(self.path / "config.yaml", config_text)
         write_json(
             self.path / "run.json",

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fdbpl.errors import UserError
+from trainers import checkpoint
 
-from .methods import Stop, learnt, stop_in_epoch
+from .methods import Stop, learnt, same, stop_in_epoch
 
 
 def test_the_log_says_what_happens(build, capsys):
@@ -81,6 +82,33 @@ def test_the_best_epoch_on_validation_survives_a_restart(build):
     resumed.train()
     assert resumed.best_result == straight.best_result
     assert torch.equal(learnt(straight)["prompt_learner.ctx"], learnt(resumed)["prompt_learner.ctx"])
+
+
+def test_a_kill_between_the_best_files_of_two_modules(build, monkeypatch):
+    """In the last epoch, which is the best one: the resumed run has both files of it."""
+
+    def better_each_epoch(name):
+        trainer = build("FDBPL", name, **{"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": 1})
+        test = trainer.test
+        trainer.test = lambda split=None: (test(split), float(trainer.epoch))[1]
+        return trainer
+
+    straight, write = better_each_epoch("straight"), checkpoint.write
+    straight.train()
+
+    def dying(folder, file_name, content):
+        if content["epoch"] == 4 and file_name == checkpoint.BEST and Path(folder).name == "negative_prompt_learner":
+            raise Stop
+        return write(folder, file_name, content)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(checkpoint, "write", dying)
+        better_each_epoch("broken").train()
+    resumed = better_each_epoch("broken")
+    resumed.train()
+    for name in straight.get_model_names():
+        ours, theirs = (checkpoint.read(Path(run.output_dir, name, checkpoint.BEST)) for run in (resumed, straight))
+        assert ours["epoch"] == 4 and same(ours, theirs)
 
 
 def test_learning_rates_are_dassl_s(build):
