@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fdbpl import distributed
 from fdbpl.atomic import write_tensors
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
@@ -33,18 +34,25 @@ BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pi
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """What `generate` found and made, in regions and images."""
+    """What `generate` found and made, in regions and images.
+
+    Attributes:
+        alone: of several processes only this one's work is counted: they do not know of each other.
+    """
 
     bank: Path
     images: int
     images_there: int
     regions_made: int
     features_made: int
+    alone: bool = False
 
     def __str__(self) -> str:
         return (
             f"Region bank {self.bank}: {self.images} images, {self.images_there} of them labelled before; "
             f"{self.regions_made} regions labelled, {self.features_made} student features added"
+            + " (by this process)"
+            * self.alone
         )
 
 
@@ -109,7 +117,8 @@ def generate(
         if prompts and rank == 0:
             makers.add_text()
     labelled_before = sum(image in there for image in images)
-    return GenerationReport(opened.folder, len(images), labelled_before, total, features_made)
+    made = distributed.total(total, features_made)
+    return GenerationReport(opened.folder, len(images), labelled_before, *made, alone=world > distributed.world_size())
 
 
 class _Lazy:
@@ -239,9 +248,10 @@ class _Makers:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
         if not file.is_file():
-            write_tensors(
-                file, {"features": self.teacher().encode_text(self.prompts)}, {"prompts": json.dumps(self.prompts)}
-            )
+            tensors = {"features": self.teacher().encode_text(self.prompts).cpu()}
+            # a tensor: safetensors writes two texts of metadata in any order, and equal banks are equal byte for byte
+            checksum = torch.tensor(list(bytes.fromhex(payload_digest(tensors))), dtype=torch.uint8)
+            write_tensors(file, {**tensors, "sha256": checksum}, {"prompts": json.dumps(self.prompts)})
 
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity
@@ -258,12 +268,10 @@ class _Makers:
 
     def _write_features(self, shard: Shard, features: Tensor) -> None:
         student = self.student()
+        file = self.bank.features_file(shard, (student.name, student.sha256))
         tensors = {"features": features}
-        write_tensors(
-            self.bank.features_file(shard, (student.name, student.sha256)),
-            tensors,
-            {"shard": json.dumps({"payload": payload_digest(tensors)})},
-        )
+        header = {"payload": payload_digest(tensors), "of": [file.parent.name, file.name]}
+        write_tensors(file, tensors, {"shard": json.dumps(header)})
 
     def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
         if self.identity.content == "embedding":
