@@ -91,7 +91,9 @@ def verify(places: list[Path]) -> int:
         UserError: a place without runs.
     """
     runs = [(place, run_places(place)) for place in places]
-    known = {fingerprint_of(folder): folder for _, folders in runs for folder in folders}
+    every = [folder for _, folders in runs for folder in folders]
+    every.sort(key=lambda folder: (folder / "done.json").is_file())
+    known = {fingerprint_of(folder): folder for folder in every}  # of two of a kind a finished one
     code = 0
     for place, folders in runs:
         for folder in folders:
@@ -107,7 +109,7 @@ def run_places(place: Path) -> list[Path]:
     found = [folder for folder, files in run_folders(place, refused.append) if any(name in files for name in OURS)]
     if refused:
         found = f"{refused[0].filename} ({refused[0].strerror})"
-        raise UserError(f"expected folders that can be read, found {found}; check the path and its permissions")
+        raise UserError(f"expected run folders that can be read, found {found}; check the path and its permissions")
     if not found:
         raise UserError(f"expected run folders (with a run.json) at or below {place}, found none; check the path")
     return found

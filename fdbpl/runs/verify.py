@@ -219,7 +219,7 @@ def _tested_run(run: Recorded) -> str:
     if fingerprint_of(folder) != fingerprint:
         raise Wrong(f"expected the run that it tested in {folder}, found another one; test that run again")
     if not run.metrics or not (folder / "metrics.json").is_file():
-        return ""
+        return f"a test of {folder}"
     trained = _object(folder / "metrics.json", "the metrics of a finished run")
     learnt, tested = trained["protocol"]["classnames"], run.metrics["protocol"]["classnames"]
     half, same_set = run.metrics["protocol"]["subsample"], trained["dataset"] == run.metrics["dataset"]

@@ -78,7 +78,6 @@ SUPERVISIONS = {  # one trainer for each way that pixels take
     "bank, looked up": ("FDBPL", {}),
     "bank, cut by torchvision": ("FDBPL_MaPLe", {}),
     "bank, cut by DALI": ("FDBPL_MaPLe", BY_DALI),
-    "trained teacher's way": ("PromptKD", {}),
 }
 
 
@@ -114,7 +113,7 @@ def test_training_opens_its_own_images_alone(cfg_in, world, tmp_path, opened, pr
     labelled = opened.files
     train, test = paths(trainer.dm.dataset.train_x), paths(trainer.dm.dataset.test)
     assert train and test and not train & test
-    assert labelled == (train if "bank" in supervision or supervision == "trained teacher's way" else set())
+    assert labelled == (train if "bank" in supervision else set())
     stop_listening_in_tests(trainer, opened)
     opened.files = set()
     trainer.train()
