@@ -105,7 +105,10 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
             if number:  # the first round warms up
                 rates[name].append(len(requests) / (time.perf_counter() - begin))
     side = statistics.median(max(size) for size in sizes.values())
-    print(f"{count} regions of each of {len(paths)} images ({len(requests)} in all), longer side {side:.0f} px (median), to {arguments.size} px")
+    print(
+        f"{count} regions of each of {len(paths)} images ({len(requests)} in all), longer side {side:.0f} px (median), "
+        f"to {arguments.size} px"
+    )
     for name, values in rates.items():
         print(f"  {name:<18} {statistics.median(values):7.0f} regions/s   ({min(values):.0f} to {max(values):.0f})")
     return rates
