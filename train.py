@@ -14,10 +14,15 @@ from pathlib import Path
 
 from fdbpl.errors import UserError, one_sentence_errors
 
+LESS_MEMORY = (
+    "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
+    "DATALOADER.TEST.BATCH_SIZE (REGIONS.BATCH_SIZE where regions are labelled), or the trainer's PREC amp or bf16"
+)
+
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_sentence_errors():
+    with one_sentence_errors(memory=LESS_MEMORY):
         run(arguments)
 
 
@@ -42,6 +47,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--generate-regions", action="store_true", help="label the regions this run would read with its teacher, stop"
     )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="only algorithms that repeat themselves bit for bit (for a GPU)"
+    )
     parser.add_argument("--list-trainers", action="store_true", help="print the registered trainers, stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="Dassl config keys to override")
     return parser.parse_args()
@@ -62,13 +70,16 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(trainers.names()))
         return None
     cfg = build_config(arguments)
-    distributed.start(cfg.USE_CUDA)
-    if arguments.generate_regions:
-        print(dassl_line)
-        generate_regions(cfg)
-    else:
-        run_folder(cfg, arguments, dassl_line)
-    distributed.stop()
+    from fdbpl.determinism import deterministic_algorithms
+
+    with deterministic_algorithms(arguments.deterministic):
+        distributed.start(cfg.USE_CUDA)
+        if arguments.generate_regions:
+            print(dassl_line)
+            generate_regions(cfg)
+        else:
+            run_folder(cfg, arguments, dassl_line)
+        distributed.stop()
 
 
 def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
@@ -93,7 +104,9 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     metrics = folder.finished_metrics()
     barrier()
     if metrics is not None:
-        print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} (delete it to run again)")
+        otherwise = arguments.deterministic and not metrics.get("deterministic", False)
+        how = "without --deterministic; " * otherwise + "delete it to run again"
+        print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} ({how})")
         return
     if is_first():
         folder.start(cfg.dump())
@@ -104,7 +117,8 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
         set_random_seed(cfg.SEED)
     print(f"***************\n** Arguments **\n***************\n{show(arguments)}")
     print(f"************\n** Config **\n************\n{cfg}")
-    print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\nProcesses: {world_size()}\n")
+    print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\nProcesses: {world_size()}")
+    print(f"Deterministic algorithms alone: {'yes' if arguments.deterministic else 'no'}\n")
 
     metrics = train_or_test(cfg, arguments)
     if metrics is not None and is_first():
@@ -196,6 +210,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,
         "processes": world_size(),
+        "deterministic": arguments.deterministic,
         **trainer.results,
         "protocol": trainer.dm.dataset.protocol,
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},

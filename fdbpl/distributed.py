@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import MachineError, UserError, out_of_memory
 from fdbpl.interruption import end_with_parent
 
 _paused = False
@@ -100,6 +100,16 @@ def first_before_the_others() -> Iterator[None]:
         barrier()
 
 
+def total(*numbers: int) -> list[int]:
+    """The sums of what each process counted."""
+    if world_size() == 1:
+        return list(numbers)
+    sums = torch.tensor(numbers, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    with _all_go_on():
+        dist.all_reduce(sums)
+    return sums.tolist()
+
+
 def barrier() -> None:
     """Wait until all are here."""
     if world_size() > 1:
@@ -123,6 +133,8 @@ def _all_go_on() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise MachineError(
             f"expected all processes to go on, found another one gone ({' '.join(str(error).split())[:120]}); "
             "its own message says why"

@@ -3,6 +3,7 @@
 import atexit
 import errno
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from fdbpl.interruption import Terminated, leave_without_words, sigterm_interrupts
 
 REMEDIES = {
+    errno.ENOMEM: "the memory is used up: end other programs or ask for less at a time, and run the same command again",
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EROFS: "the file system is read-only: choose another folder",
@@ -37,10 +39,18 @@ class MachineError(UserError):
     exit_code = 1
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 @contextmanager
-def one_sentence_errors(interrupted: str = "the same command continues where this one stopped") -> Iterator[None]:
+def one_sentence_errors(
+    interrupted: str = "the same command continues where this one stopped",
+    memory: str = "work on less at a time (a smaller batch size), or end what else runs here",
+) -> Iterator[None]:
     """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into `interrupted` and exit code 130,
     SIGTERM into the same and 143.
+
+    Where memory runs out, the processor's or a GPU's, the sentence ends with `memory`, what to do.
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
@@ -62,6 +72,11 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
         where = f" {error.filename}" if error.filename else ""
         _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
         sys.exit(MachineError.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("FDBPL_DEBUG") == "1" or not out_of_memory(error):
+            raise
+        _say(f"error: expected the work to fit into memory, found {_wanted(error)}; {memory}")
+        sys.exit(MachineError.exit_code)
     except KeyboardInterrupt as interruption:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
@@ -69,6 +84,19 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
         if _first():
             print(f"\n{'terminated' if terminated else 'interrupted'}: {interrupted}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: torch has kinds of its own for GPUs, and for processors a RuntimeError like any other."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def _wanted(error: BaseException) -> str:
+    """What could not be had, of torch's long messages."""
+    text = " ".join(str(error).split())
+    size = re.search(r"(?:[Tt]ried to allocate|[Uu]nable to allocate) ([\d.]+ ?\w+)", text)
+    where = "a GPU" if "CUDA" in text or "CUBLAS" in text or "CUDNN" in text else "this machine"
+    return f"no room for {size[1] if size else 'more'} on {where}"
 
 
 def _say(sentence: str) -> None:

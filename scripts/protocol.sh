@@ -117,7 +117,7 @@ default_student() {
     fi
 }
 
-# train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run
+# train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run; DETERMINISTIC=1: as the flag
 train_py() {
     local launcher=()
     [ "${NPROC:-1}" = 1 ] || launcher=(-m fdbpl.torchrun --standalone --nproc_per_node "$NPROC")
@@ -128,7 +128,7 @@ train_py() {
         --dataset-config-file "configs/datasets/$1.yaml" \
         --config-file "$FOLDER/$CFG.yaml" \
         --output-dir "$2" \
-        "${@:4}" \
+        ${DETERMINISTIC:+--deterministic} "${@:4}" \
         REGIONS.ROOT "$OUTPUT/regions" \
         FEATURES.ROOT "$OUTPUT/features" \
         DATASET.CACHE "$OUTPUT/split_fewshot" \

@@ -83,10 +83,7 @@ class CheckpointedTrainer(TrainerX):
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 checkpoint.restore_optimiser(self._optims[name], content, paths[name])
                 self.restore_extra_state(content.get("extra", {}))
-            best = [folder / checkpoint.BEST for folder in folders.values()]
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and all(file.is_file() for file in best):
-                results = [checkpoint.read(file)["val_result"] or self.best_result for file in best]
-                self.best_result = min(results)  # they differ where an interruption fell between two modules' files
+            self._take_up_best(folders)
             print(f"Resuming from epoch {epoch} in {directory}")
             return epoch
         if self.cfg.RESUME:
@@ -96,6 +93,21 @@ class CheckpointedTrainer(TrainerX):
             )
         print("No checkpoint found, train from scratch")
         return 0
+
+    def _take_up_best(self, folders: dict[str, Path]) -> None:
+        """The best validation result so far, where all modules have it; its files go where this run will look."""
+        paths = {name: folder / checkpoint.BEST for name, folder in folders.items()}
+        if self.cfg.TEST.FINAL_MODEL != "best_val" or not all(path.is_file() for path in paths.values()):
+            return
+        contents = {name: checkpoint.read(path) for name, path in paths.items()}
+        results = [content.get("val_result") for content in contents.values()]
+        if None in results:
+            return
+        self.best_result = min(results)  # a kill between two modules leaves the better one alone: it is written again
+        for name, content in contents.items():
+            own = Path(self.output_dir, name, checkpoint.BEST)
+            if is_first() and own.resolve() != paths[name].resolve():
+                checkpoint.write(own.parent, own.name, content)
 
     def _replay_learning_rates(self, epochs: int) -> None:
         with warnings.catch_warnings():

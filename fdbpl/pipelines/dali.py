@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, out_of_memory
 from fdbpl.pipelines.requests import RegionRequests, image_sizes
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
@@ -102,6 +102,8 @@ class DaliPipeline:
         try:
             return self._pipeline.run()
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             self._pipeline = self._build()  # a failed DALI pipeline stays failed
             files = sorted({requests.paths[requests.path_index[rows[0]]] for rows in batch})
             raise UserError(

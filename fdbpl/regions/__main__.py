@@ -43,8 +43,10 @@ def main() -> None:
         command = commands.add_parser(name, help=what)
         command.add_argument("bank", type=Path, nargs="+")
     command.add_argument("--root", type=Path, required=True, help="data root the bank was made from")
+    command.add_argument("--images", type=Path, help="folder or JSON list of images that it has to have regions of")
     command.add_argument("--sample", type=int, default=64, help="regions to label again")
     command.add_argument("--tolerance", type=float, default=5e-3, help="largest deviation of an embedding's component")
+    command.add_argument("--device", default="cpu", help="cpu or cuda")
     arguments = parser.parse_args()
     with one_sentence_errors():
         if arguments.command == "generate":
@@ -53,7 +55,7 @@ def main() -> None:
             for bank in arguments.bank:
                 inspect(bank)
         else:
-            sys.exit(max(verify(bank, arguments) for bank in arguments.bank))
+            sys.exit(verify(arguments))
 
 
 def generate_bank(arguments: argparse.Namespace) -> None:
@@ -167,44 +169,23 @@ def inspect(folder: Path) -> None:
         print(f"  {low / 10:.1f}-{low / 10 + 0.1:.1f} {'#' * round(60 * share):<60} {100 * share:5.1f} %")
 
 
-def verify(folder: Path, arguments: argparse.Namespace) -> int:
-    """Check all checksums and label a sample of regions again; 0 = as it should be, 1 = not."""
-    from fdbpl.backbones import load_backbone
-    from fdbpl.pipelines import RegionRequests, build_pipeline
-    from fdbpl.regions import RegionBank, RegionLookup
+def verify(arguments: argparse.Namespace) -> int:
+    """Print what holds of every bank and what does not; 0 = all holds, 1 = not, 2 = one could not be looked at."""
+    from fdbpl.findings import tell
+    from fdbpl.regions.verify import Sample, verify_bank
 
-    bank = RegionBank.open(folder)
-    broken = bank.check_payloads()
-    for file in broken:
-        print(f"{file}: the bytes are not those that were written")
-    if broken:
-        print(f"{folder}: {len(broken)} broken files; delete them and run scripts/generate_regions.sh again")
-        return 1
-    if bank.identity["content"] != "embedding":
-        print(f"{folder}: all checksums agree (the teacher is run again for embedding banks only)")
-        return 0
-    shards = bank.shards()
-    images = sorted({image for shard in shards for image in shard.images})
-    per_image = min(shard.first + shard.count for shard in shards)
-    lookup = RegionLookup(folder, images, per_image)
-    rng = np.random.default_rng(0)
-    index, region = rng.integers(len(images), size=arguments.sample), rng.integers(per_image, size=arguments.sample)
-    teacher = load_backbone(bank.identity["teacher"])
-    if teacher.sha256 != bank.identity["teacher_sha256"]:
-        raise UserError(
-            f"expected the teacher with SHA-256 {bank.identity['teacher_sha256'][:12]}..., "
-            f"found {teacher.sha256[:12]}...; this bank belongs to other weights"
-        )
-    requests = RegionRequests(images, index, lookup.boxes(index, region).numpy(), lookup.flips(index, region).numpy())
-    stored, deviation = lookup.embeddings(index, region), 0.0
-    for rows, pixels in build_pipeline("torchvision", arguments.root, teacher.image_size, 64)(requests):
-        deviation = max(deviation, (teacher.encode_image(pixels) - stored[rows]).abs().max().item())
-    verdict = "agree" if deviation <= arguments.tolerance else "DISAGREE"
-    print(
-        f"{folder}: all checksums agree; {arguments.sample} regions labelled again {verdict}: largest deviation "
-        f"{deviation:.1e} (tolerance {arguments.tolerance:.1e})"
-    )
-    return int(deviation > arguments.tolerance)
+    sample = Sample(arguments.root, arguments.sample, arguments.tolerance, arguments.device)
+    if sample.regions < 1:
+        raise UserError(f"expected --sample of at least 1, found {sample.regions}; give more")
+    images = list_images(arguments.images, arguments.root) if arguments.images else None
+    codes = []
+    for bank in arguments.bank:
+        try:
+            codes.append(tell(verify_bank(bank, sample, images)))
+        except UserError as error:  # the others are looked at
+            print(f"error: {error}", file=sys.stderr)
+            codes.append(error.exit_code)
+    return max(codes)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from fdbpl.atomic import read_json, remove_leftovers, write_json, write_tensors
@@ -178,21 +178,6 @@ class RegionBank:
 
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
         return self.folder / "features" / features_folder(*student) / shard.file.name
-
-    def check_payloads(self) -> list[str]:
-        """Names of files whose bytes are not those that were written."""
-        broken = []
-        files = [*self.folder.glob("regions-*.safetensors"), *self.folder.glob("features/*/*.safetensors")]
-        for file in sorted(files):
-            try:
-                with safe_open(file, "pt") as content:
-                    expected = json.loads(content.metadata()["shard"])["payload"]
-                    found = payload_digest({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
-                if found != expected:
-                    broken.append(str(file))
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-                broken.append(str(file))
-        return broken
 
     # text features ----------------------------------------------------------------------------------------------
 

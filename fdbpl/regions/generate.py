@@ -14,6 +14,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from fdbpl import distributed
 from fdbpl.backbones import Backbone
 from fdbpl.errors import MachineError, UserError
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes, refuse_unreadable
@@ -27,18 +28,25 @@ REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written whi
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """What `generate` found and made, in regions and images."""
+    """What `generate` found and made, in regions and images.
+
+    Attributes:
+        alone: of several processes only this one's work is counted: they do not know of each other.
+    """
 
     bank: Path
     images: int
     images_there: int
     regions_made: int
     features_made: int
+    alone: bool = False
 
     def __str__(self) -> str:
         return (
             f"Region bank {self.bank}: {self.images} images, {self.images_there} of them labelled before; "
             f"{self.regions_made} regions labelled, {self.features_made} student features added"
+            + " (by this process)"
+            * self.alone
         )
 
 
@@ -103,7 +111,8 @@ def generate(
         if prompts and rank == 0:
             labelling.add_text()
     labelled_before = sum(image in there for image in images)
-    return GenerationReport(opened.folder, len(images), labelled_before, total, features_made)
+    made = distributed.total(total, features_made)
+    return GenerationReport(opened.folder, len(images), labelled_before, *made, alone=world > distributed.world_size())
 
 
 def _covered(shards: list[Shard]) -> dict[str, int]:

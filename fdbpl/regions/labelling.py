@@ -157,9 +157,10 @@ class Labelling:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
         if not file.is_file():
-            write_tensors(
-                file, {"features": self.teacher.encode_text(self.prompts)}, {"prompts": json.dumps(self.prompts)}
-            )
+            tensors = {"features": self.teacher.encode_text(self.prompts).cpu()}
+            # a tensor: safetensors writes two texts of metadata in any order, and equal banks are equal byte for byte
+            checksum = torch.tensor(list(bytes.fromhex(payload_digest(tensors))), dtype=torch.uint8)
+            write_tensors(file, {**tensors, "sha256": checksum}, {"prompts": json.dumps(self.prompts)})
 
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity

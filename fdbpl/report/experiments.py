@@ -55,6 +55,11 @@ class Experiment:
     def targets(self) -> list[str]:
         return [name for name in self.values if name != self.train.dataset]
 
+    def runs(self, name: str) -> tuple[str, ...]:
+        """Paths of the runs that a value is from: one, or of H base's and new's."""
+        parts = ("base", "new") if (self.protocol, name) == ("base2new", "H") else (name,)
+        return tuple(self.tests[part].path for part in parts)
+
 
 @dataclass(frozen=True)
 class Missing:

@@ -27,11 +27,17 @@ HEADER = ("", "runs", *BASE2NEW, *COST)
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table, and the number behind it; mark is best, second or nothing."""
+    """Text of a table, the number behind it and the runs behind that.
+
+    Attributes:
+        mark: best, second or nothing.
+        runs: paths of what the number was computed from, a tuple for each value: one run, or of H base's and new's.
+    """
 
     text: str
     value: float | None = None
     mark: str = ""
+    runs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,11 @@ class Group:
 
     def runs(self, name: str, dataset: str | None = None) -> Cell:
         """`3`, or `2 of 3`: finished of planned."""
-        count = len([one for one in self.rows[name] if dataset in (None, one.train.dataset)])
+        here = [one for one in self.rows[name] if dataset in (None, one.train.dataset)]
         wanted = sum(number for (row, where), number in self.wanted.items() if row == name and dataset in (None, where))
-        return Cell(str(count) if count >= wanted else f"{count} of {wanted}", count)
+        count = len(here)
+        text = str(count) if count >= wanted else f"{count} of {wanted}"
+        return Cell(text, count, runs=tuple((one.train.path,) for one in here))
 
 
 def is_drawn(dataset: str) -> bool:
@@ -186,7 +194,15 @@ def accuracy(experiments: Sequence[Experiment], column: str) -> Cell:
     if not values:
         return Cell(NOTHING)
     exact = all(one.train.exact for one in experiments)
-    return Cell(spread(values, 2 if exact else 1), fmean(values))
+    return from_runs(Cell(spread(values, 2 if exact else 1), fmean(values)), experiments, column)
+
+
+def from_runs(cell: Cell, experiments: Iterable[Experiment], *columns: str) -> Cell:
+    """The cell with the runs that its number is from: those of some columns of some experiments."""
+    if cell.value is None:
+        return cell
+    runs = [one.runs(column) for column in columns for one in experiments if column in one.values]
+    return replace(cell, runs=tuple(runs))
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -203,13 +219,15 @@ def costs(experiments: Sequence[Experiment]) -> list[Cell]:
     runs = [one.train for one in experiments]
     steps = [1000 * run.seconds("step") for run in runs if run.number("steps") > 0]
     learnt = {run.number("parameters") for run in runs} - {math.nan}
-    return [
+    cells = [
         plain(max(learnt, default=math.nan) if len(learnt) == 1 else math.nan, ",.0f"),
         plain(mean(steps), ".1f"),
         plain(mean(run.seconds("train") if run.number("steps") > 0 else 0.0 for run in runs if run.metrics), ".1f"),
         plain(mean(run.seconds("total") for run in runs), ".1f"),
         plain(max((run.memory() for run in runs if not math.isnan(run.memory())), default=math.nan), ".0f"),
     ]
+    paths = tuple((run.path,) for run in runs)
+    return [cell if cell.value is None else replace(cell, runs=paths) for cell in cells]
 
 
 def mean(values: Iterable[float]) -> float:
@@ -271,7 +289,7 @@ def _base2new_average(group: Group, published: list[Published]) -> Table:
     for name, members in group.rows.items():
         form = ".2f" if all(one.train.exact for one in members) else ".1f"
         averages = base2new_averages(members, group.datasets) or {}
-        cells = [plain(averages.get(column), form) for column in BASE2NEW]
+        cells = [from_runs(plain(averages.get(column), form), members, column) for column in BASE2NEW]
         lines.append(Line(name, [group.runs(name), *cells, *costs(members)]))
     lines = marked(lines, (1, 2, 3))
     for row in published:
@@ -297,7 +315,8 @@ def _mean_of_means(members: list[Experiment], datasets: list[str], column: str) 
     of = [[one for one in members if one.train.dataset == dataset and column in one.values] for dataset in datasets]
     if not all(of):
         return Cell(NOTHING)
-    return _averaged([fmean(one.values[column] for one in part) for part in of], members)
+    cell = _averaged([fmean(one.values[column] for one in part) for part in of], members)
+    return from_runs(cell, members, column)
 
 
 def _averaged(means: list[float], members: list[Experiment]) -> Cell:
@@ -353,6 +372,7 @@ def _transfer(group: Group) -> Section:
         cells = [accuracy(members, column) for column in (source, *targets)]
         complete = all(cell.value is not None for cell in cells[1:])
         average = _averaged([cell.value for cell in cells[1:]], members) if complete else Cell(NOTHING)
+        average = from_runs(average, members, *targets)
         lines.append(Line(name, [group.runs(name), *cells, average]))
     lines = marked(lines, range(1, 3 + len(targets)))
     for row in published:

@@ -1,4 +1,8 @@
-"""`python -m fdbpl.runs COMMAND`: what the shell scripts ask of run folders."""
+"""`python -m fdbpl.runs COMMAND`: what the shell scripts ask of run folders, and `verify`, what they are worth.
+
+python -m fdbpl.runs verify output                    # every run below it, and the tables of output/report
+python -m fdbpl.runs verify output/train_all/demo/shots_16/FDBPL/demo/seed1
+"""
 
 import argparse
 import sys
@@ -6,6 +10,7 @@ import time
 from pathlib import Path
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.findings import tell
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.grid import Ended, run_grid
@@ -14,6 +19,7 @@ from fdbpl.runs.launchers import launcher
 from fdbpl.runs.plan import plan
 from fdbpl.runs.protocols import PROTOCOLS
 from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
+from fdbpl.runs.verify import fingerprint_of, verify_run
 
 
 def main() -> None:
@@ -28,12 +34,16 @@ def main() -> None:
             print(few_shot_line(arguments.runs))
         elif arguments.command == "transfer":
             print(transfer_line(arguments.source, arguments.tests, arguments.without))
+        elif arguments.command == "verify":
+            sys.exit(verify(arguments.places))
         else:
             compare(arguments)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.runs", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fdbpl.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     name = commands.add_parser("config-name", help="folder name of a configuration with its overrides")
     name.add_argument("config")
@@ -47,6 +57,8 @@ def parse_arguments() -> argparse.Namespace:
     transfer.add_argument("source", type=Path)
     transfer.add_argument("tests", type=Path, nargs="*")
     transfer.add_argument("--without", nargs="+", default=[], help="data sets that could not be tested")
+    check = commands.add_parser("verify", help="whether runs and tables are what they say; exit code 1 = not all")
+    check.add_argument("places", type=Path, nargs="+", metavar="RUN_OR_OUTPUT", help="run folder, or a folder above")
     grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then tables of them")
     grid.add_argument("--protocol", choices=PROTOCOLS, default="base2new")
     grid.add_argument("--output", type=Path, required=True)
@@ -67,6 +79,41 @@ def refuse_odd(overrides: list[str]) -> None:
             f"expected overrides as KEY VALUE pairs, found {len(overrides)} words ({' '.join(overrides)}); "
             "give each key its value"
         )
+
+
+def verify(places: list[Path]) -> int:
+    """Print what holds of every run folder and of the reports' tables, and what does not; 0 = all holds, 1 = not.
+
+    Raises:
+        UserError: a place without runs.
+    """
+    from fdbpl.report.verify import TABLES, verify_tables
+
+    runs = [(place, run_places(place)) for place in places]
+    every = [folder for _, folders in runs for folder in folders]
+    every.sort(key=lambda folder: (folder / "done.json").is_file())
+    known = {fingerprint_of(folder): folder for folder in every}  # of two of a kind a finished one
+    code = 0
+    for place, folders in runs:
+        for folder in folders:
+            code |= tell(verify_run(folder, known))
+        if (place / TABLES).is_file():
+            code |= tell(verify_tables(place))
+    return code
+
+
+def run_places(place: Path) -> list[Path]:
+    """The run folders of ours at or below a place."""
+    from fdbpl.report.runs import OURS, run_folders
+
+    refused: list[OSError] = []
+    found = [folder for folder, files in run_folders(place, refused.append) if any(name in files for name in OURS)]
+    if refused:
+        found = f"{refused[0].filename} ({refused[0].strerror})"
+        raise UserError(f"expected run folders that can be read, found {found}; check the path and its permissions")
+    if not found:
+        raise UserError(f"expected run folders (with a run.json) at or below {place}, found none; check the path")
+    return found
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -6,16 +6,22 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from fdbpl import __version__
+
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "openai-clip", "nvidia-dali-cuda130", "yacs", "safetensors")
 CODE = Path(__file__).resolve().parents[2]
 
 
 def describe_environment() -> dict:
-    """Versions of Python and packages (None = absent), commit of the code with a dirty flag, machine."""
+    """Versions of Python and packages (None = absent), the code's version and commit with a dirty flag, machine."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "code": {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain"))},
+        "code": {
+            "version": __version__,
+            "commit": _git("rev-parse", "HEAD"),
+            "modified": bool(_git("status", "--porcelain")),
+        },
         "machine": {"system": platform.platform(), "processor": _processor(), "gpu": _gpu()},
     }
 

@@ -105,12 +105,19 @@ class RunFolder:
         )
 
     def finish(self, metrics: dict) -> None:
-        """Write metrics.json, then the done marker."""
+        """Write metrics.json, then the done marker with the SHA-256 of what the run leaves."""
         write_json(self.path / "metrics.json", metrics)
-        write_json(
-            self.path / "done.json",
-            {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "fingerprint": self.fingerprint},
-        )
+        marker = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "fingerprint": self.fingerprint}
+        files = {str(file.relative_to(self.path)): file for file in self._left()}
+        sha256 = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+        write_json(self.path / "done.json", {**marker, "sha256": sha256})
+
+    def _left(self) -> list[Path]:
+        """Configuration, metrics, and of each learner the checkpoint that was written last and the best one."""
+        last = [pointer.parent / pointer.read_text().strip() for pointer in sorted(self.path.glob("*/checkpoint"))]
+        best = sorted(self.path.glob("*/model-best.pth.tar"))
+        files = [self.path / "config.yaml", self.path / "metrics.json", *last, *best]
+        return [file for file in dict.fromkeys(files) if file.is_file()]
 
     def _difference(self, stored: dict) -> str:
         if stored.get("task") != self.task:

@@ -1,5 +1,6 @@
 """Text in chunks: the same numbers and gradients, less memory."""
 
+import copy
 import weakref
 
 import pytest
@@ -44,6 +45,27 @@ def test_chunks_change_neither_features_nor_gradients(tiny_clip, classnames, cas
     for found, expected in zip(gradients(parts, leaves), gradients(whole, leaves), strict=True):
         assert expected.abs().max() > 0
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6 * float(expected.detach().abs().max()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_in_double_precision_the_gradients_agree_to_1e_6_of_each_value(tiny_clip, classnames, case, monkeypatch):
+    """Also those that are a thousandth of the largest, where float32 has no more digits to agree in."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # features stay in double, too
+    exact = copy.deepcopy(tiny_clip).double()
+    settings, shapes, count = CASES[case]
+    torch.manual_seed(0)
+    learners = [PromptLearner(exact, classnames, 4, **settings).double() for _ in range(count)]
+    deep = {block: torch.randn(shape, dtype=torch.float64, requires_grad=True) for block, shape in shapes.items()}
+    leaves = [*(learner.ctx for learner in learners), *deep.values()]
+    found = []
+    for chunk in (0, 2):
+        own, *others = (learner() for learner in learners)
+        features = encode_spaces(exact, own._replace(deep=deep), *others, chunk=chunk)
+        found.append([*features, *gradients(features, leaves)])
+    for whole, parts in zip(*found, strict=True):
+        assert whole.dtype == torch.float64 and whole.abs().max() > 0
+        floor = 1e-9 * float(whole.detach().abs().max())  # of values that are sums of others that cancel
+        torch.testing.assert_close(parts, whole, rtol=1e-6, atol=floor)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 6, 7, 13])

@@ -90,11 +90,14 @@ def test_a_bank_grows_by_images_regions_students_and_prompts(make, images, stude
 
 
 def test_process_count_does_not_matter(make, tmp_path, monkeypatch):
-    make()
+    assert str(make()).endswith("48 regions labelled, 0 student features added")
+    made = []
     for rank in (1, 0):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "2")
-        make(bank=tmp_path / "two")
+        made.append(make(bank=tmp_path / "two"))
+    assert sum(report.regions_made for report in made) == 48
+    assert all(str(report).endswith("(by this process)") for report in made)  # which knows of no other here
     assert content(tmp_path / "two") == content(tmp_path / "bank")
 
 
@@ -160,16 +163,11 @@ def test_all_unreadable_images_are_listed_before_anything_is_made(make, photos, 
     assert not content(tmp_path / "bank")
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+@pytest.mark.parametrize("damage", ["truncate", "empty"])
 def test_a_broken_shard_is_named(make, images, tmp_path, damage):
     make()
     file = sorted((tmp_path / "bank").glob("regions-*"))[0]
-    data = bytearray(file.read_bytes())
-    if damage == "flip":
-        data[-5] ^= 4
-        file.write_bytes(data)
-        assert RegionBank.open(tmp_path / "bank").check_payloads() == [str(file)]
-        return
+    data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"")
     with pytest.raises(UserError, match=f"{file.name}, found a broken"):
         RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
@@ -338,12 +336,6 @@ def test_inspect_and_verify(photos, weights, tmp_path):
     check = [*command, "verify", bank, "--root", photos]
     good = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert good.returncode == 0 and "labelled again agree" in good.stdout
-    file = sorted(bank.glob("regions-*"))[0]
-    data = bytearray(file.read_bytes())
-    data[-3] ^= 1
-    file.write_bytes(data)
-    bad = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
-    assert bad.returncode == 1 and file.name in bad.stdout
 
 
 def test_a_dead_process_s_share_is_made_at_the_restart(make, tmp_path, monkeypatch):

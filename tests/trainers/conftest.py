@@ -1,6 +1,7 @@
 """A small world on disk: random photographs of ten classes, a tiny CLIP as student, another as teacher."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,32 @@ def build_shared(cfg_in, tmp_path_factory):
         return build_from(cfg_in(folder, trainer, output, overrides), bank)
 
     return make
+
+
+class TrainPy:
+    """train_py(trainer, output, *flags, **overrides): train.py's main in this process; returns the run folder."""
+
+    def __init__(self, cfg_in, folder: Path, monkeypatch):
+        self.cfg_in, self.folder, self.monkeypatch = cfg_in, folder, monkeypatch
+
+    def __call__(self, trainer: str, output: str, *flags: object, **overrides) -> Path:
+        import train
+
+        cfg = self.cfg_in(self.folder, trainer, output, {"OPTIM.MAX_EPOCH": 2, **overrides})
+        file = self.folder / f"{output}.yaml"
+        file.write_text(cfg.dump())
+        command = ["train.py", "--config-file", file, "--seed", cfg.SEED, *flags]
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", list(map(str, command)))
+            patch.setattr(sys, "stdout", sys.stdout)  # Dassl's logger takes its place
+            train.main()
+        return self.folder / output
+
+    @staticmethod
+    def metrics(folder: Path) -> dict:
+        return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture
+def train_py(cfg_in, tmp_path, monkeypatch) -> TrainPy:
+    return TrainPy(cfg_in, tmp_path, monkeypatch)

@@ -70,6 +70,21 @@ def same(first, second) -> bool:
     return first == second
 
 
+def recorded_steps(trainer) -> dict[tuple[int, int], tuple]:
+    """Fills with the learning rates and the numbers of each step's summary, by epoch and batch, as the trainer goes."""
+    step, seen = trainer.forward_backward, {}
+
+    def recording(batch):
+        rates = {name: [group["lr"] for group in optimiser.param_groups] for name, optimiser in trainer._optims.items()}
+        summary = step(batch)
+        assert (trainer.epoch, trainer.batch_idx) not in seen
+        seen[trainer.epoch, trainer.batch_idx] = (rates, summary)
+        return summary
+
+    trainer.forward_backward = recording
+    return seen
+
+
 class Stop(Exception):
     """The end of a run that somebody kills."""
 

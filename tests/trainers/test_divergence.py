@@ -8,7 +8,7 @@ import torch
 from fdbpl.errors import UserError
 from trainers import checkpoint
 
-from .methods import learnt, one_of_each_student
+from .methods import Stop, learnt, one_of_each_student, recorded_steps, same, stop_in_epoch
 
 SETTINGS = {"OPTIM.MAX_EPOCH": 3, "TRAIN.CHECKPOINT_FREQ": 1}
 
@@ -56,6 +56,21 @@ def test_a_far_too_large_learning_rate(name, build, build_shared):
     again.load_model(trainer.output_dir)
     again.test()
     assert 0 <= again.results["accuracy"] <= 100
+
+
+def test_the_same_command_again_leaves_the_last_good_state_alone(build):
+    """It goes on from there, meets the same end and says so again."""
+    settings = SETTINGS | {"OPTIM.LR": 1e30, "TEST.FINAL_MODEL": "best_val"}
+    said, left = [], []
+    for _ in range(2):
+        trainer = build("FDBPL", **settings)
+        with pytest.raises(UserError, match=r"at epoch 2 batch 2; lower OPTIM.LR.*\(epoch 1 is kept\)") as error:
+            trainer.train()
+        files = sorted(Path(trainer.output_dir).glob("*/model*"))
+        said.append(str(error.value))
+        left.append({file: file.read_bytes() for file in files})
+    assert said[0] == said[1] and left[0] == left[1]
+    assert [file.name for file in left[0]] == ["model-best.pth.tar", "model.pth.tar-1"] * 2
 
 
 def test_the_term_is_named(build):
@@ -132,6 +147,40 @@ def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
     else:
         trainer.train()
     assert len(seen) == steps and torch.equal(context, start) == (spoilt > 13)
+
+
+def test_a_parameter_that_loss_scaling_lets_through_is_not_kept(build):
+    """The scaler looks at gradients alone."""
+    trainer = build("CoOp", **SETTINGS)
+    with_a_scaler(trainer)
+    context, update = trainer.student.prompt_learner.ctx, trainer.after_epoch
+    trainer.after_epoch = lambda: (context.data.fill_(float("inf")) if trainer.epoch == 1 else None, update())
+    with pytest.raises(UserError, match=r"no number in prompt_learner.ctx at epoch 2 batch 2;.*epoch 1 is kept"):
+        trainer.train()
+    assert kept(trainer) == [1]
+
+
+def test_a_run_with_loss_scaling_resumes_exactly(build):
+    """A step of the second epoch is skipped, which halves the scale for what is left of that epoch."""
+
+    def scaled(output):
+        trainer = build("CoOp", output, **SETTINGS)
+        with_a_scaler(trainer)
+        terms, context = trainer.loss_terms, trainer.student.prompt_learner.ctx
+        spoilt = lambda: (trainer.epoch, trainer.batch_idx) == (1, 0)  # noqa: E731
+        trainer.loss_terms = lambda view: terms(view) | ({"pull": steep(context)} if spoilt() else {})
+        return trainer, recorded_steps(trainer)
+
+    straight, expected = scaled("straight")
+    straight.train()
+    broken, steps = scaled("broken")
+    stop_in_epoch(broken, 2)
+    with pytest.raises(Stop):
+        broken.train()
+    resumed, rest = scaled("broken")
+    resumed.train()
+    assert set(rest) == {(2, 0), (2, 1)} and repr(steps | rest) == repr(expected)
+    assert same(learnt(resumed), learnt(straight))
 
 
 def test_a_term_that_is_no_number_is_never_skipped(build):

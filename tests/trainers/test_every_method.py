@@ -10,7 +10,18 @@ from PIL import Image
 from trainers import checkpoint
 from trainers.finished_run import FinishedRun
 
-from .methods import NO_GRADIENT, Stop, as_train_py_leaves_it, learnt, logits, same, stop_in_epoch, student_of, trained
+from .methods import (
+    NO_GRADIENT,
+    Stop,
+    as_train_py_leaves_it,
+    learnt,
+    logits,
+    recorded_steps,
+    same,
+    stop_in_epoch,
+    student_of,
+    trained,
+)  # fmt: skip
 
 FOLDERS = {"MaPLe": "MultiModalPromptLearner"} | dict.fromkeys(("IVLP", "PromptSRC", "PromptKD"), "VLPromptLearner")
 # without weight decay gradients alone move something
@@ -31,9 +42,9 @@ def run(request, build_shared) -> SimpleNamespace:
     """One whole run of a trainer, with its state before."""
     name = request.param
     trainer = build_shared(name, f"straight/{name}", **settings_of(name))
-    start, clip = learnt(trainer), frozen(trainer)
+    start, clip, steps = learnt(trainer), frozen(trainer), recorded_steps(trainer)
     trainer.train()
-    return SimpleNamespace(name=name, trainer=trainer, start=start, clip=clip)
+    return SimpleNamespace(name=name, trainer=trainer, start=start, clip=clip, steps=steps)
 
 
 def contents(trainer, epoch: int) -> dict:
@@ -63,19 +74,28 @@ def test_checkpoints_have_their_official_folders(run):
 
 
 def test_stopped_twice_and_resumed_it_is_the_straight_run(run, build_shared, capsys):
-    settings = settings_of(run.name)
+    settings, steps = settings_of(run.name), {}
     for epoch in (1, 2):  # in the middle of the second and of the third
         broken = build_shared(run.name, f"broken/{run.name}", **settings)
+        made = recorded_steps(broken)
         stop_in_epoch(broken, epoch)
         with pytest.raises(Stop):
             broken.train()
+        assert set(made) == {(epoch - 1, 0), (epoch - 1, 1), (epoch, 0)}  # no finished epoch is computed again
+        steps.update(made)
     resumed = build_shared(run.name, f"broken/{run.name}", **settings)
+    made = recorded_steps(resumed)
     capsys.readouterr()
     resumed.train()
     assert "Resuming from epoch 2" in capsys.readouterr().out
+    assert len(run.steps) == 6 and {**steps, **made} == run.steps  # rates and losses, bit for bit
     for epoch in (1, 2, 3):
         assert same(contents(resumed, epoch), contents(run.trainer, epoch)), epoch
     assert same(learnt(resumed), learnt(run.trainer)) and resumed.results == run.trainer.results
+    tested = build_shared(run.name, f"broken/{run.name}", **settings)  # as if it had died in its last test
+    made = recorded_steps(tested)
+    tested.train()
+    assert not made and same(learnt(tested), learnt(run.trainer)) and tested.results == run.trainer.results
 
 
 def test_taken_up_from_its_folder_it_says_the_same(run):

@@ -84,31 +84,51 @@ def test_the_best_epoch_on_validation_survives_a_restart(build):
     assert torch.equal(learnt(straight)["prompt_learner.ctx"], learnt(resumed)["prompt_learner.ctx"])
 
 
-def test_a_kill_between_the_best_files_of_two_modules(build, monkeypatch):
-    """In the last epoch, which is the best one: the resumed run has both files of it."""
+VALIDATED = (10.0, 30.0, 20.0, 20.0)  # the second epoch is the best
 
-    def better_each_epoch(name):
-        trainer = build("FDBPL", name, **{"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": 1})
-        test = trainer.test
-        trainer.test = lambda split=None: (test(split), float(trainer.epoch))[1]
-        return trainer
 
-    straight, write = better_each_epoch("straight"), checkpoint.write
+def validating(trainer, results=VALIDATED):
+    """The trainer, whose validation gives these results epoch by epoch; its tests are real ones."""
+    test = trainer.test
+    trainer.test = lambda split=None: results[trainer.epoch] if split == "val" else test(split)
+    return trainer
+
+
+def test_a_kill_between_the_best_of_two_modules_is_mended(build, monkeypatch):
+    settings = {"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": 1}
+    straight = validating(build("FDBPL", "straight", **settings))
     straight.train()
+    broken = validating(build("FDBPL", "broken", **settings))
+    write = checkpoint.write
 
     def dying(folder, file_name, content):
-        if content["epoch"] == 4 and file_name == checkpoint.BEST and Path(folder).name == "negative_prompt_learner":
+        if (file_name, content["epoch"], folder.name) == (checkpoint.BEST, 2, "negative_prompt_learner"):
             raise Stop
         return write(folder, file_name, content)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(checkpoint, "write", dying)
-        better_each_epoch("broken").train()
-    resumed = better_each_epoch("broken")
+        broken.train()
+    resumed = validating(build("FDBPL", "broken", **settings))
     resumed.train()
-    for name in straight.get_model_names():
-        ours, theirs = (checkpoint.read(Path(run.output_dir, name, checkpoint.BEST)) for run in (resumed, straight))
-        assert ours["epoch"] == 4 and same(ours, theirs)
+    assert resumed.best_result == straight.best_result == 30.0
+    for name in ("prompt_learner", "negative_prompt_learner"):
+        best = [checkpoint.read(Path(run.output_dir, name, checkpoint.BEST)) for run in (straight, resumed)]
+        assert best[0]["epoch"] == 2 and same(*best)
+    assert same(learnt(resumed), learnt(straight)) and resumed.results == straight.results
+
+
+def test_the_best_epoch_comes_along_to_another_folder(build):
+    settings = {"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": 1}
+    straight = validating(build("CoOp", "straight", **settings))
+    straight.train()
+    broken = validating(build("CoOp", "broken", **settings))
+    stop_in_epoch(broken, 3)
+    with pytest.raises(Stop):
+        broken.train()
+    elsewhere = validating(build("CoOp", "elsewhere", **settings, RESUME=broken.output_dir))
+    elsewhere.train()
+    assert same(learnt(elsewhere), learnt(straight)) and elsewhere.results == straight.results
 
 
 def test_learning_rates_are_dassl_s(build):

@@ -42,6 +42,12 @@ def check_gather() -> None:
         assert distributed.world_size() == 1 and len(distributed.share(torch.ones(5))) == 5
 
 
+def check_total() -> None:
+    """What all processes counted, in each of them."""
+    world = distributed.world_size()
+    assert distributed.total(distributed.rank() + 1, 2) == [world * (world + 1) // 2, 2 * world]
+
+
 def check_chance() -> None:
     """Without a seed the processes still draw the same."""
     from trainers.prompt_trainer import reseed
@@ -73,6 +79,7 @@ def main(folder: Path) -> None:
     conftest().register_tiny_dataset()
     distributed.start(use_gpu=False)
     check_gather()
+    check_total()
     check_chance()
     for file in sorted(folder.glob("*.yaml")):
         cfg = get_cfg_default()

@@ -1,0 +1,44 @@
+"""`--deterministic`: only algorithms that give the same bits every time. A CPU's do anyway; a GPU's fastest do not."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fdbpl.errors import UserError
+
+WORKSPACE = ":4096:8"  # with which cuBLAS repeats itself; read when a process first multiplies on a GPU
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
+    """Torch's deterministic algorithms alone inside, cuBLAS and cuDNN included.
+
+    Raises:
+        UserError: an operation has no such algorithm on the device at hand.
+    """
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
+    _set(True, True, False)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        found = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"expected deterministic algorithms alone (--deterministic), found an operation without one ({found}); "
+            "leave the flag out, or set USE_CUDA False"
+        ) from error
+    finally:
+        _set(*before)
+
+
+def _set(algorithms: bool, deterministic: bool, benchmark: bool) -> None:
+    torch.use_deterministic_algorithms(algorithms)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark

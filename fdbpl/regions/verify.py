@@ -1,0 +1,278 @@
+"""Does a region bank still hold what was written, and would its teacher say the same again?
+
+Every file: its name says what it holds, its bytes have the checksum they were written with, its regions are those that
+the manifest's seed draws. A sample: the teacher is asked again.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.findings import NOTE, OK, WRONG, Finding
+from fdbpl.pipelines import RegionRequests, build_pipeline
+from fdbpl.regions.bank import RegionBank, Shard, digest, payload_digest
+from fdbpl.regions.boxes import draw_regions
+from fdbpl.regions.cost import read_cost
+
+AGAIN = "delete that file and run the generation again"
+NAMED_BY_IDENTITY = re.compile(r"_seed\d+_(embedding|topk-\d+)_([0-9a-f]{8})")
+PROBABILITY = 10  # a probability may deviate by so many times as much as an embedding's component
+BROKEN = (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How the teacher is asked again.
+
+    Attributes:
+        root: data root of the bank. regions: how many.
+        tolerance: largest deviation of a component of an embedding, which is of unit length.
+    """
+
+    root: Path
+    regions: int = 64
+    tolerance: float = 5e-3
+    device: str = "cpu"
+
+
+def verify_bank(folder: Path, sample: Sample, images: list[str] | None = None) -> Iterator[Finding]:
+    """Everything there is to say of the bank in `folder`.
+
+    Args:
+        images: that the bank has to have regions of, relative to the data root; None = whatever it has.
+
+    Raises:
+        UserError: there is no bank, or its teacher is not at hand.
+    """
+    folder = Path(folder)
+    if not (folder / "manifest.json").is_file() and any(folder.glob("regions-*.safetensors")):
+        yield Finding(WRONG, folder / "manifest.json", "it is missing; restore it, or move the bank away, make another")
+        return
+    bank = RegionBank.open(folder)
+    named = NAMED_BY_IDENTITY.search(folder.name)
+    if named and digest(bank.identity)[:8] != named[2]:
+        yield Finding(WRONG, folder / "manifest.json", "it is not of the bank that the folder is named by; restore it")
+        return
+    shards, broken = [], 0
+    for file in sorted(folder.glob("regions-*.safetensors")):
+        try:
+            shards.append(_whole_shard(bank, file))
+        except _Broken as error:
+            broken += 1
+            yield Finding(WRONG, file, str(error))
+    for finding in (*_features(bank, shards), *_texts(bank)):
+        broken += finding.mark == WRONG
+        yield finding
+    if broken:
+        return  # neither what is there nor what the teacher says of it can be told yet
+    files = len(list(folder.rglob("*.safetensors")))
+    yield Finding(OK, folder, f"{files} files are named after what they hold and have their checksums")
+    yield from _coverage(bank, shards, images)
+    if shards:
+        yield _asked_again(bank, shards, sample)
+
+
+class _Broken(Exception):
+    """What is wrong with a file."""
+
+
+# files -------------------------------------------------------------------------------------------------------------
+
+
+def _whole_shard(bank: RegionBank, file: Path) -> Shard:
+    """The shard in `file`, all of which was looked at."""
+    tensors, header = _read(file)
+    try:
+        images, first, count = header["images"], header["first"], header["count"]
+        shard = Shard(file, images, header["sha256"], [tuple(hw) for hw in header["sizes"]], first, count)
+        if file.name != bank.shard_name(images, first, count):
+            raise _Broken(f"it holds what belongs to {bank.shard_name(images, first, count)}; {AGAIN}")
+        kind = bank.identity
+        draw = (kind["scale"], kind["ratio"], kind["flip"])
+        drawn = [draw_regions(kind["seed"], image, first, count, size, *draw)
+                 for image, size in zip(images, shard.sizes, strict=True)]  # fmt: skip
+        boxes, flips = (np.concatenate([getattr(part, name) for part in drawn]) for name in ("boxes", "flips"))
+        if not np.array_equal(boxes, tensors["boxes"]) or not np.array_equal(flips, tensors["flips"]):
+            raise _Broken(f"its regions are not those that seed {kind['seed']} draws; {AGAIN}")
+    except BROKEN as error:
+        raise _Broken(f"its description is broken ({type(error).__name__}: {error}); {AGAIN}") from error
+    return shard
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a file and its description, if the checksum in the one is that of the others."""
+    try:
+        with safe_open(file, "pt") as content:
+            header = json.loads(content.metadata()["shard"])
+            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+        if payload_digest(tensors) == header["payload"]:
+            return tensors, header
+    except BROKEN as error:
+        raise _Broken(f"it cannot be read ({type(error).__name__}: {error}); {AGAIN}") from error
+    raise _Broken(f"the bytes are not those that were written; {AGAIN}")
+
+
+def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
+    """Of every student's files those that do not belong where they lie."""
+    rows = {shard.file.name: len(shard.images) * shard.count for shard in shards}
+    for file in sorted(bank.folder.glob("features/*/*.safetensors")):
+        try:
+            tensors, header = _read(file)
+        except _Broken as error:
+            yield Finding(WRONG, file, str(error))
+            continue
+        own = header.get("of", [file.parent.name, file.name])  # older files do not say
+        if own != [file.parent.name, file.name]:
+            yield Finding(WRONG, file, f"it holds what belongs to features/{'/'.join(map(str, own))}; {AGAIN}")
+        elif not (bank.folder / file.name).is_file():
+            yield Finding(WRONG, file, "the regions that it is about are missing; run the generation again")
+        elif len(tensors["features"]) != rows.get(file.name, len(tensors["features"])):
+            sentence = f"it has features of {len(tensors['features'])} of {rows[file.name]} regions; {AGAIN}"
+            yield Finding(WRONG, file, sentence)
+
+
+def _texts(bank: RegionBank) -> Iterator[Finding]:
+    for file in sorted(bank.folder.glob("text/*.safetensors")):
+        try:
+            with safe_open(file, "pt") as content:
+                prompts = json.loads(content.metadata()["prompts"])
+                tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+            checksum = tensors.pop("sha256", None)  # older files have none
+            features = tensors["features"]
+            if file != bank.text_file(prompts) or len(prompts) != len(features):
+                yield Finding(WRONG, file, f"it holds the features of another list of prompts; {AGAIN}")
+            elif checksum is not None and payload_digest(tensors) != bytes(checksum.tolist()).hex():
+                yield Finding(WRONG, file, f"the bytes are not those that were written; {AGAIN}")
+        except BROKEN as error:
+            yield Finding(WRONG, file, f"it cannot be read ({type(error).__name__}: {error}); {AGAIN}")
+
+
+# what is there -----------------------------------------------------------------------------------------------------
+
+
+def _coverage(bank: RegionBank, shards: list[Shard], images: list[str] | None) -> Iterator[Finding]:
+    """Whether regions are missing: before others of their image, or of images that are asked for."""
+    there: dict[str, int] = {}
+    gaps = set()
+    for shard in sorted(shards, key=lambda shard: shard.order):
+        for image in shard.images:
+            if there.get(image, 0) < shard.first:
+                gaps.add(image)
+            there[image] = max(there.get(image, 0), shard.first + shard.count)
+    lacking = sorted({*gaps, *(set(images or ()) - there.keys())})
+    if lacking:
+        sentence = f"regions of {len(lacking)} images are missing ({lacking[0]} ...); run the generation again"
+        yield Finding(WRONG, bank.folder, sentence)
+    regions = sum(len(shard.images) * shard.count for shard in shards)
+    made = int(read_cost(bank.folder)["regions"])
+    if made > regions:  # a deleted file, or two processes that made the same one at a time
+        sentence = f"{made} regions were labelled in it and {regions} are here; --images tells whether any is missing"
+        yield Finding(NOTE, bank.folder, sentence)
+    counts = sorted(set(there.values()))
+    each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "no"
+    yield Finding(OK, bank.folder, f"{regions} regions of {len(there)} images, {each} of each, drawn as its seed says")
+
+
+# the teacher -------------------------------------------------------------------------------------------------------
+
+
+def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Finding:
+    """Whether the teacher says of some regions and prompts what the bank says."""
+    teacher = _teacher(bank.identity["teacher"], sample.device)
+    if teacher.sha256 != bank.identity["teacher_sha256"]:
+        sentence = (
+            f"its teacher has the SHA-256 {bank.identity['teacher_sha256'][:12]}..., {bank.identity['teacher']} has "
+            f"{teacher.sha256[:12]}... here; give the weights that it was made with, or make another bank"
+        )
+        return Finding(WRONG, bank.folder, sentence)
+    chosen = _choose(shards, sample.regions)
+    changed = sorted({
+        shards[number].images[row // shards[number].count] for number, row in chosen
+        if not _unchanged(shards[number], row // shards[number].count, sample.root)
+    })  # fmt: skip
+    if changed:
+        found = f"{len(changed)} images are not the ones it was made from ({changed[0]} ...)"
+        return Finding(WRONG, bank.folder, f"{found}; restore them, or check --root")
+    stored, embeddings = _sampled(shards, chosen, teacher, sample)
+    deviations = [_deviation(bank, stored, embeddings)]
+    if not bank.identity["teacher"].startswith("run:"):  # whose sentences depend on the data set that is taught
+        deviations += _text_deviations(bank, teacher, sample.regions)
+    deviation = torch.stack(deviations).max().item()  # nan where one is
+    limit = sample.tolerance * (1 if bank.identity["content"] == "embedding" else PROBABILITY)
+    agrees = deviation <= limit
+    found = f"largest deviation {deviation:.1e} (tolerance {limit:.1e})"
+    if agrees:
+        return Finding(OK, bank.folder, f"{len(chosen)} regions labelled again agree: {found}")
+    sentence = f"{len(chosen)} regions labelled again do NOT agree: {found}; delete that bank and make it again"
+    return Finding(WRONG, bank.folder, sentence)
+
+
+def _teacher(name: str, device: str) -> Backbone:
+    if not name.startswith("run:"):
+        return load_backbone(name, device)
+    from fdbpl.toolbox import trainers
+
+    module = importlib.import_module(f"{trainers().__name__}.supervision.trained_teacher")
+    return module.TrainedTeacher(name, "{}", device)
+
+
+def _choose(shards: list[Shard], regions: int) -> list[tuple[int, int]]:
+    """(shard, row) of some regions, in that order, spread over all of them."""
+    ends = np.cumsum([len(shard.images) * shard.count for shard in shards])
+    rows = np.random.default_rng(0).choice(ends[-1], min(regions, ends[-1]), replace=False)
+    numbers = np.searchsorted(ends, rows, side="right")
+    starts = np.concatenate([[0], ends[:-1]])
+    return sorted(zip(numbers.tolist(), (rows - starts[numbers]).tolist(), strict=True))
+
+
+def _unchanged(shard: Shard, place: int, root: Path) -> bool:
+    try:
+        return hashlib.sha256((root / shard.images[place]).read_bytes()).hexdigest() == shard.sha256[place]
+    except OSError:
+        return False
+
+
+def _sampled(
+    shards: list[Shard], chosen: list[tuple[int, int]], teacher: Backbone, sample: Sample
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What the bank keeps of the chosen regions, and the teacher's embeddings of them: float32 [R, D]."""
+    parts: dict[str, list[Tensor]] = {}
+    for number in sorted({number for number, _ in chosen}):
+        rows = [row for other, row in chosen if other == number]
+        for name, tensor in _read(shards[number].file)[0].items():
+            parts.setdefault(name, []).append(tensor[rows])
+    stored = {name: torch.cat(tensors) for name, tensors in parts.items()}
+    paths = [shards[number].images[row // shards[number].count] for number, row in chosen]
+    requests = RegionRequests(paths, np.arange(len(paths)), stored["boxes"].numpy(), stored["flips"].numpy())
+    embeddings = torch.empty(len(paths), teacher.embed_dim)
+    for rows, pixels in build_pipeline("torchvision", sample.root, teacher.image_size, 64)(requests):
+        embeddings[rows] = teacher.encode_image(pixels).cpu()
+    return stored, embeddings
+
+
+def _deviation(bank: RegionBank, stored: dict[str, Tensor], embeddings: Tensor) -> Tensor:
+    """The largest of what is stored of regions; nan where it cannot be told."""
+    if bank.identity["content"] == "embedding":
+        return (stored["embeddings"].float() - embeddings).abs().max()
+    classes = next((texts for texts in bank.prompt_lists() if digest(texts) == bank.identity["classes"]), None)
+    if classes is None:
+        return torch.tensor(torch.nan)
+    logits = bank.identity["logit_scale"] * embeddings @ bank.text_features(classes).T
+    found = logits.softmax(-1).gather(1, stored["classes"].long())
+    return (stored["probabilities"].float() - found).abs().max()
+
+
+def _text_deviations(bank: RegionBank, teacher: Backbone, count: int) -> list[Tensor]:
+    """The largest of the first prompts of each list."""
+    lists = [texts[:count] for texts in bank.prompt_lists()]
+    return [(bank.text_features(texts) - teacher.encode_text(texts).cpu()).abs().max() for texts in lists]

@@ -1,0 +1,259 @@
+"""`python -m fdbpl.regions verify`: what it finds, in which words, with which exit code."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fdbpl.backbones import load_backbone
+from fdbpl.regions import RegionBank
+from fdbpl.regions.__main__ import main
+from fdbpl.regions.bank import digest, payload_digest
+
+from .conftest import PROMPTS, identity_of, tiny
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
+    save_file(tiny(1).model.state_dict(), file)
+    return file
+
+
+@pytest.fixture
+def bank(make, weights, student, tmp_path, monkeypatch) -> Path:
+    """Five shards of three images, with a student's features and the teacher's of three prompts."""
+    monkeypatch.setattr(sys.modules["fdbpl.regions.generate"], "REGIONS_PER_SHARD", 12)
+    teacher = load_backbone(str(weights))
+    make(identity=identity_of(teacher), teacher=lambda: teacher, student=lambda: student)
+    return tmp_path / "bank"
+
+
+@pytest.fixture
+def verify(photos, monkeypatch, capsys):
+    """verify(bank, ...) -> exit code and what was said."""
+
+    def verify(*words: object) -> tuple[int, str]:
+        command = ["fdbpl.regions", "verify", *map(str, words), "--root", str(photos), "--sample", "30"]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out + said.err
+
+    return verify
+
+
+def shards(bank: Path) -> list[Path]:
+    return sorted(bank.glob("regions-*"))
+
+
+def flip(file: Path, position: int, bit: int = 2) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= bit
+    file.write_bytes(data)
+
+
+def rewrite(file: Path, change, **header) -> None:
+    """Somebody's careful edit: other tensors or another description, with a checksum that fits."""
+    from safetensors import safe_open
+
+    tensors = load_file(file)
+    with safe_open(file, "pt") as content:
+        described = json.loads(content.metadata()["shard"])
+    change(tensors)
+    described |= header | {"payload": payload_digest(tensors)}
+    save_file(tensors, file, {"shard": json.dumps(described)})
+
+
+def test_a_bank_as_it_was_made(bank, verify, photos):
+    code, said = verify(bank, "--images", photos / "toy")
+    assert code == 0 and "WRONG" not in said
+    assert "9 files are named after what they hold" in said  # four of regions, four of features, one of text
+    assert "48 regions of 12 images, 4 of each" in said
+    assert "30 regions labelled again agree" in said
+
+
+@pytest.mark.parametrize("kind", ["regions-*", "features/*/*", "text/*"])
+def test_any_flipped_bit_of_any_file_is_found(bank, verify, kind):
+    file = sorted(bank.glob(kind))[0]
+    good = file.read_bytes()
+    begin = 8 + int.from_bytes(good[:8], "little")
+    places = np.random.default_rng(0).integers(begin, len(good), 6)  # numbers
+    places = [*places.tolist(), *np.random.default_rng(1).integers(0, begin, 6).tolist()]  # and the description of them
+    for place in places:
+        flip(file, int(place))
+        code, said = verify(bank)
+        padding = good[place] == 0x20  # between the description and the numbers: nothing is lost
+        assert padding or (code, str(file) in said) == (1, True), place
+        file.write_bytes(good)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100, -1])
+def test_a_file_that_was_cut_off(bank, verify, cut):
+    file = shards(bank)[1]
+    file.write_bytes(file.read_bytes()[:cut])
+    code, said = verify(bank)
+    assert code == 1 and f"WRONG {file}: it cannot be read" in said
+
+
+def test_swapped_files(bank, verify):
+    first, second = shards(bank)[:2]
+    for one, other in ((first, second), *zip(*[iter(sorted(bank.glob("features/*/*"))[:2])] * 2, strict=True)):
+        contents = one.read_bytes(), other.read_bytes()
+        one.write_bytes(contents[1])
+        other.write_bytes(contents[0])
+        code, said = verify(bank)
+        assert code == 1 and said.count("it holds what belongs to") == 2 and str(one) in said and str(other) in said
+        one.write_bytes(contents[0])
+        other.write_bytes(contents[1])
+    assert verify(bank)[0] == 0
+
+
+def test_a_students_features_in_another_students_folder(bank, verify):
+    (folder,) = bank.glob("features/*")
+    shutil.copytree(folder, folder.with_name("another-00000000"))
+    code, said = verify(bank)
+    assert code == 1 and said.count(f"it holds what belongs to features/{folder.name}") == 4
+
+
+def test_features_that_were_written_before_they_said_whose_they_are(bank, verify):
+    for file in bank.glob("features/*/*"):
+        tensors = load_file(file)
+        save_file(tensors, file, {"shard": json.dumps({"payload": payload_digest(tensors)})})
+    assert verify(bank)[0] == 0
+
+
+def test_missing_files(bank, verify, photos):
+    lost = shards(bank)[0]
+    lost.unlink()
+    code, said = verify(bank)
+    assert code == 1 and "the regions that it is about are missing" in said
+    for file in bank.glob(f"features/*/{lost.name}"):
+        file.unlink()
+    code, said = verify(bank)  # nothing here tells that there was more, but for the record of what it cost
+    assert code == 0 and "note" in said and "48 regions were labelled in it and 36 are here" in said
+    code, said = verify(bank, "--images", photos / "toy")
+    assert code == 1 and "regions of 3 images are missing (toy/" in said
+    (bank / "manifest.json").unlink()
+    code, said = verify(bank)
+    assert code == 1 and f"WRONG {bank / 'manifest.json'}: it is missing" in said
+
+
+def test_a_gap_in_a_grown_bank(bank, make, weights, verify):
+    teacher = load_backbone(str(weights))
+    before = set(shards(bank))
+    make(identity=identity_of(teacher), teacher=lambda: teacher, per_image=6)
+    assert verify(bank)[0] == 0
+    for file in before:
+        file.unlink()
+    shutil.rmtree(bank / "features")
+    code, said = verify(bank)
+    assert code == 1 and "regions of 12 images are missing" in said
+
+
+def test_regions_that_the_seed_does_not_draw(bank, verify):
+    file = shards(bank)[0]
+    rewrite(file, lambda tensors: tensors["boxes"][0].mul_(0.5))
+    code, said = verify(bank)
+    assert code == 1 and f"WRONG {file}: its regions are not those that seed 1 draws" in said
+
+
+def test_what_the_teacher_never_said(bank, verify):
+    for file in shards(bank):
+        rewrite(file, lambda tensors: tensors["embeddings"].copy_(tensors["embeddings"].roll(1, 0)))
+    code, said = verify(bank)
+    assert code == 1 and "30 regions labelled again do NOT agree" in said
+
+
+def test_what_the_teacher_never_said_of_a_prompt(bank, verify):
+    (file,) = bank.glob("text/*")
+    features = load_file(file)["features"].roll(1, 0)
+    save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})  # as older banks: without a checksum
+    code, said = verify(bank)
+    assert code == 1 and "do NOT agree" in said
+
+
+def test_another_teacher_under_the_same_name(bank, verify, weights):
+    own = weights.read_bytes()
+    save_file(tiny(3).model.state_dict(), weights)
+    try:
+        code, said = verify(bank)
+    finally:
+        weights.write_bytes(own)
+    assert code == 1 and "its teacher has the SHA-256" in said and "give the weights that it was made with" in said
+
+
+def test_a_teacher_that_is_not_at_hand(bank, verify, weights):
+    away = weights.with_suffix(".away")
+    weights.rename(away)
+    try:
+        code, said = verify(bank)
+    finally:
+        away.rename(weights)
+    assert code == 2 and "9 files are named after what they hold" in said and str(weights) in said
+
+
+def test_other_pictures(bank, verify, photos, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "root"
+    shutil.copytree(photos, root)
+    Image.new("RGB", (40, 40)).save(root / "toy/03.jpg")
+    (root / "toy/04.jpg").unlink()
+    monkeypatch.setattr(sys, "argv", ["fdbpl.regions", "verify", str(bank), "--root", str(root)])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "2 images are not the ones it was made from (toy/03.jpg" in capsys.readouterr().out
+
+
+def test_a_changed_manifest(make, weights, verify, tmp_path):
+    teacher = load_backbone(str(weights))
+    identity = identity_of(teacher)
+    bank = tmp_path / identity.folder_name()
+    make(bank=bank, identity=identity, teacher=lambda: teacher)
+    assert verify(bank)[0] == 0
+    manifest = bank / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"flip": 0.5', '"flip": 0.25'))
+    code, said = verify(bank)
+    assert code == 1 and "not of the bank that the folder is named by" in said
+
+
+def test_top_k_banks_are_asked_again_too(make, weights, verify, tmp_path):
+    teacher = load_backbone(str(weights))
+    identity = identity_of(teacher, content="topk:2", classes=digest(PROMPTS))
+    make(identity=identity, teacher=lambda: teacher)
+    bank = tmp_path / "bank"
+    code, said = verify(bank)
+    assert code == 0 and "30 regions labelled again agree" in said
+    for file in shards(bank):
+        rewrite(file, lambda tensors: tensors["probabilities"].mul_(0.5))
+    code, said = verify(bank)
+    assert code == 1 and "do NOT agree" in said
+
+
+def test_every_bank_is_looked_at_and_the_worst_counts(bank, verify, tmp_path):
+    shutil.copytree(bank, tmp_path / "other")
+    flip(shards(tmp_path / "other")[0], -3)
+    code, said = verify(tmp_path / "nowhere", tmp_path / "other", bank)
+    assert code == 2 and "expected the manifest of a region bank" in said
+    assert "the bytes are not those that were written" in said and "labelled again agree" in said
+
+
+def test_an_empty_bank(teacher, verify, tmp_path):
+    RegionBank.create(tmp_path / "empty", identity_of(teacher), {})
+    code, said = verify(tmp_path / "empty")
+    assert code == 0 and "0 regions of 0 images" in said
+
+
+def test_numbers_that_are_none(bank, verify):
+    (file,) = bank.glob("text/*")
+    features = load_file(file)["features"]
+    features[0, 0] = torch.nan
+    save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})
+    code, said = verify(bank)
+    assert code == 1 and "do NOT agree: largest deviation nan" in said

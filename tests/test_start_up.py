@@ -1,0 +1,36 @@
+"""What only speaks, or refuses, does not wait for torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torchvision", "dassl", "numpy")
+CODE = """
+import runpy, sys
+sys.argv = {argv!r}
+try:
+    runpy.run_{how}({what!r}, run_name="__main__")
+except SystemExit as ended:
+    code = ended.code
+heavy = [name for name in {heavy!r} if name in sys.modules]
+sys.exit(f"{{code}} {{heavy}}" if code or heavy else 0)
+"""
+
+
+MODULES = ("runs", "report", "predict", "export", "doctor")
+
+
+@pytest.mark.parametrize(("how", "what"), [("path", "train.py"), *(("module", f"fdbpl.{name}") for name in MODULES)])
+def test_help_imports_nothing_heavy(how, what):
+    code = CODE.format(argv=[what, "--help"], how=how, what=what, heavy=HEAVY)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "usage:" in run.stdout
+
+
+def test_a_failure_that_needs_no_torch_imports_none():
+    code = "import sys, fdbpl.errors, fdbpl.atomic; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

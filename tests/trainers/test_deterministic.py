@@ -1,0 +1,48 @@
+"""`--deterministic`: recorded, no other run, and on a CPU no other number."""
+
+import pytest
+import torch
+
+from fdbpl.determinism import deterministic_algorithms
+from fdbpl.errors import UserError
+
+from .methods import learnt, one_of_each_student, same
+
+
+@pytest.mark.parametrize("name", one_of_each_student())
+def test_a_cpu_learns_the_same(name, build_shared):
+    settings = {"OPTIM.MAX_EPOCH": 2}
+    free = build_shared(name, f"free/{name}", **settings)
+    free.train()
+    with deterministic_algorithms():
+        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+        bound = build_shared(name, f"bound/{name}", **settings)
+        bound.train()
+    assert same(learnt(free), learnt(bound)) and free.results == bound.results
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_that_has_no_such_algorithm():
+    values, places = torch.nn.functional.max_pool2d(torch.rand(1, 1, 4, 4), 2, return_indices=True)
+    said = "deterministic algorithms alone .* found an operation without one .*max_unpool"
+    with pytest.raises(UserError, match=said), deterministic_algorithms():
+        torch.nn.functional.max_unpool2d(values, places, 2)
+    torch.nn.functional.max_unpool2d(values, places, 2)
+    with pytest.raises(RuntimeError, match="another mistake"), deterministic_algorithms():
+        raise RuntimeError("another mistake")
+
+
+def test_it_is_recorded_and_no_other_run(train_py, capsys):
+    folder = train_py("CoOp", "run", "--deterministic")
+    assert "Deterministic algorithms alone: yes" in (folder / "log.txt").read_text()
+    assert train_py.metrics(folder)["deterministic"] is True
+    capsys.readouterr()
+    train_py("CoOp", "run")
+    assert "is finished" in capsys.readouterr().out
+    other = train_py("CoOp", "other")
+    assert train_py.metrics(other)["deterministic"] is False
+    assert train_py.metrics(other)["accuracy"] == train_py.metrics(folder)["accuracy"]
+    capsys.readouterr()
+    train_py("CoOp", "other", "--deterministic")
+    assert "(without --deterministic; delete it to run again)" in capsys.readouterr().out
+    assert not torch.are_deterministic_algorithms_enabled()
