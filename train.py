@@ -146,6 +146,8 @@ def build_config(arguments: argparse.Namespace):
         if name not in registry.registered_names():
             close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
             raise UserError(f"expected a registered name for {kind}, found {name!r}; close ones are {', '.join(close)}")
+    if not -1 <= cfg.SEED < 2**32:
+        raise UserError(f"expected --seed from 0 to {2**32 - 1}, or -1, found {cfg.SEED}; e.g. --seed 1")
     if not cfg.OUTPUT_DIR:
         raise UserError("expected --output-dir FOLDER, found none; e.g. --output-dir output/my_run")
     cfg.freeze()
@@ -237,9 +239,10 @@ def task_of(arguments: argparse.Namespace) -> str:
         return "test"
     record = Path(arguments.model_dir, "run.json")
     if record.is_file():
-        from fdbpl.atomic import read_json
+        from fdbpl.atomic import read_record
 
-        return f"test {read_json(record, 'the record of a run').get('fingerprint')} epoch {arguments.load_epoch}"
+        tested = read_record(record, "the record of a run", "give another --model-dir", fingerprint=str)
+        return f"test {tested['fingerprint']} epoch {arguments.load_epoch}"
     return f"test {Path(arguments.model_dir).resolve()} epoch {arguments.load_epoch}"
 
 

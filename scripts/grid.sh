@@ -48,8 +48,8 @@ row() {
 run_grid() {
     local flags=()
     [ "${DRY_RUN:-0}" = 0 ] || flags=(--dry-run)
-    "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds "$SEEDS" --shots "$SHOTS" \
-        --jobs "${JOBS:-1}" --launcher "${LAUNCHER:-}" --slurm "${SLURM:-}" --each "${EACH:-}" ${flags[@]+"${flags[@]}"} \
+    "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds="$SEEDS" --shots="$SHOTS" \
+        --jobs="${JOBS:-1}" --launcher="${LAUNCHER:-}" --slurm="${SLURM:-}" --each="${EACH:-}" ${flags[@]+"${flags[@]}"} \
         "${@:2}" <<<"$1"
     [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | sed 's/:[^\t]*//' | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
 }

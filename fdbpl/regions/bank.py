@@ -13,7 +13,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,51 +22,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_tensors
+from fdbpl.atomic import TEMPORARY_SUFFIX, write_json, write_tensors
 from fdbpl.errors import UserError
-from fdbpl.regions.rows import REMEDY, Layout, read_header
-
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class BankIdentity:
-    """What must agree for two runs to share a bank.
-
-    Attributes:
-        dataset: folder of the data set below the data root.
-        teacher, teacher_sha256: name and weights.
-        size: side of the teacher's input in pixels; regions are resized to it, bicubic with antialiasing.
-        mean, std: normalisation of the teacher's input.
-        scale, ratio, flip: crop distribution.
-        seed: of the regions' random draw.
-        content: "embedding" (the teacher's unit image embedding), or "topk:K" (its K largest class probabilities).
-        classes: for "topk:K": hash of the prompt list that the probabilities are over.
-    """
-
-    dataset: str
-    teacher: str
-    teacher_sha256: str
-    logit_scale: float
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    flip: float
-    seed: int
-    content: str = "embedding"
-    classes: str = ""
-    interpolation: str = "bicubic, antialias, EXIF orientation ignored"
-    schema: int = SCHEMA
-
-    def plain(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
-
-    def folder_name(self) -> str:
-        """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
-        readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
-        return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
+from fdbpl.regions.identity import BankIdentity, digest, read_identity
+from fdbpl.regions.rows import REMEDY, Header, Layout, read_header
 
 
 @dataclass(frozen=True)
@@ -86,11 +46,6 @@ class Shard:
         return self.first, self.file.name
 
 
-def digest(value) -> str:
-    """Hex SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def features_folder(student: str, sha256: str) -> str:
     return re.sub(r"[^\w.-]+", "-", student).strip("-") + f"-{sha256[:8]}"
 
@@ -109,14 +64,7 @@ class RegionBank:
             UserError: no bank there, or not the expected one; the first disagreement is named.
         """
         folder = Path(folder)
-        manifest = read_json(folder / "manifest.json", "the manifest of a region bank")
-        identity = manifest.get("identity") if isinstance(manifest, dict) else None
-        if not isinstance(identity, dict) or identity.get("schema") != SCHEMA:
-            found = identity.get("schema") if isinstance(identity, dict) else None
-            raise UserError(
-                f"expected a region bank of schema {SCHEMA} in {folder}, found schema {found}; "
-                "move it away and run scripts/generate_regions.sh again"
-            )
+        identity = read_identity(folder)
         if expect is not None:
             for key, value in expect.plain().items():
                 if identity.get(key) != value:
@@ -153,15 +101,15 @@ class RegionBank:
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            try:
-                images, sha256, sizes, first, count = (
-                    header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
-                )
-            except KeyError as error:
+            shard = _shard(file, header)
+            self.refuse_strange(file, header, {"bank": self._digest})
+            named = self.shard_name(shard.images, shard.first, shard.count)
+            if named != file.name:
                 raise UserError(
-                    f"expected a shard of regions in {file}, found a broken file (no {error}); {REMEDY}"
-                ) from error
-            yield Shard(file, images, sha256, [tuple(hw) for hw in sizes], first, count, header.tensors)
+                    f"expected the regions that its name stands for in {file}, found those of {named}; rename it so, or "
+                    "delete it and run scripts/generate_regions.sh again"
+                )
+            yield shard
 
     def shard_name(self, images: list[str], first: int, count: int) -> str:
         return f"regions-{digest([images, first, count])[:16]}.safetensors"
@@ -174,26 +122,47 @@ class RegionBank:
             "first": shard.first,
             "count": shard.count,
             "payload": payload_digest(tensors),
+            "bank": self._digest,
         }
         write_tensors(shard.file, tensors, {"shard": json.dumps(header)})
+
+    def refuse_strange(self, file: Path, header: Header, expected: dict[str, str]) -> None:
+        """Refuse a file that says of itself that it belongs elsewhere; older ones do not say it.
+
+        Raises:
+            UserError: the first disagreement is named.
+        """
+        for key, value in expected.items():
+            found = header.shard.get(key, value)
+            if found != value:
+                raise UserError(
+                    f"expected a file of this bank in {file}, found one of another {key} ({found!r:.40}, not "
+                    f"{value!r:.40}); put the bank's own files and manifest there, or {REMEDY}"
+                )
 
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
         return self.folder / "features" / features_folder(*student) / shard.file.name
 
+    def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
+        """Keep a student's features of a shard's regions, float16 [R, D]."""
+        tensors = {"features": features}
+        header = {**self._features_of(shard, student), "payload": payload_digest(tensors)}
+        write_tensors(self.features_file(shard, student), tensors, {"shard": json.dumps(header)})
+
+    def read_features_header(self, shard: Shard, student: tuple[str, str]) -> Header:
+        """Raises a UserError where the file is broken or belongs to other regions or another student."""
+        file = self.features_file(shard, student)
+        header = read_header(file)
+        self.refuse_strange(file, header, self._features_of(shard, student))
+        return header
+
+    def _features_of(self, shard: Shard, student: tuple[str, str]) -> dict[str, str]:
+        return {"bank": self._digest, "student": student[1], "shard": shard.file.name}
+
     def check_payloads(self) -> list[str]:
         """Names of files whose bytes are not those that were written."""
-        broken = []
         files = [*self.folder.glob("regions-*.safetensors"), *self.folder.glob("features/*/*.safetensors")]
-        for file in sorted(files):
-            try:
-                with safe_open(file, "pt") as content:
-                    expected = json.loads(content.metadata()["shard"])["payload"]
-                    found = payload_digest({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
-                if found != expected:
-                    broken.append(str(file))
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-                broken.append(str(file))
-        return broken
+        return [str(file) for file in sorted(files) if not is_intact(file)]
 
     # text features ----------------------------------------------------------------------------------------------
 
@@ -202,11 +171,7 @@ class RegionBank:
 
     def prompt_lists(self) -> list[list[str]]:
         """Every prompt list whose text features the bank holds, the longest first."""
-        lists = []
-        for file in sorted((self.folder / "text").glob("*.safetensors")):
-            with safe_open(file, "pt") as content:
-                lists.append(json.loads(content.metadata()["prompts"]))
-        return sorted(lists, key=len, reverse=True)
+        return sorted((prompts for prompts, _ in self._texts()), key=len, reverse=True)
 
     def text_features(self, prompts: list[str]) -> Tensor:
         """The teacher's unit text features of `prompts`: float32 [C, D].
@@ -215,10 +180,8 @@ class RegionBank:
             UserError: a prompt is in none of the bank's lists.
         """
         known: dict[str, Tensor] = {}
-        for file in sorted((self.folder / "text").glob("*.safetensors")):
-            with safe_open(file, "pt") as content:
-                names = json.loads(content.metadata()["prompts"])
-                known.update(zip(names, content.get_tensor("features").float(), strict=True))
+        for names, features in self._texts():
+            known.update(zip(names, features, strict=True))
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             raise UserError(
@@ -226,6 +189,82 @@ class RegionBank:
                 f" missing ({missing[0]!r} ...); add them: bash scripts/generate_regions.sh with the same arguments"
             )
         return torch.stack([known[prompt] for prompt in prompts])
+
+
+    def _texts(self) -> Iterator[tuple[list[str], Tensor]]:
+        """Each list of prompts and its features, float32 [C, D].
+
+        Raises:
+            UserError: a file is broken.
+        """
+        for file in sorted((self.folder / "text").glob("*.safetensors")):
+            try:
+                with safe_open(file, "pt") as content:
+                    metadata, features = content.metadata(), content.get_tensor("features").float()
+                    prompts = json.loads(metadata["prompts"])
+                if self.text_file(prompts) != file or features.shape[0] != len(prompts):
+                    raise ValueError("other prompts than its name stands for")
+                if not features.isfinite().all() or metadata.get("payload", "") not in ("", _text_digest(features)):
+                    raise ValueError("other features than those that were written")
+                if metadata.get("teacher", self._teacher) != self._teacher:
+                    raise ValueError("those of another teacher")
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+                raise UserError(
+                    f"expected the teacher's text features in {file}, found a broken file ({error}); {REMEDY}"
+                ) from error
+            yield prompts, features
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def _teacher(self) -> str:
+        return self.identity["teacher_sha256"]
+
+    def write_text(self, prompts: list[str], features: Tensor) -> None:
+        """Keep the features of a list of prompts, float32 [C, D]."""
+        metadata = {"prompts": json.dumps(prompts), "payload": _text_digest(features), "teacher": self._teacher}
+        write_tensors(self.text_file(prompts), {"features": features}, metadata)
+
+
+def _text_digest(features: Tensor) -> str:
+    return payload_digest({"features": features.detach().float().cpu()})
+
+
+def _shard(file: Path, header: Header) -> Shard:
+    """What a shard's header says of it.
+
+    Raises:
+        UserError: not what such a header says.
+    """
+    try:
+        images, sha256, sizes, first, count = (
+            header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
+        )
+        if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count >= 1):
+            raise ValueError(f"regions {first!r:.40} and {count!r:.40} more")
+        if not all(isinstance(word, str) for word in [*images, *sha256]):
+            raise ValueError("images that are no paths")
+        sizes = [(int(height), int(width)) for height, width in sizes]
+        rows = {shape[0] if shape else 0 for _, shape, _ in header.tensors.values()}
+        if not len(images) == len(sha256) == len(sizes) or rows != {len(images) * count}:
+            raise ValueError(f"{len(images)} images, {len(sha256)} hashes, {len(sizes)} sizes, rows {sorted(rows)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"expected a shard of regions in {file}, found a broken file ({type(error).__name__}: {error}); {REMEDY}"
+        ) from error
+    return Shard(file, images, sha256, sizes, first, count, header.tensors)
+
+
+def is_intact(file: Path) -> bool:
+    """Whether a file's tensors are those that were written."""
+    try:
+        with safe_open(file, "pt") as content:
+            expected = json.loads(content.metadata()["shard"])["payload"]
+            return expected == payload_digest({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        return False
 
 
 def payload_digest(tensors: dict[str, Tensor]) -> str:

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fdbpl.atomic import write_tensors
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead, build_pipeline, image_sizes, refuse_unreadable
-from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, features_folder, payload_digest
+from fdbpl.regions.bank import RegionBank, Shard, features_folder
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import Cost
+from fdbpl.regions.identity import BankIdentity
 
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
 BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pipeline has in its own hands
@@ -239,9 +238,7 @@ class _Makers:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
         if not file.is_file():
-            write_tensors(
-                file, {"features": self.teacher().encode_text(self.prompts)}, {"prompts": json.dumps(self.prompts)}
-            )
+            self.bank.write_text(self.prompts, self.teacher().encode_text(self.prompts))
 
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity
@@ -258,12 +255,7 @@ class _Makers:
 
     def _write_features(self, shard: Shard, features: Tensor) -> None:
         student = self.student()
-        tensors = {"features": features}
-        write_tensors(
-            self.bank.features_file(shard, (student.name, student.sha256)),
-            tensors,
-            {"shard": json.dumps({"payload": payload_digest(tensors)})},
-        )
+        self.bank.write_features(shard, (student.name, student.sha256), features)
 
     def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
         if self.identity.content == "embedding":

@@ -42,10 +42,20 @@ class Row:
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
     """Rows of tab-separated lines: data set (`folder:NAME` for own pictures), targets (separated by spaces), label,
-    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once."""
+    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once.
+
+    Raises:
+        UserError: a line that is no such row.
+    """
     rows = []
     for line in filter(str.strip, lines):
-        dataset, targets, label, trainer, config, *overrides = line.rstrip("\n").split("\t")
+        words = line.rstrip("\n").split("\t")
+        if len(words) < 5 or len(words) % 2 == 0:
+            raise UserError(
+                f"expected a row of data set, targets, label, trainer, file, then KEY VALUE ..., separated by tabs, found "
+                f"{line.strip()!r:.200}; give each of them"
+            )
+        dataset, targets, label, trainer, config, *overrides = words
         dataset, _, own = dataset.partition(":")
         rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own))
     return list(dict.fromkeys(rows))

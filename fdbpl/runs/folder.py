@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_text
+from fdbpl.atomic import TEMPORARY_SUFFIX, read_record, write_json, write_text
 from fdbpl.configuration import flatten
 from fdbpl.errors import REMEDIES, MachineError, UserError
 from fdbpl.runs.environment import describe_environment
+
+REMEDY = "delete the run's folder and run it again"
 
 # keys that change where or how verbosely a run happens, not what comes out of it
 NOT_IDENTITY = {
@@ -84,7 +87,7 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.is_file():
             return None
-        stored = read_json(record, "the record of a run")
+        stored = read_record(record, "the record of a run", REMEDY, fingerprint=str, config=dict)
         if stored.get("fingerprint") != self.fingerprint:
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
@@ -92,7 +95,7 @@ class RunFolder:
             )
         if not (self.path / "done.json").is_file():
             return None
-        return read_json(self.path / "metrics.json", "the metrics of a finished run")
+        return read_metrics(self.path)
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
@@ -133,6 +136,20 @@ class RunFolder:
         ]  # fmt: skip
         shown = ", ".join(f"{key} {theirs.get(key)!r} instead of {ours.get(key)!r}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
+
+
+def read_metrics(folder: Path, **kinds: type) -> dict:
+    """metrics.json of a finished run, with its accuracy and a value of the given kind under each of the given keys.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    file, what = folder / "metrics.json", "the metrics of a finished run"
+    metrics = read_record(file, what, REMEDY, accuracy=Real, **kinds)
+    names = metrics["protocol"].get("classnames") if "protocol" in kinds else ["none asked for"]
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(f"expected the class names (protocol.classnames) in {what} at {file}, found none; {REMEDY}")
+    return metrics
 
 
 def config_name(config: str, overrides: list[str]) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fdbpl.atomic import read_json, write_json
-from fdbpl.errors import REMEDIES, MachineError
+from fdbpl.atomic import read_record, write_json
+from fdbpl.errors import REMEDIES, MachineError, UserError
 from fdbpl.runs.comparison import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
@@ -31,8 +31,7 @@ class GridRecord:
             MachineError: it cannot be written.
         """
         with self._locked():
-            known = read_json(self.path, "the record of a grid")["cells"] if self.path.is_file() else []
-            merged = {tuple(entry[name] for name in KEY): entry for entry in known}
+            merged = self._known()
             for cell in cells:
                 entry = {
                     **dict(zip(KEY, cell.key, strict=True)),
@@ -47,6 +46,20 @@ class GridRecord:
                 entry["targets"] = list(dict.fromkeys([*earlier, *entry["targets"]]))
                 merged[key] = entry
             write_json(self.path, {"cells": list(merged.values())})
+
+    def _known(self) -> dict[tuple, dict]:
+        """The cells that are there."""
+        if not self.path.is_file():
+            return {}
+        remedy = "delete it (the runs stay what they are)"
+        cells = read_record(self.path, "the record of a grid", remedy, cells=list)["cells"]
+        try:
+            return {tuple(cell[name] for name in KEY): {"targets": [], **cell} for cell in cells}
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"expected cells with {', '.join(KEY)} in {self.path}, found others ({type(error).__name__}: {error}); "
+                f"{remedy}"
+            ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

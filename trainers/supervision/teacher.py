@@ -40,8 +40,8 @@ def template(cfg: CfgNode, dataset) -> str:
 
 
 def prompts(text: str, classnames: list[str]) -> list[str]:
-    """`text` filled with each class name; `_` is read as a space."""
-    return [text.format(name.replace("_", " ")) for name in classnames]
+    """`text` with each class name in place of {}; `_` is read as a space. Nothing else in it has a meaning."""
+    return [text.replace("{}", name.replace("_", " ")) for name in classnames]
 
 
 def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
