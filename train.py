@@ -129,7 +129,7 @@ def build_config(arguments: argparse.Namespace):
     special: dict[str, dict] = {}
     for file in (arguments.dataset_config_file, arguments.config_file):
         if file:
-            general, special = split_per_dataset(read_yaml(file))
+            general, special = split_per_dataset(read_yaml(file), file)
             merge(cfg, general, file)
     typed = ((flag_values(arguments), "the flags"), (pairs(arguments.opts), "the command line"))
     for values, source in typed:

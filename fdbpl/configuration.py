@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 from ast import literal_eval
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from fdbpl.errors import UserError
 def read_yaml(file: str) -> dict:
     """{"A.B": value} of a YAML file."""
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name too long for the system is no file either
         near = sorted(str(other) for other in path.parent.glob("*.yaml"))
-        found = "a folder" if path.is_dir() else "none"
+        found = "a folder" if os.path.isdir(path) else "none"
         raise UserError(
             f"expected a configuration file at {file}, found {found}; there are {', '.join(near) or 'none'} beside it"
         )
@@ -88,7 +89,7 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
 PER_DATASET = "PER_DATASET."
 
 
-def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
+def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[dict, dict[str, dict]]:
     """A flat file's values without its PER_DATASET section, and that section as {condition: flat values}.
 
     Conditions are NAME (a data set), /SHOTS (a number of shots) or NAME/SHOTS.
@@ -101,7 +102,7 @@ def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
     for key in values.keys() - general.keys():
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
-            raise UserError(f"expected keys below PER_DATASET.{condition}, found {values[key]!r}; give some")
+            raise UserError(f"expected keys below PER_DATASET.{condition} in {source}, found {values[key]!r}; give some")
         special.setdefault(condition, {})[name] = values[key]
     return general, special
 

@@ -1,8 +1,8 @@
 """Files of tensors that nobody vouches for: what torch.save and TorchScript wrote is read, and nothing in it is run.
 
-`torch.load(weights_only=True)` alone does not do: before torch 2.6 it hands TorchScript archives on to `torch.jit.load`,
-which runs their `__setstate__` (and that may write files), and reads legacy .tar files by a way that runs code; no torch
-notices a flipped bit.
+`torch.load(weights_only=True)` alone does not do. Before torch 2.6 it hands TorchScript archives on to
+`torch.jit.load`, which runs their `__setstate__` (and that may write files), and reads legacy .tar files by a way that
+runs code. No torch notices a flipped bit.
 """
 
 import math
@@ -10,6 +10,7 @@ import pickle
 import tarfile
 import zipfile
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,19 @@ SHARED = 4  # names that may share the bytes of a tensor, as tied weights do
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError)
 
 
-def load(file: Path) -> Any:
+def load(file: Path, meanwhile: AbstractContextManager | None = None) -> Any:
     """What `torch.save` put into `file`, on the CPU: tensors, numbers, texts and containers of them.
+
+    Args:
+        meanwhile: entered while torch reads.
 
     Raises:
         ValueError: as `refuse`, or a tensor larger than the file. What the file holds besides is torch's to refuse,
             which raises errors of several kinds.
     """
     refuse(file)
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    with meanwhile or nullcontext():
+        content = torch.load(file, map_location="cpu", weights_only=True)
     _refuse_swollen(content, file.stat().st_size)
     return content
 
@@ -116,6 +121,7 @@ class _ModuleReader(pickle.Unpickler):
         known = {
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("collections", "OrderedDict"): OrderedDict,
+            ("torch.jit._pickle", "restore_type_tag"): _untagged,
         }
         if (module, name) in known:
             return known[module, name]
@@ -130,6 +136,11 @@ class _ModuleReader(pickle.Unpickler):
         if name not in self.bytes:
             self.bytes[name] = bytearray(self.archive.read(name))  # the zip's checksum is compared
         return torch.frombuffer(self.bytes[name], dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+
+
+def _untagged(value: object, tag: str) -> object:
+    """A container without the name of its TorchScript type."""
+    return value
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> Tensor:
@@ -169,8 +180,9 @@ def _first_damaged(archive: zipfile.ZipFile) -> str:
 
 
 def _refuse_swollen(content: Any, size: int) -> None:
-    """Tensors that share their bytes, or repeat them by a stride of 0, take no room in a file, and all of the memory once
-    they are converted. Tensors without values or with others than lie there (meta, sparse, quantised) are none of ours."""
+    """Tensors that share their bytes, or repeat them by a stride of 0, take no room in a file, and all of the memory
+    once they are converted. Those without values, or with others than lie there (meta, sparse, quantised), are not
+    ours."""
     found, seen, total = [content], set(), 0
     while found:
         value = found.pop()

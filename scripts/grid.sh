@@ -18,6 +18,9 @@ grid_arguments() {
         is_demo "$DATASET" || only_demo=
         DATA="${DATA:-$(default_data)}"
     done
+    for NAME in "${CFG:-}" "${STUDENT:-}"; do
+        [ -z "$NAME" ] || is_name "$NAME" || fail "expected the name of a file of configs/trainers as CFG or STUDENT, found '$NAME'; e.g. STUDENT=vit_b32"
+    done
     JOBS="${JOBS:-${only_demo:+2}}" # the demo world's models are small
     make_environment requirements.txt
 }

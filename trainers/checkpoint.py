@@ -8,7 +8,8 @@ import io
 import os
 import re
 from collections import Counter, defaultdict
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -85,8 +86,7 @@ def read(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     try:
-        with _inert_globals(path):
-            content = tensor_files.load(path)
+        content = tensor_files.load(path, _inert_globals(path))
     except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
         refused = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds {refused[1]}" if refused else tensor_files.reason(error)
@@ -103,13 +103,16 @@ def read(path: str | os.PathLike) -> dict:
     return content
 
 
-def _inert_globals(path: Path) -> AbstractContextManager:
+@contextmanager
+def _inert_globals(path: Path) -> Iterator[None]:
     """Stand-ins for the scheduler and optimiser classes named in the file; anything else stays refused."""
     unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
-    if unsafe is None:
-        return nullcontext()  # older torch: such files stay refused
+    if unsafe is None:  # older torch: such files stay refused
+        yield
+        return
     inert = [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
-    return torch.serialization.safe_globals([*inert, *CONTAINERS])
+    with torch.serialization.safe_globals([*inert, *CONTAINERS]):
+        yield
 
 
 def restore(
@@ -155,14 +158,14 @@ def fitting(
     other = [key for key, value in learnt.items() if value.is_floating_point() != expected[key].is_floating_point()]
     if other:
         raise UserError(
-            f"expected {other[0]} of {expected[other[0]].dtype} in {path}, found {learnt[other[0]].dtype}; give a checkpoint "
-            "of this method"
+            f"expected {other[0]} of {expected[other[0]].dtype} in {path}, found {learnt[other[0]].dtype}; give a "
+            "checkpoint of this method"
         )
     odd = [key for key, value in learnt.items() if not value.isfinite().all()]
     if odd:
         raise UserError(
-            f"expected finite numbers in {path}, found others in {', '.join(odd)}; delete that file, and the one before "
-            "is used"
+            f"expected finite numbers in {path}, found others in {', '.join(odd)}; delete that file, and the one "
+            "before is used"
         )
     if isinstance(module, PromptLearner) and module.class_specific:
         _refuse_other_classes(module, state.get("token_suffix"), path)
@@ -177,8 +180,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str
     """
     state = content.get("optimizer")
     theirs = state.get("param_groups") if isinstance(state, dict) else None
+    theirs = theirs[0] if isinstance(theirs, list) and theirs else None
     marks = {"betas", "momentum", "alpha"}  # settings that tell the kinds apart
-    if not (isinstance(theirs, list) and theirs and isinstance(theirs[0], dict)) or marks & theirs[0].keys() != marks & optimiser.param_groups[0].keys():
+    if not isinstance(theirs, dict) or marks & theirs.keys() != marks & optimiser.param_groups[0].keys():
         raise UserError(
             f"expected the state of {type(optimiser).__name__} in {path} to go on from, found "
             f"{'that of another optimiser' if theirs else 'none'}; give --resume a run with the same OPTIM.NAME"
@@ -201,7 +205,8 @@ def extra(content: dict, path: str | os.PathLike) -> dict[str, Tensor]:
     found = content.get("extra", {})
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(
-            f"expected tensors by name under extra in {path}, found others; delete that file, and the one before is used"
+            f"expected tensors by name under extra in {path}, found others; delete that file, and the one before is "
+            "used"
         )
     return found
 

@@ -27,6 +27,9 @@ from fdbpl.errors import UserError
 from fdbpl.regions.identity import BankIdentity, digest, read_identity
 from fdbpl.regions.rows import REMEDY, Header, Layout, read_header
 
+TENSORS = {"boxes", "flips", "embeddings"}
+TOP_TENSORS = {"boxes", "flips", "probabilities", "classes", "entropy"}
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -101,7 +104,7 @@ class RegionBank:
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            shard = _shard(file, header)
+            shard = _shard(file, header, TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS)
             self.refuse_strange(file, header, {"bank": self._digest})
             named = self.shard_name(shard.images, shard.first, shard.count)
             if named != file.name:
@@ -136,8 +139,8 @@ class RegionBank:
             found = header.shard.get(key, value)
             if found != value:
                 raise UserError(
-                    f"expected a file of this bank in {file}, found one of another {key} ({found!r:.40}, not "
-                    f"{value!r:.40}); put the bank's own files and manifest there, or {REMEDY}"
+                    f"expected a file of this bank in {file}, found one of another {key} ({found!s:.40}, not {value:.40}); "
+                    f"put the bank's own files and manifest there, or {REMEDY}"
                 )
 
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
@@ -153,6 +156,9 @@ class RegionBank:
         """Raises a UserError where the file is broken or belongs to other regions or another student."""
         file = self.features_file(shard, student)
         header = read_header(file)
+        rows = {name: shape[0] if shape else 0 for name, (_, shape, _) in header.tensors.items()}
+        if rows != {"features": shard.tensors["boxes"][1][0]}:
+            raise UserError(f"expected features of the regions of {shard.file.name} in {file}, found others; {REMEDY}")
         self.refuse_strange(file, header, self._features_of(shard, student))
         return header
 
@@ -200,13 +206,14 @@ class RegionBank:
         for file in sorted((self.folder / "text").glob("*.safetensors")):
             try:
                 with safe_open(file, "pt") as content:
-                    metadata, features = content.metadata(), content.get_tensor("features").float()
-                    prompts = json.loads(metadata["prompts"])
+                    said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
+                said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
+                prompts = said["prompts"]
                 if self.text_file(prompts) != file or features.shape[0] != len(prompts):
                     raise ValueError("other prompts than its name stands for")
-                if not features.isfinite().all() or metadata.get("payload", "") not in ("", _text_digest(features)):
+                if not features.isfinite().all() or said.get("payload", "") not in ("", _text_digest(features)):
                     raise ValueError("other features than those that were written")
-                if metadata.get("teacher", self._teacher) != self._teacher:
+                if said.get("teacher", self._teacher) != self._teacher:
                     raise ValueError("those of another teacher")
             except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
                 raise UserError(
@@ -224,16 +231,17 @@ class RegionBank:
 
     def write_text(self, prompts: list[str], features: Tensor) -> None:
         """Keep the features of a list of prompts, float32 [C, D]."""
-        metadata = {"prompts": json.dumps(prompts), "payload": _text_digest(features), "teacher": self._teacher}
-        write_tensors(self.text_file(prompts), {"features": features}, metadata)
+        said = {"prompts": prompts, "payload": _text_digest(features), "teacher": self._teacher}
+        # in one value: the order of several would not always be the same, nor the bytes of the file
+        write_tensors(self.text_file(prompts), {"features": features}, {"prompts": json.dumps(said)})
 
 
 def _text_digest(features: Tensor) -> str:
     return payload_digest({"features": features.detach().float().cpu()})
 
 
-def _shard(file: Path, header: Header) -> Shard:
-    """What a shard's header says of it.
+def _shard(file: Path, header: Header, names: set[str]) -> Shard:
+    """What the header of a shard with tensors called `names` says of it.
 
     Raises:
         UserError: not what such a header says.
@@ -246,7 +254,11 @@ def _shard(file: Path, header: Header) -> Shard:
             raise ValueError(f"regions {first!r:.40} and {count!r:.40} more")
         if not all(isinstance(word, str) for word in [*images, *sha256]):
             raise ValueError("images that are no paths")
+        if not all(isinstance(size, list) and len(size) == 2 for size in sizes):
+            raise ValueError("sizes that are none")
         sizes = [(int(height), int(width)) for height, width in sizes]
+        if header.tensors.keys() != names:
+            raise ValueError(f"tensors {', '.join(sorted(header.tensors))}, not {', '.join(sorted(names))}")
         rows = {shape[0] if shape else 0 for _, shape, _ in header.tensors.values()}
         if not len(images) == len(sha256) == len(sizes) or rows != {len(images) * count}:
             raise ValueError(f"{len(images)} images, {len(sha256)} hashes, {len(sizes)} sizes, rows {sorted(rows)}")

@@ -78,6 +78,8 @@ def generate(
     """
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if identity.content != "embedding":
+        top_k(identity.content, len(prompts))
     opened = RegionBank.create(bank, identity, _versions())
     cost = Cost(opened.folder, timed=rank == 0)
     with _shared_lock(opened):
@@ -277,7 +279,7 @@ def top_k(content: str, classes: int) -> int:
     kind, _, k = content.partition(":")
     if kind != "topk" or not k.isdigit() or int(k) < 1:
         raise UserError(
-            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; e.g. topk:10"
+            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; give such a one, e.g. topk:10"
         )
     return min(int(k), classes)
 
@@ -348,7 +350,7 @@ def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str
 @contextmanager
 def _shared_lock(bank: RegionBank):
     """Held while generating. Who finds nobody else here first clears away what a killed process left."""
-    with open(bank.folder / ".lock", "w") as lock:
+    with open(bank.folder / ".lock", "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             bank.remove_leftovers()

@@ -82,8 +82,8 @@ def slurm_settings(text: str) -> dict[str, Any]:
 class Job:
     """A command as submitit runs it. Where its time runs out it is queued again: a run goes on where it stopped.
 
-    How it ended is told in the JSON file `answer`. submitit's own way, a pickle in the folder of the jobs, would run what
-    somebody else has put there; what submitit unpickles is this object alone, which this very call has written.
+    How it ended is told in the JSON file `answer`. submitit's own way, a pickle in the folder of the jobs, would run
+    what somebody else has put there; what submitit unpickles is this object alone, which this very call has written.
     """
 
     command: list[str]

@@ -46,7 +46,8 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
     parts.append(
         f"(not tested: {', '.join(without)})" if without else f"average {fmean(run['accuracy'] for run in found):.2f}"
     )
-    return f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {_shots(trained)} -> {' '.join(parts)}"
+    what = f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {_shots(trained)}"
+    return f"{what} -> {' '.join(parts)}"
 
 
 def _shots(metrics: dict) -> int:

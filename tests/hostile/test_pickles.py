@@ -14,12 +14,8 @@ import fdbpl.runs.__main__ as runs_main
 import train
 from fdbpl import export, predict
 
-from ..bad_input.conftest import scratch  # noqa: F401
 from ..bad_input.sentences import refused, succeeds
-from ..bad_input.worlds import cfg_in, data_root, made, student_file, teacher_file, world  # noqa: F401
 from . import plants
-
-pytestmark = pytest.mark.usefixtures("scratch")
 
 
 @pytest.fixture
@@ -37,7 +33,7 @@ def test_the_plants_are_alive(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_checkpoints(world, marker, data_root, kind):  # noqa: F811
+def test_checkpoints(world, marker, data_root, kind):
     """In a test, a prediction, an export, a resumed training, a teacher."""
     for file in world.run().glob("*/model*"):
         file.write_bytes(plants.KINDS[kind](marker))
@@ -54,7 +50,7 @@ def test_checkpoints(world, marker, data_root, kind):  # noqa: F811
 
 @pytest.mark.parametrize("kind", plants.KINDS)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_clip_files(world, marker, kind, suffix):  # noqa: F811
+def test_clip_files(world, marker, kind, suffix):
     file = world.folder / f"clip{suffix}"
     file.write_bytes(plants.KINDS[kind](marker))
     world.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=file)
@@ -62,7 +58,7 @@ def test_clip_files(world, marker, kind, suffix):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_open_clip_files(world, marker, kind):  # noqa: F811
+def test_open_clip_files(world, marker, kind):
     open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is optional")
     vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
@@ -75,7 +71,7 @@ def test_open_clip_files(world, marker, kind):  # noqa: F811
 
 @pytest.mark.parametrize("kind", ["bare", "zipped"])
 @pytest.mark.parametrize("part", ["manifest", "shard", "features", "text"])
-def test_banks(world, marker, data_root, kind, part):  # noqa: F811
+def test_banks(world, marker, data_root, kind, part):
     places = {"manifest": [world.bank / "manifest.json"], "shard": world.shards(), "features": world.student_features(),
               "text": world.texts()}  # fmt: skip
     places[part][0].write_bytes(plants.KINDS[kind](marker))
@@ -85,13 +81,13 @@ def test_banks(world, marker, data_root, kind, part):  # noqa: F811
         world.refused(flags=["--generate-regions"], names=world.bank)
 
 
-def test_the_record_of_a_bank_s_costs(world, marker):  # noqa: F811
+def test_the_record_of_a_bank_s_costs(world, marker):
     (world.bank / "cost.json").write_bytes(plants.bare(marker))
     world.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_kept_features(world, marker, kind):  # noqa: F811
+def test_kept_features(world, marker, kind):
     for file in world.test_features():
         file.write_bytes(plants.KINDS[kind](marker))
     world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
@@ -100,7 +96,7 @@ def test_kept_features(world, marker, kind):  # noqa: F811
 
 @pytest.mark.parametrize("allowed", [True, False])
 @pytest.mark.parametrize("suffix", [".pkl", ".json"])
-def test_few_shot_lists(world, marker, data_root, tmp_path, allowed, suffix):  # noqa: F811
+def test_few_shot_lists(world, marker, data_root, tmp_path, allowed, suffix):
     root = tmp_path / "root"
     shutil.copytree(data_root, root)
     shutil.rmtree(root / "tiny" / "split_fewshot", ignore_errors=True)
@@ -116,7 +112,7 @@ def test_few_shot_lists(world, marker, data_root, tmp_path, allowed, suffix):  #
 
 
 @pytest.mark.parametrize("kind", ["bare", "zipped"])
-def test_pictures_and_class_names(world, marker, kind):  # noqa: F811
+def test_pictures_and_class_names(world, marker, kind):
     picture, names = world.folder / "photo.jpg", world.folder / "names.txt"
     for file in (picture, names):
         file.write_bytes(plants.KINDS[kind](marker))
@@ -125,7 +121,7 @@ def test_pictures_and_class_names(world, marker, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "done.json", "config.yaml"])
-def test_records_of_runs(world, marker, data_root, name):  # noqa: F811
+def test_records_of_runs(world, marker, data_root, name):
     (world.run() / name).write_bytes(plants.bare(marker))
     picture = str(data_root / "tiny/images/0_0.jpg")
     if name != "done.json":  # it is its being there that counts
@@ -173,7 +169,7 @@ def test_results_of_submitted_jobs(tmp_path, marker, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["bare"])
-def test_lists_of_images(tmp_path, marker, teacher_file, kind):  # noqa: F811
+def test_lists_of_images(tmp_path, marker, teacher_file, kind):
     (tmp_path / "images.json").write_bytes(plants.KINDS[kind](marker))
     words = ["generate", "--root", tmp_path, "--images", tmp_path / "images.json", "--bank", tmp_path / "bank",
              "--teacher", teacher_file]  # fmt: skip

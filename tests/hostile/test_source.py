@@ -99,7 +99,7 @@ def test_the_only_unpicklers_know_what_they_let_in():
     assert not unpickling
 
 
-WITHOUT_A_HASH = {  # none is published: pictures and class names, of which nothing is run, in archives that are not trusted
+WITHOUT_A_HASH = {  # none is published: pictures and class names in archives that are not trusted
     "classnames.txt", "caltech-101-promptkd.zip", "oxford_pets.zip", "oxford_flowers.zip", "food101.zip",
     "fgvc_aircraft.zip", "dtd.zip", "EuroSAT_RGB.zip", "eurosat.zip", "UCF-101-midframes.zip", "ImageNet-Sketch.zip",
 }  # fmt: skip

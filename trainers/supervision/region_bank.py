@@ -18,9 +18,10 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.distributed import barrier, share, world_size
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionRequests, build_pipeline
+from fdbpl.pipelines import BACKENDS, RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions, generate
 from fdbpl.regions.bank import RegionBank as BankOnDisk
+from fdbpl.regions.generate import top_k
 from fdbpl.regions.identity import SCHEMA, digest, read_identity
 
 from . import teacher
@@ -92,10 +93,14 @@ class RegionBank(Supervision):
             ("BATCH_SIZE", regions.BATCH_SIZE >= 1, "of at least 1"),
             ("FLIP", 0 <= regions.FLIP <= 1, "from 0.0 to 1.0"),
             ("SCALE", _is_range(regions.SCALE) and regions.SCALE[1] <= 1, "to be a range above 0.0 and up to 1.0"),
+            ("SEED", regions.SEED >= 0, "of at least 0"),
+            ("PIPELINE", regions.PIPELINE in BACKENDS, f"of {', '.join(BACKENDS)}"),
             ("RATIO", _is_range(regions.RATIO), "to be a range above 0.0"),
         ):
             if not allowed:
                 raise UserError(f"expected REGIONS.{key} {expected}, found {regions[key]!r}; set another")
+        if regions.CONTENT != "embedding":
+            top_k(regions.CONTENT, 1)
 
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode, dataset, frozen_image_tower: bool) -> dict:

@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone, load_backbone, weights_sha256
+from fdbpl.backbones import PRECISIONS, Backbone, load_backbone, weights_sha256
 from fdbpl.errors import UserError
 
 from ..templates import DEFAULT_TEMPLATE, template_of
@@ -19,6 +19,10 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 def check_cfg(cfg: CfgNode) -> None:
     refuse_template(cfg.TEACHER.TEMPLATE, "TEACHER.TEMPLATE")
+    if cfg.TEACHER.PREC not in PRECISIONS:
+        raise UserError(
+            f"expected TEACHER.PREC of {', '.join(PRECISIONS)}, found {cfg.TEACHER.PREC!r}; choose one of these"
+        )
     if cfg.TEACHER.TEMPLATE and cfg.TEACHER.NAME.startswith(RUN):
         raise UserError(
             f"expected no TEACHER.TEMPLATE with TEACHER.NAME {cfg.TEACHER.NAME}, whose prompts are learnt, found "

@@ -18,11 +18,9 @@ from fdbpl import export, predict
 from fdbpl.errors import UserError
 from trainers import checkpoint
 
-from ..trainers.methods import same
-from .sentences import refused, succeeds
-from .worlds import TENTHS, World, cfg_in, cut, data_root, made, student_file, teacher_file, world  # noqa: F401
-
-pytestmark = pytest.mark.usefixtures("scratch")
+from ...trainers.methods import same
+from ..sentences import refused, succeeds
+from .worlds import TENTHS, World, cut
 
 
 def content(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -82,7 +80,7 @@ FILES = {
     "a zip without tensors": (lambda file: zipfile.ZipFile(file, "w").close(), "cannot be read safely"),
     "a byte flipped": (torn, "damaged"),
     "a list": (content(lambda found: [1, 2]), "with a state_dict"),
-    "a bare tensor": (content(lambda found: found["state_dict"]["ctx"]), "with a state_dict"),
+    "a list of a tensor": (content(lambda found: [found["state_dict"]["ctx"]]), "with a state_dict"),
     "no state_dict": (content(lambda found: found.pop("state_dict") and None), "with a state_dict"),
     "a state_dict of numbers": (content(lambda found: found.update(state_dict={"ctx": 1})), "with a state_dict"),
     "a state_dict that is a list": (content(lambda found: found.update(state_dict=[1])), "with a state_dict"),
@@ -103,27 +101,27 @@ FILES = {
 }  # fmt: skip
 
 
-def only(world: World, epoch: int = 2) -> Path:  # noqa: F811
+def only(world: World, epoch: int = 2) -> Path:
     """The only checkpoint left of FDBPL's first module."""
     world.checkpoint(3 - epoch).unlink()
     return world.checkpoint(epoch)
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_test_of_a_broken_checkpoint(world, case):  # noqa: F811
+def test_a_test_of_a_broken_checkpoint(world, case):
     damage, said = FILES[case]
     damage(only(world))
     world.refused(flags=world.tested(), names=[said, str(world.checkpoint().parent)])
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_checkpoint(world, share):  # noqa: F811
+def test_a_truncated_checkpoint(world, share):
     cut(only(world), share)
     world.refused(flags=world.tested(), names=[str(world.checkpoint()), "cannot be read safely"])
 
 
 @pytest.mark.parametrize("case", ["empty", "a bomb", "TorchScript", "no number", "another shape", "gone"])
-def test_predicting_and_exporting_say_the_same(world, case, data_root):  # noqa: F811
+def test_predicting_and_exporting_say_the_same(world, case, data_root):
     damage, said = FILES[case]
     damage(only(world))
     picture = data_root / "tiny/images/0_0.jpg"
@@ -133,7 +131,7 @@ def test_predicting_and_exporting_say_the_same(world, case, data_root):  # noqa:
 
 
 @pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "TorchScript"])
-def test_a_trained_teacher_that_is_broken(world, case):  # noqa: F811
+def test_a_trained_teacher_that_is_broken(world, case):
     shutil.copytree(world.run("CoOp"), world.folder / "teacher")
     for file in (world.folder / "teacher" / "prompt_learner").glob("model*"):
         FILES[case][0](file)
@@ -141,7 +139,7 @@ def test_a_trained_teacher_that_is_broken(world, case):  # noqa: F811
     world.refused("TEACHER.NAME", f"run:{world.folder}/teacher", trainer="CoOp_KDPL", names=names)
 
 
-def test_the_pointer_is_not_needed(world):  # noqa: F811
+def test_the_pointer_is_not_needed(world):
     """Dassl's file `checkpoint` names what was written last; we look ourselves."""
     for number, text in enumerate((None, "", "model.pth.tar-9", "../../etc/passwd", "\0")):
         for module in ("prompt_learner", "negative_prompt_learner"):
@@ -164,26 +162,26 @@ NOT_RUNS = {
 
 
 @pytest.mark.parametrize("case", NOT_RUNS)
-def test_a_model_dir_that_holds_other_things(world, case):  # noqa: F811
+def test_a_model_dir_that_holds_other_things(world, case):
     folder, more, said = NOT_RUNS[case]
     world.refused(flags=["--eval-only", "--model-dir", world.run(folder), *more], names=said)
 
 
-def test_a_test_without_a_model_dir(world):  # noqa: F811
+def test_a_test_without_a_model_dir(world):
     world.refused(flags=["--eval-only"], names="--model-dir")
 
 
 # going on -----------------------------------------------------------------------------------------------------------
 
 
-def unfinished(world: World) -> list[Path]:  # noqa: F811
+def unfinished(world: World) -> list[Path]:
     """FDBPL's run, killed after its second epoch; the files of that epoch."""
     (world.run() / "done.json").unlink()
     return sorted(world.run().glob("*/model.pth.tar-2"))
 
 
 @pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb"])
-def test_what_cannot_be_read_is_trained_again(world, case):  # noqa: F811
+def test_what_cannot_be_read_is_trained_again(world, case):
     """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""
     expected = checkpoint.read(world.checkpoint())
     FILES[case][0](unfinished(world)[0])
@@ -206,14 +204,14 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_what_does_not_fit_is_not_gone_on_from(world, case):  # noqa: F811
+def test_what_does_not_fit_is_not_gone_on_from(world, case):
     damage, said = RESUMED[case]
     damage(unfinished(world)[0])
     files = sorted(world.run().glob("*/model*"))
     refused(train.main, world.words(output="FDBPL"), said, unchanged=files)
 
 
-def test_a_resume_that_is_nowhere(world):  # noqa: F811
+def test_a_resume_that_is_nowhere(world):
     world.refused(flags=["--resume", world.folder / "nowhere"], names="nowhere")
     world.refused(flags=["--resume", world.run("CoOp")], names="negative_prompt_learner")
 
@@ -223,7 +221,7 @@ def test_a_resume_that_is_nowhere(world):  # noqa: F811
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_flipped_bit_goes_by(made, tmp_path, data):  # noqa: F811
+def test_no_flipped_bit_goes_by(made, tmp_path, data):
     whole = World(made).checkpoint()
     broken = bytearray(whole.read_bytes())
     place = data.draw(st.integers(0, len(broken) - 1))
@@ -238,7 +236,7 @@ def test_no_flipped_bit_goes_by(made, tmp_path, data):  # noqa: F811
     assert same(found, checkpoint.read(whole))
 
 
-def test_what_is_whole_is_read(world):  # noqa: F811
+def test_what_is_whole_is_read(world):
     """The copies that all of this breaks."""
     words = world.words("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
     succeeds(train.main, words, [world.run(), world.bank])

@@ -14,8 +14,7 @@ import pytest
 
 import train
 
-from ..trainers.conftest import cfg_in, data_root, student_file, teacher_file  # noqa: F401
-from .sentences import Ended, refused, succeeds
+from ..sentences import Ended, refused, succeeds
 
 
 class World:
@@ -68,8 +67,9 @@ class World:
         return ["--eval-only", "--model-dir", str(self.run(trainer))]
 
     def refused(
-        self, *overrides: object, names: str | Path | Iterable[str | Path] = (), code: int = 2, unchanged: Iterable[Path] = (), **words
-    ) -> str:
+        self, *overrides: object, names: str | Path | Iterable[str | Path] = (), code: int = 2,
+        unchanged: Iterable[Path] = (), **words,
+    ) -> str:  # fmt: skip
         names = [str(name) for name in ([names] if isinstance(names, str | Path) else names)]
         kept = [self.folder / "regions", self.folder / "features", self.run(), *unchanged]
         return refused(train.main, self.words(*overrides, **words), names, code=code, unchanged=kept)
@@ -82,7 +82,7 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def made(cfg_in, tmp_path_factory) -> Path:  # noqa: F811
+def made(cfg_in, tmp_path_factory) -> Path:
     """The world that `world` copies."""
     world = World(tmp_path_factory.mktemp("world"))
     cfg = cfg_in(world.folder, "FDBPL", "unused", {"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1, "VERBOSE": False})

@@ -16,10 +16,9 @@ from fdbpl.backbones.openai import sha256_of
 from fdbpl.errors import UserError
 from fdbpl.regions import RegionLookup
 
-from .sentences import refused, succeeds
-from .worlds import TENTHS, World, cfg_in, cut, data_root, edit_json, made, student_file, teacher_file, world  # noqa: F401
+from ..sentences import refused, succeeds
+from .worlds import TENTHS, World, cut, edit_json
 
-pytestmark = pytest.mark.usefixtures("scratch")
 Damage = Callable[[World], object]
 
 
@@ -51,7 +50,7 @@ MANIFESTS = {
     "without identity": (manifest("{}"), "identity (dict)"),
     "an identity that is a list": (manifest('{"identity": [1]}'), "identity (dict)"),
     "a folder": (lambda world: ((world.bank / "manifest.json").unlink(), (world.bank / "manifest.json").mkdir()),
-                 "expected a region bank of"),
+                 "manifest.json"),
     "another schema": (identity(schema=2), "schema 2"),
     "a schema in words": (identity(schema="1"), "schema '1'"),
     "no schema": (identity(schema=None), "schema None"),
@@ -70,24 +69,24 @@ MANIFESTS = {
     "another preprocessing": (identity(mean=[0.5, 0.5, 0.5]), "another bank"),
     "another size": (identity(size=64), "another bank"),
     "another logit scale": (identity(logit_scale=1.0), "another bank"),
-    "another class list": (identity(classes="0123"), "another bank"),
+    "another class list": (identity(classes="0123"), "found only"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", MANIFESTS)
-def test_a_manifest_that_is_not_the_banks(world, case):  # noqa: F811
+def test_a_manifest_that_is_not_the_banks(world, case):
     damage, said = MANIFESTS[case]
     damage(world)
     world.refused(names=[said, str(world.bank if said == "another bank" else world.bank.parent)])
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_manifest(world, share):  # noqa: F811
+def test_a_truncated_manifest(world, share):
     cut(world.bank / "manifest.json", share)
     world.refused(names="manifest.json")
 
 
-def other_bank(world: World) -> Path:  # noqa: F811
+def other_bank(world: World) -> Path:
     """A second bank of the same images, of another seed."""
     there = world.bank
     world.succeeds("REGIONS.SEED", 2, flags=["--generate-regions"])
@@ -105,7 +104,7 @@ def swap(first: Path, second: Path) -> None:
     second.write_bytes(kept)
 
 
-def grown(world: World) -> list[Path]:  # noqa: F811
+def grown(world: World) -> list[Path]:
     """The shards of a bank that has grown: two."""
     world.succeeds("REGIONS.PER_IMAGE", 5, flags=["--generate-regions"])
     return world.shards()
@@ -160,7 +159,7 @@ SHARDS = {
                          "a broken one"),
     "an offset in words": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(data_offsets="ab")),
                            "a broken one"),
-    "a tensor gone": (lambda world: with_header(world.shards()[0], lambda h: h.pop("embeddings") and None), "broken"),
+    "a tensor gone": (lambda world: with_header(world.shards()[0], lambda h: h.pop("embeddings") and None), "a broken"),
     "no images": (said_of_itself(images=None), "images"),
     "images that are numbers": (said_of_itself(images=[1, 2]), "images that are no paths"),
     "another image": (said_of_itself(images=["tiny/images/x.jpg"] * 10), "those of regions-"),
@@ -178,143 +177,13 @@ SHARDS = {
     "two swapped": (lambda world: swap(*grown(world)), "those of regions-"),
     "the second one of two gone": (lambda world: [file.unlink() for file in grown(world) if first_region(file)],
                                    "images without"),
-    "a folder": (lambda world: ((world.bank / "manifest.json").unlink(), (world.bank / "manifest.json").mkdir()),
-                 "expected a region bank of"),
-    "another schema": (identity(schema=2), "schema 2"),
-    "a schema in words": (identity(schema="1"), "schema '1'"),
-    "no schema": (identity(schema=None), "schema None"),
-    "no seed": (identity(seed=None), "seed"),
-    "a stranger's key": (identity(owner="me"), "owner"),
-    "a size in words": (identity(size="32"), "size '32'"),
-    "a mean that is a number": (identity(mean=0.5), "mean 0.5"),
-    "a mean of words": (identity(mean=["a", "b", "c"]), "mean ['a'"),
-    "a flag for a number": (identity(flip=True), "flip True"),
-    "another teacher": (identity(teacher="ViT-L/14"), "found only"),
-    "another teacher's weights": (identity(teacher_sha256="0" * 64), "found only"),
-    "another seed": (identity(seed=2), "found only"),
-    "another crop": (identity(scale=[0.1, 0.9]), "found only"),
-    "another data set": (identity(dataset="other"), "found only"),
-    "another content": (identity(content="topk:3"), "found only"),
-    "another preprocessing": (identity(mean=[0.5, 0.5, 0.5]), "another bank"),
-    "another size": (identity(size=64), "another bank"),
-    "another logit scale": (identity(logit_scale=1.0), "another bank"),
-    "another class list": (identity(classes="0123"), "another bank"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", MANIFESTS)
-def test_a_manifest_that_is_not_the_banks(world, case):  # noqa: F811
-    damage, said = MANIFESTS[case]
-    damage(world)
-    world.refused(names=[said, str(world.bank if said == "another bank" else world.bank.parent)])
-
-
-@pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_manifest(world, share):  # noqa: F811
-    cut(world.bank / "manifest.json", share)
-    world.refused(names="manifest.json")
-
-
-def other_bank(world: World) -> Path:  # noqa: F811
-    """A second bank of the same images, of another seed."""
-    there = world.bank
-    world.succeeds("REGIONS.SEED", 2, flags=["--generate-regions"])
-    (other,) = (file.parent for file in there.parent.glob("*/manifest.json") if file.parent != there)
-    return other
-
-
-def rename(file: Path, name: str) -> Path:
-    return file.rename(file.with_name(name))
-
-
-def swap(first: Path, second: Path) -> None:
-    kept = first.read_bytes()
-    first.write_bytes(second.read_bytes())
-    second.write_bytes(kept)
-
-
-def grown(world: World) -> list[Path]:  # noqa: F811
-    """The shards of a bank that has grown: two."""
-    world.succeeds("REGIONS.PER_IMAGE", 5, flags=["--generate-regions"])
-    return world.shards()
-
-
-def header_of(file: Path) -> tuple[dict, bytes]:
-    content = file.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
-    return json.loads(content[8:end]), content[end:]
-
-
-def with_header(file: Path, change: Callable[[dict], object]) -> None:
-    """Have `change` edit the safetensors header."""
-    header, payload = header_of(file)
-    text = json.dumps(change(header) or header).encode()
-    file.write_bytes(struct.pack("<Q", len(text)) + text + payload)
-
-
-def first_region(file: Path) -> int:
-    return json.loads(header_of(file)[0]["__metadata__"]["shard"])["first"]
-
-
-def said_of_itself(**changes: object) -> Damage:
-    """Another description in a shard's metadata; None takes a key out."""
-
-    def change(header: dict) -> None:
-        shard = {**json.loads(header["__metadata__"]["shard"]), **changes}
-        header["__metadata__"]["shard"] = json.dumps({key: value for key, value in shard.items() if value is not None})
-
-    return lambda world: with_header(world.shards()[0], change)
-
-
-def first_shard(content: bytes) -> Damage:
-    return lambda world: world.shards()[0].write_bytes(content)
-
-
-SHARDS = {
-    "gone": (lambda world: world.shards()[0].unlink(), "images without"),
-    "empty": (first_shard(b""), "a broken one"),
-    "text": (first_shard(b"these are no tensors, but it is a long text"), "a broken one"),
-    "a header without end": (first_shard(struct.pack("<Q", 1 << 60) + b"{}"), "a broken one"),
-    "a header that is a list": (first_shard(struct.pack("<Q", 2) + b"[]"), "a broken one"),
-    "a header of brackets": (first_shard(struct.pack("<Q", 50_000) + b"[" * 50_000), "a broken one"),
-    "no metadata": (lambda world: with_header(world.shards()[0], lambda h: h.pop("__metadata__") and None), "a broken"),
-    "metadata of another file": (lambda world: with_header(world.shards()[0], lambda h: h.update(__metadata__={})),
-                                 "a broken one"),
-    "an unknown dtype": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(dtype="F8")),
-                         "a broken one"),
-    "another shape": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(shape=[1, 4])),
-                      "a broken one"),
-    "a negative shape": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(shape=[-1, -4])),
-                         "a broken one"),
-    "an offset in words": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(data_offsets="ab")),
-                           "a broken one"),
-    "a tensor gone": (lambda world: with_header(world.shards()[0], lambda h: h.pop("embeddings") and None), "broken"),
-    "no images": (said_of_itself(images=None), "images"),
-    "images that are numbers": (said_of_itself(images=[1, 2]), "images that are no paths"),
-    "another image": (said_of_itself(images=["tiny/images/x.jpg"] * 10), "those of regions-"),
-    "one image fewer": (said_of_itself(images=["tiny/images/0_0.jpg"]), "images"),
-    "the first region in words": (said_of_itself(first="0"), "regions '0'"),
-    "a negative first region": (said_of_itself(first=-3), "regions -3"),
-    "no regions": (said_of_itself(count=0), "and 0 more"),
-    "other regions": (said_of_itself(first=3), "those of regions-"),
-    "sizes in words": (said_of_itself(sizes="large"), "sizes"),
-    "no checksum": (said_of_itself(payload=None), "the bytes that were written"),
-    "another checksum": (said_of_itself(payload="0" * 64), "the bytes that were written"),
-    "another name": (lambda world: rename(world.shards()[0], f"regions-{'0' * 16}.safetensors"), "rename it so"),
-    "another bank's": (lambda world: shutil.copy(other_bank(world) / world.shards()[0].name, world.bank),
-                       "another bank"),
-    "two swapped": (lambda world: swap(*grown(world)), "those of regions-"),
-    "the second one of two gone": (lambda world: [file.unlink() for file in grown(world)
-                                                  if '"first\\\\\\": 0' not in str(header_of(file)[0])
-                                                  and json.loads(header_of(file)[0]["__metadata__"]["shard"])["first"]],
-                                   "images without"),
     "a folder": (lambda world: (world.shards()[0].rename(world.bank / "kept"),
                                 (world.bank / f"regions-{'1' * 16}.safetensors").mkdir()), "regions-1"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SHARDS)
-def test_a_shard_that_is_not_what_was_written(world, case):  # noqa: F811
+def test_a_shard_that_is_not_what_was_written(world, case):
     damage, said = SHARDS[case]
     damage(world)
     more = ["REGIONS.PER_IMAGE", 5] if "two" in case else []
@@ -322,7 +191,7 @@ def test_a_shard_that_is_not_what_was_written(world, case):  # noqa: F811
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_shard(world, share):  # noqa: F811
+def test_a_truncated_shard(world, share):
     shard = world.shards()[0]
     cut(shard, share)
     world.refused(names=shard.name)
@@ -333,13 +202,17 @@ def features(change: Callable[[Path], object]) -> Damage:
     return lambda world: change(world.student_features()[0])
 
 
-def of_another_student(world: World) -> None:  # noqa: F811
+def of_another_student(world: World) -> None:
     file = world.student_features()[0]
     with_header(file, lambda header: _say(header, student="0" * 64))
 
 
 def _say(header: dict, **changes: object) -> None:
     header["__metadata__"]["shard"] = json.dumps({**json.loads(header["__metadata__"]["shard"]), **changes})
+
+
+def _told(header: dict, **changes: object) -> None:
+    header["__metadata__"]["prompts"] = json.dumps({**json.loads(header["__metadata__"]["prompts"]), **changes})
 
 
 def flip_last_bit(file: Path) -> None:
@@ -368,32 +241,31 @@ TEXTS = {
     "half": (lambda world: cut(world.texts()[0], 0.5), "text features"),
     "a bit flipped": (lambda world: flip_last_bit(world.texts()[0]), "text features"),
     "another name": (lambda world: rename(world.texts()[0], "0123.safetensors"), "other prompts"),
-    "other prompts": (lambda world: with_header(world.texts()[0], lambda h: h["__metadata__"].update(prompts='["a"]')),
-                      "other prompts"),
-    "prompts that are none": (lambda world: with_header(world.texts()[0],
-                                                        lambda h: h["__metadata__"].update(prompts="7")), "text"),
-    "another teacher's": (lambda world: with_header(world.texts()[0],
-                                                    lambda h: h["__metadata__"].update(teacher="0" * 64)),
+    "other prompts": (lambda world: with_header(world.texts()[0], lambda h: _told(h, prompts=["a"])), "other prompts"),
+    "prompts that are none": (lambda world: with_header(world.texts()[0], lambda h: _told(h, prompts=7)), "text"),
+    "another teacher's": (lambda world: with_header(world.texts()[0], lambda h: _told(h, teacher="0" * 64)),
                           "another teacher"),
+    "a number for all that": (lambda world: with_header(world.texts()[0],
+                                                        lambda h: h["__metadata__"].update(prompts="7")), "text"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FEATURES)
-def test_student_features_that_are_not_of_these_regions(world, case):  # noqa: F811
+def test_student_features_that_are_not_of_these_regions(world, case):
     damage, said = FEATURES[case]
     damage(world)
     world.refused(names=[said, str(world.bank)])
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_text_features_that_are_not_of_these_prompts(world, case):  # noqa: F811
+def test_text_features_that_are_not_of_these_prompts(world, case):
     damage, said = TEXTS[case]
     damage(world)
     world.refused(names=[said, str(world.bank)])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": "1"}', "x", '{"seconds": null, "regions": 1}'])
-def test_nobody_waits_for_a_broken_record_of_costs(world, content):  # noqa: F811
+def test_nobody_waits_for_a_broken_record_of_costs(world, content):
     (world.bank / "cost.json").write_text(content)
     world.succeeds()
     world.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
@@ -403,7 +275,7 @@ def test_nobody_waits_for_a_broken_record_of_costs(world, content):  # noqa: F81
 
 @pytest.mark.parametrize("case", ["gone", "empty", "another name", "another bank's", "other regions"])
 @pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_the_banks_own_command_says_the_same(world, case, command, data_root, capsys):  # noqa: F811
+def test_the_banks_own_command_says_the_same(world, case, command, data_root, capsys):
     SHARDS[case][0](world)
     words = [command, world.bank, *(["--root", data_root] if command == "verify" else [])]
     if case == "gone":
@@ -435,7 +307,7 @@ BANK_WORDS = {
 
 
 @pytest.mark.parametrize("case", BANK_WORDS)
-def test_banks_without_a_trainer(data_root, teacher_file, tmp_path, case):  # noqa: F811
+def test_banks_without_a_trainer(data_root, teacher_file, tmp_path, case):
     given_words, said = BANK_WORDS[case]
     places = {"empty": tmp_path / "empty", "elsewhere": tmp_path / "elsewhere"}
     for folder in places.values():
@@ -458,12 +330,12 @@ def test_banks_without_a_trainer(data_root, teacher_file, tmp_path, case):  # no
 
 
 @pytest.fixture(scope="session")
-def everything(made, student_file):  # noqa: F811
+def everything(made, student_file):
     """everything(bank) -> what training reads of it."""
     student = (student_file, sha256_of(student_file))
     (shard,), (text,) = World(made).shards(), World(made).texts()
     images = json.loads(header_of(shard)[0]["__metadata__"]["shard"])["images"]
-    prompts = json.loads(header_of(text)[0]["__metadata__"]["prompts"])
+    prompts = json.loads(header_of(text)[0]["__metadata__"]["prompts"])["prompts"]
     grid = torch.cartesian_prod(torch.arange(len(images)), torch.arange(3))
 
     def read(bank: Path) -> list[torch.Tensor]:
@@ -476,7 +348,7 @@ def everything(made, student_file):  # noqa: F811
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_flipped_bit_goes_by(made, everything, tmp_path, data):  # noqa: F811
+def test_no_flipped_bit_goes_by(made, everything, tmp_path, data):
     """Of whatever file of a bank: a sentence, or the values that were there."""
     whole = World(made)
     files = [whole.bank / "manifest.json", *whole.shards(), *whole.student_features(), *whole.texts()]
