@@ -102,7 +102,9 @@ def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[
     for key in values.keys() - general.keys():
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
-            raise UserError(f"expected keys below PER_DATASET.{condition} in {source}, found {values[key]!r}; give some")
+            raise UserError(
+                f"expected keys below PER_DATASET.{condition} in {source}, found {values[key]!r:.100}; give some"
+            )
         special.setdefault(condition, {})[name] = values[key]
     return general, special
 

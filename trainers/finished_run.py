@@ -172,7 +172,9 @@ class FinishedRun:
             *path, name = key.split(".")
             node = cfg
             for part in path:
-                node = node.setdefault(part, CfgNode())
+                node = node.setdefault(part, CfgNode()) if isinstance(node, CfgNode) else None
+            if not isinstance(node, CfgNode) or isinstance(node.get(name), CfgNode):
+                raise UserError(f"expected keys of a configuration in {file}, found {key!r}; give another run")
             node[name] = values[key]
         return cfg
 

@@ -27,7 +27,9 @@ def load_open_clip(name: str, device: str = "cpu", dtype: torch.dtype = torch.fl
     """
     architecture, slash, tag = name.removeprefix(PREFIX).partition("/")
     if not (slash and architecture and tag):
-        raise UserError(f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; give both, e.g. open_clip:ViT-H-14-quickgelu/dfn5b")
+        raise UserError(
+            f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; give both, e.g. open_clip:ViT-H-14-quickgelu/dfn5b"
+        )
     try:
         import open_clip
     except ModuleNotFoundError as error:
@@ -65,8 +67,8 @@ def _from_file(open_clip, architecture: str, file: str, device: str) -> nn.Modul
         raise UserError(_unknown(open_clip, architecture))
     if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
         raise UserError(
-            f"expected an open_clip_torch that reads files without running what is in them, found {open_clip.__version__}; "
-            "run: pip install -U open_clip_torch"
+            "expected an open_clip_torch that reads files without running what is in them, found "
+            f"{open_clip.__version__}; run: pip install -U open_clip_torch"
         )
     try:
         if path.suffix != ".safetensors":

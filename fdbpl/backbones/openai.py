@@ -84,8 +84,8 @@ def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.M
     except (KeyError, RuntimeError, AttributeError, IndexError, ZeroDivisionError, AssertionError, ValueError,
             TypeError) as error:  # fmt: skip
         raise UserError(
-            f"expected the parameters of OpenAI's CLIP in {source}, found others ({tensor_files.reason(error)}); give a "
-            "CLIP file"
+            f"expected the parameters of OpenAI's CLIP in {source}, found others ({tensor_files.reason(error)}); "
+            "give a CLIP file"
         ) from error
     model = model.float()
     # build_model passes through fp16: restore what that rounding lost

@@ -9,15 +9,12 @@ Every file appears whole or not at all and is named by what it holds, so that in
 generation ends in the same bytes. Reading maps files into memory.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -25,28 +22,8 @@ from torch import Tensor
 from fdbpl.atomic import TEMPORARY_SUFFIX, write_json, write_tensors
 from fdbpl.errors import UserError
 from fdbpl.regions.identity import BankIdentity, digest, read_identity
-from fdbpl.regions.rows import REMEDY, Header, Layout, read_header
-
-TENSORS = {"boxes", "flips", "embeddings"}
-TOP_TENSORS = {"boxes", "flips", "probabilities", "classes", "entropy"}
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of regions: its images in order, each with `count` regions from number `first` on."""
-
-    file: Path
-    images: list[str]
-    sha256: list[str]
-    sizes: list[tuple[int, int]]
-    first: int
-    count: int
-    tensors: Layout = field(default_factory=dict)  # where they lie in the file, once it is written
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """By first region number, then by name."""
-        return self.first, self.file.name
+from fdbpl.regions.rows import REMEDY, Header, read_header
+from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, is_intact, payload_digest
 
 
 def features_folder(student: str, sha256: str) -> str:
@@ -104,13 +81,13 @@ class RegionBank:
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            shard = _shard(file, header, TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS)
+            shard = described(file, header, TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS)
             self.refuse_strange(file, header, {"bank": self._digest})
             named = self.shard_name(shard.images, shard.first, shard.count)
             if named != file.name:
                 raise UserError(
-                    f"expected the regions that its name stands for in {file}, found those of {named}; rename it so, or "
-                    "delete it and run scripts/generate_regions.sh again"
+                    f"expected the regions that its name stands for in {file}, found those of {named}; rename it so, "
+                    "or delete it and run scripts/generate_regions.sh again"
                 )
             yield shard
 
@@ -139,8 +116,8 @@ class RegionBank:
             found = header.shard.get(key, value)
             if found != value:
                 raise UserError(
-                    f"expected a file of this bank in {file}, found one of another {key} ({found!s:.40}, not {value:.40}); "
-                    f"put the bank's own files and manifest there, or {REMEDY}"
+                    f"expected a file of this bank in {file}, found one of another {key} ({found!s:.40}, not "
+                    f"{value:.40}); put the bank's own files and manifest there, or {REMEDY}"
                 )
 
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
@@ -238,52 +215,3 @@ class RegionBank:
 
 def _text_digest(features: Tensor) -> str:
     return payload_digest({"features": features.detach().float().cpu()})
-
-
-def _shard(file: Path, header: Header, names: set[str]) -> Shard:
-    """What the header of a shard with tensors called `names` says of it.
-
-    Raises:
-        UserError: not what such a header says.
-    """
-    try:
-        images, sha256, sizes, first, count = (
-            header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
-        )
-        if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count >= 1):
-            raise ValueError(f"regions {first!r:.40} and {count!r:.40} more")
-        if not all(isinstance(word, str) for word in [*images, *sha256]):
-            raise ValueError("images that are no paths")
-        if not all(isinstance(size, list) and len(size) == 2 for size in sizes):
-            raise ValueError("sizes that are none")
-        sizes = [(int(height), int(width)) for height, width in sizes]
-        if header.tensors.keys() != names:
-            raise ValueError(f"tensors {', '.join(sorted(header.tensors))}, not {', '.join(sorted(names))}")
-        rows = {shape[0] if shape else 0 for _, shape, _ in header.tensors.values()}
-        if not len(images) == len(sha256) == len(sizes) or rows != {len(images) * count}:
-            raise ValueError(f"{len(images)} images, {len(sha256)} hashes, {len(sizes)} sizes, rows {sorted(rows)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"expected a shard of regions in {file}, found a broken file ({type(error).__name__}: {error}); {REMEDY}"
-        ) from error
-    return Shard(file, images, sha256, sizes, first, count, header.tensors)
-
-
-def is_intact(file: Path) -> bool:
-    """Whether a file's tensors are those that were written."""
-    try:
-        with safe_open(file, "pt") as content:
-            expected = json.loads(content.metadata()["shard"])["payload"]
-            return expected == payload_digest({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
-        return False
-
-
-def payload_digest(tensors: dict[str, Tensor]) -> str:
-    """Hex SHA-256 over names, shapes and values."""
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name].contiguous()
-        sha.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
-        sha.update(np.ascontiguousarray(array.numpy()).tobytes())
-    return sha.hexdigest()

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead, build_pipeline, image_sizes, refuse_unreadable
-from fdbpl.regions.bank import RegionBank, Shard, features_folder
+from fdbpl.regions.bank import RegionBank, features_folder
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import Cost
 from fdbpl.regions.identity import BankIdentity
+from fdbpl.regions.shard import Shard
 
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
 BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pipeline has in its own hands
@@ -279,7 +280,7 @@ def top_k(content: str, classes: int) -> int:
     kind, _, k = content.partition(":")
     if kind != "topk" or not k.isdigit() or int(k) < 1:
         raise UserError(
-            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; give such a one, e.g. topk:10"
+            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; give one of these"
         )
     return min(int(k), classes)
 

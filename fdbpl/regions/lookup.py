@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.regions.bank import RegionBank, Shard, features_folder, is_intact
+from fdbpl.regions.bank import RegionBank, features_folder
 from fdbpl.regions.identity import digest
 from fdbpl.regions.rows import REMEDY, Rows
+from fdbpl.regions.shard import Shard, is_intact
 
 CHECKED = 1 << 30  # bytes that are compared with their checksums before they are used: a second or two
 

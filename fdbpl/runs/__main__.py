@@ -73,7 +73,7 @@ def refuse_odd(overrides: list[str]) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Run what is missing of a comparison, print its tables, then fail if a run did."""
     if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
-        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; give a whole number, e.g. JOBS=2")
+        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; give e.g. JOBS=2")
     jobs = int(arguments.jobs)
     comparison = Comparison(
         arguments.protocol, arguments.output, read_rows(sys.stdin), arguments.seeds.split(), arguments.shots.split(),

@@ -67,7 +67,7 @@ def variants(each: str) -> list[tuple[str, ...]]:
         return [()]
     key, equals, values = each.partition("=")
     if not equals or not values:
-        raise UserError(f"expected KEY=VALUE,VALUE,... as EACH, found {each!r}; give such, e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
+        raise UserError(f"expected KEY=VALUE,VALUE,... as EACH, found {each!r}; give e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
     return [(key, value) for value in values.split(",")]
 
 
@@ -150,7 +150,7 @@ class Comparison:
         for numbers, what, example in ((self.seeds, "SEEDS", "1 2 3"), (self.shots, "SHOTS", "16")):
             odd = [number for number in numbers if not (number.isascii() and number.isdigit())]
             if odd:
-                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; give such, e.g. {what}='{example}'")
+                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; give e.g. {what}='{example}'")
         if self.protocol != "few_shot" and len(self.shots) != 1:
             raise UserError(
                 f"expected one number of shots for {self.protocol}, found {len(self.shots)}; e.g. SHOTS=16, or few_shot"

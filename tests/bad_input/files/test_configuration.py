@@ -30,6 +30,7 @@ def words(made, tmp_path):
 
 # files --------------------------------------------------------------------------------------------------------------
 
+BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in itertools.pairwise("abcdefg"))
 FILES = {
     "a key of nothing": ("OPTIM:\n  LERNING_RATE: 0.1\n", "OPTIM.LERNING_RATE"),
     "a key with a slip": ("OPTIM:\n  MAX_EPOCHS: 5\n", "did you mean OPTIM.MAX_EPOCH?"),
@@ -70,8 +71,7 @@ FILES = {
     "a key twice": ("OPTIM:\n  LR: 0.1\n  LR: 0.2\n", "the key LR twice"),
     "a section twice": ("OPTIM:\n  LR: 0.1\nOPTIM:\n  MAX_EPOCH: 2\n", "the key OPTIM twice"),
     "an alias": ("OPTIM: &o\n  LR: 0.1\nINPUT: *o\n", "the alias *o"),
-    "a bomb of aliases": ("a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in itertools.pairwise("abcdefg")),
-                          "the alias *a"),
+    "a bomb of aliases": (BOMB, "the alias *a"),
     "a list in itself": ("A: &a [*a]\n", "the alias *a"),
     "brackets without end": ("A: " + "[" * 5000, "expected YAML"),
     "code": ("A: !!python/object/apply:os.system ['true']\n", "expected YAML"),

@@ -60,7 +60,7 @@ RECORDS = {
     "another fingerprint": ({"fingerprint": "0" * 64}, "another configuration"),
     "no configuration": ({"config": None}, "config (dict)"),
     "a configuration that is a list": ({"config": [1]}, "config (dict)"),
-    "another configuration": ({"fingerprint": "0", "config": {"SEED": 5}}, "SEED 5 instead of 1"),
+    "another configuration": ({"fingerprint": "0", "config": {"SEED": 5}}, "instead of"),
     "another task": ({"fingerprint": "0", "task": "test x"}, "task 'test x' instead of 'train'"),
 }
 
