@@ -42,7 +42,8 @@ def test_checkpoints(world, marker, data_root, kind):
     for call in (lambda: predict.main([file, picture]), lambda: export.main([file])):
         refused(call, [], [file, "cannot be read safely"], unchanged=[world.run()])
     shutil.copytree(world.run(), world.folder / "teacher")
-    world.refused("TEACHER.NAME", f"run:{world.folder}/teacher", trainer="CoOp_KDPL", names="teacher")
+    teacher = f"{world.folder}/teacher"
+    world.refused("TEACHER.NAME", f"run:{teacher}", trainer="CoOp_KDPL", output="taught", names=teacher)
     (world.run() / "done.json").unlink()
     ended = succeeds(train.main, world.words(output="FDBPL"))  # from scratch, as there is nothing to go on from
     assert ended.out.count("Skipping epoch") == 2 and "train from scratch" in ended.out
