@@ -1,5 +1,5 @@
-"""Names that a spreadsheet would compute: in a report's table they are text. What the page, LaTeX and Markdown would take
-for their own is tested in tests/report."""
+"""Names that a spreadsheet would compute: in a report's table they are text. What the page, LaTeX and Markdown would
+take for their own is tested in tests/report."""
 
 import csv
 import io
