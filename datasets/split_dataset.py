@@ -229,9 +229,7 @@ def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list
     The labels are those of the first source, as in CoOp's datasets/oxford_pets.py.
     """
     if subsample not in SUBSAMPLES:
-        raise UserError(
-            f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {subsample!r}; choose one of these"
-        )
+        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {subsample!r}")
     if subsample == "all":
         return [list(source) for source in sources]
     labels = sorted({row[1] for row in sources[0]})

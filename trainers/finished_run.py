@@ -65,7 +65,13 @@ class FinishedRun:
     @property
     def classnames(self) -> list[str]:
         """The classes it learnt, in the order of the labels."""
-        return self.metrics["protocol"]["classnames"]
+        names = self.metrics["protocol"].get("classnames")
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise UserError(
+                f"expected class names (protocol.classnames) in {self.folder}/metrics.json, found {names!r:.80}; run it "
+                "again"
+            )
+        return names
 
     @property
     def template(self) -> str:

@@ -51,11 +51,12 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
 
 
 def _shots(metrics: dict) -> int:
-    shots = metrics["protocol"].get("shots")
+    protocol = metrics.get("protocol")
+    shots = protocol.get("shots") if isinstance(protocol, dict) else None
     if not isinstance(shots, int):
         raise UserError(f"expected a whole number of shots in the metrics of a run, found {shots!r:.60}; {REMEDY}")
     return shots
 
 
 def _metrics_of(folder: Path) -> dict:
-    return read_metrics(folder, trainer=str, dataset=str, seed=int, protocol=dict)
+    return read_metrics(folder, trainer=str, dataset=str, seed=int)

@@ -209,7 +209,6 @@ VALUES = {
     "TRAINER.COOP.PREC": ["fp8", "FP32", "", "fp16", "amp"],
     "TRAINER.COOP.CLASS_TOKEN_POSITION": ["begin"],
     "DATASET.NAME": ["", "TinyWord"],
-    "DATASET.SUBSAMPLE_CLASSES": ["old"],
 }
 
 
