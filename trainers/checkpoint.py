@@ -97,6 +97,9 @@ def read(path: str | os.PathLike) -> dict:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"expected a checkpoint with a state_dict in {path}, found none; give a Dassl checkpoint")
+    extra = content.get("extra", {})
+    if not isinstance(extra, dict) or not all(isinstance(value, Tensor) for value in extra.values()):
+        raise UserError(f"expected tensors by name under extra in {path}, found others; give another checkpoint")
     named, held = NUMBERED.fullmatch(path.name), content.get("epoch")
     if named and isinstance(held, int) and held != int(named[1]):
         raise UserError(f"expected the checkpoint of epoch {named[1]} in {path}, found that of epoch {held}; rename it")
@@ -194,21 +197,6 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str
             f"expected the state of {type(optimiser).__name__} in {path} to go on from, found one that does not fit "
             f"({tensor_files.reason(error)}); delete that file, and the one before is used"
         ) from error
-
-
-def extra(content: dict, path: str | os.PathLike) -> dict[str, Tensor]:
-    """What else a method keeps in a checkpoint.
-
-    Raises:
-        UserError: something else than tensors by name.
-    """
-    found = content.get("extra", {})
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(
-            f"expected tensors by name under extra in {path}, found others; delete that file, and the one before is "
-            "used"
-        )
-    return found
 
 
 def _is_token_buffer(key: str) -> bool:

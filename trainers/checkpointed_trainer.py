@@ -82,10 +82,10 @@ class CheckpointedTrainer(TrainerX):
             for name, content in contents.items():
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 checkpoint.restore_optimiser(self._optims[name], content, paths[name])
-                self.restore_extra_state(checkpoint.extra(content, paths[name]))
+                self.restore_extra_state(content.get("extra", {}))
             best = folders[self.get_model_names()[0]] / checkpoint.BEST
             if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
-                self.best_result = checkpoint.read(best).get("val_result") or self.best_result
+                self.best_result = checkpoint.read(best)["val_result"] or self.best_result
             print(f"Resuming from epoch {epoch} in {directory}")
             return epoch
         if self.cfg.RESUME:

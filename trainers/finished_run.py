@@ -68,8 +68,8 @@ class FinishedRun:
         names = self.metrics["protocol"].get("classnames")
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
             raise UserError(
-                f"expected class names (protocol.classnames) in {self.folder}/metrics.json, found {names!r:.80}; run it "
-                "again"
+                f"expected class names (protocol.classnames) in {self.folder}/metrics.json, found {names!r:.80}; "
+                "run it again"
             )
         return names
 

@@ -31,7 +31,7 @@ class Cost:
         if not regions and not student_features:
             return
         now = time.perf_counter()
-        with open(self.bank / ".cost.lock", "a") as lock:
+        with open(self.bank / ".cost.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 so_far = read_cost(self.bank)

@@ -95,6 +95,7 @@ FILES = {
     "a sparse tensor": (context(lambda ctx: ctx.to_sparse()), "not plain"),
     "a tensor without values": (context(lambda ctx: ctx.to("meta")), "not plain"),
     "a tensor larger than memory": (content(swollen), "larger"),
+    "something else beside": (content(lambda found: found.update(extra=[1])), "tensors by name"),
     "another epoch": (content(lambda found: found.update(epoch=7)), "that of epoch 7"),
     "gone": (Path.unlink, "expected a checkpoint"),
     "a folder": (lambda file: (file.unlink(), file.mkdir()), "cannot be read safely"),
@@ -180,7 +181,8 @@ def unfinished(world: World) -> list[Path]:
     return sorted(world.run().glob("*/model.pth.tar-2"))
 
 
-@pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb"])
+@pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb",
+                                  "something else beside"])
 def test_what_cannot_be_read_is_trained_again(world, case):
     """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""
     expected = checkpoint.read(world.checkpoint())
@@ -199,7 +201,6 @@ RESUMED = {
                           "another optimiser"),
     "an optimiser of more": (content(lambda found: found["optimizer"]["param_groups"].append({})), "does not fit"),
     "an optimiser of nothing": (content(lambda found: found["optimizer"].pop("state") and None), "does not fit"),
-    "something else beside": (content(lambda found: found.update(extra=[1])), "tensors by name"),
 }  # fmt: skip
 
 
