@@ -10,11 +10,10 @@ CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 for variable in FDBPL_VENV DATA OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
-    case "$CALLED_FROM:$value" in
-        *: | *:/*) ;;
-        "$PWD":-*) export "$variable=./$value" ;; # no flag
-        "$PWD":*) ;;
-        *) export "$variable=$CALLED_FROM/$value" ;;
+    case "$value" in
+        "" | /*) ;;
+        -*) export "$variable=$CALLED_FROM/$value" ;; # no flag
+        *) [ "$CALLED_FROM" = "$PWD" ] || export "$variable=$CALLED_FROM/$value" ;;
     esac
 done
 FDBPL_VENV="${FDBPL_VENV:-.venv}"
