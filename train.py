@@ -146,6 +146,10 @@ def build_config(arguments: argparse.Namespace):
         if name not in registry.registered_names():
             close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
             raise UserError(f"expected a registered name for {kind}, found {name!r}; close ones are {', '.join(close)}")
+    given = {"--eval-only": arguments.eval_only, "--no-train": arguments.no_train}
+    others = [flag for flag in given if given[flag]]
+    if arguments.generate_regions and others:
+        raise UserError(f"expected --generate-regions alone, found {' and '.join(others)} as well; give one of them")
     if not -1 <= cfg.SEED < 2**32:
         raise UserError(f"expected --seed from 0 to {2**32 - 1}, or -1, found {cfg.SEED}; e.g. --seed 1")
     if not cfg.OUTPUT_DIR:

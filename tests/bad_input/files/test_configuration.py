@@ -263,6 +263,8 @@ FLAGS = {
     "no place": (["OUTPUT_DIR", ""], "--output-dir"),
     "a transform with a slip": (["--transforms", "random_flipp", "--"], "INPUT.TRANSFORMS"),
     "a test of nothing": (["--eval-only"], "--model-dir"),
+    "labels and a test": (["--generate-regions", "--eval-only"], "--eval-only"),
+    "labels and no training": (["--generate-regions", "--no-train"], "--no-train"),
     "a test of nowhere": (["--eval-only", "--model-dir", "nowhere"], "nowhere"),
 }
 
