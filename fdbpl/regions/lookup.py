@@ -15,7 +15,7 @@ from fdbpl.regions.identity import digest
 from fdbpl.regions.rows import REMEDY, Rows
 from fdbpl.regions.shard import Shard, is_intact
 
-CHECKED = 1 << 30  # bytes that are compared with their checksums before they are used: a second or two
+CHECKED = 1 << 28  # bytes that are compared with their checksums before they are used: less than a second
 
 
 class RegionLookup:
