@@ -1,11 +1,15 @@
 """Locks between processes: a file that one of them holds. The system lets go of it when its holder dies."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from fdbpl.errors import REMEDIES, MachineError
+
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # answers of file systems that have none
 
 
 @contextmanager
@@ -25,11 +29,27 @@ def held(lock: Path, waiting: str = "") -> Iterator[None]:
         raise MachineError(f"cannot write to {lock.parent} ({error.strerror}); {remedy}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting:
                 print(waiting, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks
+            take(file, fcntl.LOCK_EX)
         yield
+
+
+def take(file: IO, operation: int) -> bool:
+    """`fcntl.flock(file, operation)`: True. On a file system without locks False, and nobody is held back.
+
+    Raises:
+        BlockingIOError: another process holds it, and `operation` has LOCK_NB.
+        MachineError: anything else that the system answers.
+    """
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise MachineError(f"cannot lock {file.name} ({error.strerror}); check the disk") from error
+        return False
+    return True

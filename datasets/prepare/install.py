@@ -16,6 +16,7 @@ from fdbpl.archives import EXTRACTING, extract
 from fdbpl.atomic import TEMPORARY_SUFFIX, write_bytes
 from fdbpl.download import Downloader, Source
 from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.locks import take
 
 DOWNLOADS = "downloads"  # below a data set's folder: archives while they are needed
 SUMS = "SHA256SUMS"
@@ -190,10 +191,10 @@ def _lock(downloads: Path) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
                 raise BlockingIOError  # who held it took it away, and somebody else made another one
-        except OSError as error:
+        except (BlockingIOError, FileNotFoundError) as error:
             raise MachineError(f"{downloads} is in use by another call of this command; wait for its end") from error
         try:
             yield

@@ -1,22 +1,20 @@
 """Making a region bank: only what is missing, in files that appear whole, by one process or several."""
 
-import errno
 import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import IO
 
 from tqdm import tqdm
 
-from fdbpl import distributed
+from fdbpl import distributed, locks
 from fdbpl.backbones import Backbone
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes, refuse_unreadable
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.cost import Cost
@@ -24,7 +22,6 @@ from fdbpl.regions.identity import BankIdentity
 from fdbpl.regions.labelling import Labelling, top_k
 from fdbpl.regions.shard import Shard
 
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # answers of file systems that have none
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
 
 
@@ -47,8 +44,7 @@ class GenerationReport:
         return (
             f"Region bank {self.bank}: {self.images} images, {self.images_there} of them labelled before; "
             f"{self.regions_made} regions labelled, {self.features_made} student features added"
-            + " (by this process)"
-            * self.alone
+            f"{' (by this process)' * self.alone}"
         )
 
 
@@ -115,8 +111,9 @@ def generate(
         if prompts and rank == 0:
             labelling.add_text()
     labelled_before = sum(image in there for image in images)
-    made = distributed.total(total, features_made)
-    return GenerationReport(opened.folder, len(images), labelled_before, *made, alone=world > distributed.world_size())
+    regions_made, features_made = distributed.total(total, features_made)
+    alone = world > distributed.world_size()
+    return GenerationReport(opened.folder, len(images), labelled_before, regions_made, features_made, alone)
 
 
 def _covered(shards: list[Shard]) -> dict[str, int]:
@@ -186,23 +183,11 @@ def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str
 def _shared_lock(bank: RegionBank) -> Iterator[None]:
     """Held while generating. Who finds nobody else here first clears away what a killed process left."""
     with open(bank.folder / ".lock", "a") as file:
-        if _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            bank.remove_leftovers()
-        _lock(file, fcntl.LOCK_SH)
+        with suppress(BlockingIOError):  # somebody else generates: leave their temporary files alone
+            if locks.take(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                bank.remove_leftovers()
+        locks.take(file, fcntl.LOCK_SH)
         yield
-
-
-def _lock(file: IO, operation: int) -> bool:
-    """Whether the lock was had: not while another process holds it, and not on a file system without locks."""
-    try:
-        fcntl.flock(file, operation)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise MachineError(f"cannot lock {file.name} ({error.strerror}); check the disk") from error
-        return False
-    return True
 
 
 def _versions() -> dict[str, str]:

@@ -109,8 +109,8 @@ def run_places(place: Path) -> list[Path]:
     refused: list[OSError] = []
     found = [folder for folder, files in run_folders(place, refused.append) if any(name in files for name in OURS)]
     if refused:
-        found = f"{refused[0].filename} ({refused[0].strerror})"
-        raise UserError(f"expected run folders that can be read, found {found}; check the path and its permissions")
+        one = f"{refused[0].filename} ({refused[0].strerror})"
+        raise UserError(f"expected run folders that can be read, found {one}; check the path and its permissions")
     if not found:
         raise UserError(f"expected run folders (with a run.json) at or below {place}, found none; check the path")
     return found
