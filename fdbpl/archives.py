@@ -22,6 +22,7 @@ CHUNK = 1 << 16
 MEMBERS = 3_000_000  # ImageNet has 1.3 million images
 EXPANSION = 20  # bytes out for a byte in, at most: photographs are compressed already
 ALLOWANCE = 64 << 20  # bytes out that no archive has to account for
+EXTRACTING = ".extracting"  # what a killed call leaves behind; safe to delete
 HEADER = 1 << 20  # bytes of a name or an extended header
 EXTENDED = {
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
@@ -48,7 +49,7 @@ def extract(archive: Path, folder: Path) -> None:
             leads outside, a device, a name twice, or far more bytes than photographs of that size can hold.
         MachineError: the disk is full or cannot be written to.
     """
-    temporary = folder.with_name(f".{folder.name}.extracting")
+    temporary = folder.with_name(f".{folder.name}{EXTRACTING}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fdbpl.errors import MachineError, UserError, out_of_memory
+from fdbpl.interruption import end_with_parent
 
 _paused = False
 
@@ -31,6 +32,8 @@ def start(use_gpu: bool) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()  # torchrun, which may be killed
     gpu = use_gpu and torch.cuda.is_available()
     number = int(os.environ.get("LOCAL_RANK", 0))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", number + 1))
@@ -191,5 +194,6 @@ def average(tensors: Iterable[Tensor]) -> list[Tensor]:
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Put the mean over all processes in place of each gradient."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    for parameter, mean in zip(parameters, average(parameter.grad for parameter in parameters), strict=True):
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for parameter, mean in zip(parameters, average(gradients), strict=True):
         parameter.grad = mean

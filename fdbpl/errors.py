@@ -1,12 +1,16 @@
 """The two kinds of failure a user meets, and how an entry point tells them: one sentence, exit code, no traceback."""
 
+import atexit
 import errno
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from fdbpl.interruption import Terminated, leave_without_words, sigterm_interrupts
 
 REMEDIES = {
     errno.ENOMEM: "the memory is used up: end other programs or ask for less at a time, and run the same command again",
@@ -43,14 +47,17 @@ def one_sentence_errors(
     interrupted: str = "the same command continues where this one stopped",
     memory: str = "work on less at a time (a smaller batch size), or end what else runs here",
 ) -> Iterator[None]:
-    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into exit code 130 and `interrupted`.
+    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into `interrupted` and exit code 130,
+    SIGTERM into the same and 143.
 
     Where memory runs out, the processor's or a GPU's, the sentence ends with `memory`, what to do.
 
     `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
     """
+    atexit.register(leave_without_words)
     try:
-        yield
+        with sigterm_interrupts():
+            yield
     except UserError as error:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
@@ -70,11 +77,13 @@ def one_sentence_errors(
             raise
         _say(f"error: expected the work to fit into memory, found {_wanted(error)}; {memory}")
         sys.exit(MachineError.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        _say(f"\ninterrupted: {interrupted}")
-        sys.exit(130)
+        terminated = isinstance(interruption, Terminated)
+        if _first():
+            print(f"\n{'terminated' if terminated else 'interrupted'}: {interrupted}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -93,6 +102,10 @@ def _wanted(error: BaseException) -> str:
 def _say(sentence: str) -> None:
     """On stderr. All but torchrun's first process wait a little: where that one fails as well, it speaks, and torchrun
     ends them before they repeat it."""
-    if os.environ.get("RANK", "0") != "0":
+    if not _first():
         time.sleep(PATIENCE)
     print(sentence, file=sys.stderr)
+
+
+def _first() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -12,6 +12,7 @@ beside: `--trainer FDBPL`, `FDBPL_MaPLe`, `CoOp_KDPL` ... A region bank is made 
 
 import os
 import sys
+from types import TracebackType
 
 from yacs.config import CfgNode
 
@@ -32,7 +33,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             f"expected Dassl.pytorch to import, found {error}; install it as the checkout's README says"
         ) from error
     try:
-        from fdbpl import trainers
+        from fdbpl import trainers  # type: ignore[attr-defined]  # there in the wheel
         from fdbpl.third_party.dassl_patches import apply_patches
     except ImportError as error:
         raise UserError(
@@ -63,7 +64,7 @@ def add_missing(cfg: CfgNode, ours: CfgNode) -> None:
         cfg.freeze()
 
 
-def one_sentence(kind: type, error: BaseException, traceback) -> None:
+def one_sentence(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """In place of a traceback where the message says all; FDBPL_DEBUG=1 shows it."""
     if issubclass(kind, UserError) and os.environ.get("FDBPL_DEBUG") != "1":
         print(f"error: {error}", file=sys.stderr)

@@ -126,10 +126,10 @@ def predictions_of(
 
 
 @contextmanager
-def destination(file: Path | None) -> Iterator[Callable[[Prediction], None]]:
+def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
     """Where predictions go one by one: a CSV or JSON file that appears when all are done, or the screen."""
     if file is None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # odd file names
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
         yield lambda prediction: print(f"{prediction.image}: {', '.join(map(percent, prediction.classes))}")
     elif file.suffix.lower() == ".csv":
         with writing(file, errors="surrogateescape") as stream:

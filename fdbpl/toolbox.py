@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from fdbpl.errors import UserError
 
@@ -52,7 +53,7 @@ def choose_device(name: str = "") -> str:
     return name or ("cuda" if there else "cpu")
 
 
-def finished_run(folder: str | Path, device: str = "cpu"):
+def finished_run(folder: str | Path, device: str = "cpu") -> Any:
     """`trainers.finished_run.FinishedRun` of a run folder.
 
     Raises:

@@ -2,14 +2,21 @@
 # Sourced by every script: makes $PYTHON, an interpreter that has the packages of requirements.txt.
 # An environment that has them already is used as it is; else one is made in .venv, or in the folder that FDBPL_VENV names.
 
-fail() { echo "error: $*" >&2; exit "${STATUS:-2}"; }
+trap 'exit 130' INT # Ctrl-C ends a script also where the program of the moment was just done
+
+# One line, whatever is quoted in it
+fail() { printf 'error: %s\n' "${*//[[:cntrl:]]/?}" >&2; exit "${STATUS:-2}"; }
 
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
 CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 for variable in FDBPL_VENV DATA OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
-    [ "$CALLED_FROM" = "$PWD" ] || [ -z "$value" ] || [ "${value:0:1}" = / ] || export "$variable=$CALLED_FROM/$value"
+    case "$value" in
+        "" | /*) ;;
+        -*) export "$variable=$CALLED_FROM/$value" ;; # no flag
+        *) [ "$CALLED_FROM" = "$PWD" ] || export "$variable=$CALLED_FROM/$value" ;;
+    esac
 done
 FDBPL_VENV="${FDBPL_VENV:-.venv}"
 
@@ -61,3 +68,6 @@ make_environment() {
     ) 9>"$FDBPL_VENV.lock" || exit 1
     rm -f "$FDBPL_VENV.lock"
 }
+
+# attached COMMAND ...: run it; where this script is killed it gets SIGTERM, which it answers as it answers Ctrl-C
+attached() { "$PYTHON" -m fdbpl.interruption "$@"; }

@@ -19,9 +19,11 @@ protocol_arguments() {
     check_dataset "$DATASET"
     check_trainer
     [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
+    [[ "$PROTOCOL" = few_shot || "$SHOTS" =~ ^-?[0-9]+$ ]] || fail "expected a whole number as SHOTS, found '$SHOTS'; e.g. SHOTS=16"
+    [[ "${NPROC:-1}" =~ ^([1-9][0-9]*|gpu|cpu|auto)$ ]] || fail "expected a number of processes as NPROC, found '$NPROC'; e.g. NPROC=2"
     TARGETS="$(targets)"
     CFG="${CFG:-$(default_config)}"
-    [ -f "$FOLDER/$CFG.yaml" ] ||
+    is_name "$CFG" && [ -f "$FOLDER/$CFG.yaml" ] ||
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
 }
 
@@ -50,15 +52,18 @@ folder_arguments() {
     OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
 }
 
+# A file's name, which leads nowhere else
+is_name() { [[ "$1" =~ ^[A-Za-z0-9_][A-Za-z0-9_.+-]*$ ]]; }
+
 check_dataset() {
-    [ -f "configs/datasets/$1.yaml" ] ||
+    is_name "$1" && [ -f "configs/datasets/$1.yaml" ] ||
         fail "expected ${2:-a data set} of $(names configs/datasets/*.yaml), found '$1'; give one of these"
 }
 
 # Sets FOLDER, where the trainer's files lie
 check_trainer() {
     FOLDER="configs/trainers/$(config_folder)"
-    [ -d "$FOLDER" ] ||
+    is_name "$TRAINER" && [ -d "$FOLDER" ] ||
         fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
 }
 
@@ -70,15 +75,11 @@ default_shots() {
 
 # The data sets that are tested on: TARGETS, or for the field's sources the field's; none where the protocol has none
 targets() {
-    local found="${TARGETS:-}" target
-    case "$PROTOCOL:$DATASET" in
-        base2new:* | few_shot:*) return ;;
-        cross_dataset:imagenet)
-            found="${found:-caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101}" ;;
-        cross_dataset:demo) found="${found:-demo_colours}" ;;
-        domain_generalization:imagenet) found="${found:-imagenetv2 imagenet_sketch imagenet_a imagenet_r}" ;;
-        domain_generalization:demo) found="${found:-demo_sketch demo_world demo_corrupted}" ;;
-    esac
+    local found="${TARGETS:-}" target protocol source defaults
+    case "$PROTOCOL" in base2new | few_shot) return ;; esac
+    while read -r protocol source defaults; do
+        [ "$protocol $source" != "$PROTOCOL $DATASET" ] || found="${found:-$defaults}"
+    done <fdbpl/runs/targets.txt
     [ -n "${found// /}" ] ||
         fail "expected TARGETS, the data sets to test on (only the sources imagenet and demo have their own), found none for $DATASET; e.g. TARGETS='caltech101 dtd'"
     for target in $found; do check_dataset "$target" "TARGETS"; done
@@ -124,8 +125,8 @@ default_student() {
 # train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run; DETERMINISTIC=1: as the flag
 train_py() {
     local launcher=()
-    [ "${NPROC:-1}" = 1 ] || launcher=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC")
-    "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
+    [ "${NPROC:-1}" = 1 ] || launcher=(-m fdbpl.torchrun --standalone --nproc_per_node "$NPROC")
+    attached "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \

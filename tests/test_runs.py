@@ -140,15 +140,19 @@ def test_a_terminal_shows_a_bar_below_the_results():
     assert any(re.match(r"50%.*1/2 ", line) for line in lines) and not any("eta" in line for line in lines)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_grid_leaves_nothing_running(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_an_interrupted_grid_leaves_nothing_running(tmp_path, kind, word):
     child = f"import time, pathlib; pathlib.Path({str(tmp_path / 'started')!r}).touch(); time.sleep(5); " \
             f"pathlib.Path({str(tmp_path / 'survived')!r}).touch()"  # fmt: skip
-    code = f"from fdbpl.runs.grid import run_grid; import sys; run_grid([[sys.executable, '-c', {child!r}]] * 3, 1)"
+    code = (
+        "import sys; from fdbpl.errors import one_sentence_errors; from fdbpl.runs.grid import run_grid\n"
+        f"with one_sentence_errors(): run_grid([[sys.executable, '-c', {child!r}]] * 3, 1)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():
         time.sleep(0.05)
     begin = time.monotonic()
     process.send_signal(kind)
-    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1] and process.returncode
+    assert process.communicate(timeout=20)[1].startswith(f"\n{word}: the same command continues")
+    assert process.returncode == 128 + kind
     assert time.monotonic() - begin < 4 and not (tmp_path / "survived").exists()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import PromptLearner, Prompts
 
 from .prompt_trainer import PromptTrainer, register
@@ -46,7 +47,7 @@ class CoCoOpStudent(Student):
     serves_as_teacher = False
     text_follows_image = True
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         self.prompt_learner = PromptLearner(backbone.model, classnames, settings.N_CTX, settings.CTX_INIT)
         width = self.prompt_learner.ctx.shape[-1]

@@ -6,6 +6,7 @@ Learns the context vectors in front of, around or behind the class name; image a
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import PromptLearner, Prompts
 
 from .prompt_trainer import PromptTrainer, register
@@ -27,7 +28,7 @@ class CoOpStudent(Student):
 
     node = "COOP"
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         self.prompt_learner = PromptLearner(
             backbone.model,

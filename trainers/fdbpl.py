@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl
 from fdbpl.prompts import PromptLearner
@@ -17,9 +18,10 @@ from .coop import CoOpStudent
 from .ivlp import IVLP
 from .kgcoop import KgCoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
+from .settings import require
 from .student import Outputs, Scorer, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
@@ -65,13 +67,13 @@ class RegionDistillation(PromptTrainer):
                 "difference; leave it out"
             )
 
-    def build_student(self, backbone, classnames: list[str]) -> Student:
+    def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
         student = super().build_student(backbone, classnames)
         self.negative_prompt_learner = self.new_negative_space(self.cfg, backbone, classnames)
         return student
 
     @classmethod
-    def new_negative_space(cls, cfg: CfgNode, backbone, classnames: list[str]) -> PromptLearner | None:
+    def new_negative_space(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
         """The negative prompt space of `cfg`, where it starts from; None where the student's text is fixed."""
         if not cls.student_class.learns_text:
             return None

@@ -7,6 +7,7 @@ epochs, batch 4, lr 0.0025.
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import NamedParameters, PromptLearner, Prompts, by_block, deep_text_prompts, visual_prompts
 
 from .prompt_trainer import PromptTrainer, register
@@ -28,7 +29,7 @@ class IVLPStudent(Student):
     node = "IVLP"
     frozen_image_tower = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         clip_model, key = backbone.model, f"TRAINER.{self.node}.PROMPT_DEPTH_"
         visual = visual_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION, f"{key}VISION")

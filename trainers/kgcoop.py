@@ -7,6 +7,7 @@ context, held near the frozen class features of the data set's template.
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.losses import class_distance
 
 from .coop import CoOpStudent
@@ -28,9 +29,9 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 class KgCoOpStudent(CoOpStudent):
     node = "KGCOOP"
-    ignored_keys = ("bias_vectors", "meta_net.linear1.")  # in official checkpoints, never used there
+    ignored_keys: tuple[str, ...] = ("bias_vectors", "meta_net.linear1.")  # in official checkpoints, never used there
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         self.register_buffer("frozen_text", self.frozen_text_features(self.template), persistent=False)  # [C, D]
 

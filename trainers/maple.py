@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import PromptLearner, Prompts, by_block, deep_text_prompts, visual_width
 
 from .prompt_trainer import PromptTrainer, register
@@ -29,7 +30,7 @@ class MaPLeStudent(Student):
     node = "MAPLE"
     frozen_image_tower = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         clip_model, count, depth = backbone.model, settings.N_CTX, settings.PROMPT_DEPTH
         learner = PromptLearner(clip_model, classnames, count, settings.CTX_INIT, exact_n_ctx=True)

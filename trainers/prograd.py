@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.distributed import average
 from fdbpl.losses import soft_cross_entropy
 
 from .coop import CoOpStudent
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.view import View
@@ -33,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ProGradStudent(CoOpStudent):
     node = "PROGRAD"
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         settings = settings.clone()
         settings.defrost()
         settings.CTX_INIT = ""

@@ -6,15 +6,19 @@ visual prompts and a projector into the teacher's space; its class features are 
 or a finished prompt run (TEACHER.NAME run:<run folder>).
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.prompts import NamedParameters, visual_prompts
 
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .student import Outputs, Student
 from .supervision.online_teacher import OnlineTeacher
 from .supervision.view import View
@@ -64,7 +68,9 @@ class PromptKDStudent(FixedTextStudent):
     serves_as_teacher = False
     frozen_image_tower = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], template: str, class_features: Tensor):
+    def __init__(
+        self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str, class_features: Tensor
+    ):
         self._given = class_features.to(backbone.device)
         super().__init__(settings, backbone, classnames, template)
         key = "TRAINER.PROMPTKD.PROMPT_DEPTH_VISION"
@@ -124,5 +130,8 @@ class PromptKD(PromptTrainer):
         require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "of at least 2 for PromptKD's batch norm", size)
 
     @classmethod
-    def new_student(cls, cfg: CfgNode, backbone, classnames: list[str], template: str, class_features) -> Student:
+    def new_student(
+        cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
+        class_features: Callable[[], Tensor],
+    ) -> Student:  # fmt: skip
         return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, class_features())

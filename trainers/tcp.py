@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts
 
 from .cocoop import MetaNet
 from .kgcoop import KgCoOpStudent
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .supervision.hard_labels import HardLabels
 
 
@@ -40,7 +42,7 @@ class TCPStudent(KgCoOpStudent):
     node = "TCP"
     ignored_keys = ()
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         blocks = len(backbone.model.transformer.resblocks)
         if not 0 <= settings.BLOCK < blocks:

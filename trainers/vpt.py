@@ -7,6 +7,7 @@ batch 4, lr 0.0025. The text is "a photo of a {}." whatever the data set.
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import NamedParameters, visual_prompts
 
 from .prompt_trainer import PromptTrainer, register
@@ -26,7 +27,7 @@ class VPTStudent(FixedTextStudent):
     node = "VPT"
     frozen_image_tower = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         key = "TRAINER.VPT.PROMPT_DEPTH_VISION"
         visual = visual_prompts(backbone.model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION, key)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
 from fdbpl.prompts import Prompts
 
 from .prompt_trainer import PromptTrainer, register
@@ -28,7 +29,7 @@ class FixedTextStudent(Student):
     node = "ZEROSHOTCLIP"
     learns_text = False
 
-    def __init__(self, settings: CfgNode, backbone, classnames: list[str], *template: str):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
         self.register_buffer("class_features", self.fixed_text_features(), persistent=False)
 
@@ -39,7 +40,9 @@ class FixedTextStudent(Student):
     def learners(self) -> dict[str, nn.Module]:
         return {}
 
-    def text_features(self, *others: Prompts, image_features=None, classes=None) -> list[Tensor]:
+    def text_features(
+        self, *others: Prompts, image_features: Tensor | None = None, classes: Tensor | None = None
+    ) -> list[Tensor]:
         return [self.class_features if classes is None else self.class_features[classes]]
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets.prepare.recipes import Part, Recipe
-from fdbpl.archives import extract
+from fdbpl.archives import EXTRACTING, extract
 from fdbpl.atomic import TEMPORARY_SUFFIX, write_bytes
 from fdbpl.download import Downloader, Source
 from fdbpl.errors import REMEDIES, MachineError, UserError
 
 DOWNLOADS = "downloads"  # below a data set's folder: archives while they are needed
 SUMS = "SHA256SUMS"
+UNPACKED = ".unpacked"
 DEPTH = 4  # folders around a target in an archive, at most
 
 
@@ -49,15 +50,18 @@ def install(
     parts = [part for part in recipe.parts if missing(part, folder)]
     fetchable = [part for part in parts if part.sources]
     try:
-        with _lock(folder / DOWNLOADS) if fetchable else nullcontext():
+        with _lock(folder / DOWNLOADS) if fetchable or _leftovers(folder / DOWNLOADS) else nullcontext():
+            for part in recipe.parts:
+                if part not in parts:
+                    _clear(part, folder / DOWNLOADS, keep_archives)
             sums = _sums(f"{mirror}/{name}", folder / DOWNLOADS, downloader) if mirror and fetchable else {}
             for part in fetchable:
                 try:
                     print(f"{name}: fetching {part.what}", flush=True)
                     if mirror:
                         part = replace(part, sources=_mirrored(part, f"{mirror}/{name}", sums) + part.sources)
-                    _install(part, root, folder, downloader, keep_archives)
-                    _drop_partial(part, folder / DOWNLOADS)
+                    _install(part, root, folder, downloader)
+                    _clear(part, folder / DOWNLOADS, keep_archives)
                 except UserError as error:
                     outcome.failed.append(part.what)
                     print(f"error: {name}: {part.what}: {error}", file=sys.stderr, flush=True)
@@ -77,8 +81,18 @@ def missing(part: Part, folder: Path) -> list[str]:
     return [target for target in part.targets if not (folder / target).exists()]
 
 
-def _install(part: Part, root: Path, folder: Path, downloader: Downloader, keep_archives: bool) -> None:
+@contextmanager
+def _writing_below(folder: Path) -> Iterator[None]:
     try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"cannot write below {folder} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
+        ) from error
+
+
+def _install(part: Part, root: Path, folder: Path, downloader: Downloader) -> None:
+    with _writing_below(folder):
         if part.copy and (root / part.copy).is_file():
             write_bytes(folder / part.targets[0], (root / part.copy).read_bytes())
             return
@@ -86,13 +100,13 @@ def _install(part: Part, root: Path, folder: Path, downloader: Downloader, keep_
         if not part.unpack:
             os.replace(archive, folder / part.targets[0])
             return
-        unpacked = archive.with_name(archive.name + ".unpacked")
+        unpacked = archive.with_name(archive.name + UNPACKED)
         if not unpacked.is_dir():  # else an earlier call was interrupted between here and the last target
             extract(archive, unpacked)
         for inner in part.inner:
             inside = _find(unpacked, inner)
-            if inside is not None and not inside.with_name(inner + ".unpacked").is_dir():
-                extract(inside, inside.with_name(inner + ".unpacked"))
+            if inside is not None and not inside.with_name(inner + UNPACKED).is_dir():
+                extract(inside, inside.with_name(inner + UNPACKED))
         for target in missing(part, folder):
             found = _find(unpacked, target, part.found_as.get(target, target))
             if found is None:
@@ -102,20 +116,32 @@ def _install(part: Part, root: Path, folder: Path, downloader: Downloader, keep_
                 )
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
             os.rename(found, folder / target)
-        shutil.rmtree(unpacked)
-        if not keep_archives:
-            archive.unlink()
-    except OSError as error:
-        raise MachineError(
-            f"cannot write below {folder} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
-        ) from error
 
 
-def _drop_partial(part: Part, downloads: Path) -> None:
-    """Delete what was begun from addresses that broke off before another one gave the part."""
-    for source in part.sources:
-        for file in downloads.glob(f"{source.file_name}{TEMPORARY_SUFFIX}*"):
-            file.unlink()
+def _leftovers(downloads: Path) -> bool:
+    """Whether a killed call left something behind; archives may be kept."""
+    names = ("*" + UNPACKED, "*" + EXTRACTING, f"*{TEMPORARY_SUFFIX}*", SUMS, ".lock")
+    return any(next(downloads.glob(name), None) for name in names)
+
+
+def _clear(part: Part, downloads: Path, keep_archives: bool) -> None:
+    """Delete what a part that is in place was made from, and what was begun from addresses that broke off.
+
+    What was unpacked goes last: a call that was killed in here leaves it to the next one.
+    """
+    names = dict.fromkeys(source.file_name for source in part.sources)
+    with _writing_below(downloads):
+        for name in names:
+            for pattern in (f"{name}{TEMPORARY_SUFFIX}*", f".{name}*{TEMPORARY_SUFFIX}"):
+                for file in downloads.glob(pattern):
+                    file.unlink()
+            unpacked, rest = downloads / (name + UNPACKED), downloads / f".{name}{UNPACKED}{EXTRACTING}"
+            shutil.rmtree(rest, ignore_errors=True)
+            if unpacked.is_dir():
+                if not keep_archives:
+                    (downloads / name).unlink(missing_ok=True)
+                os.rename(unpacked, rest)
+                shutil.rmtree(rest)
 
 
 def _find(folder: Path, *names: str) -> Path | None:
@@ -165,12 +191,15 @@ def _lock(downloads: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                raise BlockingIOError  # who held it took it away, and somebody else made another one
         except OSError as error:
             raise MachineError(f"{downloads} is in use by another call of this command; wait for its end") from error
         try:
             yield
         finally:
-            (downloads / ".lock").unlink(missing_ok=True)
+            for leftover in (*downloads.glob(f"{SUMS}*"), downloads / ".lock"):
+                leftover.unlink(missing_ok=True)
             with suppress(OSError):  # something is left in it
                 downloads.rmdir()
                 downloads.parent.rmdir()

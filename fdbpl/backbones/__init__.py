@@ -1,10 +1,10 @@
 """Student and teacher CLIPs: OpenAI's by name or file, open_clip names, the embedded demo models."""
 
-import os
+from importlib import import_module
+from types import ModuleType
 
 import torch
 
-from fdbpl.backbones.at_hand import weights_at_hand
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD, Backbone
 from fdbpl.errors import UserError
 
@@ -17,6 +17,11 @@ __all__ = [
     "weights_at_hand",
     "weights_sha256",
 ]
+
+# What stands before the colon of a name, and the module of this folder that knows what stands behind it: its
+# `load(rest, device, dtype)`, `sha256(rest)` (None where only loading tells) and `at_hand(rest)`. Names without such a
+# beginning are OpenAI's, or files.
+KINDS = {"demo": "demo", "random": "untrained", "open_clip": "open_clip"}
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -34,46 +39,28 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
         MachineError: weights that have to be downloaded cannot be.
     """
     dtype = resolve_precision(precision, device)
-    if name.startswith("demo:"):
-        from fdbpl.backbones import demo, openai
-
-        which = name.removeprefix("demo:")
-        state = demo.load_state_dict(which)
-        return openai.wrap(openai.build_clip(state, name), name, demo.sha256(which), device, dtype)
-    if name.startswith("random:"):
-        from fdbpl.backbones.untrained import load_untrained
-
-        return load_untrained(name.removeprefix("random:"), str(device), dtype)
-    if name.startswith("open_clip:"):
-        from fdbpl.backbones.open_clip import load_open_clip
-
-        return load_open_clip(name, device, dtype)
-    from fdbpl.backbones.openai import load_file, load_openai
-
-    looks_like_file = os.path.exists(os.path.expanduser(name)) or name.endswith((".pt", ".pth", ".safetensors"))
-    return load_file(name, device, dtype) if looks_like_file else load_openai(name, device, dtype)
+    module, rest = _kind(name)
+    return module.load(rest, str(device), dtype)
 
 
 def weights_sha256(name: str) -> str | None:
     """The `Backbone.sha256` of `load_backbone(name)`, without loading it; None where only loading tells."""
-    if name.startswith("demo:"):
-        from fdbpl.backbones import demo
+    module, rest = _kind(name)
+    return module.sha256(rest)
 
-        return demo.sha256(name.removeprefix("demo:"))
-    if name.startswith("random:"):
-        from fdbpl.backbones import untrained
 
-        return untrained.sha256(name.removeprefix("random:"))
-    if name.startswith("open_clip:"):
-        return None
-    from fdbpl.backbones.openai import sha256_of
-    from fdbpl.backbones.openai_package import clip_package
+def weights_at_hand(name: str) -> bool:
+    """Whether `load_backbone(name)` would find its weights here; of a file: whether it is there, not what it holds."""
+    module, rest = _kind(name)
+    return module.at_hand(rest)
 
-    file = os.path.expanduser(name)
-    if os.path.isfile(file):
-        return sha256_of(file)
-    models = clip_package().clip._MODELS
-    return models[name].split("/")[-2] if name in models else None
+
+def _kind(name: str) -> tuple[ModuleType, str]:
+    """The module that knows `name`, and the part of it that it is asked about."""
+    beginning, colon, rest = name.partition(":")
+    if colon and beginning in KINDS:
+        return import_module(f"{__name__}.{KINDS[beginning]}"), rest
+    return import_module(f"{__name__}.openai_names"), name
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype:

@@ -7,12 +7,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fdbpl.backbones.openai import sha256_of
+from fdbpl.backbones.backbone import Backbone
+from fdbpl.backbones.openai import build_clip, sha256_of, wrap
 from fdbpl.errors import UserError
 
 WEIGHTS = Path(__file__).with_name("weights")
 NAMES = ("rn-student", "vit-student", "teacher")
 VOCABULARY_SIZE = 49408
+
+
+def load(which: str, device: str, dtype: torch.dtype) -> Backbone:
+    """The demo model `which`; raises as `load_state_dict`."""
+    name = f"demo:{which}"
+    return wrap(build_clip(load_state_dict(which), name), name, sha256(which), device, dtype)
 
 
 def load_state_dict(which: str) -> dict[str, Tensor]:
@@ -40,10 +47,12 @@ def load_state_dict(which: str) -> dict[str, Tensor]:
 def sha256(which: str) -> str:
     """The hash of a demo model's file, compared with the list that ships beside it."""
     if which not in NAMES:
-        raise UserError(f"expected a demo model of {', '.join('demo:' + name for name in NAMES)}, found demo:{which}")
+        names = ", ".join(f"demo:{name}" for name in NAMES)
+        raise UserError(f"expected a demo model of {names}, found demo:{which}; choose one of these")
     file = WEIGHTS / f"{which}.safetensors"
     sums = WEIGHTS / "SHA256SUMS"
-    expected = dict(reversed(line.split()) for line in sums.read_text().splitlines()) if sums.is_file() else {}
+    rows = [line.split() for line in sums.read_text().splitlines()] if sums.is_file() else []
+    expected = {name: digest for digest, name in rows}
     found = sha256_of(file) if file.is_file() else "no file"
     if found != expected.get(file.name):
         raise UserError(
@@ -51,3 +60,7 @@ def sha256(which: str) -> str:
             "restore the file from the repository"
         )
     return found
+
+
+def at_hand(which: str) -> bool:
+    return True

@@ -117,8 +117,8 @@ class WholeRun:
     """`train.py` on the demo world: to its first step (`starts` times), and FDBPL and its online twin to the end."""
 
     methods: tuple[str, ...] = ("FDBPL", "CoOp_KDPL")
-    epochs: int = 50
-    starts: int = 3
+    epochs: int = 30
+    starts: int = 2
     name = "whole run"
 
 
@@ -146,7 +146,7 @@ SMALL = (
 PROFILES = {
     "quick": Profile(
         (
-            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=90.0),
+            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=80.0),
             Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=3),
             Step(classes=1000, arms=("c", "d"), seconds=30.0, most=2),
             *SMALL,

@@ -14,6 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from fdbpl.atomic import read_json, write_bytes, write_json
+from fdbpl.interruption import helper_process
+from fdbpl.locks import held
 
 DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
 CLASS_SPLITS = (1, 2, 3, 4)  # orders of the classes; the first half of an order are the base classes
@@ -80,17 +82,28 @@ class PictureSet:
         marker, state = folder / "drawn.json", {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
         if marker.is_file() and read_json(marker, "the demo world's marker") == state:
             return
+        with held(folder / ".lock", f"Another process draws into {folder}: waiting for its end"):
+            if not (marker.is_file() and read_json(marker, "the demo world's marker") == state):
+                self._draw_all(folder, draw, state)
+                os.replace(folder / "drawing.json", marker)
+
+    def _draw_all(self, folder: Path, draw: str, state: dict) -> None:
         begun = folder / "drawing.json"
         fresh = not begun.is_file() or read_json(begun, "the demo world's marker") != state
         write_json(begun, state)
         for class_split in CLASS_SPLITS:
             write_json(folder / self.split_file(class_split), self.split(class_split))
-        with ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            min(4, os.cpu_count() or 1), mp_context=get_context("spawn"), initializer=helper_process
+        ) as pool:
             jobs = pool.map(partial(self._draw_class, folder / "images", draw, fresh), self.classes)
             what = f"Drawing {self.title} ({draw})"
-            for _ in tqdm(jobs, total=len(self.classes), desc=what, unit="class", disable=None):
-                pass
-        os.replace(begun, marker)
+            try:
+                for _ in tqdm(jobs, total=len(self.classes), desc=what, unit="class", disable=None):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # those that have not begun
+                raise
 
     def _draw_class(self, images: Path, draw: str, fresh: bool, name: str) -> None:
         for number in self.numbers:

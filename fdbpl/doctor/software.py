@@ -47,7 +47,7 @@ def fits(found: str, wanted: str) -> bool:
     """Whether a version lies in a range of >=, < and == parts; what follows its numbers (rc1, +cu130) is ignored."""
 
     def numbers(text: str) -> list[int]:
-        return [int(part) for part in re.match(r"[\d.]*", text)[0].strip(".").split(".") if part]
+        return [int(part) for part in re.findall(r"^[\d.]*", text)[0].strip(".").split(".") if part]
 
     holds = {">=": lambda a, b: a >= b, "<": lambda a, b: a < b, "==": lambda a, b: a == b}
     for part in filter(None, wanted.split(",")):
@@ -60,8 +60,8 @@ def fits(found: str, wanted: str) -> bool:
 def packages() -> Iterator[Finding]:
     others = [(name, wanted) for name, wanted in requirements() if name not in TOLD_APART]
     missing = [name for name, _ in others if not present(MODULES.get(name, name))]
-    old = [f"{name} {version(name)} (needs {wanted})" for name, wanted in others
-           if version(name) and not fits(version(name), wanted)]  # fmt: skip
+    old = [f"{name} {found} (needs {wanted})" for name, wanted in others
+           if (found := version(name)) and not fits(found, wanted)]  # fmt: skip
     if missing or old:
         found = "; ".join(["missing: " + ", ".join(missing)] * bool(missing) + ["unfit: " + ", ".join(old)] * bool(old))
         yield problem("packages", found, INSTALL)
@@ -120,7 +120,8 @@ def clip() -> Iterator[Finding]:
     if not present("clip"):
         yield problem("clip", "none", "pip install openai-clip")
         return
-    origin = importlib.util.find_spec("clip").origin
+    spec = importlib.util.find_spec("clip")
+    origin = spec.origin if spec else None
     if not origin or not Path(origin).with_name("model.py").is_file():
         yield problem("clip", f"not OpenAI's: {origin or 'a folder of that name'}",
                       "pip uninstall -y clip && pip install openai-clip")  # fmt: skip
@@ -142,7 +143,7 @@ def clip() -> Iterator[Finding]:
     except Exception as error:
         yield problem("clip", f"does not import ({reason(error)})", "pip install --force-reinstall openai-clip")
     else:
-        yield fine("clip", f"OpenAI's {version('openai-clip') or ''} ({Path(package.__file__).parent})")
+        yield fine("clip", f"OpenAI's {version('openai-clip') or ''} ({Path(str(package.__file__)).parent})")
 
 
 def dassl() -> Iterator[Finding]:
@@ -155,7 +156,7 @@ def dassl() -> Iterator[Finding]:
         if (ROOT / "third_party" / "dassl_source.py").is_file():
             line = importlib.import_module("third_party").use_dassl()
         else:
-            place = importlib.import_module("dassl.engine").__file__
+            place = str(importlib.import_module("dassl.engine").__file__)
             patched = importlib.import_module("fdbpl.third_party.dassl_patches").apply_patches()
             line = f"installed ({Path(place).parents[1]}), patched: {', '.join(patched) or 'nothing'}"
     except UserError as error:

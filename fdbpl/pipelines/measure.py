@@ -9,6 +9,8 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 from fdbpl.errors import one_sentence_errors
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
-from fdbpl.pipelines.requests import RegionRequests, image_sizes
+from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions.boxes import draw_regions, pixel_boxes
 
@@ -89,13 +91,14 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
     )
-    pipeline = (arguments.root, arguments.size, arguments.batch)
-    ours = {
-        "torchvision": TorchvisionPipeline(*pipeline),
-        "dali roi": DaliPipeline(*pipeline, decode="roi"),
-        "dali decode-once": DaliPipeline(*pipeline, decode="decode-once"),
+    settings = (arguments.root, arguments.size, arguments.batch)
+    ours: dict[str, RegionPipeline] = {
+        "torchvision": TorchvisionPipeline(*settings),
+        "dali roi": DaliPipeline(*settings, decode="roi"),
+        "dali decode-once": DaliPipeline(*settings, decode="decode-once"),
     }
-    ways = {"plain DataLoader": lambda: plain, **{name: lambda p=p: p(requests) for name, p in ours.items()}}
+    ways: dict[str, Callable[[], Iterable]] = {"plain DataLoader": lambda: plain}
+    ways |= {name: partial(pipeline, requests) for name, pipeline in ours.items()}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(arguments.rounds + 1):
         for name, run in ways.items():

@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -28,7 +28,7 @@ def decoding_threads(count: int) -> ThreadPoolExecutor:
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
     """`items` in their order, made by a thread of its own, `count` of them before they are asked for."""
-    iterator, end = iter(items), object()
+    iterator, end = iter(items), cast(Item, object())
     pool = decoding_threads(1)
     try:
         waiting = deque(pool.submit(next, iterator, end) for _ in range(count))

@@ -24,7 +24,7 @@ many prompts pass at a time, and what they need is computed again when their gra
 tower runs forward twice.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +112,8 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> li
     return list(encode_prompts(clip_model, stacked, chunk))
 
 
-class _Packing(NamedTuple):
+@dataclass(frozen=True)
+class _Packing:
     """Which of the [N, S] own positions of N prompts count: `rows`, int64 [T], of them flattened; None = all."""
 
     count: int
@@ -182,7 +183,7 @@ def _insert(
     suffix = packing.padded(suffix)
     if prefix is not None:  # no longer the same for all classes
         suffix = torch.cat([_spread(prefix, suffix), suffix], dim=1)
-        packing = _Packing(*suffix.shape[:2], None)
+        packing = _Packing(len(suffix), suffix.shape[1], None)
     return None, packing.packed(_replaced(suffix, deep)), packing
 
 

@@ -42,12 +42,12 @@ def draw_regions(
 
     The draw of one region does not depend on the others, on order or on what else a bank holds.
     """
-    image_hw = np.array(image_hw, dtype=np.float64)
+    height, width = map(float, image_hw)
     boxes, flips = np.empty((count, 4), np.float32), np.empty(count, bool)
     for row in range(count):
         key = hashlib.blake2b(f"{seed}\0{path}\0{first + row}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-        boxes[row] = np.array(_random_box(rng, image_hw, scale, ratio)) / np.tile(image_hw, 2)
+        boxes[row] = np.array(_random_box(rng, height, width, scale, ratio)) / np.array([height, width, height, width])
         flips[row] = rng.random() < flip
     return Regions(boxes, flips)
 
@@ -62,8 +62,9 @@ def pixel_boxes(boxes: np.ndarray, image_hw: np.ndarray | tuple[int, int]) -> np
     return np.rint(boxes.astype(np.float64) * sides).astype(np.int64)
 
 
-def _random_box(rng: np.random.Generator, image_hw: np.ndarray, scale, ratio) -> tuple[int, int, int, int]:
-    height, width = image_hw
+def _random_box(
+    rng: np.random.Generator, height: float, width: float, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
     for _ in range(TRIES):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
         low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -73,10 +74,9 @@ def _random_box(rng: np.random.Generator, image_hw: np.ndarray, scale, ratio) ->
             top = int(rng.random() * (height - h + 1))
             left = int(rng.random() * (width - w + 1))
             return top, left, h, w
-    aspect = width / height
-    w, h = width, height
+    aspect, wide, high = width / height, width, height
     if aspect < ratio[0]:
-        h = min(height, max(1, round(width / ratio[0])))
+        high = min(height, max(1, round(width / ratio[0])))
     elif aspect > ratio[1]:
-        w = min(width, max(1, round(height * ratio[1])))
-    return int((height - h) // 2), int((width - w) // 2), int(h), int(w)
+        wide = min(width, max(1, round(height * ratio[1])))
+    return int((height - high) // 2), int((width - wide) // 2), int(high), int(wide)

@@ -3,12 +3,12 @@
 A record, not content: two banks that hold the same may have taken different times.
 """
 
-import fcntl
 import time
 from pathlib import Path
 
 from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError
+from fdbpl.locks import held
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
@@ -31,8 +31,7 @@ class Cost:
         if not regions and not student_features:
             return
         now = time.perf_counter()
-        with open(self.bank / ".cost.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(self.bank / ".cost.lock"):
             try:
                 so_far = read_cost(self.bank)
             except UserError:  # nobody's labels wait for a broken record

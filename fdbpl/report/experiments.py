@@ -9,6 +9,7 @@ from fdbpl.report.plan import Planned
 from fdbpl.report.runs import Problem, Run
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted
+from fdbpl.runs.targets import default_targets
 
 PROTOCOLS = {
     "base2new": "Base-to-new",
@@ -16,13 +17,10 @@ PROTOCOLS = {
     "cross_dataset": "Cross-dataset",
     "domain_generalization": "Domain generalization",
 }
-SHIFTS = {  # the same classes in other pictures; a test on any other data set is cross-dataset
-    "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-    "demo": ("demo_sketch", "demo_world", "demo_corrupted"),
-}
+OTHERS = default_targets("cross_dataset")
+SHIFTS = default_targets("domain_generalization")  # the same classes in other pictures; any other test is cross-dataset
 DATASETS = (  # in the order of the field's tables
-    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
-    "dtd", "eurosat", "ucf101", *SHIFTS["imagenet"], "demo", *SHIFTS["demo"], "demo_colours", "folder",
+    *("imagenet", *OTHERS["imagenet"], *SHIFTS["imagenet"]), *("demo", *SHIFTS["demo"], *OTHERS["demo"]), "folder",
 )  # fmt: skip
 
 

@@ -186,8 +186,9 @@ def stacked(name: str, bars: dict[str, dict[str, float]], bank: tuple[str, float
             for stage, seconds in bars.get(row, {}).items() if not (bank and place == 0) else []:
                 axes.barh([place], [seconds], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
                 left += seconds
-            label = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "size": 9}
-            axes.annotate(f"{left:.1f} s", (left, place), **label)
+            axes.annotate(
+                f"{left:.1f} s", (left, place), xytext=(4, 0), textcoords="offset points", va="center", size=9
+            )
         axes.set_yticks(range(len(names)), [_short(row) for row in names], color=INK)
         axes.invert_yaxis()
         axes.spines["left"].set_visible(False)
@@ -241,7 +242,7 @@ def _svg(figure: Figure, name: str) -> str:
         svg = svg.replace(colour, f"var({variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0])
     head = rf'<svg viewBox="\1" style="max-width: {1.2 * width:.0f}pt">'
     svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, svg, count=1)
     return re.sub(r"\n\s*", "\n", svg).strip()

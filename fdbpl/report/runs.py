@@ -260,8 +260,7 @@ def _place(folder: str) -> str:
 
 def _finite(values: object, name: str) -> float:
     value = values.get(name) if isinstance(values, dict) else None
-    usable = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if usable else math.nan
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def printable(text: str) -> str:

@@ -293,9 +293,9 @@ def _base2new_average(group: Group, published: list[Published]) -> Table:
         lines.append(Line(name, [group.runs(name), *cells, *costs(members)]))
     lines = marked(lines, (1, 2, 3))
     for row in published:
-        averages = row.average_of(group.datasets)
-        if averages:
-            lines.append(_published_line(row, [Cell(NOTHING), *map(plain, averages)]))
+        printed = row.average_of(group.datasets)
+        if printed:
+            lines.append(_published_line(row, [Cell(NOTHING), *map(plain, printed)]))
     title = f"Average over {len(group.datasets)} data sets"
     return Table(title, HEADER, [_padded(line, HEADER) for line in lines])
 
@@ -377,9 +377,9 @@ def _transfer(group: Group) -> Section:
     lines = marked(lines, range(1, 3 + len(targets)))
     for row in published:
         values = [row.values[name][0] if name in row.values else None for name in (source, *targets)]
-        average = row.average_of(targets)
+        printed = row.average_of(targets)
         if any(value is not None for value in values[1:]):
-            cells = [Cell(NOTHING), *map(plain, values), plain(average[0] if average else None)]
+            cells = [Cell(NOTHING), *map(plain, values), plain(printed[0] if printed else None)]
             lines.append(_published_line(row, cells))
     kind = "target" if group.protocol == "cross_dataset" else "shift"
     kind += "s" * (len(targets) != 1)

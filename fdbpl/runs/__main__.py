@@ -11,9 +11,6 @@ from pathlib import Path
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
-from fdbpl.report import write_report
-from fdbpl.report.runs import OURS, run_folders
-from fdbpl.report.verify import TABLES, verify_tables
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.grid import Ended, run_grid
@@ -90,6 +87,8 @@ def verify(places: list[Path]) -> int:
     Raises:
         UserError: a place without runs.
     """
+    from fdbpl.report.verify import TABLES, verify_tables
+
     runs = [(place, run_places(place)) for place in places]
     every = [folder for _, folders in runs for folder in folders]
     every.sort(key=lambda folder: (folder / "done.json").is_file())
@@ -105,6 +104,8 @@ def verify(places: list[Path]) -> int:
 
 def run_places(place: Path) -> list[Path]:
     """The run folders of ours at or below a place."""
+    from fdbpl.report.runs import OURS, run_folders
+
     refused: list[OSError] = []
     found = [folder for folder, files in run_folders(place, refused.append) if any(name in files for name in OURS)]
     if refused:
@@ -117,8 +118,10 @@ def run_places(place: Path) -> list[Path]:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Run what is missing of a comparison, print its tables, then fail if a run did."""
+    from fdbpl.report import write_report
+
     if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
-        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; e.g. JOBS=2")
+        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; give e.g. JOBS=2")
     jobs = int(arguments.jobs)
     comparison = Comparison(
         arguments.protocol, arguments.output, read_rows(sys.stdin), arguments.seeds.split(), arguments.shots.split(),

@@ -1,7 +1,7 @@
 """A run folder explains itself: config.yaml, run.json, metrics.json, done.json beside Dassl's log and checkpoints."""
 
-import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json, write_text
+from fdbpl.atomic import read_record, remove_leftovers, write_json, write_text
 from fdbpl.configuration import flatten
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import UserError
+from fdbpl.locks import held
 from fdbpl.runs.environment import describe_environment
+
+REMEDY = "delete the run's folder and run it again"
 
 # keys that change where or how verbosely a run happens, not what comes out of it
 NOT_IDENTITY = {
@@ -59,20 +63,7 @@ class RunFolder:
         Raises:
             MachineError: the folder cannot be made or written to.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held to the end)
-        except OSError as error:
-            remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-            raise MachineError(f"cannot write to the run folder {self.path} ({error.strerror}); {remedy}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"Another process runs in {self.path}: waiting for its end", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks
+        with held(self.path / ".lock", f"Another process runs in {self.path}: waiting for its end"):
             yield
 
     def finished_metrics(self) -> dict | None:
@@ -84,7 +75,7 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.is_file():
             return None
-        stored = read_json(record, "the record of a run")
+        stored = read_record(record, "the record of a run", REMEDY, fingerprint=str, config=dict)
         if stored.get("fingerprint") != self.fingerprint:
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
@@ -92,16 +83,17 @@ class RunFolder:
             )
         if not (self.path / "done.json").is_file():
             return None
-        return read_json(self.path / "metrics.json", "the metrics of a finished run")
+        return read_metrics(self.path)
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
-        for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(self.path)
         log = self.path / "log.txt"
         if log.is_file():
             stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
-            log.rename(self.path / f"log.txt-{stamp}")
+            names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+            asides = (self.path / f"log.txt-{name}" for name in names)
+            log.rename(next(aside for aside in asides if not aside.exists()))  # two in a second, or a clock set back
         write_text(self.path / "config.yaml", config_text)
         write_json(
             self.path / "run.json",
@@ -140,6 +132,15 @@ class RunFolder:
         ]  # fmt: skip
         shown = ", ".join(f"{key} {theirs.get(key)!r} instead of {ours.get(key)!r}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
+
+
+def read_metrics(folder: Path, **kinds: type) -> dict:
+    """metrics.json of a finished run, with its accuracy and a value of the given kind under each of the given keys.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    return read_record(folder / "metrics.json", "the metrics of a finished run", REMEDY, accuracy=Real, **kinds)
 
 
 def config_name(config: str, overrides: list[str]) -> str:

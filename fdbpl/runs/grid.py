@@ -29,10 +29,10 @@ Launcher = Callable[[Sequence[list[str]], int], Iterator[Ended]]  # (commands, h
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
-    """`command` in a process group of its own, which `stop` ends."""
+    """`command` in a process group of its own, which `stop` ends, and which ends with this process."""
     return subprocess.Popen(
-        command, env={**environment, **os.environ}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-m", "fdbpl.interruption", *command], env={**environment, **os.environ}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
@@ -57,12 +57,14 @@ def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
     """The default launcher: children of this process. What still runs when it is left is stopped."""
     running: set[subprocess.Popen] = set()
     stopped = threading.Event()
+    starting = threading.Lock()
 
     def run(number: int) -> Ended:
-        if stopped.is_set():
-            return Ended(number, -1, "")
-        process = start(commands[number], fair_share(jobs))
-        running.add(process)
+        with starting:
+            if stopped.is_set():
+                return Ended(number, -1, "")
+            process = start(commands[number], fair_share(jobs))
+            running.add(process)
         output, errors = process.communicate()
         running.discard(process)
         return Ended(number, process.returncode, telling_line(process.returncode, output, errors))
@@ -72,7 +74,8 @@ def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
             for done in as_completed([pool.submit(run, number) for number in range(len(commands))]):
                 yield done.result()
         finally:
-            stopped.set()
+            with starting:
+                stopped.set()
             for process in list(running):
                 stop(process)
 
@@ -86,7 +89,7 @@ def run_grid(
     """Run `commands`, `jobs` at a time.
 
     The last line that a command prints stands for its result. On a terminal a bar shows how far it all is; into a file
-    or a pipe go plain lines with the same estimate. An interruption (Ctrl-C, SIGTERM) is passed on to the launcher.
+    or a pipe go plain lines with the same estimate. An interruption is passed on to the launcher.
 
     Args:
         note: called as each ends.
@@ -95,21 +98,17 @@ def run_grid(
         "command: last line of its errors" of each that failed.
     """
     failed, begin = [], time.monotonic()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     bar = tqdm(total=len(commands), unit="run", leave=False, disable=None if sys.stdout.isatty() else True)
-    try:
-        with bar, closing(launch(commands, jobs)) as endings:
-            for count, ended in enumerate(endings, start=1):
-                note(ended)
-                line = f"{'failed: ' * bool(ended.code)}{ended.line}"
-                if ended.code:
-                    failed.append(f"{shlex.join(commands[ended.number])}: {ended.line}")
-                if bar.disable:
-                    left = (time.monotonic() - begin) / count * (len(commands) - count)
-                    print(f"[{count}/{len(commands)}] {line} (eta {timedelta(seconds=round(left))})", flush=True)
-                else:
-                    bar.write(line)
-                    bar.update()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with bar, closing(launch(commands, jobs)) as endings:
+        for count, ended in enumerate(endings, start=1):
+            note(ended)
+            line = f"{'failed: ' * bool(ended.code)}{ended.line}"
+            if ended.code:
+                failed.append(f"{shlex.join(commands[ended.number])}: {ended.line}")
+            if bar.disable:
+                left = (time.monotonic() - begin) / count * (len(commands) - count)
+                print(f"[{count}/{len(commands)}] {line} (eta {timedelta(seconds=round(left))})", flush=True)
+            else:
+                bar.write(line)
+                bar.update()
     return failed

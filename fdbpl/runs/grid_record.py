@@ -1,12 +1,11 @@
 """grid.json: which cells were asked for, and what became of them. Several grids at once may write to one OUTPUT."""
 
-import fcntl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from fdbpl.atomic import read_json, write_json
-from fdbpl.errors import REMEDIES, MachineError
+from fdbpl.atomic import read_record, write_json
+from fdbpl.errors import UserError
+from fdbpl.locks import held
 from fdbpl.runs.comparison import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
@@ -30,9 +29,8 @@ class GridRecord:
             UserError: the file is there and is no such record.
             MachineError: it cannot be written.
         """
-        with self._locked():
-            known = read_json(self.path, "the record of a grid")["cells"] if self.path.is_file() else []
-            merged = {tuple(entry[name] for name in KEY): entry for entry in known}
+        with held(self.path.with_name(".grid.json.lock")):
+            merged = self._known()
             for cell in cells:
                 entry = {
                     **dict(zip(KEY, cell.key, strict=True)),
@@ -48,16 +46,16 @@ class GridRecord:
                 merged[key] = entry
             write_json(self.path, {"cells": list(merged.values())})
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time."""
-        lock = self.path.with_name(".grid.json.lock")
+    def _known(self) -> dict[tuple, dict]:
+        """The cells that are there."""
+        if not self.path.is_file():
+            return {}
+        remedy = "delete it (the runs stay what they are)"
+        cells = read_record(self.path, "the record of a grid", remedy, cells=list)["cells"]
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = open(lock, "w")  # noqa: SIM115
-        except OSError as error:
-            remedy = REMEDIES.get(error.errno or 0, "check the path")
-            raise MachineError(f"cannot write {lock} ({error.strerror}); {remedy}") from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            return {tuple(cell[name] for name in KEY): {"targets": [], **cell} for cell in cells}
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"expected cells with {', '.join(KEY)} in {self.path}, found others ({type(error).__name__}: {error}); "
+                f"{remedy}"
+            ) from error

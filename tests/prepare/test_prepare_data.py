@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -10,53 +9,18 @@ import subprocess
 import sys
 import tarfile
 import time
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from datasets.prepare.check import check
 from datasets.prepare.install import install
 from datasets.prepare.recipes import RECIPES, Part, Recipe
 from fdbpl.download import Downloader, Source
 
+from .small_caltech101 import packed, photograph, small_caltech101
+
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ["crab", "dollar bill", "emu"]
-
-
-def photograph(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (200, 240, 3), np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def small_caltech101() -> tuple[dict[str, bytes], bytes]:
-    """Images by their paths and a split file of 3 classes with 3 training, 1 validation and 2 test images each."""
-    images, split = {}, {"train": [], "val": [], "test": []}
-    for label, name in enumerate(CLASSES):
-        for number, part in enumerate(["train"] * 3 + ["val"] + ["test"] * 2):
-            path = f"{name.replace(' ', '_')}/image_{number:04}.jpg"
-            images[path] = photograph(10 * label + number)
-            split[part].append([path, label, name])
-    return images, json.dumps(split).encode()
-
-
-def packed(images: dict[str, bytes]) -> bytes:
-    """As at Caltech: a zip that holds a tar.gz that holds the folder."""
-    inner, outer = io.BytesIO(), io.BytesIO()
-    with tarfile.open(fileobj=inner, mode="w:gz") as archive:
-        for path, content in images.items():
-            info = tarfile.TarInfo(f"101_ObjectCategories/{path}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    with zipfile.ZipFile(outer, "w") as archive:
-        archive.writestr("caltech-101/101_ObjectCategories.tar.gz", inner.getvalue())
-        archive.writestr("__MACOSX/caltech-101/._Annotations.tar", b"\0")
-    return outer.getvalue()
-
-
 @pytest.fixture
 def mirror(server):
     """Caltech101 on the server, with its own hashes."""

@@ -44,7 +44,7 @@ def test_chunks_change_neither_features_nor_gradients(tiny_clip, classnames, cas
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
     for found, expected in zip(gradients(parts, leaves), gradients(whole, leaves), strict=True):
         assert expected.abs().max() > 0
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6 * float(expected.detach().abs().max()))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import random
@@ -190,7 +192,7 @@ def test_what_is_missing_is_said_with_the_remedy(make, images, student, tmp_path
 
 
 def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tmp_path):
-    from fdbpl.regions.bank import digest
+    from fdbpl.regions.identity import digest
 
     make()
     full = RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
@@ -205,7 +207,7 @@ def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tm
 
 
 def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeypatch):
-    from fdbpl.regions.bank import digest
+    from fdbpl.regions.identity import digest
 
     prompts = [f"a photo of a {number}." for number in range(12)]
     identity = identity_of(teacher, content="topk:10", classes=digest(prompts))
@@ -233,6 +235,53 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_files(make, tmp_path, m
     assert 0 < len(content(tmp_path / "bank")) < len(content(tmp_path / "straight"))
     make()
     assert content(tmp_path / "bank") == content(tmp_path / "straight")
+
+
+def leftover_of_a_killed_process(bank):
+    file = bank / ".regions-0.safetensors.abc.partial"
+    bank.mkdir()
+    file.write_bytes(b"half")
+    return file
+
+
+def test_leftovers_are_cleared_away_only_while_nobody_else_generates(make, tmp_path):
+    leftover = leftover_of_a_killed_process(tmp_path / "bank")
+    with open(tmp_path / "bank" / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        make()
+        assert leftover.exists()
+    make()
+    assert not leftover.exists()
+
+
+def test_a_file_system_without_locks_does_not_stop_anybody(make, tmp_path, monkeypatch):
+    make(bank=tmp_path / "straight")
+    leftover = leftover_of_a_killed_process(tmp_path / "bank")
+    flock, refused = fcntl.flock, []
+
+    def refuse(file, operation):
+        if not str(getattr(file, "name", file)).endswith(".lock"):
+            return flock(file, operation)
+        refused.append(operation)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    make()
+    assert refused and leftover.exists()  # it may be somebody's who writes it now
+    assert content(tmp_path / "bank") == content(tmp_path / "straight")
+
+
+def test_what_else_the_system_says_of_a_lock_is_not_hidden(make, monkeypatch):
+    flock = fcntl.flock
+
+    def broken(file, operation):
+        if not str(getattr(file, "name", file)).endswith(".lock"):
+            return flock(file, operation)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(MachineError, match=r"cannot lock .*\.lock .Input/output error"):
+        make()
 
 
 def in_process(arguments):

@@ -101,7 +101,7 @@ def test_slurm_jobs_outlive_an_interruption_and_are_waited_for_again(tmp_path, s
 
 
 def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
-    monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
+    monkeypatch.setattr(launchers, "PATIENCE", 0.0)
     monkeypatch.setattr(submitit.SlurmJob.watcher, "_delay_s", 0)
     srun = slurm / "srun"
     srun.write_text("#!/bin/bash\nexit 1\n")
@@ -112,8 +112,10 @@ def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
 def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
     child = f"touch {tmp_path}/started; sleep 4; touch {tmp_path}/survived"
     code = (
-        "from pathlib import Path; from fdbpl.runs.grid import run_grid; from fdbpl.runs.launchers import launcher;"
-        f"run_grid([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"
+        "from pathlib import Path; from fdbpl.runs.grid import run_grid; from fdbpl.runs.launchers import launcher\n"
+        "from fdbpl.errors import one_sentence_errors\n"
+        "with one_sentence_errors():\n"
+        f"    run_grid([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True,
@@ -123,7 +125,8 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
         time.sleep(0.05)
     begin = time.monotonic()
     process.terminate()
-    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1] and process.returncode
+    assert process.communicate(timeout=20)[1].splitlines()[-1].startswith("terminated: the same command continues")
+    assert process.returncode == 143
     time.sleep(max(0.0, 4.5 - (time.monotonic() - begin)))
     assert not (tmp_path / "survived").exists()
 

@@ -1,36 +1,24 @@
 """A supervision serves students that it has never seen; a new method is one file that is found by itself."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 
-import trainers
 from fdbpl.errors import UserError
-from trainers.prompt_trainer import OURS
 from trainers.supervision.hard_labels import HardLabels
 from trainers.supervision.online_teacher import OnlineTeacher
 from trainers.supervision.region_bank import RegionBank
 
 from .methods import learnt, logits
+from .one_more_file import put_into_trainers
 
 SUPERVISIONS = {"Adapter": HardLabels, "Adapter_KDPL": OnlineTeacher, "FDBPL_Adapter": RegionBank}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_more_file():
-    """tests/trainers/new_method/adapter.py as if it lay in trainers/; gone again behind these tests."""
-    (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
-    before, ours, folder = dict(table), dict(OURS), str(Path(__file__).parent / "new_method")
-    trainers.__path__.append(folder)
-    yield
-    trainers.__path__.remove(folder)
-    sys.modules.pop("trainers.adapter", None)
-    for registered, as_it_was in ((table, before), (OURS, ours)):
-        registered.clear()
-        registered.update(as_it_was)
+    with put_into_trainers("new_method", "adapter"):
+        yield
 
 
 @pytest.mark.parametrize("name", SUPERVISIONS)

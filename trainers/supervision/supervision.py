@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,14 @@ from .view import View
 
 if TYPE_CHECKING:
     from ..student import Outputs, Student
+
+
+class Loader(Protocol):
+    """Batches of an epoch, of which there are `len`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[dict]: ...
 
 
 class Supervision:
@@ -38,9 +46,13 @@ class Supervision:
         """Arguments of `fdbpl.regions.generate`, or None for a supervision without a bank."""
         return None
 
-    def train_loader(self, loader: Iterable, student_class: type[Student]) -> Iterable:
+    def train_loader(self, loader: Loader, student_class: type[Student]) -> Loader:
         """The loader to train from; by default Dassl's."""
         return loader
+
+    def class_features(self) -> Tensor:
+        """The teacher's unit features of the data set's classes, float32 [C, D]; only where there is a teacher."""
+        raise NotImplementedError
 
     def prepare(self, student: Student) -> Student:
         """Called once before training, never before a mere test: the place for a teacher or a bank.

@@ -1,0 +1,71 @@
+"""A new data set is one file and one YAML: tests/datasets/new_dataset, as CONTRIBUTING.md shows it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from PIL import Image
+
+import datasets
+from fdbpl.errors import UserError
+
+EXAMPLE = Path(__file__).parent / "new_dataset"
+NAMES = ("birch", "elm", "fir", "oak", "yew")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_more_file():
+    """tests/datasets/new_dataset/leaves.py as if it lay in datasets/; gone again behind these tests."""
+    (table,) = (value for value in vars(DATASET_REGISTRY).values() if isinstance(value, dict))
+    before = dict(table)
+    datasets.__path__.append(str(EXAMPLE))
+    yield
+    datasets.__path__.remove(str(EXAMPLE))
+    sys.modules.pop("datasets.leaves", None)
+    table.clear()
+    table.update(before)
+
+
+@pytest.fixture
+def leaves(tmp_path):
+    """leaves(**{"DATASET.KEY": value}) -> the data set: of each class 4 training, 1 validation and 2 test images."""
+    folder = tmp_path / "data" / "leaves"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for name in NAMES:
+        for number, part in enumerate(["train"] * 4 + ["val"] + ["test"] * 2):
+            Image.new("RGB", (8, 8)).save(folder / "images" / f"{name}{number}.png")
+            rows.append(f"{part},{name}{number}.png,{name}")
+    (folder / "split.csv").write_text("\n".join(rows) + "\n")
+
+    def make(**settings):
+        cfg = get_cfg_default()
+        datasets.extend_cfg(cfg)
+        cfg.DATASET.ROOT, cfg.DATASET.CACHE = str(tmp_path / "data"), str(tmp_path / "cache")
+        cfg.DATASET.NAME = yaml.safe_load((EXAMPLE / "leaves.yaml").read_text())["DATASET"]["NAME"]
+        for key, value in settings.items():
+            cfg.DATASET[key] = value
+        return build_dataset(cfg)
+
+    return make
+
+
+def test_it_has_shots_and_halves_like_every_other(leaves):
+    whole = leaves()
+    assert whole.classnames == list(NAMES) and (len(whole.train_x), len(whole.val), len(whole.test)) == (20, 5, 10)
+    few = leaves(NUM_SHOTS=2, SUBSAMPLE_CLASSES="base")
+    assert few.classnames == ["birch", "elm", "fir"] and few.all_classnames == list(NAMES)
+    assert [item.label for item in few.train_x] == [0, 0, 1, 1, 2, 2]
+    assert {Path(item.impath).name[:-5] for item in leaves(SUBSAMPLE_CLASSES="new").test} == {"oak", "yew"}
+
+
+def test_its_mistakes_are_sentences(leaves, tmp_path):
+    (tmp_path / "data/leaves/images/elm0.png").unlink()
+    with pytest.raises(UserError, match=r"found 1 of them missing \(elm0.png\)"):
+        leaves()
+    (tmp_path / "data/leaves/split.csv").unlink()
+    with pytest.raises(UserError, match="expected the list of the leaves at .*split.csv"):
+        leaves()

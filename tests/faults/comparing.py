@@ -1,0 +1,176 @@
+"""What must be true of a disturbed folder: nothing lost, nothing made twice, nothing left over, nothing different."""
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+
+RESULTS = ("accuracy", "macro_f1", "error_rate", "parameters", "protocol")
+# what an undisturbed folder need not have as well: earlier attempts' logs and curves, and locks
+OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock")
+TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # ends of names of files and folders
+NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
+STEP = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/\d+\].* (loss .*?) lr (\S+)")
+
+
+class Lost(AssertionError):
+    """A promise that was not kept. The message names what and where."""
+
+
+def require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise Lost(sentence)
+
+
+# ------------------------------------------------------------------------------------------- what is finished stays
+
+
+def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What nobody needs to make again, by path: inode, time and size, which a second making would change.
+
+    Files of region banks, image features, few-shot lists, pictures; checkpoints of epochs that all learners have; what
+    a run with its done marker has.
+    """
+    files = {}
+    for file in _files(folder):
+        name = file.relative_to(folder).as_posix()
+        if _temporary(name) or file.name.startswith("."):
+            continue
+        numbered = NUMBERED.fullmatch(file.name)
+        if numbered:
+            run = file.parents[1]
+            counts = int(numbered[1]) in finished_epochs(run)
+        elif file.name in ("metrics.json", "log.txt"):
+            counts = (file.parent / "done.json").is_file()
+        elif file.parts[-3] == "features" and file.name.startswith("regions-"):  # written before their regions
+            counts = (file.parents[2] / file.name).is_file()
+        else:
+            kinds = (".safetensors", ".jpg", "/done.json", "/manifest.json", "/drawn.json")
+            counts = f"/{name}".endswith(kinds) or "split_fewshot" in name
+        if counts:
+            files[name] = _stamp(file)
+    return files
+
+
+def finished_epochs(run: Path) -> set[int]:
+    """Epochs that every learner of a run has its checkpoint of; the logs name the learners."""
+    names = {name for log in run.glob("log.txt*") for line in re.findall("^Learnt: .*", log.read_text(), re.M)
+             for name in re.findall(r"(\w+)\.[\w.]+ \[", line)}  # fmt: skip
+    learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, _listed(run / name)) if match} for name in names]
+    return set.intersection(*learners) if learners else set()
+
+
+def not_made_again(folder: Path, before: dict[str, tuple[int, int, int]]) -> None:
+    """Everything in `before` is still the same file."""
+    for name, stamp in before.items():
+        require((folder / name).is_file(), f"{folder / name} was finished and is gone")
+        require(_stamp(folder / name) == stamp, f"{folder / name} was finished and has been made again")
+
+
+def logs(folder: Path) -> dict[str, int]:
+    """Inode of each run's log."""
+    return {str(file.parent.relative_to(folder)): file.stat().st_ino for file in folder.rglob("log.txt")}
+
+
+def epochs_not_trained_again(folder: Path, before: dict[str, set[int]], logs_before: dict[str, int]) -> None:
+    """A log that was begun since trains no epoch that was finished `before`, and takes up the last of them."""
+    for run, inode in logs(folder).items():
+        text, done = (folder / run / "log.txt").read_text(), before.get(run, set())
+        trained = {int(match[1]) for match in STEP.finditer(text)}
+        if inode == logs_before.get(run) or not trained or not done:
+            continue
+        require(min(trained) > max(done), f"{folder / run} had finished epoch {max(done)} and trained {min(trained)}")
+        require(f"Resuming from epoch {max(done)} " in text, f"{folder / run} did not resume from epoch {max(done)}")
+
+
+# ------------------------------------------------------------------------------------------- the same came out
+
+
+def same(straight: Path, disturbed: Path) -> None:
+    """Every file of an undisturbed folder is there, says the same, and nothing is beside it."""
+    expected, found = _names(straight), _names(disturbed)
+    extra = sorted(found - expected)
+    require(not extra, f"{disturbed / (extra or ['?'])[0]} was left over ({len(extra)} such files)")
+    missing = sorted(expected - found)
+    require(not missing, f"{disturbed / (missing or ['?'])[0]} is missing ({len(missing)} such files)")
+    for name in sorted(expected):
+        first, second = straight / name, disturbed / name
+        if name.endswith((".safetensors", ".jpg")) or "split_fewshot" in name:
+            require(_sha256(first) == _sha256(second), f"{second} differs from {first}")
+        elif NUMBERED.fullmatch(first.name) or first.name == "model-best.pth.tar":
+            require(_equal(_load(first), _load(second)), f"{second} differs from {first}")
+        elif first.name == "metrics.json":
+            numbers = [json.loads(file.read_text()) for file in (first, second)]
+            for key in RESULTS:
+                require(numbers[0].get(key) == numbers[1].get(key), f"{key} in {second} differs from {first}")
+        elif first.name == "done.json":
+            require(curve(first.parent) == curve(second.parent), f"losses or rates of {second.parent} are others")
+        elif first.name == "grid.json":
+            cells = [[(cell["trainer"], cell["seed"], cell["status"]) for cell in json.loads(file.read_text())["cells"]]
+                     for file in (first, second)]  # fmt: skip
+            require(sorted(cells[0]) == sorted(cells[1]), f"{second} records other ends than {first}")
+
+
+def curve(run: Path) -> dict[tuple[int, int], tuple[str, str]]:
+    """(epoch, batch) -> losses and learning rate as a run's logs say them.
+
+    Raises:
+        Lost: two attempts say different things of one step.
+    """
+    steps: dict[tuple[int, int], tuple[str, str]] = {}
+    for file in sorted(run.glob("log.txt*")):
+        for epoch, batch, losses, rate in STEP.findall(file.read_text()):
+            step = (int(epoch), int(batch))
+            require(steps.setdefault(step, (losses, rate)) == (losses, rate), f"{run} has two losses at {step}")
+    return steps
+
+
+def nothing_temporary(folder: Path) -> None:
+    """After a start that ended."""
+    left = [file for file in folder.rglob("*") if _temporary(file.relative_to(folder).as_posix())]
+    require(not left, f"{(left or ['?'])[0]} was left over ({len(left)} temporary files)")
+
+
+def _temporary(name: str) -> bool:
+    return any(part.endswith(TEMPORARY) for part in name.split("/"))
+
+
+def _names(folder: Path) -> set[str]:
+    names = {file.relative_to(folder).as_posix() for file in _files(folder)}
+    return {name for name in names if not any(fnmatch.fnmatch(f"/{name}", pattern) for pattern in OWN)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def _listed(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    stat = file.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _load(file: Path) -> dict:
+    return torch.load(file, weights_only=True, map_location="cpu")
+
+
+def _equal(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return isinstance(second, dict) and first.keys() == second.keys() and all(
+            _equal(value, second[key]) for key, value in first.items())  # fmt: skip
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return first == second

@@ -1,0 +1,208 @@
+"""Kills and faults for some minutes: `python -m tests.faults.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
+
+Every scenario runs undisturbed once. Then each is killed at random moments and started again until it gets through, in
+turn with every other fault; each time what came out is compared with the undisturbed run. Ends with a table; exit code
+1 and a sentence where anything was lost, with its folder kept.
+"""
+
+import argparse
+import os
+import random
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from fdbpl.errors import MachineError, UserError, one_sentence_errors
+
+from . import comparing, mounts
+from .comparing import Lost
+from .disturbing import Count, until_through
+from .faults import FAULTS, MOUNTED
+from .scenarios import DRAWING, SCENARIOS, Place, Scenario, mirror
+
+MOST_LOST = 10  # then it is time to mend
+
+
+class Soak:
+    """What has been done so far, and what is still to do."""
+
+    def __init__(self, folder: Path, minutes: float, seed: int, jobs: int, only: str):
+        self.folder, self.seconds, self.jobs = folder, 60 * minutes, jobs
+        self.chance, self.begin = random.Random(seed), time.monotonic()
+        self.under_way: Counter = Counter()
+        self.scenarios = [scenario for scenario in SCENARIOS if only in f"{scenario.part} {scenario.name}"]
+        self.counts: dict[str, Count] = defaultdict(Count)
+        self.straight: dict[str, tuple[Place, float]] = {}
+        self.lost: list[str] = []
+        self.number = 0
+        self.lock = threading.Lock()
+        self.server, self.stop_server = mirror(0.02)
+        mounted = MOUNTED if mounts.possible() else []
+        if not mounted:
+            self.note("no full disks and no read-only folders: this system does not let us mount")
+        in_turn = [fault for pair in zip_longest(mounted, FAULTS) for fault in pair if fault]
+        self.faults = [fault for fault in in_turn if fault[2] in self.scenarios]
+
+    @property
+    def passed(self) -> float:
+        return time.monotonic() - self.begin
+
+    def note(self, what: str) -> None:
+        kills = sum(sum(count.kills.values()) for count in self.counts.values())
+        faults = sum(count.faults for count in self.counts.values())
+        left = timedelta(seconds=max(0, round(self.seconds - self.passed)))
+        print(f"[eta {left}] kills {kills}, faults {faults}, lost {len(self.lost)}: {what}", flush=True)
+
+    def run(self) -> None:
+        drawing = self.place("drawing", Path())
+        self.pictures = drawing.data = drawing.folder / "data"
+        self.undisturbed(DRAWING, drawing)
+        needed = {(scenario.after or scenario).name for scenario in self.scenarios}
+        straight = [scenario for scenario in SCENARIOS if scenario.name in needed and not scenario.draws]
+        side_by_side(self.jobs, [partial(self.undisturbed, scenario) for scenario in straight])
+        if not self.lost:
+            side_by_side(self.jobs, [self.work] * self.jobs)
+        self.stop_server()
+
+    def undisturbed(self, scenario: Scenario, place: Place | None = None) -> None:
+        place = place or self.place(f"straight {scenario.name}", self.pictures)
+        begin = time.monotonic()
+        self.attempt(scenario, place, lambda: scenario.straight(place))
+        self.straight[scenario.name] = place, time.monotonic() - begin
+        self.note(f"{scenario.name}: undisturbed in {time.monotonic() - begin:.0f} s")
+
+    def work(self) -> None:
+        """One thing after another until the time is over: faults and kills in turn."""
+        turn = 0
+        while self.passed < self.seconds and len(self.lost) < MOST_LOST:
+            turn += 1
+            with self.lock:
+                fault = self.faults.pop(0) if self.faults and turn % 2 else None
+                scenario = fault[2] if fault else self.least_killed()
+                self.number += 1
+                chance = random.Random(self.chance.random())
+                place = self.place(f"{self.number} {scenario.name}", self.pictures)
+            if fault:
+                self.fault(fault[0], fault[1], scenario, place)
+            else:
+                self.kill(scenario, place, chance)
+
+    def least_killed(self) -> Scenario:
+        self.chance.shuffle(self.scenarios)
+        chosen = min(self.scenarios, key=lambda scenario: self.under_way[scenario.name])
+        self.under_way[chosen.name] += 1
+        return chosen
+
+    def kill(self, scenario: Scenario, place: Place, chance: random.Random) -> None:
+        straight, seconds = self.straight[(scenario.after or scenario).name]
+        if scenario.draws:
+            place.data = place.folder / "data"
+        disturbed = (scenario, place, straight, seconds, chance, self.counts[scenario.name], self.note)
+        self.attempt(scenario, place, lambda: until_through(*disturbed, self.begin + self.seconds))
+
+    def fault(self, name: str, make: Callable, scenario: Scenario, place: Place) -> None:
+        straight, _ = self.straight[(scenario.after or scenario).name]
+        self.attempt(scenario, place, lambda: self.note(f"{scenario.name}: {name}: {make(scenario, place, straight)}"))
+        self.counts[scenario.name].faults += 1
+
+    def attempt(self, scenario: Scenario, place: Place, what: Callable[[], object]) -> None:
+        """Do it; keep the folder where something was lost."""
+        try:
+            what()
+        except Lost as lost:
+            self.lost.append(f"{scenario.name}: {lost} (kept: {place.folder})")
+            self.note(f"LOST {self.lost[-1]}")
+        else:
+            if place.folder.name[0].isdigit():
+                shutil.rmtree(place.folder)
+
+    def place(self, name: str, data: Path) -> Place:
+        return Place(self.folder / name.replace(" ", "_").replace(",", ""), data, f"{self.server.url}/mirror")
+
+    def table(self) -> str:
+        """Markdown: what was done to each scenario."""
+        head = ["", "kills", *(name.removeprefix("SIG") for name in ("SIGKILL", "SIGTERM", "SIGINT")),
+                "said how to go on", "faults", "got through"]  # fmt: skip
+        rows, total = [], Count()
+        for scenario in SCENARIOS:
+            count = self.counts.get(scenario.name)
+            if count is not None:
+                rows.append(_row(f"{scenario.part}: {scenario.name}", count))
+                total.kills.update(count.kills)
+                for name in ("asked", "spoke", "faults", "rounds"):
+                    setattr(total, name, getattr(total, name) + getattr(count, name))
+        lines = [head, ["---"] * len(head), *rows, _row("all", total)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def side_by_side(jobs: int, work: list[Callable[[], object]]) -> None:
+    """Do it all, `jobs` pieces at a time, in threads that do not hold up an interruption."""
+    waiting, mistakes = SimpleQueue(), []
+    for piece in work:
+        waiting.put(piece)
+
+    def take() -> None:
+        try:
+            while not mistakes:
+                waiting.get_nowait()()
+        except Empty:
+            return
+        except BaseException as mistake:
+            mistakes.append(mistake)
+
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if mistakes:
+        raise mistakes[0]
+
+
+def _row(name: str, count: Count) -> list[str]:
+    kills = [count.kills[signal] for signal in ("SIGKILL", "SIGTERM", "SIGINT")]
+    numbers = [sum(kills), *kills, f"{count.spoke} of {count.asked}", count.faults, count.rounds]
+    return [name, *map(str, numbers)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", nargs="?", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the moments; default: by chance")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="commands at a time")
+    parser.add_argument("--only", default="", help="scenarios with this word in their name")
+    arguments = parser.parse_args()
+    with one_sentence_errors("its folder may be deleted; the same command begins anew"):
+        soak(arguments)
+
+
+def soak(arguments: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="fdbpl-soak-"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's `&`, and so in children
+    print(f"Soak for {arguments.minutes:g} minutes, seed {arguments.seed}, {arguments.jobs} at a time, in {folder}")
+    work = Soak(folder, arguments.minutes, arguments.seed, arguments.jobs, arguments.only)
+    if not work.scenarios:
+        raise UserError(f"expected scenarios with {arguments.only!r} in their name, found none; see tests/faults")
+    work.run()
+    print(f"\n{work.table()}\n")
+    if work.lost:
+        raise MachineError("expected nothing to be lost, found " + "; ".join(work.lost))
+    comparing.nothing_temporary(folder)
+    shutil.rmtree(folder)
+    kills = sum(sum(count.kills.values()) for count in work.counts.values())
+    print(f"kills: {kills}, faults: {sum(count.faults for count in work.counts.values())}, lost: 0")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

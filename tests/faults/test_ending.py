@@ -1,0 +1,100 @@
+"""How the real scripts end when they are told to, and what they leave to the next start; scripts/soak.sh is longer."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from . import comparing, mounts
+from .disturbing import MOST, Count, Watch, until_through
+from .faults import kill_rank, more_epochs, two_prepare
+from .killing import Kill
+from .scenarios import CALTECH101, STEPS, Place, Scenario, mirror
+
+# few-shot learning of a few pictures of one's own: nothing needs to be drawn
+SMALL = Scenario(
+    "training", "own pictures", "few_shot.sh", ("folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 40, *STEPS),
+    {"SHOTS": "4", "CFG": "demo"},
+)  # fmt: skip
+CONTINUES = "the same command continues where this one stopped"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("red", "blue", "green"):
+        (folder / name).mkdir()
+        for number in range(10):
+            Image.new("RGB", (40, 40 + number), name).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def caltech101(tmp_path_factory):
+    """A function that makes places with a mirror, and the place of an undisturbed preparation."""
+    server, stop = mirror(0.02)
+    folder = tmp_path_factory.mktemp("caltech101")
+
+    def place(name: str) -> Place:
+        return Place(folder / name, folder / "data", f"{server.url}/mirror")
+
+    straight = place("straight")
+    CALTECH101.straight(straight)
+    yield place, straight
+    stop()
+
+
+def test_a_training_is_told_to_end_and_goes_on(pictures, tmp_path):
+    """SIGTERM to the script alone, then Ctrl-C; both ways the training behind it ends and says how to continue."""
+    straight, place = Place(tmp_path / "straight", pictures), Place(tmp_path / "disturbed", pictures)
+    SMALL.straight(straight)
+    for kill, word in ((Kill("SIGTERM", "script"), "terminated"), (Kill("SIGINT"), "interrupted")):
+        watch, command = Watch(place.folder), SMALL.start(place)
+        assert command.wait(more_epochs(place, 3))
+        ended = command.end(kill)  # which sees that no process goes on
+        assert ended.killed and ended.errors.count(f"{word}: {CONTINUES}") == 1, ended.errors
+        assert command.process.returncode in {"terminated": (143, -15), "interrupted": (130, -2)}[word]
+        watch.check()
+    watch = Watch(place.folder)
+    assert watch.before and max(map(max, watch.epochs.values())) >= 6
+    SMALL.start(place).succeed()
+    watch.check()
+    comparing.same(straight.output, place.output)
+    comparing.nothing_temporary(place.folder)
+
+
+def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(pictures, tmp_path):
+    place = Place(tmp_path, pictures)
+    both = replace(SMALL, settings={**SMALL.settings, "NPROC": "2"})
+    command = both.start(place)
+    assert command.wait(more_epochs(place, 3))
+    kill_rank(command, 1)
+    errors = command.fail(1, "error: expected ").errors
+    assert "killed by signal 9" in errors or "another one gone" in errors
+    watch, command = Watch(place.folder), both.start(place)
+    assert command.wait(more_epochs(place, 3))
+    errors = command.end(Kill("SIGTERM", "script")).errors  # no process goes on
+    assert errors.count(f"terminated: {CONTINUES}") == 1 and len(errors.splitlines()) <= 3, errors
+    watch.check()
+
+
+def test_a_preparation_killed_at_random_moments(caltech101):
+    place, straight = caltech101
+    count, notes = Count(), []
+    for number in range(2):
+        until_through(CALTECH101, place(f"killed {number}"), straight, 1.0, random.Random(number), count, notes.append)
+    assert count.rounds == 2 and 2 <= sum(count.kills.values()) <= 2 * MOST, notes
+
+
+def test_two_preparations_at_once(caltech101):
+    place, straight = caltech101
+    two_prepare(CALTECH101, place("two"), straight)
+
+
+@pytest.mark.parametrize("fault", ["disk_full", "read_only"])
+def test_a_disk_that_cannot_be_written_to(caltech101, fault):
+    if not mounts.possible():
+        pytest.skip("this system does not let us mount")
+    place, straight = caltech101
+    assert mounts.in_namespace(fault, CALTECH101, place(fault), straight)

@@ -1,0 +1,111 @@
+"""Files under kills, several writers and planted links: whole, the right one, and nothing beside it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fdbpl import atomic
+from fdbpl.errors import MachineError
+from fdbpl.interruption import Terminated, sigterm_interrupts
+from fdbpl.locks import held
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = 300_000
+WRITER = f"""
+import sys
+from fdbpl.atomic import write_bytes
+for turn in range(10**9):
+    write_bytes(sys.argv[1], bytes([turn % 256]) * {SIZE})
+"""
+
+
+def writer(file: Path) -> subprocess.Popen:
+    """A process that writes `file` again and again."""
+    return subprocess.Popen([sys.executable, "-c", WRITER, file], cwd=ROOT)
+
+
+def whole(file: Path) -> bool:
+    content = file.read_bytes()
+    return len(content) == SIZE and len(set(content)) == 1
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_writers_killed_at_random_moments(tmp_path):
+    chance, file, left = random.Random(3), tmp_path / "file", 0
+    for _ in range(12):
+        both = [writer(file), writer(file)]
+        wait_for(file)
+        time.sleep(chance.uniform(0, 0.05))
+        for process in both:
+            process.kill()
+            process.wait()
+        assert whole(file)
+        left += len(os.listdir(tmp_path)) > 1
+    assert left  # else this has shown nothing
+    atomic.write_bytes(file, b"the last one")
+    assert os.listdir(tmp_path) == ["file"] and file.read_bytes() == b"the last one"
+
+
+def test_leftovers_of_the_dead_are_removed_and_files_of_the_living_are_not(tmp_path):
+    living, dead = tmp_path / "bank" / "living", tmp_path / "bank" / "deep" / ".dead.partial"
+    dead.parent.mkdir(parents=True)
+    dead.touch()
+    with atomic.writing(living) as file:
+        file.write(b"some")
+        atomic.remove_leftovers(tmp_path)
+        assert not dead.exists()
+        file.write(b" more")
+    assert living.read_bytes() == b"some more" and os.listdir(living.parent) in (["living", "deep"], ["deep", "living"])
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / ".file.partial").symlink_to(other)
+    with pytest.raises(MachineError, match="cannot write .*file"):
+        atomic.write_text(tmp_path / "file", "text")
+    assert other.read_text() == "precious"
+
+
+def test_an_interruption_leaves_the_old_file_alone(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("old")
+    with pytest.raises(Terminated), sigterm_interrupts(), atomic.writing(file, "strict") as stream:
+        stream.write("new")
+        signal.raise_signal(signal.SIGTERM)
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
+    code = "import sys, time; from pathlib import Path; from fdbpl.locks import held\n" \
+           "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "lock"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code.replace("[1])", "[1]), 'waiting'"), tmp_path / "lock"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert waiting.stdout.readline() == "waiting\n"
+    holder.kill()
+    assert waiting.stdout.readline() == "held\n"
+    waiting.kill()
+    for process in (holder, waiting):
+        process.communicate()
+    with held(tmp_path / "lock", "waiting"):
+        pass
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,26 @@
+"""The examples of CONTRIBUTING.md, put where they would lie."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dassl.engine import TRAINER_REGISTRY
+
+import trainers
+from trainers.prompt_trainer import OURS
+
+
+@contextmanager
+def put_into_trainers(folder: str, module: str) -> Iterator[None]:
+    """A module of tests/trainers/<folder> as if it lay in trainers/; gone again behind it."""
+    trainers.modules()  # what is imported only now would be lost with it
+    (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
+    before, path = [(registered, dict(registered)) for registered in (table, OURS)], str(Path(__file__).parent / folder)
+    trainers.__path__.append(path)
+    yield
+    trainers.__path__.remove(path)
+    sys.modules.pop(f"trainers.{module}", None)
+    for registered, as_it_was in before:
+        registered.clear()
+        registered.update(as_it_was)

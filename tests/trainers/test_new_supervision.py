@@ -1,0 +1,42 @@
+"""A new supervision is one file: tests/trainers/new_supervision/smoothed.py, as CONTRIBUTING.md shows it."""
+
+import pytest
+import torch
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+
+from fdbpl.errors import UserError
+
+from .methods import learnt
+from .one_more_file import put_into_trainers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_more_file():
+    with put_into_trainers("new_supervision", "smoothed"):
+        yield
+
+
+@pytest.mark.parametrize("method", ["CoOp", "MaPLe"])
+def test_it_supervises_methods_that_it_has_never_seen(method, build):
+    trainer = build(f"{method}_Smoothed", **{"OPTIM.MAX_EPOCH": 1})
+    assert type(trainer.student) is TRAINER_REGISTRY.get(method).student_class
+    start = learnt(trainer)
+    trainer.train()
+    assert any(not torch.equal(value, start[key]) for key, value in learnt(trainer).items())
+
+
+def test_its_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):
+    """Against the definition: minus the sum of q ln p, q = (1 - s) at the label plus s / C everywhere."""
+    trainer = build("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 0.3})
+    view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    outputs = trainer.student.outputs(view)
+    classes = outputs.logits.shape[1]
+    q = torch.full_like(outputs.logits, 0.3 / classes)
+    q[torch.arange(len(q)), view.labels] += 0.7
+    expected = -(q * outputs.logits.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(trainer.supervision.terms(outputs, view)["cross_entropy"], expected)
+
+
+def test_a_share_that_cannot_be_is_refused(make_cfg):
+    with pytest.raises(UserError, match=r"expected TRAINER.SMOOTHED.SHARE from 0.0 to below 1.0, found 1.0"):
+        build_trainer(make_cfg("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 1.0}))
