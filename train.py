@@ -196,15 +196,22 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "processes": world_size(),
         **trainer.results,
         "protocol": trainer.dm.dataset.protocol,
+        **left_out(trainer.dm.dataset),
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},
         "peak_memory_mib": peak_memory(),
     }
 
 
+def left_out(dataset) -> dict:
+    """Which images DATASET.SKIP_UNREADABLE left out, and why; nothing where it is False."""
+    images = getattr(dataset, "left_out", None)
+    return {} if images is None else {"left_out": {"count": len(images), "images": images}}
+
+
 @contextmanager
 def broken_images_named(dataset) -> Iterator[None]:
-    """Where an image cannot be decoded: decode all of the run's once, raise a UserError that names the broken ones."""
-    from fdbpl.pipelines import refuse_unreadable
+    """Where an image breaks while the run goes on: decode all of the run's, raise a UserError that names the broken."""
+    from fdbpl.image_check import refuse_unreadable
 
     try:
         yield

@@ -49,7 +49,9 @@ def read_lines(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UserError(f"expected a file of class names at {file}, found none ({error.strerror}); check it") from error
+        raise UserError(
+            f"expected a file of class names at {file}, found none ({error.strerror}); check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"expected UTF-8 text in {file}, found something else ({error}); save it as UTF-8") from error
     return [line.strip() for line in lines if line.strip()]

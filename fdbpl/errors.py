@@ -15,6 +15,12 @@ REMEDIES = {
     errno.EPERM: "permission denied: choose a folder you may use",
     errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
+    errno.EISDIR: "it is a folder, not a file: move it away or choose another path",
+    errno.ENAMETOOLONG: "the path is too long: choose a shorter one",
+    errno.ELOOP: "a link leads back to itself: remove it or choose another path",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.EIO: "the disk or the network fails: run the same command again",
+    errno.ESTALE: "the network's file system has moved on: run the same command again",
 }
 
 
@@ -44,7 +50,7 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
     except UserError as error:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        _say(f"error: {error}")
+        _say(f"error: {one_line(str(error))}")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +58,7 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
     except OSError as error:  # e.g. a log line on a full disk
         if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
             raise
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {one_line(str(error.filename))}" if error.filename else ""
         _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
         sys.exit(MachineError.exit_code)
     except KeyboardInterrupt:
@@ -60,6 +66,13 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
             raise
         _say(f"\ninterrupted: {interrupted}")
         sys.exit(130)
+
+
+def one_line(text: str) -> str:
+    """What a terminal cannot show, or would take for an order, becomes its escape: file names may hold anything."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )
 
 
 def _say(sentence: str) -> None:

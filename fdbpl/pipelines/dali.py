@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError
+from fdbpl.image_reading import UnreadableImage, image_mode, read_image
 from fdbpl.pipelines.requests import RegionRequests, image_sizes
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
@@ -89,9 +89,8 @@ class DaliPipeline:
         if self._alike[path]:
             return data
         try:
-            with Image.open(BytesIO(data)) as image:
-                image.convert("RGB").save(bitmap := BytesIO(), "BMP")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            read_image(BytesIO(data)).save(bitmap := BytesIO(), "BMP")
+        except UnreadableImage as error:
             raise UserError(
                 f"expected an image in {self.root / path}, found a file that cannot be decoded ({error})"
             ) from error
@@ -141,9 +140,8 @@ def _read_alike(data: np.ndarray) -> bool:
     if not head.startswith(b"\xff\xd8"):
         return False
     try:
-        with Image.open(BytesIO(data)) as image:
-            return image.mode in ("RGB", "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return image_mode(BytesIO(data)) in ("RGB", "L")
+    except UnreadableImage:
         return True  # broken: DALI says so
 
 

@@ -34,17 +34,22 @@ def draw_picture(file: Path, colour: str, number: int = 0, size: tuple[int, int]
     image.save(file)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+def make_root(folder: Path) -> Path:
     """A data root with a DTD of four classes: root/dtd/{images,split_zhou_DescribableTextures.json}."""
     split: dict[str, list] = {part: [] for part in SHARES}
     for label, (name, colour) in enumerate(CLASSES.items()):
         for number, part in enumerate(part for part, count in SHARES.items() for _ in range(count)):
             path = f"{name}/{name}_{number}.jpg"
-            draw_picture(tmp_path / "data" / "dtd" / "images" / path, colour, number)
+            draw_picture(folder / "data" / "dtd" / "images" / path, colour, number)
             split[part].append([path, label, name])
-    (tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
-    return tmp_path / "data"
+    (folder / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+    return folder / "data"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """`make_root`'s of this test."""
+    return make_root(tmp_path)
 
 
 class Training:
