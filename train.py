@@ -7,17 +7,19 @@
 import argparse
 import difflib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, one_sentence_errors, refuse_odd_bytes
 
 
 def main() -> None:
     arguments = parse_arguments()
     with one_sentence_errors():
+        refuse_odd_bytes(sys.argv)
         run(arguments)
 
 

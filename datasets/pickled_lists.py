@@ -1,4 +1,4 @@
-"""CoOp's pickled few-shot lists, read as data: no code of the file can run, and a small file cannot become a large one."""
+"""CoOp's pickled few-shot lists, read as data: none of the file's code runs, and a small file stays small."""
 
 import pickle
 import pickletools
@@ -10,9 +10,7 @@ from fdbpl.errors import UserError
 
 # what lists and dicts of Datums are made of; a tuple within tuples, as a key, would be hashed for ever
 OPCODES = set(
-    "PROTO FRAME STOP MARK NONE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE SETITEM SETITEMS APPEND APPENDS GLOBAL STACK_GLOBAL "
-    "NEWOBJ BUILD MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET BININT BININT1 BININT2 LONG1 "
-    "SHORT_BINUNICODE BINUNICODE".split()
+    ["PROTO", "FRAME", "STOP", "MARK", "NONE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "SETITEM", "SETITEMS", "APPEND", "APPENDS", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE"]
 )
 
 

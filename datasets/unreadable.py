@@ -1,4 +1,4 @@
-"""Images of a data set that cannot be decoded: all of them named at the start, or left out (DATASET.SKIP_UNREADABLE)."""
+"""Images of a data set that cannot be decoded: all named at the start, or left out (DATASET.SKIP_UNREADABLE)."""
 
 from pathlib import Path
 

@@ -68,6 +68,19 @@ def one_sentence_errors(interrupted: str = "the same command continues where thi
         sys.exit(130)
 
 
+def refuse_odd_bytes(words: list[str]) -> None:
+    """Refuse names that are no UTF-8: neither a log nor a record could hold them.
+
+    Raises:
+        UserError: names the first word that has one.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"expected UTF-8 on the command line, found {word!a}; rename the file or folder") from None
+
+
 def one_line(text: str) -> str:
     """What a terminal cannot show, or would take for an order, becomes its escape: file names may hold anything."""
     return "".join(

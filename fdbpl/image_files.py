@@ -69,8 +69,8 @@ def below(folder: str) -> list[str]:
 def _refuse_folder(error: OSError) -> NoReturn:
     """What is in it would be missing without a word."""
     raise UserError(
-        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its permissions "
-        "or name the other folders"
+        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
+        "permissions or name the other folders"
     ) from error
 
 

@@ -54,7 +54,7 @@ def _opened(source: str | os.PathLike | BytesIO) -> Iterator[Image.Image]:
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise MachineError(f"cannot decode {source}: the memory is not enough; use fewer threads or more memory") from error
+        raise MachineError(f"cannot decode {source} (no memory left); close other programs") from error
     except Exception as error:  # each decoder raises its own kinds
         if isinstance(error, OSError) and error.errno in MACHINE:
             raise MachineError(f"cannot read {source} ({error.strerror}); run the same command again") from error

@@ -42,7 +42,8 @@ def read_description(file: Path) -> Description:
     try:  # BaseLoader: plain strings, so that a folder called 007 or yes stays what it is called
         content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise UserError(f"expected YAML in {file}, found {' '.join(str(error).split())[:300]}; mend the file") from error
+        found = " ".join(str(error).split())[:300]
+        raise UserError(f"expected YAML in {file}, found something else ({found}); mend the file") from error
     if not isinstance(content or {}, dict):
         raise UserError(f"expected keys of {', '.join(KEYS)} in {file}, found {shown(content)}; mend the file")
     content = {key: value for key, value in (content or {}).items() if value != ""}

@@ -94,6 +94,8 @@ def read_csv(file: Path) -> Found:
         reader = csv.DictReader(StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
         columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
         table = list(reader)
+        if "\0" in text:
+            raise csv.Error("a zero byte")  # which csv itself reports up to Python 3.10
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise UserError(f"expected a CSV in UTF-8 at {file}, found something else ({error}); mend the file") from error
     if not {"path", "class"} <= columns.keys():
@@ -171,8 +173,8 @@ def _files(folder: Path, found: Found) -> Iterator[Path]:
 def _refuse_folder(error: OSError) -> NoReturn:
     """What is in it would be missing without a word."""
     raise UserError(
-        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its permissions "
-        "or move it away"
+        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
+        "permissions or move it away"
     ) from error
 
 

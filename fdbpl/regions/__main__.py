@@ -126,7 +126,8 @@ def list_images(source: Path, root: Path) -> list[str]:
 
     if source.is_dir():
         above = os.path.realpath(root)
-        images = [os.path.relpath(os.path.realpath(file), above) for file in find_images([str(source)])]
+        files = find_images([str(source)])
+        images = [os.path.relpath(os.path.realpath(file) if os.path.exists(file) else file, above) for file in files]
     else:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import train
 
-from .sentences import Ended, refused, succeeds
+from .sentences import Ended, call, refused, succeeds
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"banded": "red", "dotted": "blue", "lined": "green", "woven": "yellow"}
@@ -82,6 +82,9 @@ class Training:
         """The sentence of `sentences.refused`."""
         return refused(train.main, self.words(root, *overrides, **words), names, unchanged=unchanged, code=code)
 
+    def ended(self, root: object, *overrides: object, **words) -> Ended:
+        return call(train.main, self.words(root, *overrides, **words))
+
     def succeeds(self, root: object, *overrides: object, unchanged=(), **words) -> Ended:
         return succeeds(train.main, self.words(root, *overrides, **words), unchanged)
 
@@ -89,6 +92,21 @@ class Training:
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
     return Training(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run (ZeroshotCLIP) on the small world."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "work").mkdir()
+    before = os.getcwd()
+    os.chdir(folder / "work")
+    try:
+        training = Training(folder)
+        training.succeeds(make_root(folder))
+    finally:
+        os.chdir(before)
+    return training.output
 
 
 Edit = Callable[[dict], object]

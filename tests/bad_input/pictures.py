@@ -77,6 +77,8 @@ ODD: dict[str, Callable[[], bytes]] = {
     "palette.png": lambda: saved(scene().quantize(30), "PNG"),
     "palette with a clear colour.png": lambda: saved(scene().quantize(30), "PNG", transparency=3),
     "palette with clear colours.png": lambda: saved(scene().quantize(30), "PNG", transparency=bytes(range(0, 240, 8))),
+    "without an end.png": lambda: saved(scene(), "PNG")[:-12],
+    "without an end.jpg": lambda: saved(scene(), "JPEG")[:-2],
     "bits.png": lambda: saved(scene().convert("1"), "PNG"),
     "16 bits in colour.png": _deep_rgb,
     "moving.gif": lambda: saved(scene(), "GIF", save_all=True, append_images=_frames),

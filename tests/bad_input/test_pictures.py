@@ -136,34 +136,19 @@ def test_a_bank_of_odd_pictures(bank, tmp_path, pipeline):
     assert f"{len(ODD)} images, 0 of them labelled before; {2 * len(ODD)} regions labelled" in ended.out
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run on the small world."""
-    from .conftest import Training, make_root
-
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "work").mkdir()
-    training = Training(folder)
-    before = os.getcwd()
-    os.chdir(folder / "work")
-    training.succeeds(make_root(folder))
-    os.chdir(before)
-    return training.output
-
-
-def test_predictions_of_odd_pictures(finished, tmp_path):
+def test_predictions_of_odd_pictures(finished_run, tmp_path):
     for name, make in ODD.items():
         put(tmp_path / "pictures", name, make())
-    words = [finished, tmp_path / "pictures", "--top", 1, "--output", tmp_path / "p.csv"]
-    succeeds(predict.main, words, unchanged=[tmp_path / "pictures", finished])
+    words = [finished_run, tmp_path / "pictures", "--top", 1, "--output", tmp_path / "p.csv"]
+    succeeds(predict.main, words, unchanged=[tmp_path / "pictures", finished_run])
     assert len((tmp_path / "p.csv").read_text().splitlines()) == len(ODD) + 1
 
 
-def test_predictions_name_all_that_cannot_be_read(finished, tmp_path):
+def test_predictions_name_all_that_cannot_be_read(finished_run, tmp_path):
     for name, make in BAD.items():
         put(tmp_path / "pictures", name, make())
     put(tmp_path / "pictures", "good.jpg", PHOTO)
-    words = [finished, tmp_path / "pictures", "--top", 1]
+    words = [finished_run, tmp_path / "pictures", "--top", 1]
     refused(predict.main, words, [f"found {len(BAD)} that are not", *BAD], unchanged=[tmp_path / "pictures"])
     names = [f"found {len(BAD)} that are not", str(tmp_path / "p.unreadable.txt")]
     refused(predict.main, [*words, "--output", tmp_path / "p.csv"], names, unchanged=[tmp_path / "pictures"])
@@ -181,7 +166,7 @@ def test_a_run_on_odd_pictures(training, root):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing", "link to itself", "pipe behind a link"])
-def test_what_is_no_file_is_not_waited_for(finished, bank, tmp_path, kind):
+def test_what_is_no_file_is_not_waited_for(finished_run, bank, tmp_path, kind):
     folder = tmp_path / "pictures"
     put(folder, "good.jpg", PHOTO)
     file = folder / "x.jpg"
@@ -195,9 +180,9 @@ def test_what_is_no_file_is_not_waited_for(finished, bank, tmp_path, kind):
     else:
         file.symlink_to(tmp_path / "nothing" if kind == "link to nothing" else file)
     if kind == "folder":  # whose name does not matter
-        succeeds(predict.main, [finished, folder])
+        succeeds(predict.main, [finished_run, folder])
     else:
-        refused(predict.main, [finished, folder], "x.jpg: ", unchanged=[folder])
+        refused(predict.main, [finished_run, folder], "x.jpg: ", unchanged=[folder])
         if kind == "pipe behind a link":
             return
         refused(regions.main, bank(folder), "x.jpg: ", unchanged=[folder])

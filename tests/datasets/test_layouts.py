@@ -14,7 +14,7 @@ from datasets.split_dataset import SplitDataset
 from fdbpl.errors import UserError
 from trainers.templates import DEFAULT_TEMPLATE, TEMPLATES
 
-from .trees import below, config, empty_files, write_split
+from .trees import below, config, small_images, write_split
 
 ROOT = Path(datasets.__file__).resolve().parents[1]
 
@@ -90,7 +90,7 @@ def test_images_are_found_in_coops_folders(tmp_path, file, split, images, path):
     other = str(Path(path).with_name("other.jpg"))
     rows = [[other, 1, "second"], [path, 0, "first_class"]]  # not in the order of the labels
     write_split(tmp_path / split, {"train": rows, "val": rows, "test": rows})
-    empty_files(tmp_path, [images + path, images + other])
+    small_images(tmp_path, [images + path, images + other])
     kind = registered()[configured()[file]]
     dataset = kind(config(tmp_path))
     assert below(tmp_path, dataset.test) == [(images + other, 1, "second"), (images + path, 0, "first_class")]
@@ -105,7 +105,7 @@ def aircraft(root):
     """Three variants, given in the lists in another order; image 10k + l is of label l."""
     variants = ["A310", "F/A-18", "Boeing 707 MAX"]
     folder = root / "fgvc_aircraft"
-    empty_files(folder, [f"images/{10 * k + label:07d}.jpg" for k in range(6) for label in range(3)])
+    small_images(folder, [f"images/{10 * k + label:07d}.jpg" for k in range(6) for label in range(3)])
     (folder / "variants.txt").write_text("".join(f"{variant}\n" for variant in variants))
     for part, numbers in (("train", range(3)), ("val", [3]), ("test", [4, 5])):
         lines = [f"{10 * k + label:07d} {variants[label]}\n" for k in numbers for label in (2, 0, 1)]
