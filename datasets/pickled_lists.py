@@ -9,9 +9,11 @@ from datasets.rows import Item, shown
 from fdbpl.errors import UserError
 
 # what lists and dicts of Datums are made of; a tuple within tuples, as a key, would be hashed for ever
-OPCODES = set(
-    ["PROTO", "FRAME", "STOP", "MARK", "NONE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "SETITEM", "SETITEMS", "APPEND", "APPENDS", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE"]
-)
+OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "SETITEM", "SETITEMS"),
+    *("APPEND", "APPENDS", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET"),
+    *("LONG_BINGET", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE"),
+}
 
 
 def read_pickled(file: Path, train: list[Item], val: list[Item]) -> dict[str, list[Item]]:

@@ -40,7 +40,7 @@ def read_row(text: str) -> list[str]:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UserError(
-            f"expected class names as a row of CSV in --classes, found {text!r} ({error}); e.g. 'cat,\"a, b\"'"
+            f"expected class names as a row of CSV in --classes, found {text!r} ({error}); write e.g. 'cat,\"a, b\"'"
         ) from error
     return [name.strip() for row in rows for name in row]
 

@@ -72,7 +72,7 @@ def refuse_unreadable(
 
 
 def named(bad: dict[str, str], listing: Path | None = None) -> str:
-    """`path: reason; ...`, all of them; where they are many, the name of a file that holds them: `listing`, if given."""
+    """`path: reason; ...`, all of them; where they are many, in the file `listing` (if given), which is named."""
     pairs = [f"{path}: {reason}" for path, reason in bad.items()]
     if listing and len(pairs) > NAMED:
         with suppress(MachineError):

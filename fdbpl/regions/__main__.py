@@ -63,7 +63,8 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     from fdbpl.regions import BankIdentity, generate
     from fdbpl.regions.bank import digest
 
-    check_arguments(arguments)
+    if not arguments.root.is_dir():
+        raise UserError(f"expected a folder as --root, found {arguments.root}; give the folder above the images")
     names = class_names.read_lines(arguments.classnames) if arguments.classnames else []
     if arguments.classnames and not names:
         raise UserError(f"expected class names in {arguments.classnames}, found none; write one a line")
@@ -102,21 +103,6 @@ def generate_bank(arguments: argparse.Namespace) -> None:
             arguments.device,
         )  # fmt: skip
     )
-
-
-def check_arguments(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot work, before anything is read."""
-    low, high = arguments.scale
-    rest = arguments.template.replace("{}", "")
-    for holds, flag, expected, found in (
-        (arguments.root.is_dir(), "--root", "a folder", arguments.root),
-        (arguments.per_image >= 1, "--per-image", "at least 1", arguments.per_image),
-        (0 < low <= high <= 1, "--scale", "a range above 0.0 and up to 1.0", f"{low} {high}"),
-        ("{}" in arguments.template and not set("{}") & set(rest), "--template", "a text with {} for the class name",
-         repr(arguments.template)),
-    ):  # fmt: skip
-        if not holds:
-            raise UserError(f"expected {expected} as {flag}, found {found}; give another")
 
 
 def list_images(source: Path, root: Path) -> list[str]:

@@ -27,7 +27,8 @@ def png_header(width: int, height: int, depth: int = 8) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
 def _deep_rgb() -> bytes:
@@ -78,7 +79,6 @@ ODD: dict[str, Callable[[], bytes]] = {
     "palette with a clear colour.png": lambda: saved(scene().quantize(30), "PNG", transparency=3),
     "palette with clear colours.png": lambda: saved(scene().quantize(30), "PNG", transparency=bytes(range(0, 240, 8))),
     "without an end.png": lambda: saved(scene(), "PNG")[:-12],
-    "without an end.jpg": lambda: saved(scene(), "JPEG")[:-2],
     "bits.png": lambda: saved(scene().convert("1"), "PNG"),
     "16 bits in colour.png": _deep_rgb,
     "moving.gif": lambda: saved(scene(), "GIF", save_all=True, append_images=_frames),
@@ -125,5 +125,6 @@ BAD: dict[str, Callable[[], bytes]] = {
     "bomb.gif": lambda: b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\xf0\0\0" + bytes(6) + b";",
     "largest.png": lambda: png_header(2**31 - 1, 2**31 - 1),
     "no pixels.png": lambda: png_header(0, 5),
+    "without an end.jpg": lambda: saved(scene(), "JPEG")[:-2],
     "start and end.jpg": lambda: b"\xff\xd8\xff\xd9",
 }

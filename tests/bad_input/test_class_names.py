@@ -102,21 +102,9 @@ def test_odd_names_for_a_bank(bank, tmp_path):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--template", "a photo"], "a text with {} for the class name as --template"),
-        (["--template", "{"], "--template"),
-        (["--template", "{name} {}"], "--template"),
-        (["--template", "{0.__class__}"], "--template"),
-        (["--per-image", "0"], "at least 1 as --per-image, found 0"),
-        (["--per-image", "-3"], "--per-image"),
-        (["--scale", "0.5", "0.1"], "a range above 0.0 and up to 1.0 as --scale"),
-        (["--scale", "0", "1"], "--scale"),
-        (["--scale", "nan", "1"], "--scale"),
-        (["--scale", "0.5", "2"], "--scale"),
         (["--content", "topk:3"], "--classnames"),
         (["--content", "logits"], "--content"),
         (["--pipeline", "cv2"], "found 'cv2'"),
-        (["--teacher", "demo:nobody"], "demo:nobody"),
-        (["--student", "demo:nobody"], "demo:nobody"),
     ],
 )
 def test_a_bank_of_settings_that_cannot_work(bank, words, found):

@@ -188,7 +188,7 @@ def test_what_is_no_file_is_not_waited_for(finished_run, bank, tmp_path, kind):
         refused(regions.main, bank(folder), "x.jpg: ", unchanged=[folder])
 
 
-def test_odd_photographs(shared, finished, tmp_path):
+def test_odd_photographs(shared, tmp_path):
     """JPEGs of the wild: what is refused is refused by Pillow itself."""
     files = sorted((shared / "data" / "odd_images").rglob("*"))
     folder = tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""DATASET.SKIP_UNREADABLE: images that cannot be decoded are left out and told, or stop a run with all of their names."""
+"""DATASET.SKIP_UNREADABLE: images that cannot be decoded are left out and told, or stop a run, all of them named."""
 
 import json
 import os
@@ -16,7 +16,8 @@ from .sentences import refused, succeeds
 
 SKIP = ("DATASET.SKIP_UNREADABLE", "True")
 ALL = ("DATASET.NUM_SHOTS", "-1")
-BROKEN = {"banded/banded_0.jpg": b"", "dotted/dotted_3.jpg": b"text", "woven/woven_5.jpg": saved(scene(), "JPEG")[:-200]}
+CUT = saved(scene(), "JPEG")[:-200]
+BROKEN = {"banded/banded_0.jpg": b"", "dotted/dotted_3.jpg": b"text", "woven/woven_5.jpg": CUT}
 REASONS = {
     "banded/banded_0.jpg": "empty",
     "dotted/dotted_3.jpg": "no image of a known format",

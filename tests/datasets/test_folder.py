@@ -59,7 +59,7 @@ def sentence(place) -> str:
 def test_defaults_are_said(pets):
     (pets / "dog-9" / ".hidden.jpg").write_text("")
     (pets / "dog-9" / "notes.txt").write_text("")
-    (pets / "dog-9" / "broken.jpg").write_text("no picture")
+    (pets / "dog-9" / "table.xls").write_text("no picture")
     (pets / "beside.jpg").write_text("")
     (pets / ".git").mkdir()
     own = read_own_pictures(str(pets))
