@@ -50,6 +50,8 @@ def shown(value: Any) -> str:
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
+_SHORT.maxlist = _SHORT.maxdict = 4
 
 
 def _item(row: Any, where: str, remedy: str) -> Item:

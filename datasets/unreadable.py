@@ -19,6 +19,8 @@ def unreadable_of(images: Path, paths: list[str], cfg: CfgNode, remembered: Path
         UserError: names all images that cannot be decoded, unless they are to be left out.
     """
     listing = Path(cfg.OUTPUT_DIR, "unreadable.txt") if cfg.OUTPUT_DIR else None
+    if listing and listing.is_file():
+        listing.unlink()  # an earlier attempt's
     if not cfg.DATASET.SKIP_UNREADABLE:
         otherwise = "set DATASET.SKIP_UNREADABLE True to leave them out"
         refuse_unreadable(images, paths, remembered, listing, otherwise)

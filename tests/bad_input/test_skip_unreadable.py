@@ -80,6 +80,14 @@ def test_where_they_are_many_a_file_names_them(training, root):
     listing = training.output / "unreadable.txt"
     training.refused(root, *ALL, names=["found 24", str(listing)], unchanged=[root])
     assert sorted(listing.read_text().splitlines()) == sorted(f"{path}: empty" for path in paths)
+    draw_picture(root / "dtd" / "images" / paths[0], "red")
+    (root / "dtd" / "images" / paths[1]).write_bytes(b"text")
+    training.refused(root, *ALL, names=["found 23", str(listing)])
+    assert f"{paths[1]}: no image of a known format" in listing.read_text().splitlines()
+    for path in paths:
+        draw_picture(root / "dtd" / "images" / path, "red")
+    training.succeeds(root, *ALL)
+    assert not listing.exists()
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
