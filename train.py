@@ -50,8 +50,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from fdbpl.freed_memory import keep_freed_memory
     from third_party import use_dassl
 
+    keep_freed_memory()
     dassl_line = use_dassl()  # before anything imports dassl
 
     from fdbpl import distributed

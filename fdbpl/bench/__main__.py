@@ -33,7 +33,10 @@ def benchmark(arguments: argparse.Namespace) -> None:
     """Measure a profile, print its table."""
     from fdbpl.bench.document import table
     from fdbpl.bench.run import run
+    from fdbpl.freed_memory import keep_freed_memory
     from fdbpl.toolbox import choose_device
+
+    keep_freed_memory()  # as train.py does; for all arms
 
     if arguments.file:
         raise UserError(f"expected a profile alone, found {str(arguments.file)!r} behind it; leave it out")

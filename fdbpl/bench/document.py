@@ -143,13 +143,37 @@ def _stages(record: dict) -> Iterator[str]:
     if bank := of_kind(record, "BankBytes"):
         sizes = ", ".join(f"{kind} {size:.1f} bytes" for kind, size in bank["bytes"].items())
         yield f"* A region in the bank's files (D = {bank['embedding_width']}, {bank['regions']} regions): {sizes}."
+    if looked_up := of_kind(record, "Lookup"):
+        what, (before, behind, most) = looked_up["point"], looked_up["resident_mib"]
+        middle, lower, upper = spread(looked_up["milliseconds"])
+        yield (
+            f"* A lookup of {what['batch']} random regions of {what['images'] * what['per_image']:,} (embedding of the "
+            f"teacher, feature of the student): {middle:.2f} ms ({lower:.2f} to {upper:.2f}); opening takes "
+            f"{looked_up['open_seconds']:.1f} s; resident memory {before:.0f} MiB before "
+            f"{len(looked_up['milliseconds'])} lookups, {behind:.0f} MiB behind, {most:.0f} MiB at most. The bank's "
+            "files are in the system's cache."
+        )
+    if made := of_kind(record, "Generation"):
+        rates = ", ".join(f"{name} {spread(rate)[0]:.1f} regions/s" for name, rate in made["rates"].items())
+        yield f"* A {made['point']['labelling']} labels, in turn: {rates}."
     if pipeline := of_kind(record, "Pipeline"):
         for count, rates in pipeline["rates"].items():
             ways = ", ".join(f"{way} {spread(rate)[0]:.0f}" for way, rate in rates.items())
             yield f"* Regions per second, {count} of an image in a row: {ways}."
-    if start := of_kind(record, "StartUp"):
-        yield f"* `train.py` to its first step on the demo world: {spread(start['seconds'])[0]:.1f} s."
+    if whole := of_kind(record, "WholeRun"):
+        yield f"* {_runs_on_the_demo_world(whole)}"
     yield ""
+
+
+def _runs_on_the_demo_world(whole: dict) -> str:
+    (ours, seconds), (twin, online) = whole["seconds"].items()
+    with_bank, first = seconds + whole["generation"], spread(whole["starts"])[0]
+    return (
+        f"`train.py` on the demo world from call to end, {whole['point']['epochs']} epochs, testing included: {ours} "
+        f"{seconds:.1f} s, {twin} {online:.1f} s ({_number(online / seconds)} times as long). Making the bank takes "
+        f"{whole['generation']:.1f} s once; with it a single run takes {with_bank:.1f} s, the twin "
+        f"{_number(online / with_bank)} times as long. From the call to the first step: {first:.1f} s."
+    )
 
 
 def _whole_run(record: dict) -> Iterator[str]:

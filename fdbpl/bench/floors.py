@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fdbpl.bench.timing import spread
 
 CROPS = (50, 500)  # regions of an image, of which banks pay for themselves
+DECODE_ONCE = 4  # regions of an image in a row from which on `REGIONS.PIPELINE auto` decodes it once
 IMAGES, EPOCHS = 800, 50  # of the run that they are counted in
 PASSES, FALLS_SHORT, UNKNOWN = "pass", "falls short", "not measured"
 
@@ -106,13 +107,38 @@ def _stages(record: dict) -> Iterator[Floor]:
     yield Floor("bytes of a region, topk:10", 64, sizes.get("topk:10"), True)
     beyond = sizes["embedding"] - 2 * bank["embedding_width"] if bank else None
     yield Floor("bytes of a region beyond its embedding's 2 D", 64, beyond, True)
-    pipeline = of_kind(record, "Pipeline")
-    for count, rates in (pipeline or {}).get("rates", {}).items():
-        ours = rates["dali roi" if int(count) < 4 else "dali decode-once"]
-        value = spread(ours)[0] / spread(rates["plain DataLoader"])[0]
-        yield Floor(f"DALI over the plain DataLoader, {count} regions of an image in a row", 1.3, value)
-    start = of_kind(record, "StartUp")
-    yield Floor("seconds to train.py's first step", 8.0, spread(start["seconds"])[0] if start else None, True)
+    yield from _lookup(record)
+    made = of_kind(record, "Generation")
+    note = f"{made['point']['labelling']} labels" if made else ""
+    yield Floor("generation over its teacher alone, regions per second", 0.9, made and made["share"], note=note)
+    yield from _pipeline(record)
+    whole = of_kind(record, "WholeRun")
+    yield Floor("seconds to train.py's first step", 8.0, spread(whole["starts"])[0] if whole else None, True)
+    many = reference(record, 1000)
+    needed = [arm["peak_mib"] + arm["model_mib"] for arm in many["arms"].values() if arm["peak_mib"]] if many else []
+    value = max(needed) / 1024 if needed else None
+    note = "every ViT-B's text tower is the same" if many and many["point"]["student"].startswith("ViT-B") else ""
+    yield Floor("GiB of a step with 1000 classes, two prompt spaces", 12.0, value, True, note)
+
+
+def _lookup(record: dict) -> Iterator[Floor]:
+    point = of_kind(record, "Lookup")
+    regions = point["point"]["images"] * point["point"]["per_image"] if point else 8_000_000
+    batch = point["point"]["batch"] if point else 32
+    value = spread(point["milliseconds"])[0] if point else None
+    yield Floor(f"milliseconds to look up {batch} of {regions / 1e6:g} million regions", 1.0, value, True)
+    grown = point["resident_mib"][1] - point["resident_mib"][0] if point else None
+    yield Floor("MiB that resident memory grows by in these lookups", 16.0, grown, True)
+
+
+def _pipeline(record: dict) -> Iterator[Floor]:
+    for count, rates in (of_kind(record, "Pipeline") or {}).get("rates", {}).items():
+        rate = {way: spread(values)[0] for way, values in rates.items()}
+        ours = rate["dali roi" if int(count) < DECODE_ONCE else "dali decode-once"]
+        plain = rate["plain DataLoader"]
+        yield Floor(f"DALI over the plain DataLoader, {count} regions of an image in a row", 1.3, ours / plain)
+        if int(count) >= DECODE_ONCE:
+            yield Floor(f"DALI over torchvision, both decoding once for {count}", 1.0, ours / rate["torchvision"])
 
 
 def break_even(record: dict) -> dict | None:

@@ -78,22 +78,48 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """Lookups in a bank of random numbers of ImageNet's size: 8 million regions."""
+
+    images: int = 160_000
+    per_image: int = 50
+    width: int = 64
+    batch: int = 32
+    lookups: int = 4000
+    name = "lookup"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Whole generation beside its teacher alone, which is quick here: the harder case."""
+
+    labelling: str = "ViT-B/32"
+    images: int = 2
+    per_image: int = 50
+    batch: int = 100
+    rounds: int = 2
+    name = "generation"
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Regions per second of the pipelines beside the plain DataLoader."""
 
     regions: tuple[int, ...] = (1, 8)
     size: int = 224
-    images: int = 64
-    rounds: int = 3
+    images: int = 100
+    rounds: int = 5
     name = "pipeline"
 
 
 @dataclass(frozen=True)
-class StartUp:
-    """Seconds from `python train.py` to its first step on the demo world."""
+class WholeRun:
+    """`train.py` on the demo world: to its first step (`starts` times), and FDBPL and its online twin to the end."""
 
-    rounds: int = 3
-    name = "start-up"
+    methods: tuple[str, ...] = ("FDBPL", "CoOp_KDPL")
+    epochs: int = 50
+    starts: int = 3
+    name = "whole run"
 
 
 @dataclass(frozen=True)
@@ -114,13 +140,15 @@ def _full() -> tuple:
     return tuple(dict.fromkeys(steps))  # the reference point is in two sweeps
 
 
-SMALL = (Visual(), Evaluation(), BankBytes(), Rounding(), Pipeline(), StartUp())
+SMALL = (
+    Visual(), Evaluation(), BankBytes(), Rounding(), Lookup(), Generation(), Pipeline(), WholeRun(),
+)  # fmt: skip
 PROFILES = {
     "quick": Profile(
         (
-            Step(seconds=130.0),
-            Step(classes=500, arms=("a", "b", "d", "e"), seconds=40.0, most=3),
-            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=1),
+            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=90.0),
+            Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=3),
+            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=2),
             *SMALL,
         ),
         pictures=200,
@@ -135,6 +163,8 @@ PROFILES = {
             Evaluation("tiny", "tiny teacher", ("CoOp", "KgCoOp"), classes=20),
             BankBytes(images=6, regions=20, classes=20),
             Rounding(images=8, classes=20),
+            Lookup(images=200, lookups=50),
+            Generation("tiny teacher", images=4, per_image=10, rounds=1),
             Pipeline(regions=(2,), size=32, images=8, rounds=1),
         ),
         pictures=16,

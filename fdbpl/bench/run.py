@@ -11,32 +11,24 @@ import torch
 
 from fdbpl.atomic import read_json, write_json, write_text
 from fdbpl.backbones.untrained import load_untrained
-from fdbpl.bench import stages
+from fdbpl.bench import banks, profiles, stages, whole_runs
 from fdbpl.bench.document import table
 from fdbpl.bench.memory import HOW
-from fdbpl.bench.profiles import (
-    PROFILES,
-    BankBytes,
-    Evaluation,
-    Pipeline,
-    Rounding,
-    StartUp,
-    Step,
-    Visual,
-)
 from fdbpl.bench.steps import measure_step, measure_visual
 from fdbpl.bench.world import World
 from fdbpl.errors import UserError
 from fdbpl.runs.environment import describe_environment
 
 MEASURES = {
-    Step: measure_step,
-    Visual: measure_visual,
-    Evaluation: stages.measure_evaluation,
-    BankBytes: stages.measure_bank_bytes,
-    Rounding: stages.measure_rounding,
-    Pipeline: stages.measure_pipeline,
-    StartUp: stages.measure_start_up,
+    profiles.Step: measure_step,
+    profiles.Visual: measure_visual,
+    profiles.Evaluation: stages.measure_evaluation,
+    profiles.BankBytes: banks.measure_bank_bytes,
+    profiles.Rounding: banks.measure_rounding,
+    profiles.Lookup: banks.measure_lookup,
+    profiles.Generation: banks.measure_teacher_share,
+    profiles.Pipeline: stages.measure_pipeline,
+    profiles.WholeRun: whole_runs.measure_whole_run,
 }
 
 
@@ -49,9 +41,9 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
     Raises:
         UserError: no such profile, or `output` holds the begun benchmark of another machine or profile.
     """
-    if profile not in PROFILES:
-        raise UserError(f"expected a profile of {', '.join(PROFILES)}, found {profile!r}; choose one")
-    chosen, points = PROFILES[profile], output / "points"
+    if profile not in profiles.PROFILES:
+        raise UserError(f"expected a profile of {', '.join(profiles.PROFILES)}, found {profile!r}; choose one")
+    chosen, points = profiles.PROFILES[profile], output / "points"
     machine = {
         "environment": describe_environment(),
         "device": device,

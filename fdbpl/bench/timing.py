@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Protocol
 
 from fdbpl.bench.memory import PeakMemory
@@ -23,10 +24,14 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
     """Every arm at least once, `most` times at most: as long as all together stay within `seconds`, and quick arms,
     which stay within an equal share of it, anyway.
 
+    The first round tells the memory of a step, for which freed memory goes back to the system; having it handed out
+    anew takes time that later steps do not need, so the first step's time counts only where it is the only one.
+
     Returns:
-        arm -> {"seconds": [of each step], "peak_mib": of the largest step, "model_mib": of the models it holds}.
+        arm -> {"seconds": [of each step that counts], "peak_mib", "model_mib": of the models it holds}.
     """
     results: dict[str, dict] = {}
+    spent = dict.fromkeys(arms, 0.0)
     for name, arm in arms.items():
         arm.warm_up()
         size = sum(p.numel() * p.element_size() for model in arm.models for p in model.model.parameters()) / 2**20
@@ -35,20 +40,21 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
         for name, arm in arms.items():
             taken = results[name]["seconds"]
             if round_number:
-                spent, more = sum(sum(result["seconds"]) for result in results.values()), statistics.median(taken)
-                if spent + more > seconds and sum(taken) + more > seconds / len(arms):
+                more = statistics.median(taken)
+                if sum(spent.values()) + more > seconds and spent[name] + more > seconds / len(arms):
                     continue
             arm.prepare()
-            synchronise(device)
-            with PeakMemory(device) as peak:
+            with nullcontext() if round_number else PeakMemory(device) as peak:
+                synchronise(device)
                 begin = time.perf_counter()
                 arm.step()
                 synchronise(device)
-                taken.append(time.perf_counter() - begin)
-            results[name]["peak_mib"] = max(
-                (m for m in (results[name]["peak_mib"], peak.mib) if m is not None), default=None
-            )
-            say(f"  round {round_number + 1}: {name}: {taken[-1]:.3f} s", flush=True)
+                passed = time.perf_counter() - begin
+            if peak:
+                results[name]["peak_mib"] = peak.mib
+            spent[name] += passed
+            results[name]["seconds"] = [passed] if round_number < 2 else [*taken, passed]
+            say(f"  round {round_number + 1}: {name}: {passed:.3f} s", flush=True)
     return results
 
 

@@ -41,33 +41,34 @@ class DaliPipeline:
         self.whole = decode == "decode-once"
         self.workers = thread_count(workers)
         self._alike: dict[str, bool] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # known since an earlier call: every epoch calls anew
         self._threads, self._ahead = decoding_threads(self.workers), decoding_threads(1)
         self._pipeline = self._build()
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
-        sizes = image_sizes(self.root, requests.paths)
+        self._sizes |= image_sizes(self.root, (path for path in requests.paths if path not in self._sizes))
         ahead: deque = deque()
         for batch in _batches(requests, self.batch_size if self.whole else 1, self.batch_size):
-            ahead.append((batch, self._ahead.submit(self._start, requests, batch, sizes)))
+            ahead.append((batch, self._ahead.submit(self._start, requests, batch)))
             if len(ahead) > 2:  # DALI decodes two batches ahead of what is resized
                 yield _collected(*ahead.popleft())
         while ahead:
             yield _collected(*ahead.popleft())
 
-    def _start(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> list[Future]:
+    def _start(self, requests: RegionRequests, batch: list[list[int]]) -> list[Future]:
         """Decode a batch and have its regions resized: a future of [r, 3, size, size] for each sample."""
         return [
             self._threads.submit(self._resized, cuts, requests.flips[rows])
-            for cuts, rows in zip(self._decode(requests, batch, sizes), batch, strict=True)
+            for cuts, rows in zip(self._decode(requests, batch), batch, strict=True)
         ]
 
     def _resized(self, cuts: list[Tensor], flips: np.ndarray) -> Tensor:
         return torch.stack([resize_region(cut, self.size, bool(flip)) for cut, flip in zip(cuts, flips, strict=True)])
 
-    def _decode(self, requests: RegionRequests, batch: list[list[int]], sizes: dict) -> list[list[Tensor]]:
+    def _decode(self, requests: RegionRequests, batch: list[list[int]]) -> list[list[Tensor]]:
         """The cut-out bytes [h, w, 3] of every region of every sample."""
         paths = [requests.paths[requests.path_index[rows[0]]] for rows in batch]
-        boxes = [pixel_boxes(requests.boxes[rows], sizes[path]) for rows, path in zip(batch, paths, strict=True)]
+        boxes = [pixel_boxes(requests.boxes[rows], self._sizes[path]) for rows, path in zip(batch, paths, strict=True)]
         try:
             (decoded,) = self._run(paths, boxes)
         except RuntimeError:

@@ -44,7 +44,7 @@ class PlainRegions(torch.utils.data.Dataset):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fdbpl.pipelines.measure", description=__doc__)
     parser.add_argument("root", type=Path, help="folder of photographs")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=100, help="with 8 regions each; more or fewer with others")
     parser.add_argument("--regions", type=int, nargs="+", default=[1, 8, 50], help="regions of an image in a row")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
@@ -66,15 +66,20 @@ def photographs(root: Path) -> list[Path]:
 
 
 def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]:
-    """One table: every way, `count` regions of an image in a row; and its figures, regions per second of each round."""
-    files = photographs(arguments.root)
-    step = max(1, len(files) // max(1, arguments.images // max(1, count // 8)))
-    paths = [str(file.relative_to(arguments.root)) for file in files[::step]]
+    """One table: every way, `count` regions of an image in a row; and its figures, regions per second of each round.
+
+    `arguments.images` with 8 regions each; more with less, so that a round always takes its time. Where there are not
+    so many, all of them are gone through again.
+    """
+    files, wanted = photographs(arguments.root), max(1, arguments.images * 8 // count)
+    files = files[:: max(1, len(files) // wanted)][:wanted]
+    paths = [str(file.relative_to(arguments.root)) for file in files]
     sizes = image_sizes(arguments.root, paths)
     drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
+    drawn *= max(1, wanted // len(paths))
     requests = RegionRequests(
         paths,
-        np.repeat(np.arange(len(paths)), count),
+        np.repeat(np.arange(len(drawn)) % len(paths), count),
         np.concatenate([regions.boxes for regions in drawn]),
         np.concatenate([regions.flips for regions in drawn]),
     )
@@ -100,7 +105,10 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
             if number:  # the first round warms up
                 rates[name].append(len(requests) / (time.perf_counter() - begin))
     side = statistics.median(max(size) for size in sizes.values())
-    print(f"{count} regions of each of {len(paths)} images, longer side {side:.0f} px (median), to {arguments.size} px")
+    print(
+        f"{count} regions of each of {len(paths)} images ({len(requests)} in all), longer side {side:.0f} px (median), "
+        f"to {arguments.size} px"
+    )
     for name, values in rates.items():
         print(f"  {name:<18} {statistics.median(values):7.0f} regions/s   ({min(values):.0f} to {max(values):.0f})")
     return rates

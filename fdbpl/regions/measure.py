@@ -38,9 +38,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with one_sentence_errors(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
-        images = [f"imagenet/images/train/n{n // 1300:08d}/{n:08d}.JPEG" for n in range(arguments.images)]
+        images = image_names(arguments.images)
         make(Path(folder), images, arguments.per_image, arguments.width)
-        measure(Path(folder), images, arguments)
+        files, regions = len(list(Path(folder).glob("regions-*"))), arguments.images * arguments.per_image
+        print(f"{regions:,} regions of {len(images):,} images, width {arguments.width}; two times {files:,} files")
+        print(describe(measure(Path(folder), images, arguments.per_image, arguments.batch, arguments.lookups),
+                       arguments.batch))  # fmt: skip
+
+
+def image_names(count: int) -> list[str]:
+    """As ImageNet's are, 1300 of a class."""
+    return [f"imagenet/images/train/n{number // 1300:08d}/{number:08d}.JPEG" for number in range(count)]
 
 
 def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
@@ -69,33 +77,42 @@ def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
         write_tensors(bank.features_file(shard, STUDENT), features, {"shard": json.dumps({"payload": ""})})
 
 
-def measure(folder: Path, images: list[str], arguments: argparse.Namespace) -> None:
-    """Print what opening and looking up take."""
+def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups: int) -> dict:
+    """What opening a bank and looking up in it take; a tenth of `lookups` goes before them to warm up.
+
+    Returns:
+        "open_seconds", "open_mib": resident memory that opening adds; "milliseconds": [of each lookup of `batch` random
+        regions]; "resident_mib": before the first of these, behind the last, and the most in between.
+    """
     before, begin = resident(), time.perf_counter()
-    lookup = RegionLookup(folder, images, arguments.per_image, student=STUDENT)
-    opened = time.perf_counter() - begin
+    lookup = RegionLookup(folder, images, per_image, student=STUDENT)
+    opened, added = time.perf_counter() - begin, resident() - before
     rng = np.random.default_rng(0)
-    warm_up = arguments.lookups // 10
     milliseconds, memory = [], []
-    for _ in range(warm_up + arguments.lookups):
-        image = rng.integers(arguments.images, size=arguments.batch)
-        region = rng.integers(arguments.per_image, size=arguments.batch)
-        memory.append(resident())
-        begin = time.perf_counter()
+    for number in range(-lookups // 10, lookups):
+        image, region = rng.integers(len(images), size=batch), rng.integers(per_image, size=batch)
+        resident_now, begin = resident(), time.perf_counter()
         lookup.embeddings(image, region)
         lookup.student_features(image, region)
-        milliseconds.append(1000 * (time.perf_counter() - begin))
-    files, regions = len(list(folder.glob("regions-*"))), arguments.images * arguments.per_image
-    print(f"{regions:,} regions of {arguments.images:,} images, width {arguments.width}; two times {files:,} files")
-    print(f"open: {opened:.1f} s, {memory[0] - before:.0f} MiB")
-    cuts = statistics.quantiles(milliseconds[warm_up:], n=20)
-    print(
-        f"embedding and student feature of {arguments.batch} random regions: median {cuts[9]:.2f} ms, 95 % within "
-        f"{cuts[18]:.2f} ms ({arguments.lookups} lookups behind {warm_up} to warm up)"
-    )
-    print(
-        f"resident memory: {memory[warm_up]:.0f} MiB before these, {memory[-1]:.0f} MiB behind, "
-        f"{max(memory[warm_up:]):.0f} MiB at most"
+        if number >= 0:
+            milliseconds.append(1000 * (time.perf_counter() - begin))
+            memory.append(resident_now)
+    return {
+        "open_seconds": opened,
+        "open_mib": added,
+        "milliseconds": milliseconds,
+        "resident_mib": [memory[0], resident(), max(memory)],
+    }
+
+
+def describe(found: dict, batch: int) -> str:
+    """`measure`'s figures in three lines."""
+    cuts, (before, behind, most) = statistics.quantiles(found["milliseconds"], n=20), found["resident_mib"]
+    return (
+        f"open: {found['open_seconds']:.1f} s, {found['open_mib']:.0f} MiB\n"
+        f"embedding and student feature of {batch} random regions: median {cuts[9]:.2f} ms, 95 % within "
+        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups behind a tenth to warm up)\n"
+        f"resident memory: {before:.0f} MiB before these, {behind:.0f} MiB behind, {most:.0f} MiB at most"
     )
 
 
