@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +12,7 @@ from fdbpl import image_check
 from fdbpl.regions import RegionLookup
 from fdbpl.regions import __main__ as regions
 
-from .conftest import draw_picture
+from .conftest import ROOT, draw_picture
 from .pictures import saved, scene
 from .sentences import refused, succeeds
 
@@ -219,3 +221,13 @@ def test_an_image_that_breaks_later_is_named(root):
     expected = pytest.raises(UserError, match=r"found 1 that are not \(dtd/images/banded/banded_0.jpg")
     with expected, train.broken_images_named(dataset):
         raise OSError("cannot identify image file")
+
+
+def test_as_a_user_types_it(training, broken):
+    """A process of its own: nothing but the sentence on its stderr."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *training.words(broken, *ALL)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: expected 24 readable images") and all(path in line for path in BROKEN)
