@@ -1,8 +1,8 @@
 """Kills and faults for some minutes: `python -m tests.faults.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
 
 Each scenario runs undisturbed once, and is then killed at random moments and started again until it gets through, in
-turn with other faults; each time what came out is compared with the undisturbed run. Each gets as much time. Ends with a
-table; exit code 1 and a sentence where anything was lost, with its folder kept.
+turn with other faults; each time what came out is compared with the undisturbed run. Each gets as much time. Ends with
+a table; exit code 1 and a sentence where anything was lost, with its folder kept.
 """
 
 import argparse
