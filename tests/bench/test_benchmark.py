@@ -11,7 +11,10 @@ import pytest
 from fdbpl.bench.document import document, table
 from fdbpl.bench.floors import break_even, floors
 from fdbpl.bench.memory import PeakMemory
+from fdbpl.bench.profiles import PROFILES
+from fdbpl.bench.run import run
 from fdbpl.bench.timing import interleaved, spread
+from fdbpl.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -152,3 +155,18 @@ def test_the_peak_of_a_step_is_seen():
     with PeakMemory("cpu") as peak:
         torch.ones(1 << 20, dtype=torch.uint8)
     assert peak.mib < 30
+
+
+def test_what_was_measured_is_kept_and_not_mixed_with_another_machine_s(tmp_path):
+    call = {"profile": "tiny", "output": tmp_path, "photos": None, "device": "cpu", "command": "c", "hours": 0.0}
+    nothing = run(**call)
+    assert nothing["missing"] == len(PROFILES["tiny"].points) and not nothing["points"]
+    kept = {"kind": "BankBytes", "point": {"name": "bank bytes"}, "regions": 9, "embedding_width": 16}
+    kept["bytes"] = {"topk:10": 60.0, "embedding": 50.0}
+    (tmp_path / "points" / "bank-bytes.json").write_text(json.dumps(kept))
+    continued = run(**call)
+    assert continued["missing"] == nothing["missing"] - 1 and continued["points"] == [kept]
+    machine = json.loads((tmp_path / "points" / "machine.json").read_text())
+    (tmp_path / "points" / "machine.json").write_text(json.dumps({**machine, "threads": 99}))
+    with pytest.raises(UserError, match="expected a benchmark begun with the same threads"):
+        run(**call)
