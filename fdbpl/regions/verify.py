@@ -127,14 +127,19 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict]:
 def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
     """Of every student's files those that do not belong where they lie."""
     rows = {shard.file.name: len(shard.images) * shard.count for shard in shards}
+    students: dict[Path, str] = {}
     for file in sorted(bank.folder.glob("features/*/*.safetensors")):
         try:
             tensors, header = _read(file)
         except _Broken as error:
             yield Finding(WRONG, file, str(error))
             continue
-        regions, student = header.get("shard", file.name), header.get("student", "")  # older files do not say
-        if regions != file.name or not file.parent.name.endswith(student[:8]):
+        own = {key: header[key] for key in ("bank", "student", "shard") if key in header}  # older files do not say
+        regions, student = own.get("shard", file.name), own.get("student", "")
+        same = students.setdefault(file.parent, student) == student
+        if len(own) not in (0, 3) or not same or own.get("bank", digest(bank.identity)) != digest(bank.identity):
+            yield Finding(WRONG, file, f"it is not of this bank and student, or its description is broken; {AGAIN}")
+        elif regions != file.name or not file.parent.name.endswith(student[:8]):
             yield Finding(WRONG, file, f"it holds what student {student[:8]} sees in {regions}; {AGAIN}")
         elif not (bank.folder / file.name).is_file():
             yield Finding(WRONG, file, "the regions that it is about are missing; run the generation again")
@@ -144,6 +149,7 @@ def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
 
 
 def _texts(bank: RegionBank) -> Iterator[Finding]:
+    teacher = bank.identity["teacher_sha256"]
     for file in sorted(bank.folder.glob("text/*.safetensors")):
         try:
             with safe_open(file, "pt") as content:
@@ -152,6 +158,10 @@ def _texts(bank: RegionBank) -> Iterator[Finding]:
             prompts, checksum = said["prompts"], said.get("payload")
             if file != bank.text_file(prompts) or len(prompts) != len(features):
                 yield Finding(WRONG, file, f"it holds the features of another list of prompts; {AGAIN}")
+            elif len(said) not in (1, 3) or said.get("teacher", teacher) != teacher:
+                yield Finding(WRONG, file, f"it is of another teacher, or its description is broken; {AGAIN}")
+            elif not features.isfinite().all():
+                yield Finding(WRONG, file, f"it holds numbers that are none; {AGAIN}")
             elif checksum is not None and text_digest(features) != checksum:
                 yield Finding(WRONG, file, f"the bytes are not those that were written; {AGAIN}")
         except BROKEN as error:

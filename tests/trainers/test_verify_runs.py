@@ -154,7 +154,7 @@ SPOILT = {
              "expected checkpoints of epoch 2, found prompt_learner of epoch 1"),
     "all gone": (lambda folder: shutil.rmtree(folder / "prompt_learner"), "checkpoints of what was learnt, found none"),
     "cut off": (lambda folder: (folder / "prompt_learner/model.pth.tar-2").write_bytes(b"PK"), "cannot be read safely"),
-    "of another epoch": (checkpoints(lambda content: content.update(epoch=1)), "epoch 2 in .*found that of 1"),
+    "of another epoch": (checkpoints(lambda content: content.update(epoch=1)), "epoch 2 in .*found that of epoch 1"),
     "no number": (checkpoints(lambda content: content["state_dict"]["ctx"].fill_(torch.nan)), "found others in ctx"),
 }  # fmt: skip
 
