@@ -145,7 +145,7 @@ def build_config(arguments: argparse.Namespace):
     special: dict[str, dict] = {}
     for file in (arguments.dataset_config_file, arguments.config_file):
         if file:
-            general, special = split_per_dataset(read_yaml(file))
+            general, special = split_per_dataset(read_yaml(file), file)
             merge(cfg, general, file)
     typed = ((flag_values(arguments), "the flags"), (pairs(arguments.opts), "the command line"))
     for values, source in typed:
@@ -162,6 +162,12 @@ def build_config(arguments: argparse.Namespace):
         if name not in registry.registered_names():
             close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
             raise UserError(f"expected a registered name for {kind}, found {name!r}; close ones are {', '.join(close)}")
+    given = {"--eval-only": arguments.eval_only, "--no-train": arguments.no_train}
+    others = [flag for flag in given if given[flag]]
+    if arguments.generate_regions and others:
+        raise UserError(f"expected --generate-regions alone, found {' and '.join(others)} as well; give one of them")
+    if not -1 <= cfg.SEED < 2**32:
+        raise UserError(f"expected --seed from 0 to {2**32 - 1}, or -1, found {cfg.SEED}; e.g. --seed 1")
     if not cfg.OUTPUT_DIR:
         raise UserError("expected --output-dir FOLDER, found none; e.g. --output-dir output/my_run")
     cfg.freeze()
@@ -254,9 +260,10 @@ def task_of(arguments: argparse.Namespace) -> str:
         return "test"
     record = Path(arguments.model_dir, "run.json")
     if record.is_file():
-        from fdbpl.atomic import read_json
+        from fdbpl.atomic import read_record
 
-        return f"test {read_json(record, 'the record of a run').get('fingerprint')} epoch {arguments.load_epoch}"
+        tested = read_record(record, "the record of a run", "give another --model-dir", fingerprint=str)
+        return f"test {tested['fingerprint']} epoch {arguments.load_epoch}"
     return f"test {Path(arguments.model_dir).resolve()} epoch {arguments.load_epoch}"
 
 

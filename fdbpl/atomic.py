@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import UnionType
 from typing import IO, TYPE_CHECKING, Any
 
 from fdbpl.errors import REMEDIES, MachineError, UserError
@@ -130,8 +131,25 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
         return json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected {what} at {path}, found no file; check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON, JSON without end
         raise UserError(f"expected {what} at {path}, found a file that cannot be read ({error}); replace it") from error
+
+
+def read_record(path: str | os.PathLike, what: str, remedy: str = "replace it", **kinds: type | UnionType) -> dict:
+    """The JSON object in `path`, which has a value of the given kind under each of the given keys.
+
+    Raises:
+        UserError: the file is missing, not JSON, or not such an object.
+    """
+    content = read_json(path, what)
+    if not isinstance(content, dict):
+        raise UserError(f"expected {what} at {path}, found a {type(content).__name__}; {remedy}")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            name = getattr(kind, "__name__", None) or str(kind)
+            found = f"{content[key]!r:.60}" if key in content else "none"
+            raise UserError(f"expected {key} ({name}) in {what} at {path}, found {found}; {remedy}")
+    return content
 
 
 def _umask() -> int:

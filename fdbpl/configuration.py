@@ -1,6 +1,8 @@
 """YAML files and KEY VALUE pairs -> a yacs configuration; every mistake in them ends in one sentence."""
 
 import difflib
+import math
+import os
 from ast import literal_eval
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,39 @@ from fdbpl.errors import UserError
 def read_yaml(file: str) -> dict:
     """{"A.B": value} of a YAML file."""
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name too long for the system is no file either
         near = sorted(str(other) for other in path.parent.glob("*.yaml"))
-        raise UserError(f"expected a configuration file at {file}, found none; there are {', '.join(near) or 'none'}")
+        found = "a folder" if os.path.isdir(path) else "none"
+        raise UserError(
+            f"expected a configuration file at {file}, found {found}; there are {', '.join(near) or 'none'} beside it"
+        )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"expected YAML in {file}, found {' '.join(str(error).split())}; mend the file") from error
-    if not isinstance(content or {}, dict):
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"expected YAML in {file}, found {' '.join(str(error).split())[:300]}; mend the file"
+        ) from error
+    if not isinstance({} if content is None else content, dict):
         raise UserError(f"expected KEY: VALUE pairs in {file}, found {type(content).__name__}; mend the file")
     return flatten(content or {})
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without what a configuration has no use for: keys twice, of which all but the last would count for nothing,
+    and aliases, which can stand for more than fits into memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem=f"the alias *{event.anchor}", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value} twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def pairs(words: list[str]) -> dict:
@@ -38,7 +63,11 @@ def pairs(words: list[str]) -> dict:
 
 
 def merge(cfg: CfgNode, values: dict, source: str) -> None:
-    """Set dotted keys; an int is accepted for a float, a list for a tuple, true/false for a flag."""
+    """Set dotted keys; an int is accepted for a float, a list for a tuple, true/false for a flag.
+
+    Raises:
+        UserError: an unknown key, or a value of another kind.
+    """
     for key, value in values.items():
         node, name = find(cfg, key, source)
         node[name] = coerce(value, node[name], key, source)
@@ -60,7 +89,7 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
 PER_DATASET = "PER_DATASET."
 
 
-def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
+def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[dict, dict[str, dict]]:
     """A flat file's values without its PER_DATASET section, and that section as {condition: flat values}.
 
     Conditions are NAME (a data set), /SHOTS (a number of shots) or NAME/SHOTS.
@@ -73,7 +102,9 @@ def split_per_dataset(values: dict) -> tuple[dict, dict[str, dict]]:
     for key in values.keys() - general.keys():
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
-            raise UserError(f"expected keys below PER_DATASET.{condition}, found {values[key]!r}; give some")
+            raise UserError(
+                f"expected keys below PER_DATASET.{condition} in {source}, found {values[key]!r:.100}; give some"
+            )
         special.setdefault(condition, {})[name] = values[key]
     return general, special
 
@@ -102,22 +133,41 @@ def coerce(value: Any, default: Any, key: str, source: str) -> Any:
     if isinstance(value, str) and not isinstance(default, str):
         try:
             value = literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = {"true": True, "false": False}.get(value.lower(), value)
     kind = type(default)
-    if default is None or type(value) is kind:
+    if default is None:
         return value
-    if kind is float and type(value) is int:
+    if kind is float and type(value) in (int, float) and _is_finite(value):
         return float(value)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
-    if kind in (tuple, list) and isinstance(value, (tuple, list)):
+    if kind in (tuple, list) and isinstance(value, (tuple, list)) and all(_fits(entry, default) for entry in value):
         return kind(value)
-    if kind is str and not isinstance(value, (dict, list, tuple)):
+    if kind is str and value is not None and not isinstance(value, (dict, list, tuple)):
         return str(value)
+    if kind not in (float, tuple, list, str) and type(value) is kind:
+        return value
     raise UserError(
-        f"expected {kind.__name__} for {key} in {source} (e.g. {default!r}), found {value!r}; give a {kind.__name__}"
+        f"expected {kind.__name__} for {key} in {source} (e.g. {default!r}), found {value!r:.100}; "
+        f"give a {kind.__name__}"
     )
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int that no float holds
+        return False
+
+
+def _fits(entry: Any, default: tuple | list) -> bool:
+    """Whether an entry is of the kind of the default's: a text, a whole number or any number; of an empty one's, any of
+    these."""
+    kinds = {type(one) for one in default} or {str, float}
+    number = type(entry) in (int, float) and _is_finite(entry)
+    whole = type(entry) is int or (number and float in kinds)
+    return (str in kinds and isinstance(entry, str)) or (bool(kinds & {int, float}) and whole)
 
 
 def plain(cfg: CfgNode) -> dict:

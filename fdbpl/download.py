@@ -7,15 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_json, write_json
+from fdbpl.atomic import TEMPORARY_SUFFIX, read_record, write_json
 from fdbpl.errors import REMEDIES, MachineError, UserError
 
+ORIGIN = ("url", "digest", "is")  # what is kept beside a part of a file: where from, its hash, the server's mark of it
 CHUNK = 1 << 16  # what a silent connection may lose
 DRIVE = "drive:"  # a file on Google Drive by its id
 DRIVE_HOST = "drive.google.com"
@@ -152,7 +154,8 @@ class Downloader:
             if total is not None:
                 _check_space(partial.parent, total - offset)
             if not offset:
-                write_json(_origin(partial), {"url": source.url, "digest": source.digest, "is": _validator(response)})
+                origin = (source.url, source.digest, _validator(response))
+                write_json(_origin(partial), dict(zip(ORIGIN, origin, strict=True)))
             bar = _bar(source.file_name, total, offset)
             with open(partial, "r+b" if offset else "wb") as file, bar:
                 file.seek(offset)
@@ -242,7 +245,12 @@ def _resumable(source: Source, partial: Path) -> tuple[int, dict[str, str]]:
     """
     if not partial.is_file() or not _origin(partial).is_file():
         return 0, {}
-    origin, size = read_json(_origin(partial), "the origin of a part of a file"), partial.stat().st_size
+    try:
+        kinds: dict[str, Any] = dict.fromkeys(ORIGIN, str)
+        origin = read_record(_origin(partial), "the origin of a part of a file", **kinds)
+    except UserError:  # cut off by a fault: begun anew
+        return 0, {}
+    size = partial.stat().st_size
     wanted = {"Range": f"bytes={size}-"}
     if source.digest and source.digest == origin["digest"]:
         return size, wanted if size else {}

@@ -17,7 +17,7 @@ from fdbpl.atomic import write_tensors
 
 
 class ImageFeatures:
-    """The features of one list of images, as one CLIP sees them.
+    """The features of one list of images, as one CLIP sees them. A file that is not what was written is made again.
 
     Args:
         root: folder of all such files.
@@ -39,7 +39,9 @@ class ImageFeatures:
                 metadata = content.metadata() or {}
                 if metadata.get("identity") != self.identity or metadata.get("images") != self._stamps():
                     return None
-                return content.get_tensor("features")
+                features = content.get_tensor("features")
+                whole = features.dtype == torch.float32 and metadata.get("sha256") == _sha256(features)
+                return features if whole else None
         except (FileNotFoundError, SafetensorError, OSError):  # absent, or cut off by a fault: made again
             return None
 
@@ -49,10 +51,18 @@ class ImageFeatures:
         Raises:
             MachineError: the file cannot be written.
         """
-        metadata = {"identity": self.identity, "images": self._stamps()}
-        write_tensors(self.file, {"features": features.to(torch.float32)}, metadata)
+        features = features.to(torch.float32)
+        metadata = {"identity": self.identity, "images": self._stamps(), "sha256": _sha256(features)}
+        write_tensors(self.file, {"features": features}, metadata)
 
     def _stamps(self) -> str:
         """Size and time of the last change of each file."""
         found = [os.stat(image) for image in self.images]
         return json.dumps([[stat.st_size, stat.st_mtime_ns] for stat in found])
+
+
+def _sha256(features: Tensor) -> str:
+    """Of shape, dtype and values."""
+    sha = hashlib.sha256(f"{tuple(features.shape)}{features.dtype}".encode())
+    sha.update(features.detach().cpu().contiguous().numpy())
+    return sha.hexdigest()

@@ -10,6 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 protocol_arguments base2new "$@"
 case "${SUB:=new}" in base | new) ;; *) fail "expected SUB to be base or new, found $SUB; e.g. SUB=new" ;; esac
+[[ "${LOADEP:-1}" =~ ^[0-9]+$ ]] || fail "expected the number of an epoch as LOADEP, found '$LOADEP'; e.g. LOADEP=50"
 echo "Base-to-new: $TRAINER on $DATASET, seed $SEED, as learnt from $SHOTS images of each base class; tested on all test images" \
     "of the $SUB classes, with the $SUB half of the class names"
 

@@ -4,14 +4,19 @@
 
 trap 'exit 130' INT # Ctrl-C ends a script also where the program of the moment was just done
 
-fail() { echo "error: $*" >&2; exit "${STATUS:-2}"; }
+# One line, whatever is quoted in it
+fail() { printf 'error: %s\n' "${*//[[:cntrl:]]/?}" >&2; exit "${STATUS:-2}"; }
 
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
 CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 for variable in FDBPL_VENV DATA OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
-    [ "$CALLED_FROM" = "$PWD" ] || [ -z "$value" ] || [ "${value:0:1}" = / ] || export "$variable=$CALLED_FROM/$value"
+    case "$value" in
+        "" | /*) ;;
+        -*) export "$variable=$CALLED_FROM/$value" ;; # no flag
+        *) [ "$CALLED_FROM" = "$PWD" ] || export "$variable=$CALLED_FROM/$value" ;;
+    esac
 done
 FDBPL_VENV="${FDBPL_VENV:-.venv}"
 

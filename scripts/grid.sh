@@ -18,6 +18,9 @@ grid_arguments() {
         is_demo "$DATASET" || only_demo=
         DATA="${DATA:-$(default_data)}"
     done
+    for NAME in "${CFG:-}" "${STUDENT:-}"; do
+        [ -z "$NAME" ] || is_name "$NAME" || fail "expected the name of a file of configs/trainers as CFG or STUDENT, found '$NAME'; e.g. STUDENT=vit_b32"
+    done
     JOBS="${JOBS:-${only_demo:+2}}" # the demo world's models are small
     make_environment requirements.txt
 }
@@ -48,8 +51,8 @@ row() {
 run_grid() {
     local flags=()
     [ "${DRY_RUN:-0}" = 0 ] || flags=(--dry-run)
-    attached "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds "$SEEDS" --shots "$SHOTS" \
-        --jobs "${JOBS:-1}" --launcher "${LAUNCHER:-}" --slurm "${SLURM:-}" --each "${EACH:-}" ${flags[@]+"${flags[@]}"} \
+    attached "$PYTHON" -m fdbpl.runs compare --protocol "$PROTOCOL" --output "$OUTPUT" --seeds="$SEEDS" --shots="$SHOTS" \
+        --jobs="${JOBS:-1}" --launcher="${LAUNCHER:-}" --slurm="${SLURM:-}" --each="${EACH:-}" ${flags[@]+"${flags[@]}"} \
         "${@:2}" <<<"$1"
     [ ${#flags[@]} = 0 ] || cut -f 1,2 <<<"$1" | sed 's/:[^\t]*//' | tr '\t ' '\n' | sort -u | xargs "$PYTHON" -m datasets.missing --root "$DATA"
 }

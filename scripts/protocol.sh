@@ -19,9 +19,11 @@ protocol_arguments() {
     check_dataset "$DATASET"
     check_trainer
     [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
+    [[ "$PROTOCOL" = few_shot || "$SHOTS" =~ ^-?[0-9]+$ ]] || fail "expected a whole number as SHOTS, found '$SHOTS'; e.g. SHOTS=16"
+    [[ "${NPROC:-1}" =~ ^([1-9][0-9]*|gpu|cpu|auto)$ ]] || fail "expected a number of processes as NPROC, found '$NPROC'; e.g. NPROC=2"
     TARGETS="$(targets)"
     CFG="${CFG:-$(default_config)}"
-    [ -f "$FOLDER/$CFG.yaml" ] ||
+    is_name "$CFG" && [ -f "$FOLDER/$CFG.yaml" ] ||
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
 }
 
@@ -50,15 +52,18 @@ folder_arguments() {
     OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
 }
 
+# A file's name, which leads nowhere else
+is_name() { [[ "$1" =~ ^[A-Za-z0-9_][A-Za-z0-9_.+-]*$ ]]; }
+
 check_dataset() {
-    [ -f "configs/datasets/$1.yaml" ] ||
+    is_name "$1" && [ -f "configs/datasets/$1.yaml" ] ||
         fail "expected ${2:-a data set} of $(names configs/datasets/*.yaml), found '$1'; give one of these"
 }
 
 # Sets FOLDER, where the trainer's files lie
 check_trainer() {
     FOLDER="configs/trainers/$(config_folder)"
-    [ -d "$FOLDER" ] ||
+    is_name "$TRAINER" && [ -d "$FOLDER" ] ||
         fail "expected a trainer of $(names configs/trainers/*), or such a one as <TRAINER>_KDPL or FDBPL_<TRAINER>, found '$TRAINER'; give one of these"
 }
 

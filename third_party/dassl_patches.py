@@ -5,10 +5,12 @@ import io
 import logging
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
 
 from fdbpl.atomic import write_bytes, write_text
+from fdbpl.tensor_files import refuse
 
 
 def apply_patches() -> list[str]:
@@ -56,6 +58,7 @@ def checkpoint_files() -> bool:
     def load_checkpoint(fpath):
         if not fpath or not os.path.exists(fpath):
             raise FileNotFoundError(f"expected a checkpoint at {fpath}, found no file")
+        refuse(Path(fpath))
         return torch.load(fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
 
     def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):

@@ -8,11 +8,14 @@ import io
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from fdbpl import tensor_files
 from fdbpl.atomic import write_bytes, write_text
 from fdbpl.errors import UserError
 from fdbpl.prompts import PromptLearner
@@ -83,11 +86,10 @@ def read(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     try:
-        with torch.serialization.safe_globals(_inert_globals(path)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = tensor_files.load(path, _inert_globals(path))
     except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {refused[1]}" if refused else (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = f"it holds {refused[1]}" if refused else tensor_files.reason(error)
         raise UserError(
             f"expected a checkpoint in {path}, found a file that cannot be read safely ({reason}); "
             "train again or give another --model-dir"
@@ -95,16 +97,25 @@ def read(path: str | os.PathLike) -> dict:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"expected a checkpoint with a state_dict in {path}, found none; give a Dassl checkpoint")
+    extra = content.get("extra", {})
+    if not isinstance(extra, dict) or not all(isinstance(value, Tensor) for value in extra.values()):
+        raise UserError(f"expected tensors by name under extra in {path}, found others; give another checkpoint")
+    named, held = NUMBERED.fullmatch(path.name), content.get("epoch")
+    if named and isinstance(held, int) and held != int(named[1]):
+        raise UserError(f"expected the checkpoint of epoch {named[1]} in {path}, found that of epoch {held}; rename it")
     return content
 
 
-def _inert_globals(path: Path) -> list[tuple]:
+@contextmanager
+def _inert_globals(path: Path) -> Iterator[None]:
     """Stand-ins for the scheduler and optimiser classes named in the file; anything else stays refused."""
     unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
-    if unsafe is None:
-        return []  # older torch: such files stay refused
+    if unsafe is None:  # older torch: such files stay refused
+        yield
+        return
     inert = [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
-    return [*inert, *CONTAINERS]
+    with torch.serialization.safe_globals([*inert, *CONTAINERS]):
+        yield
 
 
 def restore(
@@ -147,6 +158,18 @@ def fitting(
                 "N_CTX, CTX_INIT, CSC and the backbone must be those of the training run, and class-specific "
                 "contexts (CSC) serve only the classes they were trained for"
             )
+    other = [key for key, value in learnt.items() if value.is_floating_point() != expected[key].is_floating_point()]
+    if other:
+        raise UserError(
+            f"expected {other[0]} of {expected[other[0]].dtype} in {path}, found {learnt[other[0]].dtype}; give a "
+            "checkpoint of this method"
+        )
+    odd = [key for key, value in learnt.items() if not value.isfinite().all()]
+    if odd:
+        raise UserError(
+            f"expected finite numbers in {path}, found others in {', '.join(odd)}; delete that file, and the one "
+            "before is used"
+        )
     if isinstance(module, PromptLearner) and module.class_specific:
         _refuse_other_classes(module, state.get("token_suffix"), path)
     return {**module.state_dict(), **learnt}
@@ -160,13 +183,20 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str
     """
     state = content.get("optimizer")
     theirs = state.get("param_groups") if isinstance(state, dict) else None
+    theirs = theirs[0] if isinstance(theirs, list) and theirs else None
     marks = {"betas", "momentum", "alpha"}  # settings that tell the kinds apart
-    if not theirs or marks & theirs[0].keys() != marks & optimiser.param_groups[0].keys():
+    if not isinstance(theirs, dict) or marks & theirs.keys() != marks & optimiser.param_groups[0].keys():
         raise UserError(
             f"expected the state of {type(optimiser).__name__} in {path} to go on from, found "
             f"{'that of another optimiser' if theirs else 'none'}; give --resume a run with the same OPTIM.NAME"
         )
-    optimiser.load_state_dict(state)
+    try:
+        optimiser.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"expected the state of {type(optimiser).__name__} in {path} to go on from, found one that does not fit "
+            f"({tensor_files.reason(error)}); delete that file, and the one before is used"
+        ) from error
 
 
 def _is_token_buffer(key: str) -> bool:

@@ -18,9 +18,10 @@ from .coop import CoOpStudent
 from .ivlp import IVLP
 from .kgcoop import KgCoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
+from .settings import require
 from .student import Outputs, Scorer, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.atomic import read_json
+from fdbpl.atomic import read_record
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.configuration import known_keys, merge, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.prompts import PromptLearner
+from fdbpl.runs.folder import read_metrics
 
 from . import checkpoint
 from .student import Student
@@ -58,22 +59,33 @@ class FinishedRun:
     @cached_property
     def metrics(self) -> dict:
         """The content of metrics.json."""
-        return read_json(self.folder / "metrics.json", "the metrics of a finished run")
+        return read_metrics(self.folder, dataset=str, protocol=dict)
 
     @property
     def fingerprint(self) -> str:
         """Hex digest that identifies the run; tests of it carry it in their task."""
-        return read_json(self.folder / "run.json", "the record of a run")["fingerprint"]
+        return self._record["fingerprint"]
 
     @property
     def classnames(self) -> list[str]:
         """The classes it learnt, in the order of the labels."""
-        return self.metrics["protocol"]["classnames"]
+        names = self.metrics["protocol"].get("classnames")
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise UserError(
+                f"expected class names (protocol.classnames) in {self.folder}/metrics.json, found {names!r:.80}; "
+                "run it again"
+            )
+        return names
 
     @property
     def template(self) -> str:
         """The sentence around a class name that the run used."""
         recorded = self.metrics["protocol"].get("template")  # older runs have none
+        if not isinstance(recorded, str | None) or (recorded and "{}" not in recorded):
+            raise UserError(
+                f"expected a sentence with {{}} for the class name as protocol.template in {self.folder}/metrics.json, "
+                f"found {recorded!r:.80}; run it again"
+            )
         return self.trainer_class.sentence(self.cfg, template_of(self.cfg, SimpleNamespace(template=recorded)))
 
     # what it learnt ---------------------------------------------------------------------------------------------
@@ -130,6 +142,10 @@ class FinishedRun:
         with redirect_stdout(StringIO()):  # it says what it builds
             return build_transform(self.cfg, is_train=False)
 
+    @property
+    def _record(self) -> dict:
+        return read_record(self.folder / "run.json", "the record of a run", "run it again", fingerprint=str, task=str)
+
     # how it is read ---------------------------------------------------------------------------------------------
 
     @property
@@ -145,7 +161,7 @@ class FinishedRun:
         elif not (self.folder / "done.json").is_file():
             found = "an unfinished one"
         elif (self.folder / "run.json").is_file():
-            found = _tested_run(read_json(self.folder / "run.json", "the record of a run"))
+            found = _tested_run(self._record)
         if found:
             raise UserError(
                 f"expected a finished training run in {self.folder} to read, found {found}; give the folder of a "
@@ -166,7 +182,9 @@ class FinishedRun:
             *path, name = key.split(".")
             node = cfg
             for part in path:
-                node = node.setdefault(part, CfgNode())
+                node = node.setdefault(part, CfgNode()) if isinstance(node, CfgNode) else None
+            if not isinstance(node, CfgNode) or isinstance(node.get(name), CfgNode):
+                raise UserError(f"expected keys of a configuration in {file}, found {key!r}; give another run")
             node[name] = values[key]
         return cfg
 
@@ -207,7 +225,7 @@ def _tested_run(record: dict) -> str:
     """Where the record is of a mere test: which training run it tested."""
     if not str(record.get("task")).startswith("test"):
         return ""
-    command = [str(word) for word in record.get("command", [])]
+    command = [str(word) for word in record.get("command") or []]
     for flag, value in zip(command, [*command[1:], ""], strict=True):
         if flag.startswith("--model-dir"):
             return f"a test of the run in {flag.partition('=')[2] or value}"

@@ -14,7 +14,8 @@ from fdbpl.distributed import average
 from fdbpl.losses import soft_cross_entropy
 
 from .coop import CoOpStudent
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.view import View

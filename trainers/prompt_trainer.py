@@ -21,6 +21,7 @@ from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
 from .held_out import keep_test_images_out
+from .settings import check_method, check_settings, require
 from .stepping_trainer import SteppingTrainer
 from .student import Scorer, Student
 from .supervision.supervision import Supervision
@@ -45,12 +46,6 @@ def register(trainer: type) -> type:
     if trainer.__name__ not in TRAINER_REGISTRY.registered_names():
         TRAINER_REGISTRY.register()(trainer)
     return trainer
-
-
-def require(holds: bool, key: str, expected: str, found: object) -> None:
-    """Refuse a setting that cannot work."""
-    if not holds:
-        raise UserError(f"expected {key} {expected}, found {found!r}; set another")
 
 
 class PromptTrainer(SteppingTrainer):
@@ -111,21 +106,18 @@ class PromptTrainer(SteppingTrainer):
             )
         position = settings.get("CLASS_TOKEN_POSITION", POSITIONS[0])
         require(position in POSITIONS, f"{name}.CLASS_TOKEN_POSITION", f"of {', '.join(POSITIONS)}", position)
-        for key, value in settings.items():
-            require(not key.startswith("N_CTX") or value >= 1, f"{name}.{key}", "of at least 1", value)
-        norm, epochs, loader = cfg.OPTIM.CLIP_GRAD_NORM, cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER
-        chunk = cfg.MODEL.TEXT_CHUNK
-        require(chunk >= 0, "MODEL.TEXT_CHUNK", "of at least 0 (0 = all prompts at once)", chunk)
-        require(norm >= 0, "OPTIM.CLIP_GRAD_NORM", "of at least 0.0 (0.0 = off)", norm)
-        require(epochs >= 1, "OPTIM.MAX_EPOCH", "of at least 1", epochs)
-        for part in ("TRAIN_X", "TEST"):
-            size = loader[part].BATCH_SIZE
-            require(size >= 1, f"DATALOADER.{part}.BATCH_SIZE", "of at least 1", size)
+        check_method(settings, name)
+        check_settings(cfg)
         self.supervision_class.check_cfg(cfg)
 
     def build_data_loader(self) -> None:
-        with first_before_the_others():  # few-shot lists (and the demo world) are made once
-            super().build_data_loader()
+        try:
+            with first_before_the_others():  # few-shot lists (and the demo world) are made once
+                super().build_data_loader()
+        except (ValueError, AssertionError) as error:  # Dassl's
+            raise UserError(
+                f"expected DATASET, DATALOADER and INPUT to describe what is read, found a mistake ({error}); mend it"
+            ) from error
         self.supervision = self.supervision_class(self.cfg, self.dm.dataset, self.device)
         self.train_loader_x = self.supervision.train_loader(self.train_loader_x, self.student_class)
 

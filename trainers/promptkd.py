@@ -17,7 +17,8 @@ from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.prompts import NamedParameters, visual_prompts
 
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .student import Outputs, Student
 from .supervision.online_teacher import OnlineTeacher
 from .supervision.view import View

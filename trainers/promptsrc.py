@@ -16,7 +16,8 @@ from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 
 from .ivlp import IVLPStudent
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.teacher import prompts

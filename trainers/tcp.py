@@ -15,7 +15,8 @@ from fdbpl.prompts import Prompts
 
 from .cocoop import MetaNet
 from .kgcoop import KgCoOpStudent
-from .prompt_trainer import PromptTrainer, register, require
+from .prompt_trainer import PromptTrainer, register
+from .settings import require
 from .supervision.hard_labels import HardLabels
 
 

@@ -47,7 +47,8 @@ def load_state_dict(which: str) -> dict[str, Tensor]:
 def sha256(which: str) -> str:
     """The hash of a demo model's file, compared with the list that ships beside it."""
     if which not in NAMES:
-        raise UserError(f"expected a demo model of {', '.join('demo:' + name for name in NAMES)}, found demo:{which}")
+        names = ", ".join(f"demo:{name}" for name in NAMES)
+        raise UserError(f"expected a demo model of {names}, found demo:{which}; choose one of these")
     file = WEIGHTS / f"{which}.safetensors"
     sums = WEIGHTS / "SHA256SUMS"
     rows = [line.split() for line in sums.read_text().splitlines()] if sums.is_file() else []

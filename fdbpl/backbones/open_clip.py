@@ -1,6 +1,7 @@
 """Teachers from open_clip, named `open_clip:ARCHITECTURE/TAG` or `.../FILE` (an optional dependency)."""
 
 import hashlib
+import inspect
 import os
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fdbpl import tensor_files
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.errors import MachineError, UserError
 
@@ -25,7 +27,9 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
     name = f"open_clip:{which}"
     architecture, slash, tag = which.partition("/")
     if not (slash and architecture and tag):
-        raise UserError(f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; e.g. open_clip:ViT-H-14-quickgelu/dfn5b")
+        raise UserError(
+            f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; give both, e.g. open_clip:ViT-H-14-quickgelu/dfn5b"
+        )
     try:
         import open_clip
     except ModuleNotFoundError as error:
@@ -80,11 +84,18 @@ def _from_file(open_clip, architecture: str, file: str, device: str) -> nn.Modul
         raise UserError(f"expected weights of {architecture} in {file}, found no file; check the path")
     if architecture not in open_clip.list_models():
         raise UserError(_unknown(open_clip, architecture))
+    if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
+        raise UserError(
+            "expected an open_clip_torch that reads files without running what is in them, found "
+            f"{open_clip.__version__}; run: pip install -U open_clip_torch"
+        )
     try:
-        return open_clip.create_model(architecture, pretrained=str(path), device=device)  # weights_only
+        if path.suffix != ".safetensors":
+            tensor_files.refuse(path)
+        return open_clip.create_model(architecture, pretrained=str(path), device=device, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"expected weights of {architecture} in {file}, found another file ({_reason(error)}); "
+            f"expected weights of {architecture} in {file}, found another file ({tensor_files.reason(error)}); "
             "give the file that open_clip publishes for this architecture"
         ) from error
 
@@ -99,7 +110,7 @@ def _from_tag(open_clip, architecture: str, tag: str, device: str) -> nn.Module:
         return open_clip.create_model(architecture, pretrained=tag, device=device)
     except Exception as error:
         raise MachineError(
-            f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({_reason(error)}); "
+            f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({tensor_files.reason(error)}); "
             f"check the network or open_clip's cache, or give a file: open_clip:{architecture}//folder/weights.bin"
         ) from error
 
@@ -110,10 +121,6 @@ def _unknown(open_clip, architecture: str) -> str:
         f"expected an architecture of open_clip with weights, found {architecture!r}; "
         f"the nearest are {', '.join(near) or 'none'} (all: open_clip.list_pretrained())"
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _digest(model: nn.Module) -> str:

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from fdbpl import tensor_files
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.backbones.openai_package import clip_package
 from fdbpl.errors import MachineError, UserError
+
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives carry along
 
 
 def model_names() -> list[str]:
@@ -53,11 +55,13 @@ def load_file(
 ) -> Backbone:
     """A CLIP in OpenAI's parameter names from a TorchScript archive, a state dict (.pt) or safetensors.
 
-    Nothing in the file is executed as pickle. Raises `UserError` for a missing file or one that holds no CLIP.
+    Nothing in the file is run, as pickle or as TorchScript. Raises `UserError` for a missing file or one that holds no
+    CLIP.
     """
     file = Path(file).expanduser()
     if not file.is_file():
-        raise UserError(f"expected CLIP weights at {file}, found no file; check the path")
+        found = "a folder" if file.is_dir() else "no file"
+        raise UserError(f"expected CLIP weights at {file}, found {found}; check the path")
     state = _read_state_dict(file)
     model = build_clip(state, source=str(file))
     return wrap(model, name or str(file), sha256 or sha256_of(file), device, dtype)
@@ -65,14 +69,23 @@ def load_file(
 
 def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.Module:
     """`clip.model.CLIP` with these weights: float32, frozen, eval."""
-
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in state.items():
+        if key in NOT_WEIGHTS:
+            continue
+        if not value.is_floating_point() and not key.endswith(".num_batches_tracked"):
+            raise UserError(
+                f"expected floating-point numbers in {key} of {source}, found {value.dtype}; give a CLIP file"
+            )
+        if not value.isfinite().all():
+            raise UserError(f"expected finite numbers in {key} of {source}, found others; fetch the file again")
     try:
+        state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
         model = clip_package().model.build_model(dict(state))
-    except (KeyError, RuntimeError, AttributeError, IndexError, ZeroDivisionError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except (KeyError, RuntimeError, AttributeError, IndexError, ZeroDivisionError, AssertionError, ValueError,
+            TypeError) as error:  # fmt: skip
         raise UserError(
-            f"expected the parameters of OpenAI's CLIP in {source}, found others ({reason}); give a CLIP file"
+            f"expected the parameters of OpenAI's CLIP in {source}, found others ({tensor_files.reason(error)}); "
+            "give a CLIP file"
         ) from error
     model = model.float()
     # build_model passes through fp16: restore what that rounding lost
@@ -155,25 +168,17 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file as load_safetensors
 
             state = load_safetensors(file)
-        elif _is_torchscript(file):
-            state = torch.jit.load(str(file), map_location="cpu").state_dict()
+        elif tensor_files.is_torchscript(file):
+            state = tensor_files.torchscript_tensors(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = tensor_files.load(file)
     except Exception as error:  # each reader raises its own kinds
-        reason = str(error).splitlines()[0][:200]
         raise UserError(
             f"expected CLIP weights (TorchScript archive, state dict or safetensors) in {file}, "
-            f"found a file that cannot be read safely ({reason}); fetch it again"
+            f"found a file that cannot be read safely ({tensor_files.reason(error)}); fetch it again"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"expected a state dict of tensors in {file}, found {type(state).__name__}; give a CLIP file")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _is_torchscript(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
+    return {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -32,7 +32,7 @@ def measure_bank_bytes(world: World, point: BankBytes) -> dict:
 
 
 def _identity(teacher: Backbone, content: str, texts: list[str]) -> BankIdentity:
-    from fdbpl.regions.bank import digest
+    from fdbpl.regions.identity import digest
 
     return BankIdentity(
         dataset=FOLDER, teacher=teacher.name, teacher_sha256=teacher.sha256, logit_scale=teacher.logit_scale,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fdbpl.errors import UserError
 
 POSITIONS = ("end", "middle", "front")
+MOST = 73  # context vectors: of 77 positions SOS, a name, its full stop and EOT need four
 
 
 class Prompts(NamedTuple):
@@ -104,6 +105,10 @@ class PromptLearner(nn.Module):
             n_ctx = len(words.split())
         if n_ctx < 1:
             raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")
+        if n_ctx > MOST:
+            raise UserError(
+                f"expected N_CTX of at most {MOST}, as CLIP reads 77 tokens, found {n_ctx}; give fewer (CoOp's is 16)"
+            )
         names = [name.replace("_", " ") for name in classnames]
         lead = words or " ".join(["X"] * n_ctx)
         tokens = _tokenize([f"{lead} {name}{ending}" for name in names])

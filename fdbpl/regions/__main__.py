@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fdbpl.class_names import read_lines
 from fdbpl.errors import UserError, one_sentence_errors
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
@@ -62,10 +63,19 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     """Generate a bank of the images and the teacher that the command line names."""
     from fdbpl.backbones import load_backbone
     from fdbpl.regions import BankIdentity, generate
-    from fdbpl.regions.bank import digest
+    from fdbpl.regions.identity import digest
 
+    if "{}" not in arguments.template:
+        raise UserError(
+            f"expected {{}} for the class name in --template, found {arguments.template!r}; e.g. 'a photo of a {{}}.'"
+        )
+    if arguments.per_image < 1:
+        raise UserError(f"expected --per-image of at least 1, found {arguments.per_image}; give more")
+    low, high = arguments.scale
+    if not 0 < low <= high <= 1:
+        raise UserError(f"expected --scale to be a range above 0 and up to 1, found {low} {high}; e.g. 0.08 0.936")
     images = list_images(arguments.images, arguments.root)
-    prompts = [arguments.template.format(name) for name in read_names(arguments.classnames)]
+    prompts = [arguments.template.replace("{}", name) for name in read_names(arguments.classnames)]
     if arguments.content != "embedding" and not prompts:
         raise UserError("expected --classnames for --content topk:K, found none; give the class list")
     model = load_backbone(arguments.teacher, arguments.device)
@@ -117,6 +127,9 @@ def list_images(source: Path, root: Path) -> list[str]:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
             raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
+        outside = [image for image in images if Path(image).is_absolute() or ".." in Path(image).parts]
+        if outside:
+            raise UserError(f"expected paths below --root {root} in {source}, found {outside[0]!r}; mend the file")
     if not images:
         raise UserError(f"expected images in {source}, found none; give a folder with {', '.join(SUFFIXES)} files")
     return images
@@ -125,9 +138,7 @@ def list_images(source: Path, root: Path) -> list[str]:
 def read_names(file: Path | None) -> list[str]:
     if file is None:
         return []
-    if not file.is_file():
-        raise UserError(f"expected class names at {file}, found no file; check --classnames")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return read_lines(file)
 
 
 def inspect(folder: Path) -> None:

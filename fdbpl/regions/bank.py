@@ -9,86 +9,21 @@ Every file appears whole or not at all and is named by what it holds, so that in
 generation ends in the same bytes. Reading maps files into memory.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fdbpl.atomic import read_json, remove_leftovers, write_json, write_tensors
+from fdbpl.atomic import remove_leftovers, write_json, write_tensors
 from fdbpl.errors import UserError
-from fdbpl.regions.rows import REMEDY, Layout, read_header
-
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class BankIdentity:
-    """What must agree for two runs to share a bank.
-
-    Attributes:
-        dataset: folder of the data set below the data root.
-        teacher, teacher_sha256: name and weights.
-        size: side of the teacher's input in pixels; regions are resized to it, bicubic with antialiasing.
-        mean, std: normalisation of the teacher's input.
-        scale, ratio, flip: crop distribution.
-        seed: of the regions' random draw.
-        content: "embedding" (the teacher's unit image embedding), or "topk:K" (its K largest class probabilities).
-        classes: for "topk:K": hash of the prompt list that the probabilities are over.
-    """
-
-    dataset: str
-    teacher: str
-    teacher_sha256: str
-    logit_scale: float
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    flip: float
-    seed: int
-    content: str = "embedding"
-    classes: str = ""
-    interpolation: str = "bicubic, antialias, EXIF orientation ignored"
-    schema: int = SCHEMA
-
-    def plain(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
-
-    def folder_name(self) -> str:
-        """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
-        readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
-        return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of regions: its images in order, each with `count` regions from number `first` on."""
-
-    file: Path
-    images: list[str]
-    sha256: list[str]
-    sizes: list[tuple[int, int]]
-    first: int
-    count: int
-    tensors: Layout = field(default_factory=dict)  # where they lie in the file, once it is written
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """By first region number, then by name."""
-        return self.first, self.file.name
-
-
-def digest(value) -> str:
-    """Hex SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+from fdbpl.regions.identity import BankIdentity, digest, read_identity
+from fdbpl.regions.rows import REMEDY, Header, read_header
+from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, payload_digest
 
 
 def features_folder(student: str, sha256: str) -> str:
@@ -109,14 +44,7 @@ class RegionBank:
             UserError: no bank there, or not the expected one; the first disagreement is named.
         """
         folder = Path(folder)
-        manifest = read_json(folder / "manifest.json", "the manifest of a region bank")
-        identity = manifest.get("identity") if isinstance(manifest, dict) else None
-        if not isinstance(identity, dict) or identity.get("schema") != SCHEMA:
-            found = identity.get("schema") if isinstance(identity, dict) else None
-            raise UserError(
-                f"expected a region bank of schema {SCHEMA} in {folder}, found schema {found}; "
-                "move it away and run scripts/generate_regions.sh again"
-            )
+        identity = read_identity(folder)
         if expect is not None:
             for key, value in expect.plain().items():
                 if identity.get(key) != value:
@@ -152,15 +80,15 @@ class RegionBank:
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            try:
-                images, sha256, sizes, first, count = (
-                    header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
-                )
-            except KeyError as error:
+            shard = described(file, header, TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS)
+            self.refuse_strange(file, header, {"bank": self._digest})
+            named = self.shard_name(shard.images, shard.first, shard.count)
+            if named != file.name:
                 raise UserError(
-                    f"expected a shard of regions in {file}, found a broken file (no {error}); {REMEDY}"
-                ) from error
-            yield Shard(file, images, sha256, [tuple(hw) for hw in sizes], first, count, header.tensors)
+                    f"expected the regions that its name stands for in {file}, found those of {named}; rename it so, "
+                    "or delete it and run scripts/generate_regions.sh again"
+                )
+            yield shard
 
     def shard_name(self, images: list[str], first: int, count: int) -> str:
         return f"regions-{digest([images, first, count])[:16]}.safetensors"
@@ -173,11 +101,45 @@ class RegionBank:
             "first": shard.first,
             "count": shard.count,
             "payload": payload_digest(tensors),
+            "bank": self._digest,
         }
         write_tensors(shard.file, tensors, {"shard": json.dumps(header)})
 
+    def refuse_strange(self, file: Path, header: Header, expected: dict[str, str]) -> None:
+        """Refuse a file that says of itself that it belongs elsewhere; older ones do not say it.
+
+        Raises:
+            UserError: the first disagreement is named.
+        """
+        for key, value in expected.items():
+            found = header.shard.get(key, value)
+            if found != value:
+                raise UserError(
+                    f"expected a file of this bank in {file}, found one of another {key} ({found!s:.40}, not "
+                    f"{value:.40}); put the bank's own files and manifest there, or {REMEDY}"
+                )
+
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
         return self.folder / "features" / features_folder(*student) / shard.file.name
+
+    def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
+        """Keep a student's features of a shard's regions, float16 [R, D]."""
+        tensors = {"features": features}
+        header = {**self._features_of(shard, student), "payload": payload_digest(tensors)}
+        write_tensors(self.features_file(shard, student), tensors, {"shard": json.dumps(header)})
+
+    def read_features_header(self, shard: Shard, student: tuple[str, str]) -> Header:
+        """Raises a UserError where the file is broken or belongs to other regions or another student."""
+        file = self.features_file(shard, student)
+        header = read_header(file)
+        rows = {name: shape[0] if shape else 0 for name, (_, shape, _) in header.tensors.items()}
+        if rows != {"features": shard.tensors["boxes"][1][0]}:
+            raise UserError(f"expected features of the regions of {shard.file.name} in {file}, found others; {REMEDY}")
+        self.refuse_strange(file, header, self._features_of(shard, student))
+        return header
+
+    def _features_of(self, shard: Shard, student: tuple[str, str]) -> dict[str, str]:
+        return {"bank": self._digest, "student": student[1], "shard": shard.file.name}
 
     # text features ----------------------------------------------------------------------------------------------
 
@@ -186,11 +148,7 @@ class RegionBank:
 
     def prompt_lists(self) -> list[list[str]]:
         """Every prompt list whose text features the bank holds, the longest first."""
-        lists = []
-        for file in sorted((self.folder / "text").glob("*.safetensors")):
-            with safe_open(file, "pt") as content:
-                lists.append(json.loads(content.metadata()["prompts"]))
-        return sorted(lists, key=len, reverse=True)
+        return sorted((prompts for prompts, _ in self._texts()), key=len, reverse=True)
 
     def text_features(self, prompts: list[str]) -> Tensor:
         """The teacher's unit text features of `prompts`: float32 [C, D].
@@ -199,10 +157,8 @@ class RegionBank:
             UserError: a prompt is in none of the bank's lists.
         """
         known: dict[str, Tensor] = {}
-        for file in sorted((self.folder / "text").glob("*.safetensors")):
-            with safe_open(file, "pt") as content:
-                names = json.loads(content.metadata()["prompts"])
-                known.update(zip(names, content.get_tensor("features").float(), strict=True))
+        for names, features in self._texts():
+            known.update(zip(names, features, strict=True))
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             raise UserError(
@@ -211,12 +167,45 @@ class RegionBank:
             )
         return torch.stack([known[prompt] for prompt in prompts])
 
+    def _texts(self) -> Iterator[tuple[list[str], Tensor]]:
+        """Each list of prompts and its features, float32 [C, D].
 
-def payload_digest(tensors: dict[str, Tensor]) -> str:
-    """Hex SHA-256 over names, shapes and values."""
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name].contiguous()
-        sha.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
-        sha.update(np.ascontiguousarray(array.numpy()).tobytes())
-    return sha.hexdigest()
+        Raises:
+            UserError: a file is broken.
+        """
+        for file in sorted((self.folder / "text").glob("*.safetensors")):
+            try:
+                with safe_open(file, "pt") as content:
+                    said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
+                said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
+                prompts = said["prompts"]
+                if self.text_file(prompts) != file or features.shape[0] != len(prompts):
+                    raise ValueError("other prompts than its name stands for")
+                if not features.isfinite().all() or said.get("payload", "") not in ("", text_digest(features)):
+                    raise ValueError("other features than those that were written")
+                if said.get("teacher", self._teacher) != self._teacher:
+                    raise ValueError("those of another teacher")
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+                raise UserError(
+                    f"expected the teacher's text features in {file}, found a broken file ({error}); {REMEDY}"
+                ) from error
+            yield prompts, features
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def _teacher(self) -> str:
+        return self.identity["teacher_sha256"]
+
+    def write_text(self, prompts: list[str], features: Tensor) -> None:
+        """Keep the features of a list of prompts, float32 [C, D]."""
+        said = {"prompts": prompts, "payload": text_digest(features), "teacher": self._teacher}
+        # in one value: the order of several would not always be the same, nor the bytes of the file
+        write_tensors(self.text_file(prompts), {"features": features}, {"prompts": json.dumps(said)})
+
+
+def text_digest(features: Tensor) -> str:
+    """Checksum of a list of text features, [C, D]."""
+    return payload_digest({"features": features.detach().float().cpu()})

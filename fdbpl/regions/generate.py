@@ -16,9 +16,11 @@ from fdbpl import distributed, locks
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes, refuse_unreadable
-from fdbpl.regions.bank import BankIdentity, RegionBank, Shard
+from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.cost import Cost
-from fdbpl.regions.labelling import Labelling
+from fdbpl.regions.identity import BankIdentity
+from fdbpl.regions.labelling import Labelling, top_k
+from fdbpl.regions.shard import Shard
 
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
 
@@ -77,6 +79,8 @@ def generate(
     """
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if identity.content != "embedding":
+        top_k(identity.content, len(prompts))
     opened = RegionBank.create(bank, identity, _versions())
     cost = Cost(opened.folder, timed=rank == 0)
     with _shared_lock(opened):
@@ -178,7 +182,7 @@ def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str
 @contextmanager
 def _shared_lock(bank: RegionBank) -> Iterator[None]:
     """Held while generating. Who finds nobody else here first clears away what a killed process left."""
-    with open(bank.folder / ".lock", "w") as file:
+    with open(bank.folder / ".lock", "a") as file:
         with suppress(BlockingIOError):  # somebody else generates: leave their temporary files alone
             if locks.take(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 bank.remove_leftovers()

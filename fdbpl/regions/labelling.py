@@ -1,6 +1,5 @@
 """Labelling: lists of images become files of a bank, without the teacher waiting for decoder or disk."""
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fdbpl.atomic import write_tensors
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead
-from fdbpl.regions.bank import BankIdentity, RegionBank, Shard, features_folder, payload_digest
+from fdbpl.regions.bank import RegionBank, features_folder
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import Cost
+from fdbpl.regions.identity import BankIdentity
+from fdbpl.regions.shard import Shard
 
 BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pipeline has in its own hands
 
@@ -157,10 +157,7 @@ class Labelling:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
         if not file.is_file():
-            tensors = {"features": self.teacher.encode_text(self.prompts).cpu()}
-            # a tensor: safetensors writes two texts of metadata in any order, and equal banks are equal byte for byte
-            checksum = torch.tensor(list(bytes.fromhex(payload_digest(tensors))), dtype=torch.uint8)
-            write_tensors(file, {**tensors, "sha256": checksum}, {"prompts": json.dumps(self.prompts)})
+            self.bank.write_text(self.prompts, self.teacher.encode_text(self.prompts))
 
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity
@@ -176,9 +173,7 @@ class Labelling:
         )
 
     def _write_features(self, student: Backbone, shard: Shard, features: Tensor) -> None:
-        tensors = {"features": features}
-        file = self.bank.features_file(shard, (student.name, student.sha256))
-        write_tensors(file, tensors, {"shard": json.dumps({"payload": payload_digest(tensors)})})
+        self.bank.write_features(shard, (student.name, student.sha256), features)
 
     def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
         if self.identity.content == "embedding":
@@ -200,6 +195,6 @@ def top_k(content: str, classes: int) -> int:
     kind, _, k = content.partition(":")
     if kind != "topk" or not k.isdigit() or int(k) < 1:
         raise UserError(
-            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; e.g. topk:10"
+            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; give one of these"
         )
     return min(int(k), classes)

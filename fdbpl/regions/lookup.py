@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.regions.bank import RegionBank, Shard, digest, features_folder
-from fdbpl.regions.rows import Rows, read_header
+from fdbpl.regions.bank import RegionBank, features_folder
+from fdbpl.regions.identity import digest
+from fdbpl.regions.rows import REMEDY, Rows
+from fdbpl.regions.shard import Shard, is_intact
+
+CHECKED = 1 << 28  # bytes that are compared with their checksums before they are used: less than a second
 
 
 class RegionLookup:
@@ -40,6 +44,7 @@ class RegionLookup:
         self.identity = self.bank.identity
         self.per_image = per_image
         self._shards = self._locate(images, per_image)
+        _refuse_damaged([shard.file for shard in self._shards])
         self._tensors = Rows([shard.file for shard in self._shards], [shard.tensors for shard in self._shards])
         self._features = self._student_rows(student) if student else None
         self.prompts = prompts
@@ -148,7 +153,9 @@ class RegionLookup:
                 f"{features_folder(*student)}, found {len(missing)} of {len(files)} files missing; add them: "
                 "bash scripts/generate_regions.sh with the same arguments, or set REGIONS.FEATURES False"
             )
-        return Rows(files, [read_header(file).tensors for file in files])
+        headers = [self.bank.read_features_header(shard, student) for shard in self._shards]
+        _refuse_damaged(files)
+        return Rows(files, [header.tensors for header in headers])
 
     def _selected_classes(self, prompts: list[str]) -> Tensor | None:
         if self.identity["content"] == "embedding":
@@ -167,3 +174,16 @@ class RegionLookup:
         count, k = len(self.prompts), values.shape[1]
         rest = (1 - values.sum(-1, keepdim=True)).clamp_min(1e-6) / max(count - k, 1)
         return rest.expand(-1, count).scatter(1, classes, values.clamp_min(1e-8))
+
+
+def _refuse_damaged(files: list[Path]) -> None:
+    """Compare files with their checksums, unless they are so large that `python -m fdbpl.regions verify` has to.
+
+    Raises:
+        UserError: a file's bytes are not those that were written.
+    """
+    if sum(file.stat().st_size for file in files) > CHECKED:
+        return
+    for file in files:
+        if not is_intact(file):
+            raise UserError(f"expected the bytes that were written in {file}, found others; {REMEDY}")

@@ -5,7 +5,6 @@ images in 8,000 files, 2.2 GB.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -17,11 +16,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fdbpl.atomic import write_tensors
 from fdbpl.errors import one_sentence_errors
 from fdbpl.regions import BankIdentity, RegionBank, RegionLookup
-from fdbpl.regions.bank import Shard
 from fdbpl.regions.generate import REGIONS_PER_SHARD
+from fdbpl.regions.shard import Shard
 
 STUDENT = ("student", "0" * 64)
 SIZE = (375, 500)
@@ -73,8 +71,7 @@ def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
             "embeddings": torch.rand(rows, width, generator=generator).half(),
         }
         bank.write_shard(shard, tensors)
-        features = {"features": torch.rand(rows, width, generator=generator).half()}
-        write_tensors(bank.features_file(shard, STUDENT), features, {"shard": json.dumps({"payload": ""})})
+        bank.write_features(shard, STUDENT, torch.rand(rows, width, generator=generator).half())
 
 
 def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups: int) -> dict:

@@ -50,12 +50,16 @@ def read_header(file: str | Path) -> Header:
             if begin > size:
                 raise ValueError(f"{size} bytes")
             header = json.loads(content.read(begin - 8))
+            if not isinstance(header, dict):
+                raise ValueError("no header")
         shard = json.loads(header.pop("__metadata__")["shard"])
         tensors = {}
         end = 0
         for name, entry in header.items():
             first, last = entry["data_offsets"]
             kind, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            if not all(isinstance(length, int) and length >= 0 for length in (first, *shape)):
+                raise ValueError(f"{name} of an odd shape")
             if last - first != np.dtype(kind).itemsize * int(np.prod(shape)):
                 raise ValueError(f"{name} of another size")
             tensors[name] = (kind, shape, begin + first)
@@ -63,9 +67,9 @@ def read_header(file: str | Path) -> Header:
         if begin + end != size:
             raise ValueError(f"{size} bytes instead of {begin + end}")
         return Header(shard, tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"expected a file of a region bank in {file}, found a broken one ({error}); {REMEDY}"
+            f"expected a file of a region bank in {file}, found a broken one ({error!s:.200}); {REMEDY}"
         ) from error
 
 

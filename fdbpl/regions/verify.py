@@ -20,9 +20,11 @@ from torch import Tensor
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.pipelines import RegionRequests, build_pipeline
-from fdbpl.regions.bank import RegionBank, Shard, digest, payload_digest
+from fdbpl.regions.bank import RegionBank, text_digest
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
+from fdbpl.regions.identity import digest
+from fdbpl.regions.shard import Shard, payload_digest
 
 AGAIN = "delete that file and run the generation again"
 NAMED_BY_IDENTITY = re.compile(r"_seed\d+_(embedding|topk-\d+)_([0-9a-f]{8})")
@@ -131,9 +133,9 @@ def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
         except _Broken as error:
             yield Finding(WRONG, file, str(error))
             continue
-        own = header.get("of", [file.parent.name, file.name])  # older files do not say
-        if own != [file.parent.name, file.name]:
-            yield Finding(WRONG, file, f"it holds what belongs to features/{'/'.join(map(str, own))}; {AGAIN}")
+        regions, student = header.get("shard", file.name), header.get("student", "")  # older files do not say
+        if regions != file.name or not file.parent.name.endswith(student[:8]):
+            yield Finding(WRONG, file, f"it holds what student {student[:8]} sees in {regions}; {AGAIN}")
         elif not (bank.folder / file.name).is_file():
             yield Finding(WRONG, file, "the regions that it is about are missing; run the generation again")
         elif len(tensors["features"]) != rows.get(file.name, len(tensors["features"])):
@@ -145,13 +147,12 @@ def _texts(bank: RegionBank) -> Iterator[Finding]:
     for file in sorted(bank.folder.glob("text/*.safetensors")):
         try:
             with safe_open(file, "pt") as content:
-                prompts = json.loads(content.metadata()["prompts"])
-                tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-            checksum = tensors.pop("sha256", None)  # older files have none
-            features = tensors["features"]
+                said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features")
+            said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
+            prompts, checksum = said["prompts"], said.get("payload")
             if file != bank.text_file(prompts) or len(prompts) != len(features):
                 yield Finding(WRONG, file, f"it holds the features of another list of prompts; {AGAIN}")
-            elif checksum is not None and payload_digest(tensors) != bytes(checksum.tolist()).hex():
+            elif checksum is not None and text_digest(features) != checksum:
                 yield Finding(WRONG, file, f"the bytes are not those that were written; {AGAIN}")
         except BROKEN as error:
             yield Finding(WRONG, file, f"it cannot be read ({type(error).__name__}: {error}); {AGAIN}")

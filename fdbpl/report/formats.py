@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 
 from fdbpl.report.experiments import Results
@@ -96,6 +97,8 @@ def _latex_cell(cell: Cell) -> str:
     return form.format(escape_latex(cell.text))
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
+
 # CSV ---------------------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +116,7 @@ def csv_of(results: Results) -> str:
     for run in results.runs:
         train = trained.get(run.path, run)
         writer.writerow(
-            [
+            no_formula(cell) for cell in [
                 labels.get(run.path, run.trainer), run.trainer, train.config, train.dataset, run.dataset, run.classes,
                 train.shots, run.seed, run.backbone, "test" if run.tested else "train", run.state or "finished",
                 "" if run.accuracy is None else repr(run.accuracy), _repr(run.number("error_rate")),
@@ -125,6 +128,18 @@ def csv_of(results: Results) -> str:
             ]
         )  # fmt: skip
     return text.getvalue()
+
+
+def no_formula(cell: object) -> object:
+    """A name that a spreadsheet would take for a formula, quoted by an apostrophe as spreadsheets do it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) and not _is_number(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _trained(results: Results) -> dict[str, Run]:

@@ -121,7 +121,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from fdbpl.report import write_report
 
     if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
-        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; e.g. JOBS=2")
+        raise UserError(f"expected at least one run at a time (JOBS), found {arguments.jobs!r}; give e.g. JOBS=2")
     jobs = int(arguments.jobs)
     comparison = Comparison(
         arguments.protocol, arguments.output, read_rows(sys.stdin), arguments.seeds.split(), arguments.shots.split(),

@@ -42,10 +42,20 @@ class Row:
 
 def read_rows(lines: Iterable[str]) -> list[Row]:
     """Rows of tab-separated lines: data set (`folder:NAME` for own pictures), targets (separated by spaces), label,
-    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once."""
+    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once.
+
+    Raises:
+        UserError: a line that is no such row.
+    """
     rows = []
     for line in filter(str.strip, lines):
-        dataset, targets, label, trainer, config, *overrides = line.rstrip("\n").split("\t")
+        words = line.rstrip("\n").split("\t")
+        if len(words) < 5 or len(words) % 2 == 0:
+            raise UserError(
+                "expected a row of data set, targets, label, trainer, file, then KEY VALUE ..., separated by tabs, "
+                f"found {line.strip()!r:.200}; give each of them"
+            )
+        dataset, targets, label, trainer, config, *overrides = words
         dataset, _, own = dataset.partition(":")
         rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own))
     return list(dict.fromkeys(rows))
@@ -57,7 +67,7 @@ def variants(each: str) -> list[tuple[str, ...]]:
         return [()]
     key, equals, values = each.partition("=")
     if not equals or not values:
-        raise UserError(f"expected KEY=VALUE,VALUE,... as EACH, found {each!r}; e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
+        raise UserError(f"expected KEY=VALUE,VALUE,... as EACH, found {each!r}; give e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
     return [(key, value) for value in values.split(",")]
 
 
@@ -140,7 +150,7 @@ class Comparison:
         for numbers, what, example in ((self.seeds, "SEEDS", "1 2 3"), (self.shots, "SHOTS", "16")):
             odd = [number for number in numbers if not (number.isascii() and number.isdigit())]
             if odd:
-                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; e.g. {what}='{example}'")
+                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; give e.g. {what}='{example}'")
         if self.protocol != "few_shot" and len(self.shots) != 1:
             raise UserError(
                 f"expected one number of shots for {self.protocol}, found {len(self.shots)}; e.g. SHOTS=16, or few_shot"

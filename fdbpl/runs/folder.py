@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import read_json, remove_leftovers, write_json, write_text
+from fdbpl.atomic import read_record, remove_leftovers, write_json, write_text
 from fdbpl.configuration import flatten
 from fdbpl.errors import UserError
 from fdbpl.locks import held
 from fdbpl.runs.environment import describe_environment
+
+REMEDY = "delete the run's folder and run it again"
 
 # keys that change where or how verbosely a run happens, not what comes out of it
 NOT_IDENTITY = {
@@ -72,7 +75,7 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.is_file():
             return None
-        stored = read_json(record, "the record of a run")
+        stored = read_record(record, "the record of a run", REMEDY, fingerprint=str, config=dict)
         if stored.get("fingerprint") != self.fingerprint:
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
@@ -80,7 +83,7 @@ class RunFolder:
             )
         if not (self.path / "done.json").is_file():
             return None
-        return read_json(self.path / "metrics.json", "the metrics of a finished run")
+        return read_metrics(self.path)
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
@@ -129,6 +132,15 @@ class RunFolder:
         ]  # fmt: skip
         shown = ", ".join(f"{key} {theirs.get(key)!r} instead of {ours.get(key)!r}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
+
+
+def read_metrics(folder: Path, **kinds: type) -> dict:
+    """metrics.json of a finished run, with its accuracy and a value of the given kind under each of the given keys.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    return read_record(folder / "metrics.json", "the metrics of a finished run", REMEDY, accuracy=Real, **kinds)
 
 
 def config_name(config: str, overrides: list[str]) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fdbpl.atomic import read_json, write_json
+from fdbpl.atomic import read_record, write_json
+from fdbpl.errors import UserError
 from fdbpl.locks import held
 from fdbpl.runs.comparison import Cell
 
@@ -29,8 +30,7 @@ class GridRecord:
             MachineError: it cannot be written.
         """
         with held(self.path.with_name(".grid.json.lock")):
-            known = read_json(self.path, "the record of a grid")["cells"] if self.path.is_file() else []
-            merged = {tuple(entry[name] for name in KEY): entry for entry in known}
+            merged = self._known()
             for cell in cells:
                 entry = {
                     **dict(zip(KEY, cell.key, strict=True)),
@@ -45,3 +45,17 @@ class GridRecord:
                 entry["targets"] = list(dict.fromkeys([*earlier, *entry["targets"]]))
                 merged[key] = entry
             write_json(self.path, {"cells": list(merged.values())})
+
+    def _known(self) -> dict[tuple, dict]:
+        """The cells that are there."""
+        if not self.path.is_file():
+            return {}
+        remedy = "delete it (the runs stay what they are)"
+        cells = read_record(self.path, "the record of a grid", remedy, cells=list)["cells"]
+        try:
+            return {tuple(cell[name] for name in KEY): {"targets": [], **cell} for cell in cells}
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"expected cells with {', '.join(KEY)} in {self.path}, found others ({type(error).__name__}: {error}); "
+                f"{remedy}"
+            ) from error

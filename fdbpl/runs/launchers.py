@@ -1,5 +1,6 @@
 """Grids whose jobs are started by submitit: on a Slurm cluster, or by its local executor as a rehearsal of that."""
 
+import hashlib
 import os
 import shlex
 import signal
@@ -13,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from fdbpl.atomic import read_json, write_json
+from fdbpl.atomic import read_record, write_json
 from fdbpl.errors import MachineError, UserError
 from fdbpl.runs.grid import Ended, Launcher, fair_share, in_process, start, stop, telling_line
 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
+PATIENCE = 15.0  # seconds that the answer of a job may come after its end
 POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
 
 
@@ -78,13 +80,18 @@ def slurm_settings(text: str) -> dict[str, Any]:
 
 @dataclass
 class Job:
-    """A command as submitit runs it. Where its time runs out it is queued again: a run goes on where it stopped."""
+    """A command as submitit runs it. Where its time runs out it is queued again: a run goes on where it stopped.
+
+    How it ended is told in the JSON file `answer`. submitit's own way, a pickle in the folder of the jobs, would run
+    what somebody else has put there; what submitit unpickles is this object alone, which this very call has written.
+    """
 
     command: list[str]
+    answer: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self) -> tuple[int, str]:
-        """Exit code and telling line."""
+    def __call__(self) -> int:
+        """Exit code."""
         process = start(self.command, self.environment)
         try:
             output, errors = process.communicate()
@@ -93,7 +100,9 @@ class Job:
             raise
         print(output)
         print(errors, file=sys.stderr)
-        return process.returncode, telling_line(process.returncode, output, errors)
+        line = telling_line(process.returncode, output, errors)
+        write_json(self.answer, {"code": process.returncode, "line": line})
+        return process.returncode
 
     def checkpoint(self) -> Any:
         """What submitit queues again."""
@@ -110,7 +119,7 @@ class Submitted:
 
     def __init__(self, executor, cluster: str, folder: Path):
         self.executor = executor
-        self.cluster = cluster
+        self.cluster, self.folder = cluster, folder
         self.submitted = folder / "submitted.json"  # command -> Slurm's number of its job
 
     def run(self, commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
@@ -125,7 +134,7 @@ class Submitted:
                 chosen, waiting = waiting[:room], waiting[room:]
                 running.update(self._submit({number: commands[number] for number in chosen}, jobs))
                 for number in [number for number, job in running.items() if job.done()]:
-                    ended = result(number, running.pop(number))
+                    ended = result(number, running.pop(number), self._answer(commands[number]))
                     self._keep(remove=commands[number])
                     yield ended
                 time.sleep(POLL[self.cluster])
@@ -136,17 +145,27 @@ class Submitted:
         if not commands:
             return {}
         share = fair_share(jobs) if self.cluster == "local" else {}
+        answers = {number: self._answer(command) for number, command in commands.items()}
+        for answer in answers.values():
+            answer.unlink(missing_ok=True)  # an earlier one's
         with interruptible_children():
-            found = self.executor.submit_array([Job(command, share) for command in commands.values()])
+            found = self.executor.submit_array(
+                [Job(command, answers[number], share) for number, command in commands.items()]
+            )
         submitted = dict(zip(commands, found, strict=True))
         self._keep(add={shlex.join(commands[number]): job.job_id for number, job in submitted.items()})
         return submitted
+
+    def _answer(self, command: list[str]) -> Path:
+        return self.folder.absolute() / f"{hashlib.sha256(shlex.join(command).encode()).hexdigest()[:16]}.json"
 
     def _still_there(self, commands: Sequence[list[str]]) -> dict:
         """Jobs of an earlier call that Slurm still has."""
         import submitit
 
         known, keys = self._kept(), list(map(shlex.join, commands))
+        if not all(isinstance(number, str) for number in known.values()):
+            raise UserError(f"expected numbers of jobs in {self.submitted}, found something else; delete it")
         jobs = {number: submitit.SlurmJob(self.executor.folder, known[key]) for number, key in enumerate(keys)
                 if key in known}  # fmt: skip
         found = {number: job for number, job in jobs.items() if job.state != "UNKNOWN" and not job.done()}
@@ -156,7 +175,7 @@ class Submitted:
 
     def _kept(self) -> dict[str, str]:
         if self.cluster == "slurm" and self.submitted.is_file():
-            return read_json(self.submitted, "the numbers of submitted jobs")
+            return read_record(self.submitted, "the numbers of submitted jobs", "delete it")
         return {}
 
     def _keep(self, add: dict[str, str] | None = None, remove: list[str] | None = None) -> None:
@@ -191,12 +210,15 @@ def interruptible_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def result(number: int, job) -> Ended:
+def result(number: int, job, answer: Path) -> Ended:
     """How a job ended; one that died says so with the last line of its log."""
+    patience = time.monotonic() + PATIENCE * (job.state == "COMPLETED")  # a network's file system may be late
+    while not answer.exists() and time.monotonic() < patience:
+        time.sleep(0.2)
     try:
-        code, line = job.result()
-    except Exception as error:  # submitit's, or what its job raised
-        log = (job.stderr() or str(error)).strip().splitlines()
+        told = read_record(answer, "how a job ended", code=int, line=str)
+    except UserError:
+        log = (job.stderr() or "").strip().splitlines()
         state = "" if os.path.exists(job.paths.result_pickle) else f"job {job.job_id} ended as {job.state}: "
-        return Ended(number, 1, f"{state}{log[-1] if log else type(error).__name__}")
-    return Ended(number, code, line)
+        return Ended(number, 1, f"{state}{log[-1] if log else 'it left no log'}")
+    return Ended(number, told["code"], told["line"])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from fdbpl.atomic import read_json
+from fdbpl.errors import UserError
+from fdbpl.runs.folder import REMEDY, read_metrics
 from fdbpl.runs.metrics import harmonic_mean
 
 
@@ -13,18 +14,9 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
-def metrics_of(folder: Path) -> dict:
-    """metrics.json of a finished run.
-
-    Raises:
-        UserError: there is none.
-    """
-    return read_json(folder / "metrics.json", "the metrics of a finished run")
-
-
 def base2new_line(base: Path, new: Path) -> str:
     """`FDBPL demo seed1: base 00.00 new 00.00 H 00.00`"""
-    first, second = metrics_of(base), metrics_of(new)
+    first, second = _metrics_of(base), _metrics_of(new)
     accuracies = first["accuracy"], second["accuracy"]
     return (
         f"{first['trainer']} {first['dataset']} seed{first['seed']}: base {accuracies[0]:.2f} "
@@ -34,10 +26,10 @@ def base2new_line(base: Path, new: Path) -> str:
 
 def few_shot_line(runs: Sequence[Path]) -> str:
     """`FDBPL demo seed1: 1 shot 00.00 2 shots 00.00`"""
-    found = [metrics_of(folder) for folder in runs]
+    found = [_metrics_of(folder) for folder in runs]
     points = []
     for metrics in found:
-        points.append(f"{counted(metrics['protocol']['shots'], 'shot')} {metrics['accuracy']:.2f}")
+        points.append(f"{counted(_shots(metrics), 'shot')} {metrics['accuracy']:.2f}")
     return f"{found[0]['trainer']} {found[0]['dataset']} seed{found[0]['seed']}: {' '.join(points)}"
 
 
@@ -48,11 +40,23 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
         source: folder of the training run. tests: of its tests on the targets.
         without: targets that could not be tested: named, and no average is given.
     """
-    trained = metrics_of(source)
-    found = [metrics_of(folder) for folder in tests]
+    trained = _metrics_of(source)
+    found = [_metrics_of(folder) for folder in tests]
     parts = [f"{metrics['dataset']} {metrics['accuracy']:.2f}" for metrics in found]
     parts.append(
         f"(not tested: {', '.join(without)})" if without else f"average {fmean(run['accuracy'] for run in found):.2f}"
     )
-    shots = trained["protocol"]["shots"]
-    return f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {shots} -> {' '.join(parts)}"
+    what = f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {_shots(trained)}"
+    return f"{what} -> {' '.join(parts)}"
+
+
+def _shots(metrics: dict) -> int:
+    protocol = metrics.get("protocol")
+    shots = protocol.get("shots") if isinstance(protocol, dict) else None
+    if not isinstance(shots, int):
+        raise UserError(f"expected a whole number of shots in the metrics of a run, found {shots!r:.60}; {REMEDY}")
+    return shots
+
+
+def _metrics_of(folder: Path) -> dict:
+    return read_metrics(folder, trainer=str, dataset=str, seed=int)

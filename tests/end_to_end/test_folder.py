@@ -2,27 +2,32 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
+ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2)
 ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "tga", "PNG")
 COLOURS = {"red_shape": "red", "blue_shape": "blue", "green_shape": "green", "yellow_shape": "yellow"}
+ODD = "$(touch evil); `touch evil` & * ? <b> \"c\""  # what a shell would run, or a page would show, if it were let
 
 
 @pytest.fixture(scope="module")
 def own(scripts, tmp_path_factory):
     """Scripts whose DATA are some pictures of ours, in a path with all sorts of characters."""
     folder = tmp_path_factory.mktemp("own")
-    photos = folder / "my 'first' photos é"
+    photos = folder / ODD / "my 'first' photos é"
     for name, colour in COLOURS.items():
         (photos / name).mkdir(parents=True)
         for number in range(8):
             image = Image.new("RGB", (90, 70 + number), "grey")
             ImageDraw.Draw(image).ellipse((10, 10, 60 + number, 60), fill=colour)
             image.save(photos / name / f"no {number}.{ENDINGS[number]}")
-    return type(scripts)(folder / "a b", photos)
+    for odd in ("-rf", "$(touch evil)", "a;touch evil", "=1+1"):
+        image.save(photos / "red_shape" / f"{odd}.jpg")
+    return type(scripts)(folder / f"-a b {ODD}", photos)
 
 
 def run(own, *arguments, **environment):
@@ -33,12 +38,13 @@ def test_own_pictures_are_learnt_and_a_changed_folder_is_another_run(own):
     done = run(own, "FDBPL", *SHORT)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"FDBPL my_first_photos_é seed1: base [\d.]+ new [\d.]+ H [\d.]+", done.stdout.splitlines()[-1])
-    assert "Own pictures in" in done.stdout and "4 classes, 32 pictures" in done.stdout
+    assert "Own pictures in" in done.stdout and "4 classes, 36 pictures" in done.stdout
     base = own.output / "base2new/train_base/my_first_photos_é/shots_16/FDBPL"
     (metrics,) = base.rglob("metrics.json")
     found = json.loads(metrics.read_text())
     assert found["dataset"] == "my_first_photos_é" and found["protocol"]["classnames"] == ["blue shape", "green shape"]
     assert {path.name for path in own.data.iterdir()} == set(COLOURS)
+    assert not list(own.data.parents[1].rglob("evil")) and not (ROOT / "evil").exists()
 
     (own.data / "red_shape" / "new.jpg").write_bytes((own.data / "red_shape" / "no 0.jpg").read_bytes())
     refused = run(own, "FDBPL", *SHORT)

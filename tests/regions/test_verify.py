@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from fdbpl.backbones import load_backbone
 from fdbpl.regions import RegionBank
 from fdbpl.regions.__main__ import main
-from fdbpl.regions.bank import digest, payload_digest
+from fdbpl.regions.identity import digest
+from fdbpl.regions.shard import payload_digest
 
 from .conftest import PROMPTS, identity_of, tiny
 

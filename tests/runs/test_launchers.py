@@ -101,7 +101,7 @@ def test_slurm_jobs_outlive_an_interruption_and_are_waited_for_again(tmp_path, s
 
 
 def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
-    monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
+    monkeypatch.setattr(launchers, "PATIENCE", 0.0)
     monkeypatch.setattr(submitit.SlurmJob.watcher, "_delay_s", 0)
     srun = slurm / "srun"
     srun.write_text("#!/bin/bash\nexit 1\n")

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from fdbpl.atomic import read_json
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.distributed import barrier, share, world_size
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionRequests, build_pipeline
+from fdbpl.pipelines import BACKENDS, RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, epoch_regions, generate
-from fdbpl.regions.bank import SCHEMA, digest
 from fdbpl.regions.bank import RegionBank as BankOnDisk
+from fdbpl.regions.generate import top_k
+from fdbpl.regions.identity import SCHEMA, digest, read_identity
 
 from . import teacher
 from .supervision import Supervision
@@ -93,10 +93,14 @@ class RegionBank(Supervision):
             ("BATCH_SIZE", regions.BATCH_SIZE >= 1, "of at least 1"),
             ("FLIP", 0 <= regions.FLIP <= 1, "from 0.0 to 1.0"),
             ("SCALE", _is_range(regions.SCALE) and regions.SCALE[1] <= 1, "to be a range above 0.0 and up to 1.0"),
+            ("SEED", regions.SEED >= 0, "of at least 0"),
+            ("PIPELINE", regions.PIPELINE in BACKENDS, f"of {', '.join(BACKENDS)}"),
             ("RATIO", _is_range(regions.RATIO), "to be a range above 0.0"),
         ):
             if not allowed:
                 raise UserError(f"expected REGIONS.{key} {expected}, found {regions[key]!r}; set another")
+        if regions.CONTENT != "embedding":
+            top_k(regions.CONTENT, 1)
 
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode, dataset, frozen_image_tower: bool) -> dict:
@@ -113,7 +117,7 @@ class RegionBank(Supervision):
 
         banks = matching_banks(cfg, dataset)
         if banks:  # its manifest says who the teacher is; `generate` checks the weights if it has to build it
-            identity = BankIdentity(**stored_identity(one_of(banks, cfg)))
+            identity = BankIdentity(**read_identity(one_of(banks, cfg)))
         else:
             identity = identity_of(cfg, dataset, load_teacher())
 
@@ -280,21 +284,15 @@ def stored_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None
     """
     fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": teacher.teacher_sha256(cfg)}
     for manifest in sorted(Path(cfg.REGIONS.ROOT).rglob("manifest.json")):
-        stored = stored_identity(manifest.parent)
-        if all(stored.get(key) == value for key, value in fields.items()):
-            bank = BankOnDisk.open(manifest.parent)
-            with suppress(UserError):
-                return bank.text_features(texts)
+        with suppress(UserError):  # a broken bank, or one without these texts
+            stored = read_identity(manifest.parent)
+            if all(stored.get(key) == value for key, value in fields.items()):
+                return BankOnDisk.open(manifest.parent).text_features(texts)
     return None
 
 
 def all_banks(cfg: CfgNode, dataset) -> list[Path]:
     return sorted(manifest.parent for manifest in bank_root(cfg, dataset).glob("*/manifest.json"))
-
-
-def stored_identity(folder: Path) -> dict:
-    manifest = read_json(folder / "manifest.json", "the manifest of a region bank")
-    return manifest.get("identity", {}) if isinstance(manifest, dict) else {}
 
 
 def matching_banks(cfg: CfgNode, dataset) -> list[Path]:
@@ -304,7 +302,7 @@ def matching_banks(cfg: CfgNode, dataset) -> list[Path]:
     def agrees(stored: dict) -> bool:
         return all(stored.get(key) == value for key, value in fields.items())
 
-    return [folder for folder in all_banks(cfg, dataset) if agrees(stored_identity(folder))]
+    return [folder for folder in all_banks(cfg, dataset) if agrees(read_identity(folder))]
 
 
 def one_of(banks: list[Path], cfg: CfgNode) -> Path:

@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone, load_backbone, weights_sha256
+from fdbpl.backbones import PRECISIONS, Backbone, load_backbone, weights_sha256
 from fdbpl.errors import UserError
 
 from ..templates import DEFAULT_TEMPLATE, template_of
@@ -19,6 +19,10 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 def check_cfg(cfg: CfgNode) -> None:
     refuse_template(cfg.TEACHER.TEMPLATE, "TEACHER.TEMPLATE")
+    if cfg.TEACHER.PREC not in PRECISIONS:
+        raise UserError(
+            f"expected TEACHER.PREC of {', '.join(PRECISIONS)}, found {cfg.TEACHER.PREC!r}; choose one of these"
+        )
     if cfg.TEACHER.TEMPLATE and cfg.TEACHER.NAME.startswith(RUN):
         raise UserError(
             f"expected no TEACHER.TEMPLATE with TEACHER.NAME {cfg.TEACHER.NAME}, whose prompts are learnt, found "
@@ -40,8 +44,8 @@ def template(cfg: CfgNode, dataset) -> str:
 
 
 def prompts(text: str, classnames: list[str]) -> list[str]:
-    """`text` filled with each class name; `_` is read as a space."""
-    return [text.format(name.replace("_", " ")) for name in classnames]
+    """`text` with each class name in place of {}; `_` is read as a space. Nothing else in it has a meaning."""
+    return [text.replace("{}", name.replace("_", " ")) for name in classnames]
 
 
 def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:

@@ -1,0 +1,102 @@
+"""A small world of real pictures in CoOp's layout, and the entry points called in a scratch folder."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+import train
+
+from .sentences import Ended, refused, succeeds
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = {"banded": "red", "dotted": "blue", "lined": "green", "woven": "yellow"}
+SHARES = {"train": 3, "val": 1, "test": 2}  # images of each class
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of each test: what has a relative place by default lands here."""
+    monkeypatch.delenv("FDBPL_DEBUG", raising=False)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def draw_picture(file: Path, colour: str, number: int = 0, size: tuple[int, int] = (70, 60)) -> None:
+    """A coloured shape on grey, JPEG or whatever the ending says."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", size, "grey")
+    ImageDraw.Draw(image).ellipse((8 + number, 6, 50 + number, 50), fill=colour)
+    image.save(file)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a DTD of four classes: root/dtd/{images,split_zhou_DescribableTextures.json}."""
+    split: dict[str, list] = {part: [] for part in SHARES}
+    for label, (name, colour) in enumerate(CLASSES.items()):
+        for number, part in enumerate(part for part, count in SHARES.items() for _ in range(count)):
+            path = f"{name}/{name}_{number}.jpg"
+            draw_picture(tmp_path / "data" / "dtd" / "images" / path, colour, number)
+            split[part].append([path, label, name])
+    (tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+    return tmp_path / "data"
+
+
+class Training:
+    """`train.py` on a data root with the embedded demo CLIPs, on the CPU.
+
+    Attributes:
+        output: the run folder, unless told otherwise.
+    """
+
+    def __init__(self, folder: Path):
+        self.output = folder / "work" / "run"
+
+    def words(
+        self,
+        root: object,
+        *overrides: object,
+        flags: Iterable[object] = (),
+        trainer: str = "ZeroshotCLIP",
+        dataset: str = "dtd",
+    ) -> list[str]:
+        """The command line: `flags`, e.g. ["--eval-only"], and KEY VALUE pairs."""
+        return [
+            "--root", os.fspath(root), "--seed", "1", "--trainer", trainer, "--output-dir", str(self.output),
+            "--dataset-config-file", str(ROOT / "configs" / "datasets" / f"{dataset}.yaml"),
+            "--config-file", str(ROOT / "configs" / "trainers" / trainer / "demo.yaml"), *map(str, flags),
+            "USE_CUDA", "False", "DATASET.NUM_SHOTS", "2", *map(str, overrides),
+        ]  # fmt: skip
+
+    def refused(self, root: object, *overrides: object, names=(), unchanged=(), code: int = 2, **words) -> str:
+        """The sentence of `sentences.refused`."""
+        return refused(train.main, self.words(root, *overrides, **words), names, unchanged=unchanged, code=code)
+
+    def succeeds(self, root: object, *overrides: object, unchanged=(), **words) -> Ended:
+        return succeeds(train.main, self.words(root, *overrides, **words), unchanged)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    return Training(tmp_path)
+
+
+Edit = Callable[[dict], object]
+
+
+@pytest.fixture
+def edit_split(root: Path) -> Callable[[Edit], Path]:
+    """edit_split(change) has `change` edit the split's content, writes it back and returns the file."""
+    file = root / "dtd" / "split_zhou_DescribableTextures.json"
+
+    def edit(change: Edit) -> Path:
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(change(content) or content))
+        return file
+
+    return edit

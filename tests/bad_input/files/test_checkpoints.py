@@ -1,0 +1,244 @@
+"""Checkpoints that are broken, incomplete, or of another run: tested, gone on from, and used."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+import train
+from fdbpl import export, predict
+from fdbpl.errors import UserError
+from trainers import checkpoint
+
+from ...trainers.methods import same
+from ..sentences import refused, succeeds
+from .worlds import TENTHS, World, cut
+
+
+def content(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """Have `change` edit what is in the file."""
+
+    def damage(file: Path) -> None:
+        found = torch.load(file, weights_only=True)
+        torch.save(change(found) or found, file)
+
+    return damage
+
+
+def context(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    return content(lambda found: found["state_dict"].update(ctx=change(found["state_dict"]["ctx"])))
+
+
+def compressed(file: Path) -> None:
+    """A bomb: 64 MiB of zeros in 64 KiB."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        with archive.open("archive/data/0", "w", force_zip64=True) as member:
+            for _ in range(4):
+                member.write(bytes(1 << 24))
+
+
+def tarred(file: Path) -> None:
+    kept = file.rename(file.with_name("kept"))
+    with tarfile.open(file, "w") as archive:
+        archive.add(kept, "storages")
+
+
+def scripted(file: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(file))
+
+
+def torn(file: Path) -> None:
+    """A zip whose bytes are not those that its checksums are of."""
+    with zipfile.ZipFile(file) as archive:
+        member = max(archive.infolist(), key=lambda entry: entry.file_size)
+    whole = bytearray(file.read_bytes())
+    whole[member.header_offset + 200] ^= 255
+    file.write_bytes(whole)
+
+
+def swollen(found: dict) -> None:
+    found["state_dict"]["ctx"] = torch.zeros(1).expand(1 << 20, 1 << 20)
+
+
+FILES = {
+    "empty": (lambda file: file.write_bytes(b""), "cannot be read safely"),
+    "text": (lambda file: file.write_text("model weights"), "cannot be read safely"),
+    "JSON": (lambda file: file.write_text(json.dumps({"state_dict": {}})), "cannot be read safely"),
+    "safetensors": (lambda file: file.write_bytes(save({"ctx": torch.zeros(4, 64)})), "cannot be read safely"),
+    "a bomb": (compressed, "unpacks to more than"),
+    "a .tar of an old torch": (tarred, ".tar"),
+    "TorchScript": (scripted, "TorchScript"),
+    "a zip without tensors": (lambda file: zipfile.ZipFile(file, "w").close(), "cannot be read safely"),
+    "a byte flipped": (torn, "damaged"),
+    "a list": (content(lambda found: [1, 2]), "with a state_dict"),
+    "a list of a tensor": (content(lambda found: [found["state_dict"]["ctx"]]), "with a state_dict"),
+    "no state_dict": (content(lambda found: found.pop("state_dict") and None), "with a state_dict"),
+    "a state_dict of numbers": (content(lambda found: found.update(state_dict={"ctx": 1})), "with a state_dict"),
+    "a state_dict that is a list": (content(lambda found: found.update(state_dict=[1])), "with a state_dict"),
+    "an empty one": (content(lambda found: found.update(state_dict={})), "found no ctx"),
+    "another parameter": (content(lambda found: found["state_dict"].update(meta_net=torch.zeros(1))), "also meta_net"),
+    "another shape": (context(lambda ctx: ctx[:2]), "ctx of shape (4, 64)"),
+    "another width": (context(lambda ctx: ctx[:, :32]), "found (4, 32)"),
+    "one context a class": (context(lambda ctx: ctx.expand(5, 4, 64).clone()), "found (5, 4, 64)"),
+    "another dtype": (context(lambda ctx: ctx.to(torch.int64)), "found torch.int64"),
+    "no number": (context(lambda ctx: ctx / 0 * 0), "finite numbers"),
+    "infinite": (context(lambda ctx: ctx / 0), "finite numbers"),
+    "a sparse tensor": (context(lambda ctx: ctx.to_sparse()), "not plain"),
+    "a tensor without values": (context(lambda ctx: ctx.to("meta")), "not plain"),
+    "a tensor larger than memory": (content(swollen), "larger"),
+    "something else beside": (content(lambda found: found.update(extra=[1])), "tensors by name"),
+    "another epoch": (content(lambda found: found.update(epoch=7)), "that of epoch 7"),
+    "gone": (Path.unlink, "expected a checkpoint"),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "cannot be read safely"),
+}  # fmt: skip
+
+
+def only(world: World, epoch: int = 2) -> Path:
+    """The only checkpoint left of FDBPL's first module."""
+    world.checkpoint(3 - epoch).unlink()
+    return world.checkpoint(epoch)
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_test_of_a_broken_checkpoint(world, case):
+    damage, said = FILES[case]
+    damage(only(world))
+    world.refused(flags=world.tested(), names=[said, str(world.checkpoint().parent)])
+
+
+@pytest.mark.parametrize("share", TENTHS)
+def test_a_truncated_checkpoint(world, share):
+    cut(only(world), share)
+    world.refused(flags=world.tested(), names=[str(world.checkpoint()), "cannot be read safely"])
+
+
+@pytest.mark.parametrize("case", ["empty", "a bomb", "TorchScript", "no number", "another shape", "gone"])
+def test_predicting_and_exporting_say_the_same(world, case, data_root):
+    damage, said = FILES[case]
+    damage(only(world))
+    picture = data_root / "tiny/images/0_0.jpg"
+    for main, words in ((predict.main, [world.run(), picture, "--output", "p.csv"]), (export.main, [world.run()])):
+        refused(lambda main=main, words=words: main(list(map(str, words))), [], said, unchanged=[world.run()])
+    assert not Path("p.csv").exists()
+
+
+@pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "TorchScript"])
+def test_a_trained_teacher_that_is_broken(world, case):
+    shutil.copytree(world.run("CoOp"), world.folder / "teacher")
+    for file in (world.folder / "teacher" / "prompt_learner").glob("model*"):
+        FILES[case][0](file)
+    names = [FILES[case][1], str(world.folder / "teacher")]
+    world.refused("TEACHER.NAME", f"run:{world.folder}/teacher", trainer="CoOp_KDPL", names=names)
+
+
+def test_the_pointer_is_not_needed(world):
+    """Dassl's file `checkpoint` names what was written last; we look ourselves."""
+    for number, text in enumerate((None, "", "model.pth.tar-9", "../../etc/passwd", "\0")):
+        for module in ("prompt_learner", "negative_prompt_learner"):
+            pointer = world.run() / module / "checkpoint"
+            pointer.unlink(missing_ok=True)
+            if text is not None:
+                pointer.write_text(text)
+        words = {"flags": world.tested(), "output": f"again{number}"}
+        world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", **words)
+        assert world.metrics(f"again{number}")["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+
+
+NOT_RUNS = {
+    "nothing there": ("nowhere", [], "expected a checkpoint"),
+    "another method's": ("CoOp", [], "negative_prompt_learner"),
+    "an epoch that is not there": ("FDBPL", ["--load-epoch", 9], "found those of epochs 1, 2"),
+    "a negative epoch": ("FDBPL", ["--load-epoch", -1], "found those of epochs 1, 2"),
+    "a file": ("FDBPL/config.yaml", [], "expected a checkpoint"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_RUNS)
+def test_a_model_dir_that_holds_other_things(world, case):
+    folder, more, said = NOT_RUNS[case]
+    world.refused(flags=["--eval-only", "--model-dir", world.run(folder), *more], names=said)
+
+
+def test_a_test_without_a_model_dir(world):
+    world.refused(flags=["--eval-only"], names="--model-dir")
+
+
+# going on -----------------------------------------------------------------------------------------------------------
+
+
+def unfinished(world: World) -> list[Path]:
+    """FDBPL's run, killed after its second epoch; the files of that epoch."""
+    (world.run() / "done.json").unlink()
+    return sorted(world.run().glob("*/model.pth.tar-2"))
+
+
+@pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb",
+                                  "something else beside"])
+def test_what_cannot_be_read_is_trained_again(world, case):
+    """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""
+    expected = checkpoint.read(world.checkpoint())
+    FILES[case][0](unfinished(world)[0])
+    ended = world.succeeds(output="FDBPL")
+    assert "Skipping epoch 2: expected" in ended.out and "Resuming from epoch 1" in ended.out
+    assert same(checkpoint.read(world.checkpoint())["state_dict"], expected["state_dict"])
+
+
+RESUMED = {
+    "no number": (FILES["no number"][0], "finite numbers"),
+    "another shape": (FILES["another shape"][0], "found (2, 64)"),
+    "no optimiser": (content(lambda found: found.pop("optimizer") and None), "found none"),
+    "an optimiser that is a list": (content(lambda found: found.update(optimizer=[])), "found none"),
+    "another optimiser": (content(lambda found: found["optimizer"]["param_groups"][0].update(betas=(0.9, 0.99))),
+                          "another optimiser"),
+    "an optimiser of more": (content(lambda found: found["optimizer"]["param_groups"].append({})), "does not fit"),
+    "an optimiser of nothing": (content(lambda found: found["optimizer"].pop("state") and None), "does not fit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_what_does_not_fit_is_not_gone_on_from(world, case):
+    damage, said = RESUMED[case]
+    damage(unfinished(world)[0])
+    files = sorted(world.run().glob("*/model*"))
+    refused(train.main, world.words(output="FDBPL"), said, unchanged=files)
+
+
+def test_a_resume_that_is_nowhere(world):
+    world.refused(flags=["--resume", world.folder / "nowhere"], names="nowhere")
+    world.refused(flags=["--resume", world.run("CoOp")], names="negative_prompt_learner")
+
+
+# any bit ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_flipped_bit_goes_by(made, tmp_path, data):
+    whole = World(made).checkpoint()
+    broken = bytearray(whole.read_bytes())
+    place = data.draw(st.integers(0, len(broken) - 1))
+    broken[place] ^= 1 << data.draw(st.integers(0, 7))
+    file = tmp_path / whole.name
+    file.write_bytes(broken)
+    try:
+        found = checkpoint.read(file)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    assert same(found, checkpoint.read(whole))
+
+
+def test_what_is_whole_is_read(world):
+    """The copies that all of this breaks."""
+    words = world.words("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
+    succeeds(train.main, words, [world.run(), world.bank])
+    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]

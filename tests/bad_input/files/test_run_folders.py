@@ -1,0 +1,319 @@
+"""Run folders whose records are broken, for every command that reads one; features kept for tests; records of grids."""
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import fdbpl.report.__main__ as report
+import fdbpl.runs.__main__ as runs
+import train
+from fdbpl import export, predict
+
+from ...trainers.methods import same
+from ..sentences import refused, succeeds
+from .test_banks import flip_last_bit
+from .worlds import TENTHS, cut, edit_json
+
+BROKEN = {
+    "empty": "",
+    "cut off": '{"fingerprint": "0',
+    "a list": "[]",
+    "null": "null",
+    "a number": "7",
+    "a text": '"run"',
+    "no text": b"\xff\xfe\x00\x01",
+    "without end": '{"a":' * 100_000,
+    "a huge number": '{"accuracy": ' + "9" * 5000 + "}",
+    "nothing in it": "{}",
+}
+
+
+def write(file: Path, content: str | bytes) -> None:
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+# the record of a run ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_record(world, case, data_root):
+    """run.json, for the run itself, a test of it, a prediction and an export."""
+    file = world.run() / "run.json"
+    write(file, BROKEN[case])
+    world.refused(output="FDBPL", names=str(file))
+    world.refused(flags=world.tested(), names=str(file))
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
+    refused(lambda: export.main([str(world.run())]), [], str(file), unchanged=[world.run()])
+
+
+RECORDS = {
+    "no fingerprint": ({"fingerprint": None}, "fingerprint (str)"),
+    "a fingerprint that is a number": ({"fingerprint": 7}, "fingerprint (str)"),
+    "another fingerprint": ({"fingerprint": "0" * 64}, "another configuration"),
+    "no configuration": ({"config": None}, "config (dict)"),
+    "a configuration that is a list": ({"config": [1]}, "config (dict)"),
+    "another configuration": ({"fingerprint": "0", "config": {"SEED": 5}}, "instead of"),
+    "another task": ({"fingerprint": "0", "task": "test x"}, "task 'test x' instead of 'train'"),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_of_something_else(world, case):
+    changes, said = RECORDS[case]
+    edit_json(world.run() / "run.json", **changes)
+    world.refused(output="FDBPL", names=[said, str(world.run())])
+
+
+# its metrics --------------------------------------------------------------------------------------------------------
+
+METRICS = {
+    "no accuracy": {"accuracy": None},
+    "an accuracy in words": {"accuracy": "high"},
+    "no protocol": {"protocol": None},
+    "a protocol that is a list": {"protocol": [1]},
+    "no class names": {"protocol": {"shots": 2}},
+    "class names that are one text": {"protocol": {"classnames": "cat", "shots": 2}},
+    "class names that are numbers": {"protocol": {"classnames": [1, 2], "shots": 2}},
+    "no class at all": {"protocol": {"classnames": [], "shots": 2}},
+}
+
+
+@pytest.mark.parametrize("case", [*BROKEN, *METRICS, "gone"])
+def test_broken_metrics(world, case, data_root):
+    """metrics.json, for the line of a protocol, a prediction and an export; a broken one is no finished run's."""
+    file = world.run() / "metrics.json"
+    if case == "gone":
+        file.unlink()
+    elif case in BROKEN:
+        write(file, BROKEN[case])
+    else:
+        edit_json(file, **METRICS[case])
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
+    refused(lambda: export.main([str(world.run())]), [], str(file), unchanged=[world.run()])
+    if case not in METRICS or "accuracy" in METRICS[case]:
+        refused(runs.main, ["base2new", world.run(), world.run("FDBPL_new")], str(file), unchanged=[world.run()])
+        world.refused(output="FDBPL", names=str(file))
+
+
+@pytest.mark.parametrize("template", [7, "a photo", ["a {}"]])
+def test_a_template_that_is_none(world, template, data_root):
+    file = world.run() / "metrics.json"
+    edit_json(file, protocol={**json.loads(file.read_text())["protocol"], "template": template})
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
+
+
+LINES = {
+    "few-shot": ["few-shot", "{run}", "{broken}"],
+    "few-shot without shots": ["few-shot", "{shotless}"],
+    "transfer": ["transfer", "{run}", "{broken}"],
+    "transfer without a source": ["transfer", "{nowhere}", "{run}"],
+    "base2new without a test": ["base2new", "{run}", "{nowhere}"],
+    "an odd override": ["config-name", "demo", "OPTIM.LR"],
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_lines_of_results(world, case):
+    for name, content in (("broken", "{"), ("shotless", json.dumps(
+        {"accuracy": 1.0, "trainer": "CoOp", "dataset": "demo", "seed": 1, "protocol": {"classnames": ["a"]}}
+    ))):  # fmt: skip
+        world.run(name).mkdir()
+        (world.run(name) / "metrics.json").write_text(content)
+    places = {name: world.run(name) for name in ("broken", "shotless", "nowhere")} | {"run": world.run()}
+    refused(runs.main, [word.format(**places) for word in LINES[case]], "expected")
+
+
+# the rest of a finished run -----------------------------------------------------------------------------------------
+
+CONFIGS = {
+    "empty": "",
+    "a list": "- 1\n",
+    "no YAML": "A: [",
+    "code": "TRAINER: !!python/object/apply:os.system ['true']\n",
+    "no trainer": "SEED: 1\n",
+    "a foreign trainer": "TRAINER: {NAME: DANN}\n",
+    "an unknown key of ours": "TRAINER: {NAME: FDBPL, FDBPL: {N_CTXT: 4}}\n",
+    "a value of another kind": "TRAINER: {NAME: FDBPL, FDBPL: {N_CTX: four}}\n",
+    "a section that is a number": "TRAINER: 7\n",
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_broken_configuration_of_a_run(world, case, data_root):
+    (world.run() / "config.yaml").write_text(CONFIGS[case])
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run()), picture]), [], str(world.run()), unchanged=[world.run()])
+
+
+@pytest.mark.parametrize("name", ["done.json", "config.yaml"])
+def test_an_unfinished_run_is_not_used(world, name, data_root):
+    (world.run() / name).unlink()
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run()), picture]), [], [str(world.run()), "finished"])
+
+
+@pytest.mark.parametrize("place", ["nowhere", "config.yaml", "prompt_learner"])
+def test_a_place_that_is_no_run(world, place, data_root):
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run() / place), picture]), [], str(world.run() / place))
+    refused(lambda: export.main([str(world.run() / place)]), [], str(world.run() / place))
+
+
+def test_a_test_is_no_training(world, data_root):
+    picture = str(data_root / "tiny/images/0_0.jpg")
+    refused(lambda: predict.main([str(world.run("FDBPL_new")), picture]), [], ["a test of the run", str(world.run())])
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_done_marker_is_a_done_marker(world, content):
+    """It is its being there that counts."""
+    write(world.run() / "done.json", BROKEN[content])
+    assert "is finished" in succeeds(train.main, world.words(output="FDBPL"), [world.run()]).out
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "done.json"])
+@pytest.mark.parametrize("case", ["empty", "a list", "no text", "without end", "nothing in it"])
+def test_a_report_names_what_it_cannot_read(world, name, case):
+    write(world.run() / name, BROKEN[case])
+    out = succeeds(report.main, [world.folder / "runs", "--no-gallery", "--to", "report"], [world.folder / "runs"]).out
+    assert "## Not read" in out and "FDBPL: " in out and "Traceback" not in out
+
+
+# features kept for tests --------------------------------------------------------------------------------------------
+
+
+def of_nothing(file: Path) -> None:
+    with safe_open(file, "pt") as kept:
+        metadata, shape = kept.metadata(), kept.get_tensor("features").shape
+    save_file({"features": torch.full(shape, torch.nan)}, file, metadata)
+
+
+def retyped(dtype: torch.dtype):
+    def damage(file: Path) -> None:
+        with safe_open(file, "pt") as kept:
+            metadata, features = kept.metadata(), kept.get_tensor("features")
+        save_file({"features": features.to(dtype)}, file, metadata)
+
+    return damage
+
+
+def fewer(file: Path) -> None:
+    with safe_open(file, "pt") as kept:
+        metadata, features = kept.metadata(), kept.get_tensor("features")
+    save_file({"features": features[:-1].clone()}, file, metadata)
+
+
+KEPT = {
+    **{f"cut at {share}": (lambda file, share=share: cut(file, share)) for share in TENTHS},
+    "gone": Path.unlink,
+    "text": lambda file: file.write_text("features"),
+    "a bit flipped": flip_last_bit,
+    "no numbers": of_nothing,
+    "float16": retyped(torch.float16),
+    "bfloat16": retyped(torch.bfloat16),
+    "one picture fewer": fewer,
+    "no metadata": lambda file: save_file({"features": torch.zeros(10, 32)}, file),
+    "another tensor": lambda file: save_file({"other": torch.zeros(10, 32)}, file),
+}
+
+
+def features_in(file: Path) -> torch.Tensor | None:
+    try:
+        with safe_open(file, "pt") as kept:
+            return kept.get_tensor("features").clone()
+    except (OSError, SafetensorError):
+        return None
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_kept_features_that_are_broken_are_made_again(world, case):
+    whole = {file: features_in(file) for file in world.test_features()}
+    for file in whole:
+        KEPT[case](file)
+    world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
+    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+    assert sum(features is not None and same(features_in(file), features) for file, features in whole.items()) == 1
+
+
+def test_features_swapped_are_not_taken_for_each_other(world):
+    first, second = world.test_features()
+    kept = first.read_bytes()
+    shutil.copy(second, first)
+    second.write_bytes(kept)
+    world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
+    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+
+
+def test_no_place_for_features(world):
+    shutil.rmtree(world.folder / "features")
+    (world.folder / "features").write_text("a file")
+    sentence = refused(train.main, world.words(flags=world.tested()), code=1, names="features")
+    assert "cannot write" in sentence
+
+
+# the record of a grid -----------------------------------------------------------------------------------------------
+
+CELLS = {
+    **BROKEN,
+    "cells that are none": '{"cells": 7}',
+    "cells of numbers": '{"cells": [1]}',
+    "cells without a key": '{"cells": [{"protocol": "base2new"}]}',
+    "a key that is a list": json.dumps({"cells": [dict.fromkeys(
+        ("protocol", "trainer", "config", "dataset", "shots", "seed"), []
+    )]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_grid_does_not_write_over_what_is_none(tmp_path, monkeypatch, case):
+    output = tmp_path / "output"
+    output.mkdir()
+    write(output / "grid.json", CELLS[case])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    refused(runs.main, ["compare", "--output", output, "--seeds", "1"], "grid.json", unchanged=[output / "grid.json"])
+
+
+GRIDS = {
+    "seeds in words": (["--seeds", "one"], "SEEDS"),
+    "a negative seed": (["--seeds", "1 -2"], "SEEDS"),
+    "shots in words": (["--seeds", "1", "--shots", "few"], "SHOTS"),
+    "several shots": (["--seeds", "1", "--shots", "1 2"], "one number of shots"),
+    "no jobs": (["--seeds", "1", "--jobs", "0"], "JOBS"),
+    "jobs in words": (["--seeds", "1", "--jobs", "two"], "JOBS"),
+    "half a job": (["--seeds", "1", "--jobs", "0.5"], "JOBS"),
+    "each of nothing": (["--seeds", "1", "--each", "OPTIM.LR"], "EACH"),
+    "each without values": (["--seeds", "1", "--each", "OPTIM.LR="], "EACH"),
+    "an unknown launcher": (["--seeds", "1", "--launcher", "sge"], "LAUNCHER"),
+    "settings that are none": (["--seeds", "1", "--launcher", "local", "--slurm", "gpu"], "SLURM"),
+    "an odd override": (["--seeds", "1", "OPTIM.LR"], "KEY VALUE"),
+}
+
+
+@pytest.mark.parametrize("case", GRIDS)
+def test_a_grid_that_cannot_be(tmp_path, monkeypatch, case):
+    words, said = GRIDS[case]
+    if "--launcher" in words:
+        pytest.importorskip("submitit")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("demo\t\tCoOp\tCoOp\tconfigs/trainers/CoOp/demo.yaml\n"))
+    refused(runs.main, ["compare", "--output", tmp_path / "output", *words], said)
+
+
+@pytest.mark.parametrize("row", ["demo", "demo\t\tCoOp", "demo\t\tCoOp\tCoOp\tx.yaml\tOPTIM.LR"])
+def test_rows_that_are_none(tmp_path, monkeypatch, row):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(row + "\n"))
+    refused(runs.main, ["compare", "--output", tmp_path / "output", "--seeds", "1"], "row")
+
+
+def test_an_output_without_runs(tmp_path):
+    refused(report.main, [tmp_path / "nowhere"], "nowhere")
+    refused(report.main, [tmp_path], str(tmp_path))

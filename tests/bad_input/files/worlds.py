@@ -1,0 +1,116 @@
+"""A world of tiny CLIPs with everything that runs leave behind, for tests to break copies of.
+
+    FDBPL and CoOp, trained by train.py for two epochs on the base classes, and a test of each on the new ones
+    w/runs/{FDBPL,CoOp}{,_new}   w/regions/tiny/<bank>   w/features   w/config.yaml
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+import train
+
+from ..sentences import Ended, refused, succeeds
+
+
+class World:
+    """A copy of that world in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def run(self, name: str = "FDBPL") -> Path:
+        return self.folder / "runs" / name
+
+    def checkpoint(self, epoch: int = 2, trainer: str = "FDBPL") -> Path:
+        return self.run(trainer) / "prompt_learner" / f"model.pth.tar-{epoch}"
+
+    @cached_property
+    def bank(self) -> Path:
+        (manifest,) = (self.folder / "regions" / "tiny").glob("*/manifest.json")
+        return manifest.parent
+
+    def shards(self) -> list[Path]:
+        return sorted(self.bank.glob("regions-*.safetensors"))
+
+    def student_features(self) -> list[Path]:
+        return sorted(self.bank.glob("features/*/*.safetensors"))
+
+    def texts(self) -> list[Path]:
+        return sorted(self.bank.glob("text/*.safetensors"))
+
+    def test_features(self) -> list[Path]:
+        return sorted((self.folder / "features").glob("*/*.safetensors"))
+
+    def words(
+        self, *overrides: object, flags: Iterable[object] = (), trainer: str = "FDBPL", output: str = "again",
+        config: Path | None = None,
+    ) -> list[str]:  # fmt: skip
+        """The command line of train.py for a run in runs/`output`."""
+        return [
+            "--config-file", str(config or self.config), "--trainer", trainer, "--seed", "1",
+            "--output-dir", str(self.run(output)), *map(str, flags),
+            "REGIONS.ROOT", str(self.folder / "regions"), "FEATURES.ROOT", str(self.folder / "features"),
+            *map(str, overrides),
+        ]  # fmt: skip
+
+    def tested(self, trainer: str = "FDBPL") -> list[str]:
+        """Flags of a test of a run here."""
+        return ["--eval-only", "--model-dir", str(self.run(trainer))]
+
+    def refused(
+        self, *overrides: object, names: str | Path | Iterable[str | Path] = (), code: int = 2,
+        unchanged: Iterable[Path] = (), **words,
+    ) -> str:  # fmt: skip
+        names = [str(name) for name in ([names] if isinstance(names, str | Path) else names)]
+        kept = [self.folder / "regions", self.folder / "features", self.run(), *unchanged]
+        return refused(train.main, self.words(*overrides, **words), names, code=code, unchanged=kept)
+
+    def succeeds(self, *overrides: object, **words) -> Ended:
+        return succeeds(train.main, self.words(*overrides, **words))
+
+    def metrics(self, run: str = "again") -> dict:
+        return json.loads((self.run(run) / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def made(cfg_in, tmp_path_factory) -> Path:
+    """The world that `world` copies."""
+    world = World(tmp_path_factory.mktemp("world"))
+    cfg = cfg_in(world.folder, "FDBPL", "unused", {"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1, "VERBOSE": False})
+    world.config.write_text(cfg.dump())
+    succeeds(train.main, world.words(flags=["--generate-regions"]))
+    for trainer in ("FDBPL", "CoOp"):
+        world.succeeds(trainer=trainer, output=trainer)
+        world.succeeds(
+            "DATASET.SUBSAMPLE_CLASSES", "new", trainer=trainer, output=f"{trainer}_new", flags=world.tested(trainer)
+        )
+    return world.folder
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> World:
+    shutil.copytree(made, tmp_path / "w")
+    return World(tmp_path / "w")
+
+
+def cut(file: Path, share: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+
+
+def edit_json(file: Path, **changes: object) -> None:
+    """Set keys of a JSON object; None takes one out."""
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+TENTHS = [number / 10 for number in range(10)]

@@ -1,0 +1,157 @@
+"""An entry point, called in this process as from the command line, and what every bad input must end in.
+
+    sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
+    done = succeeds(train.main, [...])
+"""
+
+import hashlib
+import io
+import os
+import re
+import signal
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HANG = 90  # seconds on the clock; another process may have the processor
+SECONDS = 10.0  # of the processor
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended: exit code, what it printed, seconds of the processor."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def call(main: Callable[[], object], words: Iterable[object] = ()) -> Ended:
+    """Call `main` with the command line `words`. The streams are as strict as a terminal's in UTF-8.
+
+    What is no SystemExit is printed as Python would, and the exit code is 1.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+    before = sys.argv, sys.stdout, sys.stderr, os.getcwd(), os.environ.pop("FDBPL_DEBUG", None)
+    begin, code = time.process_time(), 0
+    sys.argv, sys.stdout, sys.stderr = ["program", *map(str, words)], out, err
+    try:
+        with alarm(HANG):
+            main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except Exception:  # a bug: shown where a user would see it
+        traceback.print_exc(file=err)
+        code = 1
+    finally:
+        sys.argv, sys.stdout, sys.stderr = before[:3]
+        os.chdir(before[3])
+        if before[4] is not None:
+            os.environ["FDBPL_DEBUG"] = before[4]
+    seconds = time.process_time() - begin
+    out.flush()
+    err.flush()
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return Ended(code, *texts, seconds)
+
+
+def refused(
+    main: Callable[[], object],
+    words: Iterable[object],
+    names: str | Iterable[str] = (),
+    *,
+    unchanged: Iterable[Path] = (),
+    code: int = 2,
+    within: float = SECONDS,
+) -> str:
+    """The sentence that the call ends in; everything that a refusal has to be is asserted.
+
+    Args:
+        names: words that the sentence must have in it: the item, what was found ...
+        unchanged: folders (or files) in which what was there before is there afterwards, byte by byte.
+        code: 2 for the user's input, 1 for failures of the machine.
+        within: seconds of the processor.
+    """
+    before = {Path(place): contents(Path(place)) for place in unchanged}
+    ended = call(main, words)
+    assert "Traceback" not in ended.err, ended.err[-3000:]
+    assert ended.code == code, f"exit code {ended.code}: {ended.err or ended.out[-1000:]}"
+    lines = ended.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), f"expected one sentence, found {ended.err!r}"
+    sentence = lines[0].removeprefix("error: ")
+    what, _, remedy = sentence.rpartition("; ")
+    assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after '; ': {sentence}"
+    if code == 2:
+        assert re.match("expected .*found ", what), f"no 'expected ..., found ...': {sentence}"
+    for name in [names] if isinstance(names, str) else names:
+        assert name in sentence, f"{name!r} is not named: {sentence}"
+    assert ended.seconds < within, f"{ended.seconds:.1f} s"
+    for place, there in before.items():
+        assert_unchanged(there, contents(place))
+    return sentence
+
+
+def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Iterable[Path] = ()) -> Ended:
+    """How a call ended that must exit with 0 and say no error."""
+    before = {Path(place): contents(Path(place)) for place in unchanged}
+    ended = call(main, words)
+    assert ended.code == 0 and "error" not in ended.err, f"{ended.err[-3000:]}\n{ended.out[-2000:]}"
+    for place, there in before.items():
+        assert_unchanged(there, contents(place))
+    return ended
+
+
+def contents(place: Path) -> dict[str, tuple]:
+    """{path: what is there} of a folder with all below, or of a file; links are not followed."""
+    found = {}
+    for path in [os.fspath(place), *_below(os.fspath(place))]:
+        kind = os.lstat(path)
+        if stat.S_ISLNK(kind.st_mode):
+            what: tuple = ("link", os.readlink(path))
+        elif stat.S_ISREG(kind.st_mode):
+            what = ("file", kind.st_mode, kind.st_mtime_ns, _digest(path))
+        else:
+            what = ("other", kind.st_mode)
+        found[path] = what
+    return found
+
+
+def assert_unchanged(before: dict[str, tuple], after: dict[str, tuple]) -> None:
+    """What was there is there; what has come is no temporary file."""
+    changed = sorted(path for path, what in before.items() if after.get(path) != what)
+    assert not changed, f"changed or gone: {changed[:5]}"
+    left = sorted(path for path in after.keys() - before.keys() if path.endswith(".partial"))
+    assert not left, f"temporary files are left: {left[:5]}"
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    def ring(*_) -> None:
+        raise TimeoutError(f"hangs: no end within {seconds} s")
+
+    earlier = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+def _below(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        yield from (os.path.join(parent, name) for name in (*folders, *files))
+
+
+def _digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except PermissionError:
+        return "unreadable"
