@@ -7,12 +7,13 @@
 import argparse
 import difflib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, one_sentence_errors, refuse_odd_bytes
 
 LESS_MEMORY = (
     "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
@@ -23,6 +24,7 @@ LESS_MEMORY = (
 def main() -> None:
     arguments = parse_arguments()
     with one_sentence_errors(memory=LESS_MEMORY):
+        refuse_odd_bytes(sys.argv)
         run(arguments)
 
 
@@ -219,15 +221,22 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "deterministic": arguments.deterministic,
         **trainer.results,
         "protocol": trainer.dm.dataset.protocol,
+        **left_out(trainer.dm.dataset),
         "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},
         "peak_memory_mib": peak_memory(),
     }
 
 
+def left_out(dataset) -> dict:
+    """Which images DATASET.SKIP_UNREADABLE left out, and why; nothing where it is False."""
+    images = getattr(dataset, "left_out", None)
+    return {} if images is None else {"left_out": {"count": len(images), "images": images}}
+
+
 @contextmanager
 def broken_images_named(dataset) -> Iterator[None]:
-    """Where an image cannot be decoded: decode all of the run's once, raise a UserError that names the broken ones."""
-    from fdbpl.pipelines import refuse_unreadable
+    """Where an image breaks while the run goes on: decode all of the run's, raise a UserError that names the broken."""
+    from fdbpl.image_check import refuse_unreadable
 
     try:
         yield

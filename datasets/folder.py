@@ -40,6 +40,9 @@ class Folder(SplitDataset):
         # names the region banks; two folders of one name have two
         self.dataset_dir = f"{own.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 
+    def check_images(self, paths: list[str]) -> None:
+        """They have just been listed."""
+
     def read_split(self) -> dict[str, list[Item]]:
         return {part: list(rows) for part, rows in self.own.rows.items()}
 

@@ -2,19 +2,19 @@
 
 import os
 import shlex
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
+from datasets.classes import FETCH_AGAIN, class_names, subsample_classes
 from datasets.few_shot import few_shot_lists
+from datasets.rows import Item, read_rows, refuse_repeated
+from datasets.unreadable import unreadable_of, without
 from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
-
-SUBSAMPLES = ("all", "base", "new")
-Item = tuple[str, int, str]  # path relative to the image folder, label, class name: a row of CoOp's split files
 
 
 class Sizes(NamedTuple):
@@ -31,7 +31,9 @@ class Sizes(NamedTuple):
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
-    cfg.DATASET.CACHE = "output/split_fewshot"  # few-shot lists of data sets whose own folder is read-only
+    # few-shot lists of data sets whose own folder is read-only; which images have been decoded once to check them
+    cfg.DATASET.CACHE = "output/split_fewshot"
+    cfg.DATASET.SKIP_UNREADABLE = False  # True: leave out images that cannot be decoded; False: stop and name them all
     cfg.DATASET.ALLOW_PICKLE = False  # read CoOp's pickled few-shot lists, with a reader that knows nothing but them
 
 
@@ -53,6 +55,7 @@ class SplitDataset(DatasetBase):
         all_classnames: class names of all labels, in label order, whatever the half in use.
         sizes: what is there, whatever the shots and the half in use; to be compared with `official`.
         protocol: which images and class names training sees.
+        left_out: {path below the images: reason} of what cannot be decoded; None where that is an error.
     """
 
     dataset_dir = ""
@@ -74,19 +77,28 @@ class SplitDataset(DatasetBase):
             splits["train"] = splits["test"]
         self.all_classnames = class_names(splits, self.split_path, self.remedy, self.distinct_names)
         self.sizes = Sizes(len(self.all_classnames), train_images, len(splits["val"]), len(splits["test"]))
-        if cfg.DATASET.NUM_SHOTS >= 1 and not self.test_only:
+        shots = cfg.DATASET.NUM_SHOTS
+        if shots < -1 or shots == 0:
+            raise UserError(f"expected DATASET.NUM_SHOTS of at least 1, or -1 for all, found {shots}; set another")
+        if shots >= 1 and not self.test_only:
             splits["train"], splits["val"] = few_shot_lists(
-                splits["train"], splits["val"], cfg.DATASET.NUM_SHOTS, cfg.SEED, self.few_shot_folders(cfg), cfg
+                splits["train"], splits["val"], shots, cfg.SEED, self.few_shot_folders(cfg), cfg
             )
+        paths = list({row[0]: None for rows in splits.values() for row in rows})
+        self.check_images(paths)
+        self.left_out = self.find_unreadable(paths, cfg)
+        if self.left_out:
+            splits = without(splits, self.left_out, self.folder)
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
         splits = dict(zip(splits, subsample_classes(*splits.values(), subsample=subsample), strict=True))
-        self.check_images(list({row[0]: None for rows in splits.values() for row in rows}))
+        if not splits["test"]:
+            raise UserError(f"expected test images of {subsample} classes in {self.folder}, found none; {self.remedy}")
         val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
         train = test if self.test_only else self.images_of(splits["train"])  # the very list: trainers know it by that
         super().__init__(train_x=train, val=val, test=test)
         self.protocol = {
             "subsample": subsample,
-            "shots": cfg.DATASET.NUM_SHOTS,
+            "shots": shots,
             "seed": cfg.SEED,
             "classnames": self.classnames,
             "template": self.template,
@@ -126,7 +138,9 @@ class SplitDataset(DatasetBase):
         Raises:
             UserError: the data set is not there.
         """
-        self.need(Path(self.root), "the data root (--root, DATA)")
+        root = self.need(Path(self.root), "the data root (--root, DATA)")
+        if not root.is_dir():
+            raise UserError(f"expected the data root (--root, DATA) at {root}, found a file; give the folder above")
         self.need(self.folder, f"the folder of {type(self).__name__}")
         self.need(self.images, f"the images of {type(self).__name__}")
 
@@ -138,22 +152,8 @@ class SplitDataset(DatasetBase):
         """
         what = f"the split file of {type(self).__name__}"
         content = read_json(self.need(self.split_path, what), what)
-        try:
-            splits = {
-                part: [(str(path), int(label), str(name)) for path, label, name in content[part]]
-                for part in ("train", "val", "test")
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"expected lists train, val and test of [path, label, class name] in {self.split_path}, "
-                f"found something else ({type(error).__name__}: {error}); fetch the split file again"
-            ) from error
-        for rows in splits.values():
-            for path, _, _ in rows:
-                if os.path.isabs(path) or ".." in path.split("/"):
-                    raise UserError(
-                        f"expected paths below {self.images} in {self.split_path}, found {path!r}; fetch it again"
-                    )
+        splits = read_rows(content, ("train", "val", "test"), self.split_path, FETCH_AGAIN)
+        refuse_repeated(splits, self.split_path, FETCH_AGAIN)
         return splits
 
     def images_of(self, rows: list[Item]) -> list[Datum]:
@@ -165,14 +165,15 @@ class SplitDataset(DatasetBase):
         """Where few-shot lists are looked for and kept, the preferred place first."""
         return [self.folder / "split_fewshot", Path(cfg.DATASET.CACHE, self.dataset_dir)]
 
+    def find_unreadable(self, paths: list[str], cfg: CfgNode) -> dict[str, str] | None:
+        """As `unreadable_of` says; what has been read is remembered with the few-shot lists."""
+        return unreadable_of(
+            self.images, paths, cfg, Path(cfg.DATASET.CACHE, self.dataset_dir, "readable.safetensors")
+        )
+
     def check_images(self, paths: list[str]) -> None:
         """Raise a UserError that counts the files that are missing and names the first of them."""
-        present = {}
-        for folder in {os.path.dirname(path) for path in paths}:
-            try:
-                present[folder] = {entry.name for entry in os.scandir(self.images / folder) if entry.is_file()}
-            except OSError:
-                present[folder] = set()
+        present = {folder: files_in(self.images / folder) for folder in {os.path.dirname(path) for path in paths}}
         missing = [path for path in paths if os.path.basename(path) not in present[os.path.dirname(path)]]
         if missing:
             shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
@@ -182,60 +183,15 @@ class SplitDataset(DatasetBase):
             )
 
 
-def class_names(
-    splits: dict[str, list[Item]], source: Path, remedy: str = "fetch the split file again", distinct: bool = True
-) -> list[str]:
-    """Name of each label 0 .. C-1.
-
-    Args:
-        source: where the rows are from, and `remedy`, what to do about them: for the sentence.
-        distinct: whether two labels must not share a name.
-
-    Raises:
-        UserError: there are no rows, a label has two names, two labels share one, or labels or their training images
-            are missing.
-    """
-    for part in ("train", "test"):
-        if not splits[part]:
-            raise UserError(f"expected images in {part} of {source}, found none; {remedy}")
-    names: dict[int, set[str]] = {}
-    for rows in splits.values():
-        for _, label, name in rows:
-            names.setdefault(label, set()).add(name)
-    for label, found in names.items():
-        if len(found) > 1:
-            raise UserError(
-                f"expected one class name for label {label} in {source}, found {', '.join(sorted(found))}; {remedy}"
-            )
-    if sorted(names) != list(range(len(names))):
-        raise UserError(f"expected labels 0 to {max(names)} in {source}, found {len(names)} of them; {remedy}")
-    untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
-    if untrained:
-        raise UserError(
-            f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
-            f"({len(untrained)} such classes); {remedy}"
-        )
-    duplicates = [name for name, count in Counter(min(found) for found in names.values()).items() if count > 1]
-    if duplicates and distinct:
-        raise UserError(
-            f"expected different class names in {source}, found {duplicates[0]!r} for two labels; mend the split file"
-        )
-    return [min(names[label]) for label in sorted(names)]
+def files_in(folder: Path) -> set[str]:
+    """Names of the files in a folder; links that lead nowhere are none."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return {entry.name for entry in entries if _is_file(entry)}
+    return set()
 
 
-def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list[Item]]:
-    """The rows of half of the classes, relabelled from 0: `base` is the first ceil(n/2) labels, `new` the rest.
-
-    The labels are those of the first source, as in CoOp's datasets/oxford_pets.py.
-    """
-    if subsample not in SUBSAMPLES:
-        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {subsample!r}")
-    if subsample == "all":
-        return [list(source) for source in sources]
-    labels = sorted({row[1] for row in sources[0]})
-    half = (len(labels) + 1) // 2
-    selected = labels[:half] if subsample == "base" else labels[half:]
-    if not selected:
-        raise UserError(f"expected at least two classes for {subsample!r}, found {len(labels)}; use all")
-    relabel = {old: new for new, old in enumerate(selected)}
-    return [[(path, relabel[label], name) for path, label, name in rows if label in relabel] for rows in sources]
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False

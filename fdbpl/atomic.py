@@ -127,11 +127,13 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
         UserError: the file is missing or not JSON.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"expected {what} at {path}, found no regular file; check the path")
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"expected {what} at {path}, found no file; check the path") from None
-    except (ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON, JSON without end
+    except (ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON, a number or a depth beyond all bounds
         raise UserError(f"expected {what} at {path}, found a file that cannot be read ({error}); replace it") from error
 
 

@@ -40,7 +40,7 @@ def read_row(text: str) -> list[str]:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UserError(
-            f"expected class names as a row of CSV in --classes, found {text!r} ({error}); e.g. 'cat,\"a, b\"'"
+            f"expected class names as a row of CSV in --classes, found {text!r} ({error}); write e.g. 'cat,\"a, b\"'"
         ) from error
     return [name.strip() for row in rows for name in row]
 
@@ -49,7 +49,9 @@ def read_lines(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UserError(f"expected a file of class names at {file}, found none ({error.strerror}); check it") from error
+        raise UserError(
+            f"expected a file of class names at {file}, found none ({error.strerror}); check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"expected UTF-8 text in {file}, found something else ({error}); save it as UTF-8") from error
     return [line.strip() for line in lines if line.strip()]

@@ -21,6 +21,12 @@ REMEDIES = {
     errno.EPERM: "permission denied: choose a folder you may use",
     errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
+    errno.EISDIR: "it is a folder, not a file: move it away or choose another path",
+    errno.ENAMETOOLONG: "the path is too long: choose a shorter one",
+    errno.ELOOP: "a link leads back to itself: remove it or choose another path",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.EIO: "the disk or the network fails: run the same command again",
+    errno.ESTALE: "the network's file system has moved on: run the same command again",
 }
 
 
@@ -61,7 +67,7 @@ def one_sentence_errors(
     except UserError as error:
         if os.environ.get("FDBPL_DEBUG") == "1":
             raise
-        _say(f"error: {error}")
+        _say(f"error: {one_line(str(error))}")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,7 +75,7 @@ def one_sentence_errors(
     except OSError as error:  # e.g. a log line on a full disk
         if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
             raise
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {one_line(str(error.filename))}" if error.filename else ""
         _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
         sys.exit(MachineError.exit_code)
     except (MemoryError, RuntimeError) as error:
@@ -97,6 +103,26 @@ def _wanted(error: BaseException) -> str:
     size = re.search(r"(?:[Tt]ried to allocate|[Uu]nable to allocate) ([\d.]+ ?\w+)", text)
     where = "a GPU" if "CUDA" in text or "CUBLAS" in text or "CUDNN" in text else "this machine"
     return f"no room for {size[1] if size else 'more'} on {where}"
+
+
+def refuse_odd_bytes(words: list[str]) -> None:
+    """Refuse names that are no UTF-8: neither a log nor a record could hold them.
+
+    Raises:
+        UserError: names the first word that has one.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"expected UTF-8 on the command line, found {word!a}; rename the file or folder") from None
+
+
+def one_line(text: str) -> str:
+    """What a terminal cannot show, or would take for an order, becomes its escape: file names may hold anything."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )
 
 
 def _say(sentence: str) -> None:

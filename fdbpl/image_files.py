@@ -4,14 +4,14 @@ import glob
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from fdbpl.errors import UserError
+from fdbpl.image_reading import UnreadableImage, read_image
 from fdbpl.pipelines.threads import decoding_threads, thread_count
 
 SUFFIXES = (*IMG_EXTENSIONS, ".gif")
@@ -59,11 +59,19 @@ def find_images(places: list[str]) -> list[str]:
 
 def below(folder: str) -> list[str]:
     files = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         wanted = (name for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES))
         files += [os.path.join(parent, name) for name in wanted]
     return files
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    """What is in it would be missing without a word."""
+    raise UserError(
+        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
+        "permissions or name the other folders"
+    ) from error
 
 
 def decoded(paths: list[str], transform: Callable, batch_size: int, threads: int = 0) -> Iterator[Decoded]:
@@ -75,10 +83,9 @@ def decoded(paths: list[str], transform: Callable, batch_size: int, threads: int
 
     def read(path: str) -> Tensor | str:
         try:
-            with Image.open(path) as image:
-                return transform(image.convert("RGB"))
-        except Exception as error:  # each decoder raises its own kinds
-            return (str(error).splitlines() or [type(error).__name__])[0][:120]
+            return transform(read_image(path))
+        except UnreadableImage as error:
+            return str(error)
 
     pending: deque = deque()
     with decoding_threads(thread_count(threads)) as pool:

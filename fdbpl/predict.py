@@ -19,7 +19,6 @@ from fdbpl.atomic import writing
 from fdbpl.errors import UserError, one_sentence_errors
 
 FORMATS = (".csv", ".json")
-SHOWN = 3  # unreadable files that the sentence at the end names
 
 
 class Prediction(NamedTuple):
@@ -44,14 +43,15 @@ def main(words: list[str] | None = None) -> None:
     with one_sentence_errors(interrupted="nothing was written; start again"):
         check(arguments)
         unreadable, count = predict(arguments)
+        from fdbpl.image_check import named
+
         if arguments.output:
             print(f"{count - len(unreadable)} of {count} images: {arguments.output}")
         if unreadable:
-            named = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:SHOWN])
-            more = f"; and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+            beside = arguments.output and arguments.output.with_suffix(".unreadable.txt")
             raise UserError(
-                f"expected {count} readable images, found {len(unreadable)} that are not ({named}{more}); "
-                "the others are done, replace these"
+                f"expected {count} readable images, found {len(unreadable)} that are not "
+                f"({named(dict(unreadable), beside)}); the others are done, replace these"
             )
 
 

@@ -57,6 +57,8 @@ def refuse(file: Path) -> None:
             broken = _first_damaged(archive)
         if broken:
             raise ValueError(f"{broken} in it is damaged")
+    elif _begins_as_zip(file):  # torch looks no further, and may find in it what we do not
+        raise ValueError("it is a damaged zip file")
     elif tarfile.is_tarfile(file):
         raise ValueError("it is a .tar file of an old torch, which may hold code")
 
@@ -82,6 +84,7 @@ def torchscript_tensors(file: Path) -> dict[str, Tensor]:
                 module = _ModuleReader(content, archive, main.removesuffix(".pkl")).load()
             tensors: dict[str, Tensor] = {}
             _collect(module, "", tensors, set())
+            _refuse_swollen(tensors, file.stat().st_size)
     except (*DAMAGED, pickle.UnpicklingError, StopIteration, KeyError, TypeError, AttributeError, IndexError,
             RuntimeError, RecursionError, UnicodeDecodeError) as error:  # fmt: skip
         raise ValueError(f"no TorchScript archive of a model ({type(error).__name__}: {error})") from error
@@ -146,7 +149,7 @@ def _untagged(value: object, tag: str) -> object:
 def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> Tensor:
     if math.prod(size) > storage.numel():
         raise pickle.UnpicklingError(f"a tensor of shape {size} is larger than what it lies in")
-    return storage.as_strided(size, stride, offset).clone()
+    return storage.as_strided(size, stride, offset)
 
 
 def _collect(module: object, prefix: str, tensors: dict[str, Tensor], seen: set[int]) -> None:
@@ -158,6 +161,11 @@ def _collect(module: object, prefix: str, tensors: dict[str, Tensor], seen: set[
     for name, value in module.state.items():
         if isinstance(value, _Module):
             _collect(value, f"{prefix}{name}.", tensors, seen)
+
+
+def _begins_as_zip(file: Path) -> bool:
+    with open(file, "rb") as content:
+        return content.read(2) == b"PK"
 
 
 def _is_torchscript(archive: zipfile.ZipFile) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from typing import NoReturn
 
 from PIL import Image
 
@@ -26,13 +27,11 @@ class Picture:
         path: below the folder.
         label: its class folder, or its class in the CSV.
         part: train, val or test; "" where nobody said.
-        mode: Pillow's, e.g. RGB.
     """
 
     path: str
     label: str
     part: str
-    mode: str
 
 
 @dataclass
@@ -72,13 +71,11 @@ def find_in_folder(folder: Path) -> Found:
             "called as their classes, or give a CSV of path,class"
         )
     files = [(file, path.name, part) for path, part in classes for file in _files(path, found)]
-    with ThreadPoolExecutor(16) as pool:
-        modes = pool.map(picture_mode, [file for file, _, _ in files])
-        for (file, label, part), mode in zip(files, modes, strict=True):
-            if mode:
-                found.pictures.append(Picture(_below(folder, file), label, part, mode))
-            else:
-                found.others[file.suffix.lower()] += 1
+    for file, label, part in files:
+        if is_picture(file):
+            found.pictures.append(Picture(_below(folder, file), label, part))
+        else:
+            found.others[file.suffix.lower()] += 1
     empty = sorted({path.name for path, _ in classes} - {picture.label for picture in found.pictures})
     if empty:
         raise UserError(
@@ -97,6 +94,8 @@ def read_csv(file: Path) -> Found:
         reader = csv.DictReader(StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
         columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
         table = list(reader)
+        if "\0" in text:
+            raise csv.Error("a zero byte")  # which csv itself reports up to Python 3.10
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise UserError(f"expected a CSV in UTF-8 at {file}, found something else ({error}); mend the file") from error
     if not {"path", "class"} <= columns.keys():
@@ -120,12 +119,12 @@ def read_csv(file: Path) -> Found:
             raise UserError(f"expected every picture once in {file}, found {path!r} again in row {number}; leave one")
         rows[path] = label, PART_FOLDERS.get(part.lower(), "")
     with ThreadPoolExecutor(16) as pool:
-        modes = dict(zip(rows, pool.map(lambda path: picture_mode(folder / path), rows), strict=True))
-    bad = [path for path, mode in modes.items() if not mode]
-    if bad:
+        there = dict(zip(rows, pool.map(lambda path: os.path.isfile(folder / path), rows), strict=True))
+    missing = [path for path, is_file in there.items() if not is_file]
+    if missing:
         raise UserError(
-            f"expected pictures at the {len(rows)} paths of {file}, found {len(bad)} that are missing or no pictures "
-            f"({listed(bad)}); paths start from the CSV's folder"
+            f"expected pictures at the {len(rows)} paths of {file}, found {len(missing)} missing ({listed(missing)}); "
+            "paths start from the CSV's folder"
         )
     unsplit = [path for path, (_, part) in rows.items() if not part]
     if unsplit and len(unsplit) < len(rows):
@@ -133,28 +132,26 @@ def read_csv(file: Path) -> Found:
             f"expected a split in every row of {file} or in none, found none for {listed(unsplit)}; complete it"
         )
     found.source = "" if unsplit else "column split"
-    found.pictures = [Picture(path, label, part, modes[path]) for path, (label, part) in rows.items()]
+    found.pictures = [Picture(path, label, part) for path, (label, part) in rows.items()]
     return found
 
 
-def picture_mode(file: Path) -> str:
-    """Pillow's mode of a file that it knows by its ending and its first bytes; "" of others."""
-    if file.suffix.lower() not in _endings():
-        return ""
-    try:
-        with Image.open(file) as image:
-            return image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return ""
+def is_picture(file: Path) -> bool:
+    """Whether Pillow reads files with this ending; what is in the file is looked at when all are decoded."""
+    return file.suffix.lower() in _endings()
 
 
 def _subfolders(folder: Path, found: Found) -> list[Path]:
     """Visible sub-folders; hidden things and files beside them are counted."""
     inside = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        _refuse_folder(error)
+    for entry in entries:
         if _is_hidden(entry.name):
             found.hidden += 1
-        elif entry.is_dir():
+        elif os.path.isdir(entry.path):
             inside.append(Path(entry.path))
         elif entry.name != "dataset.yaml":
             found.outside += 1
@@ -164,13 +161,21 @@ def _subfolders(folder: Path, found: Found) -> list[Path]:
 def _files(folder: Path, found: Found) -> Iterator[Path]:
     """Visible files of a folder and what lies below, through links but not in circles."""
     been = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(where)
         found.hidden += sum(map(_is_hidden, [*folders, *files]))
         folders[:] = [] if real in been else [name for name in folders if not _is_hidden(name)]
         if real not in been:
             yield from (Path(where, name) for name in files if not _is_hidden(name))
         been.add(real)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    """What is in it would be missing without a word."""
+    raise UserError(
+        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
+        "permissions or move it away"
+    ) from error
 
 
 def _is_hidden(name: str) -> bool:

@@ -16,7 +16,6 @@ from fdbpl.errors import UserError
 
 TEMPLATE = "a photo of a {}."
 SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
-DEEP_MODES = ("I", "F")  # Pillow's modes of 16 bits a channel and more
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ def read_own_pictures(place: str) -> OwnPictures:
         raise UserError(f"expected a folder of pictures or a CSV at {path}, found nothing there; check DATA")
     file = found.folder / "dataset.yaml"
     said = read_description(file)
-    refuse_deep(found)
     names = class_names(found, said.classes, file)
     part_of, split_note = split(found, said, file)
     labels = {label: number for number, label in enumerate(names)}
@@ -83,16 +81,6 @@ def read_own_pictures(place: str) -> OwnPictures:
         *([f"  skipped: {skipped}"] if skipped else []),
     ]
     return OwnPictures(found.folder, name_of(path), template, rows, notes)
-
-
-def refuse_deep(found: Found) -> None:
-    """Pictures of 16 bits a channel would be white: every reader of the field converts them with Pillow, which cuts."""
-    deep = [picture.path for picture in found.pictures if picture.mode.startswith(DEEP_MODES)]
-    if deep:
-        raise UserError(
-            f"expected pictures of 8 bits a channel in {found.folder}, found {len(deep)} of more ({listed(deep)}); "
-            "convert them, e.g. with ImageMagick: mogrify -depth 8"
-        )
 
 
 def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, str]:

@@ -3,15 +3,11 @@
 import os
 import shlex
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from PIL import Image
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 import datasets
@@ -20,8 +16,8 @@ from datasets.prepare.recipes import RECIPES, Recipe
 from datasets.split_dataset import Sizes, SplitDataset
 from fdbpl.configuration import merge, read_yaml
 from fdbpl.errors import UserError
+from fdbpl.image_check import unreadable_images
 
-THREADS = 8
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
 
 
@@ -55,7 +51,7 @@ def check(name: str, root: Path) -> Report:
             return Report(True, False, f"{error}; to fetch it again delete it, then run: {command}")
         summary = f"{len(images)} images listed"
         problems.append(str(error))
-    broken = list(broken_images(images, f"{name}: decoding"))
+    broken = broken_images(images, f"{name}: decoding")
     if broken:
         problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
     if problems:
@@ -87,27 +83,11 @@ def summary_of(sizes: Sizes, official: Sizes, images: int) -> str:
     return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
 
 
-def broken_images(images: list[str], title: str) -> Iterator[tuple[str, str]]:
-    """The images that are there and that Pillow cannot decode, with the reason, in order."""
-    with warnings.catch_warnings(), ThreadPool(THREADS) as pool:
+def broken_images(images: list[str], title: str) -> list[tuple[str, str]]:
+    """The images that are there and cannot be decoded, with the reason, in order."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF records and the like, which training does not mind
-        for image, reason in tqdm(
-            zip(images, pool.imap(_decode, images, chunksize=16), strict=True),
-            total=len(images), desc=title, unit="image", disable=None,
-        ):  # fmt: skip
-            if reason:
-                yield image, reason
-
-
-def _decode(image: str) -> str:
-    try:
-        with Image.open(image) as picture:
-            picture.convert("RGB")
-    except FileNotFoundError:
-        return ""  # counted as missing
-    except Exception as error:  # Pillow's decoders raise whatever their format's code does
-        return str(error).replace(image, os.path.basename(image)) or type(error).__name__
-    return ""
+        return list(unreadable_images("", filter(os.path.exists, images), title=title).items())
 
 
 def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitDataset]:
@@ -117,6 +97,9 @@ def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitData
         def check_images(self, paths: list[str]) -> None:
             images.extend(os.path.join(self.images, path) for path in paths)
             super().check_images(paths)
+
+        def find_unreadable(self, paths: list[str], cfg: CfgNode) -> None:
+            """`broken_images` does, and shows how far it is."""
 
     Recording.__name__, Recording.__module__ = dataset.__name__, dataset.__module__
     return Recording

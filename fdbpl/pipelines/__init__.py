@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from fdbpl.errors import UserError
-from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes, refuse_unreadable
+from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 from fdbpl.pipelines.threads import ahead
 
-__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "image_sizes", "refuse_unreadable"]
+__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "image_sizes"]
 
 BACKENDS = ("auto", "dali", "torchvision")
 

@@ -2,7 +2,7 @@
 
 `roi`: one sample is one region; only the part of the JPEG that the region needs is decoded.
 `decode-once`: one sample is one image; it is decoded whole and all its regions are cut out of it.
-Files that DALI reads otherwise than Pillow, or not at all (CMYK, 16 bits, GIF ...), reach it as Pillow's pixels.
+Files that DALI reads otherwise than Pillow, or not at all (CMYK, GIF, damaged ones ...), reach it as Pillow's pixels.
 """
 
 from collections import deque
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from fdbpl.errors import UserError, out_of_memory
+from fdbpl.errors import MachineError, UserError, out_of_memory
+from fdbpl.image_reading import UnreadableImage, image_mode, read_image
 from fdbpl.pipelines.requests import RegionRequests, image_sizes
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
@@ -69,11 +69,14 @@ class DaliPipeline:
         """The cut-out bytes [h, w, 3] of every region of every sample."""
         paths = [requests.paths[requests.path_index[rows[0]]] for rows in batch]
         boxes = [pixel_boxes(requests.boxes[rows], self._sizes[path]) for rows, path in zip(batch, paths, strict=True)]
-        self._pipeline.feed_input("jpegs", [self._file(path) for path in paths])
-        if not self.whole:
-            for name, part in (("anchor", slice(0, 2)), ("shape", slice(2, 4))):
-                self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
-        (decoded,) = self._run(requests, batch)
+        try:
+            (decoded,) = self._run(paths, boxes)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self._pipeline = self._build()  # a failed DALI pipeline stays failed
+            self._alike.update(dict.fromkeys(paths, False))  # one of them is damaged: Pillow reads it, or says why not
+            (decoded,) = self._again(paths, boxes)
         pixels = [_as_torch(decoded[sample]) for sample in range(len(batch))]
         if not self.whole:
             return [[image] for image in pixels]
@@ -90,25 +93,30 @@ class DaliPipeline:
         if self._alike[path]:
             return data
         try:
-            with Image.open(BytesIO(data)) as image:
-                image.convert("RGB").save(bitmap := BytesIO(), "BMP")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            read_image(BytesIO(data)).save(bitmap := BytesIO(), "BMP")
+        except UnreadableImage as error:
             raise UserError(
                 f"expected an image in {self.root / path}, found a file that cannot be decoded ({error})"
             ) from error
         return np.frombuffer(bitmap.getvalue(), np.uint8)
 
-    def _run(self, requests: RegionRequests, batch: list[list[int]]) -> list:
+    def _run(self, paths: list[str], boxes: list[np.ndarray]) -> list:
+        self._pipeline.feed_input("jpegs", [self._file(path) for path in paths])
+        if not self.whole:
+            for name, part in (("anchor", slice(0, 2)), ("shape", slice(2, 4))):
+                self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
+        return self._pipeline.run()
+
+    def _again(self, paths: list[str], boxes: list[np.ndarray]) -> list:
         try:
-            return self._pipeline.run()
+            return self._run(paths, boxes)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            self._pipeline = self._build()  # a failed DALI pipeline stays failed
-            files = sorted({requests.paths[requests.path_index[rows[0]]] for rows in batch})
-            raise UserError(
-                f"expected images that DALI can decode, found one it cannot among {', '.join(files[:5])} ... "
-                f"({str(error).splitlines()[0][:120]}); set REGIONS.PIPELINE torchvision or replace the file"
+            self._pipeline = self._build()
+            raise MachineError(
+                f"cannot decode {', '.join(sorted(set(paths))[:5])} ... with DALI ({str(error).splitlines()[0][:99]}); "
+                "set REGIONS.PIPELINE torchvision"
             ) from error
 
     def _build(self):
@@ -144,9 +152,8 @@ def _read_alike(data: np.ndarray) -> bool:
     if not head.startswith(b"\xff\xd8"):
         return False
     try:
-        with Image.open(BytesIO(data)) as image:
-            return image.mode in ("RGB", "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return image_mode(BytesIO(data)) in ("RGB", "L")
+    except UnreadableImage:
         return True  # broken: DALI says so
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError
+from fdbpl.image_check import named
+from fdbpl.image_reading import UnreadableImage, image_size
 
 
 @dataclass(frozen=True)
@@ -47,47 +48,18 @@ def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
         UserError: names the files that are no images.
     """
     paths = list(paths)
-    sizes = dict(zip(paths, _in_threads(lambda path: _size(root / path), paths), strict=True))
-    bad = [(path, size) for path, size in sizes.items() if isinstance(size, str)]
-    if bad:
-        raise UserError(_sentence(root, bad, len(paths)))
-    return sizes
-
-
-def refuse_unreadable(root: Path, paths: Iterable[str]) -> None:
-    """Decode every file once; raise a UserError that names those that cannot be decoded."""
-    paths = list(paths)
-    reasons = zip(paths, _in_threads(lambda path: _reason(root / path), paths), strict=True)
-    bad = [(path, reason) for path, reason in reasons if reason]
-    if bad:
-        raise UserError(_sentence(root, bad, len(paths)))
-
-
-def _in_threads(function, items: list) -> list:
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        return list(pool.map(function, items))
+        sizes = dict(zip(paths, pool.map(lambda path: _size(root / path), paths), strict=True))
+    bad = {path: size for path, size in sizes.items() if isinstance(size, str)}
+    if bad:
+        raise UserError(
+            f"expected {len(sizes)} images below {root}, found {len(bad)} that are not ({named(bad)}); replace them"
+        )
+    return sizes
 
 
 def _size(file: Path) -> tuple[int, int] | str:
     try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
-
-
-def _reason(file: Path) -> str:
-    try:
-        with Image.open(file) as image:
-            image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _sentence(root: Path, bad: list[tuple[str, str]], total: int) -> str:
-    shown = "; ".join(f"{path}: {reason}" for path, reason in bad[:10]) + (" ..." if len(bad) > 10 else "")
-    return (
-        f"expected {total} readable images below {root}, found {len(bad)} that are not ({shown}); "
-        "replace these files or take them out of the split"
-    )
+        return image_size(file)
+    except UnreadableImage as error:
+        return str(error)

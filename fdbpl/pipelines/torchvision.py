@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError
+from fdbpl.image_reading import UnreadableImage, read_image
 from fdbpl.pipelines.requests import RegionRequests
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
@@ -52,9 +52,8 @@ class TorchvisionPipeline:
         """The regions `rows`, all of one image: uint8 [r, 3, size, size]."""
         file = self.root / requests.paths[requests.path_index[rows[0]]]
         try:
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = read_image(file)
+        except UnreadableImage as error:
             raise UserError(f"expected an image in {file}, found a file that cannot be decoded ({error})") from error
         pixels = torch.from_numpy(np.asarray(image).copy())
         boxes = pixel_boxes(requests.boxes[rows], (image.height, image.width)).tolist()

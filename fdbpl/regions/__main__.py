@@ -7,15 +7,14 @@
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from fdbpl.class_names import read_lines
+from fdbpl import class_names
 from fdbpl.errors import UserError, one_sentence_errors
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 
 
 def main() -> None:
@@ -39,6 +38,7 @@ def main() -> None:
     make.add_argument("--seed", type=int, default=1)
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
     make.add_argument("--device", default="cpu", help="cpu or cuda")
+    make.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
     for name, what in (("inspect", "what a bank is and how informative its regions are"),
                        ("verify", "checksums, and the teacher again on a sample")):  # fmt: skip
         command = commands.add_parser(name, help=what)
@@ -74,8 +74,13 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     low, high = arguments.scale
     if not 0 < low <= high <= 1:
         raise UserError(f"expected --scale to be a range above 0 and up to 1, found {low} {high}; e.g. 0.08 0.936")
-    images = list_images(arguments.images, arguments.root)
-    prompts = [arguments.template.replace("{}", name) for name in read_names(arguments.classnames)]
+    if not arguments.root.is_dir():
+        raise UserError(f"expected a folder as --root, found {arguments.root}; give the folder above the images")
+    names = class_names.read_lines(arguments.classnames) if arguments.classnames else []
+    if arguments.classnames and not names:
+        raise UserError(f"expected class names in {arguments.classnames}, found none; write one a line")
+    prompts = [arguments.template.replace("{}", name) for name in names]
+    images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
         raise UserError("expected --classnames for --content topk:K, found none; give the class list")
     model = load_backbone(arguments.teacher, arguments.device)
@@ -114,31 +119,42 @@ def generate_bank(arguments: argparse.Namespace) -> None:
 def list_images(source: Path, root: Path) -> list[str]:
     """Paths relative to `root`, posix."""
     from fdbpl.atomic import read_json
+    from fdbpl.image_files import find_images
 
     if source.is_dir():
-        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
-        try:
-            images = [file.resolve().relative_to(root.resolve()).as_posix() for file in files]
-        except ValueError:
-            raise UserError(
-                f"expected --images below --root {root}, found {source}; give a folder above both"
-            ) from None
+        above = os.path.realpath(root)
+        files = find_images([str(source)])
+        images = [os.path.relpath(os.path.realpath(file) if os.path.exists(file) else file, above) for file in files]
     else:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
             raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
-        outside = [image for image in images if Path(image).is_absolute() or ".." in Path(image).parts]
-        if outside:
-            raise UserError(f"expected paths below --root {root} in {source}, found {outside[0]!r}; mend the file")
-    if not images:
-        raise UserError(f"expected images in {source}, found none; give a folder with {', '.join(SUFFIXES)} files")
+        if not images:
+            raise UserError(f"expected images in {source}, found none; name some")
+    for image in images:
+        if os.path.isabs(image) or ".." in image.split("/"):
+            raise UserError(f"expected --images below --root {root}, found {image}; give a folder above both as --root")
+        try:
+            image.encode()  # the bank's files are in UTF-8
+        except UnicodeEncodeError:
+            raise UserError(f"expected file names in UTF-8 below {root}, found {image!a}; rename it") from None
     return images
 
 
-def read_names(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    return read_lines(file)
+def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
+    """Those that can be decoded, before a teacher is built; all of them, unless others may be left out."""
+    from fdbpl.image_check import named, refuse_unreadable, unreadable_images
+
+    listing = Path(f"{arguments.bank}-unreadable.txt")
+    if not arguments.skip_unreadable:
+        refuse_unreadable(arguments.root, images, listing=listing, otherwise="give --skip-unreadable to leave them out")
+        return images
+    bad = unreadable_images(arguments.root, images)
+    if bad:
+        print(f"Left out of {len(images)} images: {len(bad)} ({named(bad, listing)})")
+    if len(bad) == len(set(images)):
+        raise UserError(f"expected readable images in {arguments.images}, found {len(bad)} that are not; replace some")
+    return [image for image in images if image not in bad]
 
 
 def inspect(folder: Path) -> None:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from fdbpl import distributed, locks
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes, refuse_unreadable
+from fdbpl.image_check import refuse_unreadable
+from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.cost import Cost
 from fdbpl.regions.identity import BankIdentity
@@ -89,9 +90,9 @@ def generate(
         todo = [shard for shard in _missing_shards(opened, images, there, per_image) if _share(shard, world) == rank]
         lacking = [shard for shard in _shards_of(shards, images) if _share(shard, world) == rank]
         new_images = sorted({image for shard in todo for image in shard.images})
+        refuse_unreadable(root, new_images)
         hashes = _image_hashes(root, sorted({*new_images, *_images_of(lacking, images)}))
         _refuse_changed(opened, shards, hashes)
-        refuse_unreadable(root, new_images)
         sizes = image_sizes(root, new_images)
         todo = [
             replace(shard, sha256=[hashes[image] for image in shard.images],

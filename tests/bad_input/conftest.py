@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import train
 
-from .sentences import Ended, refused, succeeds
+from .sentences import Ended, call, refused, succeeds
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"banded": "red", "dotted": "blue", "lined": "green", "woven": "yellow"}
@@ -34,17 +34,22 @@ def draw_picture(file: Path, colour: str, number: int = 0, size: tuple[int, int]
     image.save(file)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+def make_root(folder: Path) -> Path:
     """A data root with a DTD of four classes: root/dtd/{images,split_zhou_DescribableTextures.json}."""
     split: dict[str, list] = {part: [] for part in SHARES}
     for label, (name, colour) in enumerate(CLASSES.items()):
         for number, part in enumerate(part for part, count in SHARES.items() for _ in range(count)):
             path = f"{name}/{name}_{number}.jpg"
-            draw_picture(tmp_path / "data" / "dtd" / "images" / path, colour, number)
+            draw_picture(folder / "data" / "dtd" / "images" / path, colour, number)
             split[part].append([path, label, name])
-    (tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
-    return tmp_path / "data"
+    (folder / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+    return folder / "data"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """`make_root`'s of this test."""
+    return make_root(tmp_path)
 
 
 class Training:
@@ -77,6 +82,9 @@ class Training:
         """The sentence of `sentences.refused`."""
         return refused(train.main, self.words(root, *overrides, **words), names, unchanged=unchanged, code=code)
 
+    def ended(self, root: object, *overrides: object, **words) -> Ended:
+        return call(train.main, self.words(root, *overrides, **words))
+
     def succeeds(self, root: object, *overrides: object, unchanged=(), **words) -> Ended:
         return succeeds(train.main, self.words(root, *overrides, **words), unchanged)
 
@@ -84,6 +92,21 @@ class Training:
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
     return Training(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run (ZeroshotCLIP) on the small world."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "work").mkdir()
+    before = os.getcwd()
+    os.chdir(folder / "work")
+    try:
+        training = Training(folder)
+        training.succeeds(make_root(folder))
+    finally:
+        os.chdir(before)
+    return training.output
 
 
 Edit = Callable[[dict], object]

@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from dassl.config import get_cfg_default
 from PIL import Image
@@ -60,7 +59,7 @@ def sentence(place) -> str:
 def test_defaults_are_said(pets):
     (pets / "dog-9" / ".hidden.jpg").write_text("")
     (pets / "dog-9" / "notes.txt").write_text("")
-    (pets / "dog-9" / "broken.jpg").write_text("no picture")
+    (pets / "dog-9" / "table.xls").write_text("no picture")
     (pets / "beside.jpg").write_text("")
     (pets / ".git").mkdir()
     own = read_own_pictures(str(pets))
@@ -173,7 +172,7 @@ def test_a_csv_with_a_split(pets):
 
 @pytest.mark.parametrize(("header", "rows", "expected"), [
     (("file", "label"), [], "expected columns path, class .* found file, label; name them so"),
-    (("path", "class"), [("dog-9/gone.jpg", "dog")], "found 1 that are missing or no pictures .dog-9/gone.jpg"),
+    (("path", "class"), [("dog-9/gone.jpg", "dog")], "found 1 missing .dog-9/gone.jpg"),
     (("path", "class"), [("dog-9/picture 0.jpg", "")], "expected a path and a class in row 2"),
     (("path", "class"), [("dog-9/picture 0.jpg", "a"), ("./dog-9/picture 0.jpg", "b")], "again in row 3; leave one"),
     (("path", "class"), [("../x.jpg", "a")], "expected pictures below .* put the CSV above all its pictures"),
@@ -222,9 +221,6 @@ def test_bad_folders_are_a_sentence(tmp_path):
     assert "found none in empty" in sentence(tmp_path / "one")
     write_classes(tmp_path / "twins", ("big-dog", "big_dog"))
     assert "found 'big dog' for big-dog, big_dog" in sentence(tmp_path / "twins")
-    write_classes(tmp_path / "deep", ("a", "b"))
-    Image.fromarray(np.zeros((5, 5), np.uint16)).save(tmp_path / "deep" / "a" / "x.png")
-    assert "8 bits a channel" in sentence(tmp_path / "deep")
     os.makedirs(os.fsencode(tmp_path / "bytes") + b"/a\xff")
     write_picture(tmp_path / "bytes" / os.fsdecode(b"a\xff") / "a.jpg")
     assert "expected file names in UTF-8" in sentence(tmp_path / "bytes")

@@ -19,7 +19,7 @@ from datasets.imagenetv2 import ImageNetV2
 from fdbpl.errors import UserError
 from trainers.held_out import keep_test_images_out
 
-from .trees import below, config, empty_files
+from .trees import below, config, small_images
 
 NAMES = {f"n{10 * number:08d}": f"thing {number}" for number in range(12)}
 NAMES["n00000070"] = NAMES["n00000030"]  # as in CLIP's list: one name for two synsets
@@ -45,7 +45,7 @@ def write_names(folder, names=NAMES):
 def root(tmp_path):
     """Five training and two validation images of each synset, made in an order that is not the sorted one."""
     backwards = list(reversed(SYNSETS))
-    empty_files(
+    small_images(
         tmp_path / "imagenet" / "images",
         [f"train/{synset}/{synset}_{k}.JPEG" for k in (4, 0, 3, 1, 2) for synset in backwards]
         + [f"val/{synset}/ILSVRC2012_val_{k}.JPEG" for k in (1, 0) for synset in backwards],
@@ -56,13 +56,13 @@ def root(tmp_path):
 
 def make_shift(root, folder, folders):
     """Three images of each label, and what lies beside them in the archives."""
-    empty_files(root / folder, [f"{name}/{k}.jpg" for k in (2, 0, 1) for name in reversed(folders)])
+    small_images(root / folder, [f"{name}/{k}.jpg" for k in (2, 0, 1) for name in reversed(folders)])
     (root / folder / "README.txt").write_text("not a class")
 
 
 def test_folders_are_listed_in_sorted_order(root):
     images = root / "imagenet" / "images"
-    empty_files(images / "train", [f"{SYNSETS[0]}/.hidden.JPEG", f"{SYNSETS[0]}/Thumbs.db"])
+    small_images(images / "train", [f"{SYNSETS[0]}/.hidden.JPEG", f"{SYNSETS[0]}/Thumbs.db"])
     dataset = ImageNet(config(root))
     assert dataset.classnames == [NAMES[synset] for synset in SYNSETS]
     assert below(images, dataset.train_x) == [

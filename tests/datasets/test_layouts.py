@@ -14,7 +14,7 @@ from datasets.split_dataset import SplitDataset
 from fdbpl.errors import UserError
 from trainers.templates import DEFAULT_TEMPLATE, TEMPLATES
 
-from .trees import below, config, empty_files, write_split
+from .trees import below, config, small_images, write_split
 
 ROOT = Path(datasets.__file__).resolve().parents[1]
 
@@ -88,9 +88,12 @@ def test_the_table_of_the_docs():
 @pytest.mark.parametrize(("file", "split", "images", "path"), SPLIT_FILES)
 def test_images_are_found_in_coops_folders(tmp_path, file, split, images, path):
     other = str(Path(path).with_name("other.jpg"))
-    rows = [[other, 1, "second"], [path, 0, "first_class"]]  # not in the order of the labels
-    write_split(tmp_path / split, {"train": rows, "val": rows, "test": rows})
-    empty_files(tmp_path, [images + path, images + other])
+    rows = {  # not in the order of the labels
+        part: [[f"{other}{ending}", 1, "second"], [f"{path}{ending}", 0, "first_class"]]
+        for part, ending in (("train", "1"), ("val", "2"), ("test", ""))
+    }
+    write_split(tmp_path / split, rows)
+    small_images(tmp_path, [images + row[0] for part in rows.values() for row in part])
     kind = registered()[configured()[file]]
     dataset = kind(config(tmp_path))
     assert below(tmp_path, dataset.test) == [(images + other, 1, "second"), (images + path, 0, "first_class")]
@@ -102,13 +105,13 @@ def test_images_are_found_in_coops_folders(tmp_path, file, split, images, path):
 
 
 def aircraft(root):
-    """Three variants, given in the lists in another order; image 10k + l is of label l."""
-    variants = ["A310", "F/A-18", "Boeing 707 MAX"]
+    """Four variants, given in the lists in another order; image 10k + l is of label l."""
+    variants = ["A310", "F/A-18", "Boeing 707 MAX", "Tu-134"]
     folder = root / "fgvc_aircraft"
-    empty_files(folder, [f"images/{10 * k + label:07d}.jpg" for k in range(6) for label in range(3)])
+    small_images(folder, [f"images/{10 * k + label:07d}.jpg" for k in range(6) for label in range(4)])
     (folder / "variants.txt").write_text("".join(f"{variant}\n" for variant in variants))
     for part, numbers in (("train", range(3)), ("val", [3]), ("test", [4, 5])):
-        lines = [f"{10 * k + label:07d} {variants[label]}\n" for k in numbers for label in (2, 0, 1)]
+        lines = [f"{10 * k + label:07d} {variants[label]}\n" for k in numbers for label in (2, 0, 3, 1)]
         (folder / f"images_variant_{part}.txt").write_text("".join(lines))
     return folder
 
@@ -116,12 +119,12 @@ def aircraft(root):
 def test_aircraft_from_the_official_lists(tmp_path):
     folder = aircraft(tmp_path)
     dataset = FGVCAircraft(config(tmp_path))
-    assert dataset.classnames == ["A310", "F/A-18", "Boeing 707 MAX"]
-    assert dataset.sizes == (3, 9, 3, 6)
+    assert dataset.classnames == ["A310", "F/A-18", "Boeing 707 MAX", "Tu-134"]
+    assert dataset.sizes == (4, 12, 4, 8)
     numbers = [(int(Path(path).stem), label) for path, label, _ in below(folder, dataset.test)]
-    assert numbers == [(42, 2), (40, 0), (41, 1), (52, 2), (50, 0), (51, 1)]
+    assert numbers == [(42, 2), (40, 0), (43, 3), (41, 1), (52, 2), (50, 0), (53, 3), (51, 1)]
     new = FGVCAircraft(config(tmp_path, 2, "new"))
-    assert new.classnames == ["Boeing 707 MAX"] and len(new.train_x) == 2 and len(new.test) == 2
+    assert new.classnames == ["Boeing 707 MAX", "Tu-134"] and len(new.train_x) == 4 and len(new.test) == 4
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from datasets.oxford_pets import OxfordPets
 from datasets.stanford_cars import StanfordCars
 from datasets.ucf101 import UCF101
 
-from .trees import below, config, empty_files, write_split
+from .trees import below, config, small_images, write_split
 
 # Image folder; classes; train, val, test; test images of base and of new; 16 shots of base; each half's border names.
 OFFICIAL = {
@@ -57,7 +57,7 @@ def official(shared, request, tmp_path_factory):
     with tarfile.open(shared / "data" / "coop_splits.tar.xz") as archive:
         split = json.loads(archive.extractfile(kind.split_file).read())
     write_split(root / kind.dataset_dir / kind.split_file, split)
-    empty_files(root / OFFICIAL[kind][0], [row[0] for rows in split.values() for row in rows])
+    small_images(root / OFFICIAL[kind][0], [row[0] for rows in split.values() for row in rows])
     yield kind, split, root
     shutil.rmtree(root)
 

@@ -1,8 +1,8 @@
 """Kills and faults for some minutes: `python -m tests.faults.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
 
-Every scenario runs undisturbed once. Then each is killed at random moments and started again until it gets through, in
-turn with every other fault; each time what came out is compared with the undisturbed run. Ends with a table; exit code
-1 and a sentence where anything was lost, with its folder kept.
+Each scenario runs undisturbed once, and is then killed at random moments and started again until it gets through, in
+turn with other faults; each time what came out is compared with the undisturbed run. Each gets as much time. Ends with
+a table; exit code 1 and a sentence where anything was lost, with its folder kept.
 """
 
 import argparse
@@ -40,7 +40,8 @@ class Soak:
     def __init__(self, folder: Path, minutes: float, seed: int, jobs: int, only: str):
         self.folder, self.seconds, self.jobs = folder, 60 * minutes, jobs
         self.chance, self.begin = random.Random(seed), time.monotonic()
-        self.under_way: Counter = Counter()
+        self.spent: Counter = Counter()  # seconds: every scenario gets as many
+        self.locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self.scenarios = [scenario for scenario in SCENARIOS if only in f"{scenario.part} {scenario.name}"]
         self.counts: dict[str, Count] = defaultdict(Count)
         self.straight: dict[str, tuple[Place, float]] = {}
@@ -68,19 +69,20 @@ class Soak:
         drawing = self.place("drawing", Path())
         self.pictures = drawing.data = drawing.folder / "data"
         self.undisturbed(DRAWING, drawing)
-        needed = {(scenario.after or scenario).name for scenario in self.scenarios}
-        straight = [scenario for scenario in SCENARIOS if scenario.name in needed and not scenario.draws]
-        side_by_side(self.jobs, [partial(self.undisturbed, scenario) for scenario in straight])
-        if not self.lost:
-            side_by_side(self.jobs, [self.work] * self.jobs)
+        side_by_side(self.jobs, [self.work] * self.jobs)
         self.stop_server()
 
-    def undisturbed(self, scenario: Scenario, place: Place | None = None) -> None:
-        place = place or self.place(f"straight {scenario.name}", self.pictures)
-        begin = time.monotonic()
-        self.attempt(scenario, place, lambda: scenario.straight(place))
-        self.straight[scenario.name] = place, time.monotonic() - begin
-        self.note(f"{scenario.name}: undisturbed in {time.monotonic() - begin:.0f} s")
+    def undisturbed(self, scenario: Scenario, place: Place | None = None) -> tuple[Place, float]:
+        """What an undisturbed run left, and the seconds it took; it is made when it is needed first."""
+        scenario = scenario.after or scenario
+        with self.locks[scenario.name]:
+            if scenario.name not in self.straight:
+                place = place or self.place(f"straight {scenario.name}", self.pictures)
+                begin = time.monotonic()
+                scenario.straight(place)
+                self.straight[scenario.name] = place, time.monotonic() - begin
+                self.note(f"{scenario.name}: undisturbed in {time.monotonic() - begin:.0f} s")
+            return self.straight[scenario.name]
 
     def work(self) -> None:
         """One thing after another until the time is over: faults and kills in turn."""
@@ -89,32 +91,29 @@ class Soak:
             turn += 1
             with self.lock:
                 fault = self.faults.pop(0) if self.faults and turn % 2 else None
-                scenario = fault[2] if fault else self.least_killed()
+                scenario = fault[2] if fault else min(self.scenarios, key=lambda scenario: self.spent[scenario.name])
+                self.spent[scenario.name] += 1.0
                 self.number += 1
                 chance = random.Random(self.chance.random())
                 place = self.place(f"{self.number} {scenario.name}", self.pictures)
+            begin = time.monotonic()
             if fault:
-                self.fault(fault[0], fault[1], scenario, place)
+                self.attempt(scenario, place, partial(self.fault, fault[0], fault[1], scenario, place))
             else:
-                self.kill(scenario, place, chance)
-
-    def least_killed(self) -> Scenario:
-        self.chance.shuffle(self.scenarios)
-        chosen = min(self.scenarios, key=lambda scenario: self.under_way[scenario.name])
-        self.under_way[chosen.name] += 1
-        return chosen
+                self.attempt(scenario, place, partial(self.kill, scenario, place, chance))
+            self.spent[scenario.name] += time.monotonic() - begin
 
     def kill(self, scenario: Scenario, place: Place, chance: random.Random) -> None:
-        straight, seconds = self.straight[(scenario.after or scenario).name]
+        straight, seconds = self.undisturbed(scenario)
         if scenario.draws:
             place.data = place.folder / "data"
         disturbed = (scenario, place, straight, seconds, chance, self.counts[scenario.name], self.note)
-        self.attempt(scenario, place, lambda: until_through(*disturbed, self.begin + self.seconds))
+        until_through(*disturbed, self.begin + self.seconds)
 
     def fault(self, name: str, make: Callable, scenario: Scenario, place: Place) -> None:
-        straight, _ = self.straight[(scenario.after or scenario).name]
-        self.attempt(scenario, place, lambda: self.note(f"{scenario.name}: {name}: {make(scenario, place, straight)}"))
+        done = make(scenario, place, self.undisturbed(scenario)[0])
         self.counts[scenario.name].faults += 1
+        self.note(f"{scenario.name}: {name}: {done}")
 
     def attempt(self, scenario: Scenario, place: Place, what: Callable[[], object]) -> None:
         """Do it; keep the folder where something was lost."""
@@ -124,8 +123,7 @@ class Soak:
             self.lost.append(f"{scenario.name}: {lost} (kept: {place.folder})")
             self.note(f"LOST {self.lost[-1]}")
         else:
-            if place.folder.name[0].isdigit():
-                shutil.rmtree(place.folder)
+            shutil.rmtree(place.folder)
 
     def place(self, name: str, data: Path) -> Place:
         return Place(self.folder / name.replace(" ", "_").replace(",", ""), data, f"{self.server.url}/mirror")

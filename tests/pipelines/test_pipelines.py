@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes, refuse_unreadable
+from fdbpl.image_check import refuse_unreadable
+from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions import draw_regions, epoch_regions, pixel_boxes
@@ -62,7 +63,6 @@ def other_formats(tmp_path_factory):
     image.convert("LA").save(folder / "grey clear.png")
     image.quantize(30).save(folder / "palette.png", transparency=3)
     image.convert("1").save(folder / "bits.png")
-    Image.fromarray(rng.integers(0, 65536, (80, 96)).astype(np.uint16)).save(folder / "deep.png")
     image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90), image.rotate(180)])
     return folder
 

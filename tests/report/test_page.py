@@ -135,7 +135,8 @@ def test_charts_take_the_pages_colours(whole):
 
 def test_the_same_runs_give_the_same_bytes(whole):
     """In another process too, whatever its hash seed."""
-    files = [whole.output / "report" / f"{name}" for name in ("report.html", "table.md", "table.csv", "table.tex")]
+    names = ("report.html", "table.md", "table.csv", "table.tex", "table.json")
+    files = [whole.output / "report" / name for name in names]
     write_report(whole.output, gallery=False)
     before = [file.read_bytes() for file in files]
     command = [sys.executable, "-m", "fdbpl.report", str(whole.output), "--no-gallery"]

@@ -135,3 +135,21 @@ def test_a_damaged_run_is_a_sentence(finished, build, tmp_path, damage):
     for name in ("CoOp_KDPL", "FDBPL"):
         with pytest.raises(UserError, match=str(folder)):
             build(name, **{"TEACHER.NAME": f"run:{folder}"}).train()
+
+
+def test_its_bank_is_verified_by_asking_it_again(finished, build, tmp_path, data_root):
+    from fdbpl.findings import OK, WRONG
+    from fdbpl.regions.verify import Sample, verify_bank
+
+    folder = tmp_path / "teacher"
+    shutil.copytree(finished("PromptSRC")[0], folder)
+    taught = build("FDBPL", "taught", **SHORT, **{"TEACHER.NAME": f"run:{folder}"})
+    (bank,) = matching_banks(taught.cfg, taught.dm.dataset)
+    found = list(verify_bank(bank, Sample(data_root)))
+    assert all(finding.mark == OK for finding in found) and "labelled again agree" in found[-1].sentence
+    path = folder / "VLPromptLearner" / "model.pth.tar-2"
+    content = checkpoint.read(path)
+    next(iter(content["state_dict"].values())).add_(0.5)
+    torch.save(content, path)
+    found = list(verify_bank(bank, Sample(data_root)))
+    assert found[-1].mark == WRONG and "its teacher has the SHA-256" in found[-1].sentence

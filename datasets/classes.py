@@ -1,0 +1,73 @@
+"""The classes of a data set's rows: their names, and the base and new halves of them."""
+
+from collections import Counter
+from pathlib import Path
+
+from datasets.rows import Item, shown
+from fdbpl.errors import UserError
+
+SUBSAMPLES = ("all", "base", "new")
+FETCH_AGAIN = "fetch the split file again"
+
+
+def class_names(
+    splits: dict[str, list[Item]], source: Path, remedy: str = FETCH_AGAIN, distinct: bool = True
+) -> list[str]:
+    """Name of each label 0 .. C-1.
+
+    Args:
+        source: where the rows are from, and `remedy`, what to do about them: for the sentence.
+        distinct: whether two labels must not share a name.
+
+    Raises:
+        UserError: there are no rows, a label has two names, two labels share one, or labels or their training images
+            are missing.
+    """
+    for part in ("train", "test"):
+        if not splits[part]:
+            raise UserError(f"expected images in {part} of {source}, found none; {remedy}")
+    names: dict[int, set[str]] = {}
+    for rows in splits.values():
+        for _, label, name in rows:
+            names.setdefault(label, set()).add(name)
+    for label, found in names.items():
+        if len(found) > 1:
+            raise UserError(
+                f"expected one class name for label {label} in {source}, found {', '.join(sorted(found))}; {remedy}"
+            )
+    if sorted(names) != list(range(len(names))):
+        raise UserError(f"expected labels 0 to {shown(max(names))} in {source}, found {len(names)} of them; {remedy}")
+    if len(names) == 1:
+        raise UserError(f"expected at least two classes in {source}, found {names[0]} alone; add another")
+    untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
+    if untrained:
+        raise UserError(
+            f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
+            f"({len(untrained)} such classes); {remedy}"
+        )
+    duplicates = [name for name, count in Counter(min(found) for found in names.values()).items() if count > 1]
+    if duplicates and distinct:
+        raise UserError(
+            f"expected different class names in {source}, found {duplicates[0]!r} for two labels; mend the split file"
+        )
+    return [min(names[label]) for label in sorted(names)]
+
+
+def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list[Item]]:
+    """The rows of half of the classes, relabelled from 0: `base` is the first ceil(n/2) labels, `new` the rest.
+
+    The labels are those of the first source, as in CoOp's datasets/oxford_pets.py.
+    """
+    if subsample not in SUBSAMPLES:
+        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {subsample!r}")
+    if subsample == "all":
+        return [list(source) for source in sources]
+    labels = sorted({row[1] for row in sources[0]})
+    half = (len(labels) + 1) // 2
+    selected = labels[:half] if subsample == "base" else labels[half:]
+    if len(selected) < 2:
+        raise UserError(
+            f"expected at least two classes in the {subsample} half, found {len(selected)} of {len(labels)}; use all"
+        )
+    relabel = {old: new for new, old in enumerate(selected)}
+    return [[(path, relabel[label], name) for path, label, name in rows if label in relabel] for rows in sources]

@@ -1,0 +1,117 @@
+"""Which of many image files cannot be read. Each is decoded once, for good: what was read is remembered."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fdbpl.atomic import write_tensors, write_text
+from fdbpl.errors import MachineError, UserError
+from fdbpl.image_reading import UnreadableImage, read_image
+
+NAMED = 20  # in a sentence; more are written to a file
+TOGETHER = 64  # files that a thread takes at a time
+
+_read: set[int] = set()  # seals of the files that this process has read
+
+
+def unreadable_images(
+    root: str | os.PathLike, paths: Iterable[str], remembered: Path | None = None, title: str = "Checking images"
+) -> dict[str, str]:
+    """{path: reason} of the files that cannot be decoded, in order.
+
+    Args:
+        root: folder that `paths` start from.
+        remembered: file with the seals of what was read before, by any process; what is read now is added to it.
+    """
+    paths = list(dict.fromkeys(paths))
+    known = _read | (_seals_in(remembered) if remembered else set())
+    parts = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+    bad: dict[str, str] = {}
+    fresh: set[int] = set()
+    with (
+        ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool,
+        tqdm(total=len(paths), desc=title, unit="image", leave=False, delay=1, disable=None) as progress,
+    ):
+        for part, found in zip(parts, pool.map(lambda part: _check(root, part, known), parts), strict=True):
+            bad.update(found[0])
+            fresh |= found[1]
+            progress.update(len(part))
+    _read.update(fresh)
+    if remembered and fresh - known:
+        with suppress(MachineError):  # then the next start decodes them again
+            write_tensors(remembered, {"seals": torch.tensor(sorted(known | fresh), dtype=torch.int64)})
+    return bad
+
+
+def refuse_unreadable(
+    root: str | os.PathLike,
+    paths: Iterable[str],
+    remembered: Path | None = None,
+    listing: Path | None = None,
+    otherwise: str = "take them out of the split",
+) -> None:
+    """Raise a UserError that names all of the files that cannot be decoded.
+
+    Args:
+        remembered: as of `unreadable_images`. listing: as of `named`.
+        otherwise: what can be done but replace the files.
+    """
+    paths = list(dict.fromkeys(paths))
+    bad = unreadable_images(root, paths, remembered)
+    if bad:
+        raise UserError(
+            f"expected {len(paths)} readable images below {root}, found {len(bad)} that are not "
+            f"({named(bad, listing)}); replace them, or {otherwise}"
+        )
+
+
+def named(bad: dict[str, str], listing: Path | None = None) -> str:
+    """`path: reason; ...`, all of them; where they are many, in the file `listing` (if given), which is named."""
+    pairs = [f"{path}: {reason}" for path, reason in bad.items()]
+    if listing and len(pairs) > NAMED:
+        with suppress(MachineError):
+            write_text(listing, "".join(f"{pair}\n" for pair in pairs))
+            return f"{'; '.join(pairs[:3])} ...; all of them are named in {listing}"
+    return "; ".join(pairs)
+
+
+def _check(root: str | os.PathLike, paths: list[str], known: set[int]) -> tuple[dict[str, str], set[int]]:
+    """What cannot be read, with its reason, and the seals of what can."""
+    bad, seals = {}, set()
+    for path in paths:
+        file = os.path.join(root, path)
+        try:
+            seal = _seal(file)
+            if seal not in known:
+                read_image(file)
+            seals.add(seal)
+        except UnreadableImage as error:
+            bad[path] = str(error)
+    return bad, seals
+
+
+def _seal(file: str) -> int:
+    """64 bits of a file's place, size and time: another file, or a changed one, has another."""
+    try:
+        state = os.stat(file)
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from error
+    text = f"{os.path.abspath(file)}\0{state.st_size}\0{state.st_mtime_ns}"
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _seals_in(file: Path) -> set[int]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return set(load_file(file)["seals"].tolist())
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return set()  # not there, or not ours: all are decoded again

@@ -1,0 +1,130 @@
+"""Pictures by name: odd ones that are read by everything, and files that are no pictures or parts of one."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+
+def scene(width: int = 72, height: int = 56, seed: int = 0) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    image.save(stream := BytesIO(), kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int, depth: int = 8) -> bytes:
+    """A PNG that says how large it is and holds a single row."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def _deep_rgb() -> bytes:
+    """16 bits a channel in three channels, of which Pillow reads the upper eight."""
+    rows = b"".join(b"\0" + bytes(range(6 * 20)) for _ in range(20))
+    whole = png_header(20, 20, 16)
+    start = whole.index(b"IDAT") - 4
+    data = zlib.compress(rows)
+    chunk = struct.pack(">I", len(data)) + b"IDAT" + data + struct.pack(">I", zlib.crc32(b"IDAT" + data))
+    return whole[:start] + chunk + whole[whole.index(b"IEND") - 4 :]
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(scene(), "JPEG", exif=exif)
+
+
+def _clear() -> Image.Image:
+    image = scene()
+    image.putalpha(Image.fromarray(np.arange(72 * 56).reshape(56, 72).astype(np.uint8)))
+    return image
+
+
+_frames = [scene(seed=number) for number in (1, 2)]
+
+ODD: dict[str, Callable[[], bytes]] = {
+    "grey.jpg": lambda: saved(scene().convert("L"), "JPEG"),
+    "cmyk.jpg": lambda: saved(scene().convert("CMYK"), "JPEG"),
+    "progressive.jpg": lambda: saved(scene(), "JPEG", progressive=True),
+    "turned.jpg": _turned,
+    "bytes behind the end.jpg": lambda: saved(scene(), "JPEG") + b"more" * 50,
+    "broken exif.jpg": lambda: saved(scene(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
+    "two pictures.jpg": lambda: saved(scene(), "MPO", save_all=True, append_images=_frames[:1]),
+    "a png.jpg": lambda: saved(scene(), "PNG"),
+    "a gif.jpg": lambda: saved(scene(), "GIF"),
+    "a webp.jpeg": lambda: saved(scene(), "WEBP", quality=90),
+    "a jpeg.png": lambda: saved(scene(), "JPEG"),
+    "one row.jpg": lambda: saved(scene(37, 1), "JPEG"),
+    "one column.jpg": lambda: saved(scene(1, 40), "JPEG"),
+    "one pixel.png": lambda: saved(scene(1, 1), "PNG"),
+    "very wide.png": lambda: saved(scene(4000, 2), "PNG"),
+    "very tall.jpg": lambda: saved(scene(3, 3000), "JPEG"),
+    "clear.png": lambda: saved(_clear(), "PNG"),
+    "grey clear.png": lambda: saved(_clear().convert("LA"), "PNG"),
+    "clear.webp": lambda: saved(_clear(), "WEBP", lossless=True),
+    "palette.png": lambda: saved(scene().quantize(30), "PNG"),
+    "palette with a clear colour.png": lambda: saved(scene().quantize(30), "PNG", transparency=3),
+    "palette with clear colours.png": lambda: saved(scene().quantize(30), "PNG", transparency=bytes(range(0, 240, 8))),
+    "without an end.png": lambda: saved(scene(), "PNG")[:-12],
+    "bits.png": lambda: saved(scene().convert("1"), "PNG"),
+    "16 bits in colour.png": _deep_rgb,
+    "moving.gif": lambda: saved(scene(), "GIF", save_all=True, append_images=_frames),
+    "moving.png": lambda: saved(scene(), "PNG", save_all=True, append_images=_frames),
+    "moving.webp": lambda: saved(scene(), "WEBP", save_all=True, append_images=_frames, lossless=True),
+    "plain.bmp": lambda: saved(scene(), "BMP"),
+    "cmyk.tif": lambda: saved(scene().convert("CMYK"), "TIFF"),
+    "lab.tif": lambda: saved(scene().convert("YCbCr"), "TIFF"),
+}
+
+
+def _cut(kind: str, tenths: int) -> Callable[[], bytes]:
+    def make() -> bytes:
+        whole = saved(scene(120, 90), kind)
+        return whole[: len(whole) * tenths // 10]
+
+    return make
+
+
+def _zip() -> bytes:
+    with zipfile.ZipFile(stream := BytesIO(), "w") as archive:
+        archive.writestr("picture.jpg", saved(scene(), "JPEG"))
+    return stream.getvalue()
+
+
+BAD: dict[str, Callable[[], bytes]] = {
+    **{f"cut at {tenths} tenths.jpg": _cut("JPEG", tenths) for tenths in range(10)},
+    **{f"cut at {tenths} tenths.png": _cut("PNG", tenths) for tenths in range(1, 10)},
+    **{f"cut at {tenths} tenths.webp": _cut("WEBP", tenths) for tenths in range(1, 10, 2)},
+    **{f"cut at {tenths} tenths.bmp": _cut("BMP", tenths) for tenths in range(1, 10, 2)},
+    "zeros.jpg": lambda: bytes(5000),
+    "noise.jpg": lambda: np.random.default_rng(0).bytes(5000),
+    "text.jpg": lambda: b"a photo of a cat\n" * 20,
+    "page.jpg": lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+    "error.png": lambda: b'{"error": "quota exceeded"}',
+    "archive.jpg": _zip,
+    "pointer.jpg": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
+    "drawing.jpg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>',
+    "grey of 16 bits.png": lambda: saved(Image.fromarray(np.full((9, 9), 60000, np.uint16)), "PNG"),
+    "grey of 16 bits.tif": lambda: saved(Image.fromarray(np.full((9, 9), 60000, np.uint16)), "TIFF"),
+    "whole numbers.tif": lambda: saved(Image.fromarray(np.full((9, 9), 70000, np.int32)), "TIFF"),
+    "fractions.tif": lambda: saved(Image.fromarray(np.full((9, 9), 0.5, np.float32)), "TIFF"),
+    "bomb.png": lambda: png_header(60_000, 60_000),
+    "bomb.gif": lambda: b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\xf0\0\0" + bytes(6) + b";",
+    "largest.png": lambda: png_header(2**31 - 1, 2**31 - 1),
+    "no pixels.png": lambda: png_header(0, 5),
+    "without an end.jpg": lambda: saved(scene(), "JPEG")[:-2],
+    "start and end.jpg": lambda: b"\xff\xd8\xff\xd9",
+}

@@ -1,0 +1,160 @@
+"""Class names that a user gives to predictions and banks."""
+
+import pytest
+
+from fdbpl import export, predict
+from fdbpl.regions import __main__ as regions
+
+from .conftest import draw_picture
+from .sentences import refused, succeeds
+
+REFUSED = {
+    "no name": ("", "--classes"),
+    "blanks": ("  ", "--classes"),
+    "an empty one": ("cat,,dog", "found an empty one"),
+    "an empty one at the end": ("cat,dog,", "found an empty one"),
+    "twice": ("cat,dog,cat", "found 'cat' twice"),
+    "twice but for blanks": ("cat, cat ", "found 'cat' twice"),
+    "an open quote": ('"cat,dog', "a row of CSV"),
+    "a line break": ("cat\ndog", "a row of CSV"),
+    "200 tokens": ("cat " * 200 + ",dog", "at most 75 tokens"),
+    "200 tokens in one word": ("ab" * 300 + ",dog", "at most 75 tokens"),
+    "a number of emoji": ("🐈" * 60 + ",dog", "at most 75 tokens"),
+}
+ACCEPTED = {
+    "one name": "cat",
+    "other scripts": "кот,猫,قط,γάτα",
+    "emoji": "🐈,🐕,👩‍👩‍👧",
+    "braces": "{},{0},{cat},{0.__class__},{{",
+    "percents": "%s,%(x)s,100%",
+    "a quoted comma": '"cat, asleep",dog',
+    "signs": "a/b,c\\d,e'f,<b>g</b>,$(touch x),`touch x`,;",
+    "words of CLIP's own": "<|endoftext|>,<|startoftext|> cat,x",
+    "a zero-width space": "cat,ca​t",
+    "an entity": "cat,&amp;",
+    "signs alone": "!,?,...",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_names_for_predictions(finished_run, picture, case):
+    names, found = REFUSED[case]
+    refused(predict.main, [finished_run, picture, "--classes", names], found, unchanged=[finished_run])
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_accepted_names_for_predictions(finished_run, picture, case, tmp_path):
+    words = [finished_run, picture, "--classes", ACCEPTED[case], "--output", tmp_path / "p.csv"]
+    succeeds(predict.main, words, unchanged=[finished_run])
+    assert len((tmp_path / "p.csv").read_text().splitlines()) > 1
+
+
+@pytest.mark.parametrize("case", ["twice", "200 tokens"])
+def test_refused_names_for_an_export(finished_run, tmp_path, case):
+    names, found = REFUSED[case]
+    words = [finished_run, "--to", tmp_path / "classifier", "--classes", names]
+    refused(export.main, words, found, unchanged=[finished_run])
+    assert not (tmp_path / "classifier").exists()
+
+
+FILES = {
+    "nothing": (b"", "found none"),
+    "empty lines": (b"\n \n\t\n", "found none"),
+    "twice": (b"cat\ndog\ncat\n", "found 'cat' twice"),
+    "Latin-1": ("Käfer\n".encode("latin-1"), "expected UTF-8"),
+    "UTF-16": ("cat\ndog\n".encode("utf-16"), "expected UTF-8"),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(99), "expected UTF-8"),
+    "a line of 200 tokens": (b"cat " * 200 + b"\ndog\n", "at most 75 tokens"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_refused_files_of_names(finished_run, picture, tmp_path, case):
+    content, found = FILES[case]
+    file = tmp_path / "names.txt"
+    file.write_bytes(content)
+    refused(predict.main, [finished_run, picture, "--classes-file", file], found, unchanged=[file])
+
+
+@pytest.mark.parametrize("case", [case for case in FILES if case != "twice"])  # two classes of a bank may share a name
+def test_refused_files_of_names_for_a_bank(bank, tmp_path, case):
+    content, found = FILES[case]
+    file = tmp_path / "names.txt"
+    file.write_bytes(content)
+    refused(regions.main, bank("--classnames", file), found, unchanged=[file])
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder"])
+def test_no_file_of_names(finished_run, picture, bank, tmp_path, kind):
+    file = tmp_path / "names.txt"
+    if kind == "folder":
+        file.mkdir()
+    refused(predict.main, [finished_run, picture, "--classes-file", file], str(file))
+    refused(regions.main, bank("--classnames", file), str(file))
+
+
+def test_odd_names_for_a_bank(bank, tmp_path):
+    names = [name for line in ACCEPTED.values() if '"' not in line for name in line.split(",")]
+    (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8-sig")
+    succeeds(regions.main, bank("--classnames", tmp_path / "names.txt", "--content", "topk:3"))
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--content", "topk:3"], "--classnames"),
+        (["--content", "logits"], "--content"),
+        (["--pipeline", "cv2"], "found 'cv2'"),
+    ],
+)
+def test_a_bank_of_settings_that_cannot_work(bank, words, found):
+    refused(regions.main, bank(*words), found)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("[]", "found none"),
+        ("{}", "expected a JSON list"),
+        ("[1]", "expected a JSON list"),
+        ("[", "cannot be read"),
+        ('["gone.jpg"]', "gone.jpg: No such file"),
+        ('["../x.jpg"]', "below --root"),
+        ('["/etc/passwd"]', "below --root"),
+        ('["a\\u0000.jpg"]', "found 1 that are not"),
+        ('["\\ud800.jpg"]', "expected file names in UTF-8"),
+        ('["pictures"]', "pictures: a folder"),
+        ('[""]', "a folder"),
+    ],
+)
+def test_a_list_of_images_that_is_none(bank, tmp_path, content, found):
+    (tmp_path / "list.json").write_text(content)
+    refused(regions.main, bank("--images", tmp_path / "list.json"), found)
+    assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--images", "gone"], "gone"),
+        (["--root", "gone"], "expected a folder as --root, found gone"),
+        (["--images", "/etc"], "/etc"),
+    ],
+)
+def test_images_that_are_not_there(bank, words, found):
+    refused(regions.main, bank(*words), found)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    draw_picture(tmp_path / "pictures" / "x.jpg", "red")
+    return tmp_path / "pictures" / "x.jpg"
+
+
+@pytest.fixture
+def bank(tmp_path, picture):
+    """bank(*words) -> the command line that labels one picture; words that come later win."""
+    return lambda *words: [
+        "generate", "--root", tmp_path, "--images", tmp_path / "pictures", "--bank", tmp_path / "bank", "--teacher",
+        "demo:teacher", "--per-image", 2, *words,
+    ]  # fmt: skip

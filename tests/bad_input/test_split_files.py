@@ -1,0 +1,220 @@
+"""Split files: what they may not hold, and whatever else might lie in their place."""
+
+import json
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets.rows import read_rows
+from fdbpl.errors import UserError
+
+from .sentences import alarm
+
+SPLIT = "split_zhou_DescribableTextures.json"
+
+
+def in_row(position, value, part="train"):
+    """Put `value` into the first row of a part."""
+    return lambda split: split[part][0].__setitem__(position, value)
+
+
+def in_all_rows_of(label, change):
+    return lambda split: [change(row) for rows in split.values() for row in rows if row[1] == label] and None
+
+
+CHANGES = {
+    "no train": (lambda split: split.pop("train") and None, "expected lists train, val and test"),
+    "no val": (lambda split: split.pop("val") and None, "expected lists train, val and test"),
+    "no test": (lambda split: split.pop("test") and None, "expected lists train, val and test"),
+    "another word for train": (lambda split: split.update(training=split.pop("train")), "'training': list"),
+    "train is a dict": (lambda split: split.update(train={}), "'train': dict"),
+    "train is null": (lambda split: split.update(train=None), "'train': NoneType"),
+    "train is a text": (lambda split: split.update(train="train.txt"), "'train': str"),
+    "train is empty": (lambda split: split["train"].clear(), "found none"),
+    "test is empty": (lambda split: split["test"].clear(), "expected images in test"),
+    "all is empty": (lambda split: [rows.clear() for rows in split.values()] and None, "found none"),
+    "a row is a text": (lambda split: split["test"].append("banded/x.jpg"), "row 8 of test"),
+    "a row is a dict": (lambda split: split["test"].append({"path": "x", "label": 0}), "row 8 of test"),
+    "a row is null": (lambda split: split["val"].insert(0, None), "row 0 of val"),
+    "a row is empty": (lambda split: split["val"].insert(1, []), "row 1 of val"),
+    "a row of two": (lambda split: split["train"][2].pop() and None, "row 2 of train"),
+    "a row of four": (lambda split: split["train"][2].append(1), "row 2 of train"),
+    "a path is a number": (in_row(0, 7), "found [7, 0, 'banded']"),
+    "a path is null": (in_row(0, None), "found [None, 0, 'banded']"),
+    "a path is empty": (in_row(0, ""), "found ''"),
+    "a path is absolute": (in_row(0, "/etc/passwd"), "found '/etc/passwd'"),
+    "a path leads out": (in_row(0, "../../secret.jpg"), "found '../../secret.jpg'"),
+    "a path leads out and in": (in_row(0, "banded/../../x.jpg"), "expected paths below"),
+    "a path with a zero byte": (in_row(0, "banded/\0.jpg"), "expected paths below"),
+    "half a character in a path": (in_row(0, "banded/\ud800.jpg"), "expected paths below"),
+    "a path of 5,000 characters": (in_row(0, "b" * 5000 + ".jpg"), "missing"),
+    "a path with a line break": (in_row(0, "banded/a\nb.jpg"), "missing"),
+    "a path that is a folder": (in_row(0, "banded"), "1 of them missing (banded)"),
+    "a path that is not there": (in_row(0, "banded/gone.jpg"), "1 of them missing (banded/gone.jpg)"),
+    "a path in a folder that is not there": (in_row(0, "gone/gone.jpg"), "1 of them missing (gone/gone.jpg)"),
+    "a label is a text": (in_row(1, "0"), "found ['banded/banded_0.jpg', '0', 'banded']"),
+    "a label is a fraction": (in_row(1, 0.5), "row 0 of train"),
+    "a label is true": (in_row(1, True), "row 0 of train"),
+    "a label is null": (in_row(1, None), "row 0 of train"),
+    "a label is a list": (in_row(1, [0]), "row 0 of train"),
+    "a label is not a number": (in_row(1, float("nan")), "row 0 of train"),
+    "a label is infinite": (in_row(1, float("inf")), "row 0 of train"),
+    "a label is negative": (in_row(1, -1), "found -1"),
+    "a label is huge": (in_row(1, 10**400), "expected labels 0 to 1000"),
+    "labels from 1 on": (
+        lambda split: [row.__setitem__(1, row[1] + 1) for rows in split.values() for row in rows] and None,
+        "expected labels 0 to 4",
+    ),
+    "a label is left out": (in_all_rows_of(2, lambda row: row.__setitem__(1, 9)), "expected labels 0 to 9"),
+    "a label of two names": (in_row(2, "striped"), "one class name for label 0"),
+    "two labels of one name": (in_all_rows_of(1, lambda row: row.__setitem__(2, "banded")), "'banded' for two labels"),
+    "a name is a number": (in_row(2, 5), "row 0 of train"),
+    "a name is empty": (in_all_rows_of(0, lambda row: row.__setitem__(2, "")), "expected a class name"),
+    "a name of blanks": (in_all_rows_of(0, lambda row: row.__setitem__(2, " \t")), "expected a class name"),
+    "half a character in a name": (in_all_rows_of(0, lambda row: row.__setitem__(2, "\udc00")), "a class name"),
+    "a name of 200 tokens": (in_all_rows_of(0, lambda row: row.__setitem__(2, "cat " * 200)), "at most 75 tokens"),
+    "an image twice in train": (lambda split: split["train"].append(split["train"][0]), "in train and train"),
+    "an image in train and test": (lambda split: split["test"].append(split["train"][3]), "in train and test"),
+    "an image of two labels": (lambda split: split["train"].append([split["train"][0][0], 1, "dotted"]), "every image"),
+    "a class for tests only": (lambda split: split["test"].append(["x.jpg", 4, "new"]), "found none of new"),
+    "one class": (
+        lambda split: {part: [row for row in rows if row[1] == 0] for part, rows in split.items()},
+        "expected at least two classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_changed_split(training, root, edit_split, case):
+    change, found = CHANGES[case]
+    file = edit_split(change)
+    sentence = training.refused(root, names=found, unchanged=[root])
+    assert str(root) in sentence or "tokens" in found
+    assert file.is_file()
+
+
+def nested(depth):
+    return b"[" * depth + b"]" * depth
+
+
+CONTENTS = {
+    "nothing": (b"", "cannot be read"),
+    "a line break": (b"\n", "cannot be read"),
+    "half of it": (None, "cannot be read"),
+    "a list": (b"[]", "found a list"),
+    "a number": (b"5", "found a int"),
+    "null": (b"null", "found a NoneType"),
+    "an empty dict": (b"{}", "found nothing"),
+    "a page": (b"<html><title>Quota exceeded</title></html>", "cannot be read"),
+    "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "cannot be read"),
+    "UTF-16": ('{"train": []}'.encode("utf-16"), "cannot be read"),
+    "Latin-1": ('{"train": [["é.jpg", 0, "é"]]}'.encode("latin-1"), "cannot be read"),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(100), "cannot be read"),
+    "single quotes": (b"{'train': []}", "cannot be read"),
+    "a comma too many": (b'{"train": [],}', "cannot be read"),
+    "two values": (b"{} {}", "cannot be read"),
+    "a list in a list in a list ...": (nested(200_000), "cannot be read"),
+    "a dict in a dict in a dict ...": (b'{"train":' * 100_000, "cannot be read"),
+    "a deep row": (b'{"train": [' + nested(900) + b'], "val": [], "test": []}', "row 0 of train"),
+    "a number of a million digits": (b'{"train": ' + b"9" * 1_000_000 + b"}", "cannot be read"),
+    "a pickle": (b"\x80\x04}\x94.", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", CONTENTS)
+def test_something_else_in_its_place(training, root, case):
+    file = root / "dtd" / SPLIT
+    content, found = CONTENTS[case]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
+    training.refused(root, names=[SPLIT, found], unchanged=[root])
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "link to itself"])
+def test_no_file_in_its_place(training, root, kind):
+    file = root / "dtd" / SPLIT
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link to itself":
+        file.symlink_to(file)
+    training.refused(root, names=SPLIT, unchanged=[root])
+
+
+def test_a_byte_order_mark_does_no_harm(training, root):
+    file = root / "dtd" / SPLIT
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    training.succeeds(root, unchanged=[root])
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("no validation images", lambda split: split["val"].clear()),
+        ("keys that nobody asked for", lambda split: split.update(note="mine", dev=[])),
+        ("a class without test images", lambda split: split.update(test=split["test"][2:])),
+        ("emoji", in_all_rows_of(0, lambda row: row.__setitem__(2, "🦓 bänded 斑馬"))),
+        ("braces", in_all_rows_of(0, lambda row: row.__setitem__(2, "{0.__class__} {x} {}"))),
+        ("percents and quotes", in_all_rows_of(0, lambda row: row.__setitem__(2, "%s \"it's\" 100%"))),
+        ("a line break in a name", in_all_rows_of(0, lambda row: row.__setitem__(2, "banded\nlike a zebra"))),
+        ("words of CLIP's own", in_all_rows_of(0, lambda row: row.__setitem__(2, "a <|endoftext|> b"))),
+    ],
+)
+def test_a_split_that_is_odd_but_right(training, root, edit_split, case, change):
+    edit_split(change)
+    training.succeeds(root, "OPTIM.MAX_EPOCH", "1", trainer="CoOp", unchanged=[root])
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.tuples(st.text(max_size=8), st.integers(-3, 5), st.text(max_size=5)).map(list),
+        st.lists(st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3), st.integers()), max_size=4),
+    ),
+    max_size=4,
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=8,
+)
+SPLITS = st.one_of(JSON, st.fixed_dictionaries({}, optional={part: st.one_of(ROWS, JSON) for part in ("train", "val")}))
+
+
+@given(SPLITS)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_any_json_is_rows_or_a_sentence(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "split.json"
+    with alarm(20):
+        try:
+            rows = read_rows(json.loads(json.dumps(content)), ("train", "val"), file, "mend it")
+        except UserError as error:
+            assert "expected " in str(error) and str(error).endswith("; mend it") and len(str(error)) < 1000
+        else:
+            assert all(type(row[1]) is int and row[1] >= 0 and row[0] for part in rows.values() for row in part)
+
+
+@given(st.data())
+@settings(
+    max_examples=15, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+def test_a_split_with_some_bytes_changed(training, root, data):
+    """It is refused in a sentence, or says the same or something else that makes sense."""
+    from .conftest import make_root
+    from .sentences import call
+
+    file = root / "dtd" / SPLIT
+    make_root(root.parent)
+    content = file.read_bytes()
+    start = data.draw(st.integers(0, len(content) - 1))
+    end = start + data.draw(st.integers(1, 4))
+    file.write_bytes(content[:start] + data.draw(st.binary(max_size=3)) + content[end:])
+    training.output = training.output.with_name(f"run {start}")
+    import train
+
+    ended = call(train.main, training.words(root, flags=["--no-train"]))
+    assert "Traceback" not in ended.err, ended.err
+    assert ended.code == 0 or (ended.code == 2 and ended.err.startswith("error: expected ") and "; " in ended.err)
