@@ -41,7 +41,7 @@ def _refuse_odd_pickle(data: bytes) -> None:
     for opcode, value, _ in pickletools.genops(data):
         if opcode.name not in OPCODES:
             raise pickle.UnpicklingError(f"the file holds {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and value > len(data):
+        if opcode.name == "LONG_BINPUT" and (value or 0) > len(data):
             raise pickle.UnpicklingError("the file asks for more memory than it can need")
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -245,7 +246,8 @@ def _resumable(source: Source, partial: Path) -> tuple[int, dict[str, str]]:
     if not partial.is_file() or not _origin(partial).is_file():
         return 0, {}
     try:
-        origin = read_record(_origin(partial), "the origin of a part of a file", **dict.fromkeys(ORIGIN, str))
+        kinds: dict[str, Any] = dict.fromkeys(ORIGIN, str)
+        origin = read_record(_origin(partial), "the origin of a part of a file", **kinds)
     except UserError:  # cut off by a fault: begun anew
         return 0, {}
     size = partial.stat().st_size

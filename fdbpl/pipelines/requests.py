@@ -55,7 +55,7 @@ def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
         raise UserError(
             f"expected {len(sizes)} images below {root}, found {len(bad)} that are not ({named(bad)}); replace them"
         )
-    return sizes
+    return {path: size for path, size in sizes.items() if not isinstance(size, str)}
 
 
 def _size(file: Path) -> tuple[int, int] | str:

@@ -82,7 +82,7 @@ def read_identity(folder: Path) -> dict:
     return identity
 
 
-KINDS: dict[type, type | UnionType] = {str: str, int: int, float: int | float, tuple: list}  # in JSON
+KINDS: dict[object, type | UnionType] = {str: str, int: int, float: int | float, tuple: list}  # in JSON
 
 
 def _is(value: object, kind: type | UnionType) -> bool:
