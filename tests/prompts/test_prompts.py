@@ -188,7 +188,7 @@ def test_the_clip_is_left_as_it_was(tiny_clip, classnames):
         ({"classnames": ["cat"], "class_token_position": "top"}, "class token position"),
         ({"classnames": ["cat"], "n_ctx": 0}, "context vector"),
         ({"classnames": []}, "class names"),
-        ({"classnames": ["cat"], "n_ctx": 80}, "75 tokens"),
+        ({"classnames": ["cat"], "n_ctx": 80}, "77 tokens"),
         ({"classnames": ["very " * 80 + "long"], "n_ctx": 4}, "75 tokens"),
     ],
 )
