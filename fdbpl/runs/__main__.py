@@ -153,9 +153,10 @@ def compare(arguments: argparse.Namespace) -> None:
     print(write_report(arguments.output, arguments.protocol, cells={cell.key for cell in comparison.cells}))
     print(f"\nReport of all runs: {arguments.output / 'report' / 'report.html'} (and table.md, table.csv, table.tex)")
     if failed:
+        print(*failed, sep="\n", file=sys.stderr)
         raise MachineError(
-            f"expected every run to end well, found {len(failed)} that did not; mend the cause and start again (what "
-            "is finished is not run again):\n  " + "\n  ".join(failed)
+            f"expected every run to end well, found {len(failed)} that did not (named above); mend the cause and start "
+            "again (what is finished is not run again)"
         )
 
 

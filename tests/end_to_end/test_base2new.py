@@ -124,7 +124,7 @@ def test_photographs(scripts, shared, tmp_path):
         (("demo", 1, "CoOp", "OPTIM.LR", "fast"), {}, "expected float for OPTIM.LR"),
         (("demo", 1, "CoOp", "TRAINER.COOP.PREC", "fp16"), {"CUDA_VISIBLE_DEVICES": ""}, "fp16.*GPU|GPU.*fp16"),
         (("demo", 1, "CoOp"), {"CFG": "vit"}, "expected CFG to be one of .*demo.*found 'vit'"),
-        (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected int for DATASET.NUM_SHOTS"),
+        (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected a whole number as SHOTS, found .many."),
         (("caltech101", 1, "CoOp"), {"DATA": "/nowhere"}, "/nowhere"),
     ],
 )

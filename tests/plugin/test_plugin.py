@@ -139,7 +139,8 @@ cfg.merge_from_list(["TRAINER.NAME", "ZeroshotCLIP", "MODEL.BACKBONE.NAME", "dem
                      "INPUT.SIZE", (64, 64), "INPUT.TRANSFORMS", ("normalize",)])
 write_text("run/config.yaml", cfg.dump())
 write_json("run/run.json", {"task": "train", "fingerprint": "0123"})
-write_json("run/metrics.json", {"dataset": "demo", "protocol": {"classnames": ["moon", "tree"], "template": "a {}."}})
+protocol = {"classnames": ["moon", "tree"], "template": "a {}."}
+write_json("run/metrics.json", {"accuracy": 50.0, "dataset": "demo", "protocol": protocol})
 write_json("run/done.json", {})
 """
     path = os.pathsep.join([str(installed), str(Path(dassl.__file__).parents[1])])

@@ -108,6 +108,7 @@ def stop_listening_in_tests(trainer, opened: Opened) -> None:
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_training_opens_its_own_images_alone(cfg_in, world, tmp_path, opened, protocol, supervision):
+    build(cfg_in, tmp_path, world, protocol, "labels")  # whether images can be decoded is asked of all, once
     opened.on = True
     trainer = build(cfg_in, tmp_path, world, protocol, supervision)
     labelled = opened.files

@@ -274,14 +274,11 @@ def test_nobody_waits_for_a_broken_record_of_costs(world, content):
 
 
 @pytest.mark.parametrize("case", ["gone", "empty", "another name", "another bank's", "other regions"])
-@pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_the_banks_own_command_says_the_same(world, case, command, data_root, capsys):
+def test_a_look_at_a_bank_says_the_same(world, case):
     SHARDS[case][0](world)
-    words = [command, world.bank, *(["--root", data_root] if command == "verify" else [])]
+    words = ["inspect", world.bank]
     if case == "gone":
         assert "regions" in succeeds(regions.main, words, [world.bank]).out
-    elif case == "empty" and command == "verify":
-        pass  # said on stdout, with exit code 1: tests/regions
     else:
         refused(regions.main, words, str(world.bank), unchanged=[world.bank])
 
@@ -292,11 +289,11 @@ BANK_WORDS = {
     "no regions": (["generate", "--per-image", "0"], "--per-image of at least 1"),
     "a range upside down": (["generate", "--scale", "0.9", "0.1"], "--scale"),
     "a range beyond": (["generate", "--scale", "0.5", "2"], "--scale"),
-    "no images": (["generate", "--images", "{empty}"], "expected images in"),
+    "no images": (["generate", "--images", "{empty}"], "expected images ("),
     "images elsewhere": (["generate", "--images", "{elsewhere}"], "--images below --root"),
     "a list that is none": (["generate", "--images", "{dict}"], "a JSON list of image paths"),
     "a list of numbers": (["generate", "--images", "{numbers}"], "a JSON list of image paths"),
-    "a list that leads outside": (["generate", "--images", "{outside}"], "paths below --root"),
+    "a list that leads outside": (["generate", "--images", "{outside}"], "--images below --root"),
     "names that are not there": (["generate", "--classnames", "nowhere.txt"], "nowhere.txt"),
     "names that are no text": (["generate", "--classnames", "{binary}"], "UTF-8"),
     "K of nothing": (["generate", "--content", "topk:0", "--classnames", "{names}"], "topk:0"),
