@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-HANG = 90  # seconds on the clock; another process may have the processor
-SECONDS = 10.0  # of the processor
+HANG = 240  # seconds on the clock; another process may have the processor
+SECONDS = 30.0  # of the processor
 
 
 @dataclass(frozen=True)
