@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     dassl_line = use_dassl()  # before anything imports dassl
 
     from fdbpl import distributed
+    from fdbpl.determinism import deterministic_algorithms
 
     if arguments.list_trainers:
         import trainers
@@ -72,8 +73,6 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(trainers.names()))
         return None
     cfg = build_config(arguments)
-    from fdbpl.determinism import deterministic_algorithms
-
     with deterministic_algorithms(arguments.deterministic):
         distributed.start(cfg.USE_CUDA)
         if arguments.generate_regions:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fdbpl.bench.timing import spread
+from fdbpl.pipelines import DECODE_ONCE
 
 CROPS = (50, 500)  # regions of an image, of which banks pay for themselves
-DECODE_ONCE = 4  # regions of an image in a row from which on `REGIONS.PIPELINE auto` decodes it once
 IMAGES, EPOCHS = 800, 50  # of the run that they are counted in
 PASSES, FALLS_SHORT, UNKNOWN = "pass", "falls short", "not measured"
 

@@ -12,6 +12,7 @@ from fdbpl.pipelines.threads import ahead
 __all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "image_sizes"]
 
 BACKENDS = ("auto", "dali", "torchvision")
+DECODE_ONCE = 4  # regions of an image in a row from which on it is decoded once for all of them
 
 
 def build_pipeline(
@@ -52,5 +53,5 @@ def build_pipeline(
         return TorchvisionPipeline(Path(root), size, batch_size, device, workers)
     from fdbpl.pipelines.dali import DaliPipeline
 
-    decode = "decode-once" if regions_per_image >= 4 else "roi"
+    decode = "decode-once" if regions_per_image >= DECODE_ONCE else "roi"
     return DaliPipeline(Path(root), size, batch_size, device, workers, decode)

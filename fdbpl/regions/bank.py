@@ -6,7 +6,7 @@
     <bank>/text/<hash>.safetensors            the teacher's text features of a list of prompts
 
 Every file appears whole or not at all and is named by what it holds, so that interrupted, repeated and simultaneous
-generation ends in the same bytes. Reading maps files into memory.
+generation ends in the same bytes.
 """
 
 import json
@@ -168,28 +168,33 @@ class RegionBank:
         return torch.stack([known[prompt] for prompt in prompts])
 
     def _texts(self) -> Iterator[tuple[list[str], Tensor]]:
-        """Each list of prompts and its features, float32 [C, D].
+        for file in sorted((self.folder / "text").glob("*.safetensors")):
+            yield self.read_text(file)
+
+    def read_text(self, file: Path) -> tuple[list[str], Tensor]:
+        """A list of prompts and its features, float32 [C, D].
 
         Raises:
-            UserError: a file is broken.
+            UserError: the file is broken, or does not belong here.
         """
-        for file in sorted((self.folder / "text").glob("*.safetensors")):
-            try:
-                with safe_open(file, "pt") as content:
-                    said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
-                said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
-                prompts = said["prompts"]
-                if self.text_file(prompts) != file or features.shape[0] != len(prompts):
-                    raise ValueError("other prompts than its name stands for")
-                if not features.isfinite().all() or said.get("payload", "") not in ("", text_digest(features)):
-                    raise ValueError("other features than those that were written")
-                if said.get("teacher", self._teacher) != self._teacher:
-                    raise ValueError("those of another teacher")
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-                raise UserError(
-                    f"expected the teacher's text features in {file}, found a broken file ({error}); {REMEDY}"
-                ) from error
-            yield prompts, features
+        try:
+            with safe_open(file, "pt") as content:
+                said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
+            said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
+            prompts = said["prompts"]
+            if self.text_file(prompts) != file or features.shape[0] != len(prompts):
+                raise ValueError("it holds other prompts than its name stands for")
+            if len(said) not in (1, 3) or said.get("teacher", self._teacher) != self._teacher:
+                raise ValueError("it is of another teacher, or its description is broken")
+            if not features.isfinite().all():
+                raise ValueError("it holds numbers that are none")
+            if said.get("payload") not in (None, text_digest(features)):
+                raise ValueError("it holds other features than those that were written")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"expected the teacher's text features in {file}, found a broken file ({error}); {REMEDY}"
+            ) from error
+        return prompts, features
 
     @cached_property
     def _digest(self) -> str:

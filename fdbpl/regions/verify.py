@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.pipelines import RegionRequests, build_pipeline
-from fdbpl.regions.bank import RegionBank, text_digest
+from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
 from fdbpl.regions.identity import digest
@@ -149,23 +150,11 @@ def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
 
 
 def _texts(bank: RegionBank) -> Iterator[Finding]:
-    teacher = bank.identity["teacher_sha256"]
     for file in sorted(bank.folder.glob("text/*.safetensors")):
         try:
-            with safe_open(file, "pt") as content:
-                said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features")
-            said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
-            prompts, checksum = said["prompts"], said.get("payload")
-            if file != bank.text_file(prompts) or len(prompts) != len(features):
-                yield Finding(WRONG, file, f"it holds the features of another list of prompts; {AGAIN}")
-            elif len(said) not in (1, 3) or said.get("teacher", teacher) != teacher:
-                yield Finding(WRONG, file, f"it is of another teacher, or its description is broken; {AGAIN}")
-            elif not features.isfinite().all():
-                yield Finding(WRONG, file, f"it holds numbers that are none; {AGAIN}")
-            elif checksum is not None and text_digest(features) != checksum:
-                yield Finding(WRONG, file, f"the bytes are not those that were written; {AGAIN}")
-        except BROKEN as error:
-            yield Finding(WRONG, file, f"it cannot be read ({type(error).__name__}: {error}); {AGAIN}")
+            bank.read_text(file)
+        except UserError as error:
+            yield Finding(WRONG, file, str(error))
 
 
 # what is there -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fdbpl.atomic import read_json
+from fdbpl.atomic import read_record
 from fdbpl.configuration import flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
@@ -81,30 +81,23 @@ def verify_run(folder: Path, known: Mapping[str, Path] | None = None) -> Iterato
 def fingerprint_of(folder: Path) -> str:
     """What run.json says; "" where it says nothing."""
     try:
-        return str(_object(folder / "run.json", "the record of a run").get("fingerprint", ""))
+        return str(read_record(folder / "run.json", "the record of a run", AGAIN).get("fingerprint", ""))
     except (UserError, Wrong):
         return ""
 
 
 def _read(folder: Path, known: Mapping[str, Path]) -> Recorded:
-    record = _object(folder / "run.json", "the record of a run")
+    record = read_record(folder / "run.json", "the record of a run", AGAIN)
     missing = [key for key in ("fingerprint", "task", "config") if key not in record]
     if missing:
         raise Wrong(f"expected {', '.join(missing)} in run.json, found none; {AGAIN}")
     done, metrics = {}, {}
     if (folder / "done.json").is_file():
-        done = _object(folder / "done.json", "the done marker of a run")
-        metrics = _object(folder / "metrics.json", "the metrics of a finished run")
+        done = read_record(folder / "done.json", "the done marker of a run", AGAIN)
+        metrics = read_record(folder / "metrics.json", "the metrics of a finished run", AGAIN)
         if done.get("fingerprint") != record["fingerprint"]:
             raise Wrong(f"expected run.json and done.json of one run, found those of two; {AGAIN}")
     return Recorded(folder, record, done, metrics, known)
-
-
-def _object(file: Path, what: str) -> dict:
-    content = read_json(file, what)
-    if not isinstance(content, dict):
-        raise Wrong(f"expected {what} in {file}, found {type(content).__name__}; {AGAIN}")
-    return content
 
 
 # each raises Wrong, or says what holds -----------------------------------------------------------------------------
@@ -220,7 +213,7 @@ def _tested_run(run: Recorded) -> str:
         raise Wrong(f"expected the run that it tested in {folder}, found another one; test that run again")
     if not run.metrics or not (folder / "metrics.json").is_file():
         return f"a test of {folder}"
-    trained = _object(folder / "metrics.json", "the metrics of a finished run")
+    trained = read_record(folder / "metrics.json", "the metrics of a finished run", AGAIN)
     learnt, tested = trained["protocol"]["classnames"], run.metrics["protocol"]["classnames"]
     half, same_set = run.metrics["protocol"]["subsample"], trained["dataset"] == run.metrics["dataset"]
     both = sorted(set(learnt) & set(tested))
