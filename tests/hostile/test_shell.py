@@ -121,6 +121,11 @@ def test_overrides(place):
 
 
 def test_an_environment_of_an_odd_name(place):
-    """FDBPL_VENV leads to where nothing can be made."""
-    done = place.run("base2new_train.sh", "demo", "1", "CoOp", FDBPL_VENV="/proc/$(touch marker)/-x", timeout=60)
+    """FDBPL_VENV leads to where nothing can be made, and the Python of the PATH has no packages."""
+    bare = place.folder / "bin" / "python3"
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    where = {"FDBPL_VENV": "/proc/$(touch marker)/-x", "PATH": f"{bare.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = place.run("base2new_train.sh", "demo", "1", "CoOp", timeout=60, **where)
     assert done.returncode == 1 and "FDBPL_VENV" in done.stderr
