@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, one_sentence_errors, refuse_odd_bytes
 
 LESS_MEMORY = (
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="", help="folder of the data sets")
     parser.add_argument("--output-dir", default="", help="run folder")
     parser.add_argument("--resume", default="", help="checkpoint folder to resume from (default: --output-dir)")

@@ -1,8 +1,8 @@
 """`python -m datasets.missing --root DATA NAME ...`: which data sets of configs/datasets have no images below DATA."""
 
-import argparse
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.configuration import read_yaml
 
 
@@ -14,7 +14,7 @@ def main() -> None:
 
     import datasets
 
-    parser = argparse.ArgumentParser(prog="python -m datasets.missing", description=__doc__)
+    parser = ArgumentParser(prog="python -m datasets.missing", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from fdbpl import class_names
+from fdbpl.arguments import ArgumentParser
 from fdbpl.atomic import write_json, write_tensors
 from fdbpl.errors import UserError, one_sentence_errors
 
@@ -18,7 +19,7 @@ DIFFERENCE = "logit_scale * image_features @ (text_features - negative_text_feat
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m fdbpl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fdbpl import class_names
+from fdbpl.arguments import ArgumentParser
 from fdbpl.atomic import writing
 from fdbpl.errors import UserError, one_sentence_errors
 
@@ -29,7 +30,7 @@ class Prediction(NamedTuple):
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m fdbpl.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")

@@ -20,7 +20,8 @@ from fdbpl.runs.folder import read_metrics
 from . import checkpoint
 from .student import Student
 from .supervision import teacher
-from .supervision.region_bank import RegionBank, stored_class_features
+from .supervision.matching_banks import stored_class_features
+from .supervision.region_bank import RegionBank
 from .templates import template_of
 
 if TYPE_CHECKING:

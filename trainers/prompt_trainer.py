@@ -93,7 +93,7 @@ class PromptTrainer(SteppingTrainer):
             set_random_seed(cfg.SEED)  # as before training, so that the same few shots are drawn
         dataset = build_dataset(cfg)
         keep_test_images_out(cfg, dataset)
-        return cls.supervision_class.region_bank_plan(cfg, dataset, cls.student_class.frozen_image_tower)
+        return cls.supervision_class.region_bank_plan(cfg, dataset, cls.student_class)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse what cannot work, before data or weights are loaded."""

@@ -41,6 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 class PromptSRCStudent(IVLPStudent):
     node = "PROMPTSRC"
+    compares_with_frozen_images = True
 
     def prepare(self) -> None:
         _ = self.frozen_text

@@ -48,7 +48,8 @@ class Student(nn.Module):
     """
 
     node = ""  # cfg.TRAINER.<node> holds the settings
-    frozen_image_tower = True  # looked-up features serve only where the image tower learns nothing
+    frozen_image_tower = True  # nothing is learnt in the image tower: a region's feature is a constant
+    compares_with_frozen_images = False  # True: training reads the frozen image tower's features beside its own
     ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
     serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
     text_follows_image = False  # True: every image has class features of its own (CoCoOp)

@@ -13,11 +13,12 @@ import os
 import sys
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m datasets.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", nargs="*", metavar="DATASET", help="as in configs/datasets; default: all")

@@ -5,11 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, one_sentence_errors
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.bench", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.bench", description=__doc__)
     parser.add_argument(
         "profile", nargs="?", default="quick",
         help="quick: the floors (10 minutes on 2 cores); full: sweeps (hours, resumable); or document",

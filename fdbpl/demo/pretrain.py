@@ -6,7 +6,6 @@ zero over the run and thrown away. `no X` captions get a term of their own. Sche
 is a function of (seed, step): an interrupted run continues to the same weights on the same machine.
 """
 
-import argparse
 import io
 import math
 import os
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.atomic import write_bytes
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
 from fdbpl.backbones.openai import encode_tokens
@@ -36,7 +36,7 @@ HEAD_SIZES = [2 * len(NAMES) + 1, len(COLOURS), len(MEDIA), len(FILLS), len(BACK
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.demo.pretrain", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.demo.pretrain", description=__doc__)
     parser.add_argument("which", choices=["rn-student", "teacher", "vit-student"])
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder of the weights")
     parser.add_argument("--scratch", type=Path, default=Path("output/pretrain_demo"), help="folder of checkpoints")

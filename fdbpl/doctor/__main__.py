@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.doctor import places, software, weights
 from fdbpl.doctor.findings import Finding, safely
 from fdbpl.errors import one_sentence_errors
@@ -18,7 +19,7 @@ MARKS = {"fine": "ok", "warning": "! ", "problem": "X "}
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m fdbpl.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")

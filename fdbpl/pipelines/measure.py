@@ -19,6 +19,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
@@ -44,7 +45,7 @@ class PlainRegions(torch.utils.data.Dataset):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.pipelines.measure", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.pipelines.measure", description=__doc__)
     parser.add_argument("root", type=Path, help="folder of photographs")
     parser.add_argument("--images", type=int, default=100, help="with 8 regions each; more or fewer with others")
     parser.add_argument("--regions", type=int, nargs="+", default=[1, 8, 50], help="regions of an image in a row")

@@ -16,6 +16,7 @@ import time
 
 import torch
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 
 BATCH = 32  # images whose features meet the class features
@@ -24,7 +25,7 @@ CONTEXTS = {4: "a photo of a", 16: ""}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.prompts.measure", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.prompts.measure", description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100, 500, 1000])
     parser.add_argument("--context", type=int, nargs="+", default=[4, 16], help="context vectors")
     parser.add_argument("--chunk", type=int, nargs="+", default=[0, 250], help="MODEL.TEXT_CHUNK; 0 = all at once")

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from fdbpl import class_names
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, one_sentence_errors
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m fdbpl.regions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)

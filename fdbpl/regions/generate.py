@@ -18,6 +18,7 @@ from fdbpl.errors import UserError
 from fdbpl.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.claims import Claims
 from fdbpl.regions.cost import Cost
 from fdbpl.regions.identity import BankIdentity
 from fdbpl.regions.labelling import Labelling, top_k
@@ -72,7 +73,8 @@ def generate(
         prompts: texts whose teacher features the bank shall hold; for "topk:K" the classes of the probabilities.
         batch_size: regions per forward pass.
 
-    Under torchrun (RANK, WORLD_SIZE) the work is shared out; processes that run at the same time do no harm.
+    Under torchrun (RANK, WORLD_SIZE) the work is shared out. Calls that run at the same time share it as well, file by
+    file: what one is at is left to it, waited for in the end, and made by the others where it dies.
 
     Raises:
         UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
@@ -84,7 +86,7 @@ def generate(
         top_k(identity.content, len(prompts))
     opened = RegionBank.create(bank, identity, _versions())
     cost = Cost(opened.folder, timed=rank == 0)
-    with _shared_lock(opened):
+    with _shared_lock(opened), Claims(opened.folder) as claims:
         shards = opened.shards()
         there = _covered(shards)
         todo = [shard for shard in _missing_shards(opened, images, there, per_image) if _share(shard, world) == rank]
@@ -103,16 +105,16 @@ def generate(
         def decoder(size: int, count: int) -> RegionPipeline:
             return build_pipeline(pipeline, root, size, batch_size, device, regions_per_image=count)
 
-        labelling = Labelling(opened, identity, teacher, student, prompts, decoder, cost)
+        labelling = Labelling(opened, identity, teacher, student, prompts, decoder, claims, cost)
         total = sum(len(shard.images) * shard.count for shard in todo)
         shown = None if total and rank == 0 else True  # None: on a terminal
         with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:
-            features_made = labelling.label(todo, progress)
-        features_made += labelling.add_features(lacking)
+            labelling.label(todo, progress)
+        labelling.add_features([*lacking, *todo])  # new ones have them, unless another process made the file
         if prompts and rank == 0:
             labelling.add_text()
     labelled_before = sum(image in there for image in images)
-    regions_made, features_made = distributed.total(total, features_made)
+    regions_made, features_made = distributed.total(labelling.regions_made, labelling.features_made)
     alone = world > distributed.world_size()
     return GenerationReport(opened.folder, len(images), labelled_before, regions_made, features_made, alone)
 

@@ -1,9 +1,11 @@
 """Labelling: lists of images become files of a bank, without the teacher waiting for decoder or disk."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead
 from fdbpl.regions.bank import RegionBank, features_folder
 from fdbpl.regions.boxes import draw_regions
+from fdbpl.regions.claims import Claims
 from fdbpl.regions.cost import Cost
 from fdbpl.regions.identity import BankIdentity
 from fdbpl.regions.shard import Shard
@@ -33,23 +36,21 @@ class _Batch(NamedTuple):
     images: Tensor
 
 
-def _on_the_host(write: Callable[..., int], shard: Shard, requests: RegionRequests, results: list[Tensor]) -> int:
-    """The one moment a file waits for its GPU; the next file's batches are under way there."""
-    return write(shard, requests, *(result.cpu() for result in results))
-
-
 class Labelling:
     """What turns lists of images into files of a bank.
 
     The teacher does not wait: regions are drawn and decoded ahead in a thread, across the end of a file; another thread
-    writes the file before.
+    writes the file before. A file that another process is making is left to it, unless that process dies.
+
+    Attributes:
+        regions_made, features_made: what this process has written.
 
     Args:
         teacher: makes the teacher; called only where something of it is missing.
         student: makes the student whose image features are kept beside; None = none is.
         prompts: texts whose teacher features the bank shall hold; for "topk:K" the classes of the probabilities.
         pipeline: makes a pipeline of the side in pixels and of how many regions of an image follow each other.
-        cost: where it is noted what was made.
+        claims: to the files that are made. cost: where it is noted what was made.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Labelling:
         student: Callable[[], Backbone] | None,
         prompts: list[str],
         pipeline: Callable[[int, int], RegionPipeline],
+        claims: Claims,
         cost: Cost,
     ):
-        self.bank, self.identity, self.prompts, self.cost = bank, identity, prompts, cost
+        self.bank, self.identity, self.prompts, self.claims, self.cost = bank, identity, prompts, claims, cost
         self._make_teacher, self._make_student, self._make_pipeline = teacher, student, pipeline
         self._pipelines: dict[int, RegionPipeline] = {}
+        self.regions_made = self.features_made = 0
 
     @cached_property
     def teacher(self) -> Backbone:
@@ -80,49 +83,87 @@ class Labelling:
     def student(self) -> Backbone | None:
         return self._make_student() if self._make_student else None
 
-    def label(self, shards: list[Shard], progress: tqdm) -> int:
-        """Make new files; returns how many student features came along."""
+    def label(self, shards: list[Shard], progress: tqdm) -> None:
+        """Make new files, with the student's features beside them."""
         if not shards:
-            return 0
+            return
         models = [self.teacher] if self.student is None else [self.teacher, self.student]
 
-        def write(shard: Shard, requests: RegionRequests, embeddings: Tensor, *features: Tensor) -> int:
+        def write(shard: Shard, requests: RegionRequests, embeddings: Tensor, *features: Tensor) -> None:
             for found in features:
                 self._write_features(models[1], shard, found)
             tensors = {"boxes": torch.from_numpy(requests.boxes), "flips": torch.from_numpy(requests.flips)}
             self.bank.write_shard(shard, {**tensors, **self._content(embeddings)})
-            made = sum(map(len, features))
-            self.cost.add(len(requests), made)
-            return made
+            self._made(len(requests), sum(map(len, features)))
 
-        return self._work_off(shards, models, write, progress)
+        self._share_out(shards, lambda shard: shard.file, models, write, progress)
 
-    def add_features(self, shards: list[Shard]) -> int:
-        """The student's features of shards that are there, where they are missing; returns how many were made."""
+    def add_features(self, shards: list[Shard]) -> None:
+        """The student's features of shards that are there, where they are missing."""
         if not shards or self.student is None:
-            return 0
+            return
         student = self.student
         folder = self.bank.folder / "features" / features_folder(student.name, student.sha256)
         there = {file.name for file in folder.glob("*.safetensors")}
         shards = [shard for shard in shards if shard.file.name not in there]
 
-        def write(shard: Shard, requests: RegionRequests, features: Tensor) -> int:
+        def write(shard: Shard, requests: RegionRequests, features: Tensor) -> None:
             self._write_features(student, shard, features)
-            self.cost.add(0, len(features))
-            return len(features)
+            self._made(0, len(features))
 
-        return self._work_off(shards, [student], write)
+        self._share_out(shards, lambda shard: folder / shard.file.name, [student], write)
+
+    def _share_out(
+        self, shards: list[Shard], file: Callable[[Shard], Path], models: list[Backbone], write: Callable[..., None],
+        progress: tqdm | None = None,
+    ) -> None:  # fmt: skip
+        """Have `file(shard)` of every shard written, here or by others."""
+        elsewhere: list[Shard] = []
+
+        def found(shard: Shard) -> bool:
+            """Whether another process has made it since we looked."""
+            there = file(shard).is_file()
+            if there and progress is not None:
+                progress.update(len(shard.images) * shard.count)
+            return there
+
+        def ours() -> Iterator[Shard]:
+            for shard in shards:
+                if not self.claims.take(file(shard)):
+                    elsewhere.append(shard)
+                elif found(shard):
+                    self.claims.leave(file(shard))
+                else:
+                    yield shard
+
+        def write_and_leave(shard: Shard, *content: RegionRequests | Tensor) -> None:
+            write(shard, *content)
+            self.claims.leave(file(shard))
+
+        self._work_off(ours(), models, write_and_leave, progress)
+        if elsewhere:
+            tqdm.write(f"Waiting for another call, which makes {len(elsewhere)} files of {self.bank.folder}")
+            sys.stdout.flush()
+        for shard in elsewhere:  # in turn: we hold nothing that somebody may wait for
+            with self.claims.waiting(file(shard)):
+                if not found(shard):  # whoever was at it is gone
+                    self._work_off([shard], models, write, progress)
 
     def _work_off(
-        self, shards: list[Shard], models: list[Backbone], write: Callable[..., int], progress: tqdm | None = None
-    ) -> int:
+        self, shards: Iterable[Shard], models: list[Backbone], write: Callable[..., None], progress: tqdm | None = None
+    ) -> None:
         """Embed the regions of every shard by every model and have them written: `write(shard, requests, *outputs)`.
 
-        Outputs are unit embeddings, float16 [R, D]. Returns the sum of what `write` returns.
+        Outputs are unit embeddings, float16 [R, D].
         """
+
+        def on_the_host(shard: Shard, requests: RegionRequests, results: list[Tensor]) -> None:
+            """The one moment a file waits for its GPU; the next file's batches are under way there."""
+            write(shard, requests, *(result.cpu() for result in results))
+
         sizes = {model.image_size for model in models}  # one decoding serves all models of a size
         passes = [[model for model in models if model.image_size == size] for size in sorted(sizes)]
-        made, written = 0, None
+        written: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer:
             batches = ahead(self._batches(shards, passes), BATCHES_AHEAD)
             for shard, of_shard in groupby(batches, key=lambda batch: batch.shard):
@@ -136,12 +177,14 @@ class Labelling:
                         outputs[id(model)][batch.index.to(found.device)] = found.half()
                     if progress is not None and models[0] in batch.models:
                         progress.update(len(batch.index))
-                made += written.result() if written else 0
+                if written:
+                    written.result()
                 results = [outputs[id(model)] for model in models]
-                written = writer.submit(_on_the_host, write, shard, batch.requests, results)
-            return made + (written.result() if written else 0)
+                written = writer.submit(on_the_host, shard, batch.requests, results)
+            if written:
+                written.result()
 
-    def _batches(self, shards: list[Shard], passes: list[list[Backbone]]) -> Iterator[_Batch]:
+    def _batches(self, shards: Iterable[Shard], passes: list[list[Backbone]]) -> Iterator[_Batch]:
         for shard in shards:
             requests = self._draw(shard)
             for models in passes:
@@ -156,8 +199,9 @@ class Labelling:
     def add_text(self) -> None:
         """The teacher's features of the prompts, where they are missing."""
         file = self.bank.text_file(self.prompts)
-        if not file.is_file():
-            self.bank.write_text(self.prompts, self.teacher.encode_text(self.prompts))
+        with self.claims.waiting(file):
+            if not file.is_file():
+                self.bank.write_text(self.prompts, self.teacher.encode_text(self.prompts))
 
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity
@@ -171,6 +215,10 @@ class Labelling:
             np.concatenate([regions.boxes for regions in drawn]),
             np.concatenate([regions.flips for regions in drawn]),
         )
+
+    def _made(self, regions: int, features: int) -> None:
+        self.regions_made, self.features_made = self.regions_made + regions, self.features_made + features
+        self.cost.add(regions, features)
 
     def _write_features(self, student: Backbone, shard: Shard, features: Tensor) -> None:
         self.bank.write_features(shard, (student.name, student.sha256), features)

@@ -4,7 +4,6 @@ The bank is made of random numbers for the purpose and deleted afterwards: by de
 images in 8,000 files, 2.2 GB.
 """
 
-import argparse
 import os
 import platform
 import statistics
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 from fdbpl.regions import BankIdentity, RegionBank, RegionLookup
 from fdbpl.regions.generate import REGIONS_PER_SHARD
@@ -26,7 +26,7 @@ SIZE = (375, 500)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.regions.measure", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.regions.measure", description=__doc__)
     parser.add_argument("--images", type=int, default=160_000)
     parser.add_argument("--per-image", type=int, default=50, help="regions of each")
     parser.add_argument("--width", type=int, default=64, help="numbers of an embedding, teacher's and student's")

@@ -4,7 +4,6 @@ Generation is whole: hashes, check of the files, drawing, decoding, teacher, wri
 that lie in memory. Both in turn, medians. `random:ViT-B/32` and the like have random weights, which take the same time.
 """
 
-import argparse
 import os
 import platform
 import statistics
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.errors import one_sentence_errors
 from fdbpl.regions import BankIdentity, generate
@@ -21,7 +21,7 @@ from fdbpl.regions.__main__ import list_images
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.regions.measure_generation", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.regions.measure_generation", description=__doc__)
     parser.add_argument("root", type=Path, help="folder of photographs")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--per-image", type=int, default=50)

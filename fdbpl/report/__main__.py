@@ -1,15 +1,15 @@
 """`python -m fdbpl.report OUTPUT`: tables and a page of all runs below a folder."""
 
-import argparse
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 from fdbpl.report.experiments import PROTOCOLS
 from fdbpl.report.report import write_report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fdbpl.report", description=__doc__)
+    parser = ArgumentParser(prog="python -m fdbpl.report", description=__doc__)
     parser.add_argument("output", type=Path, help="the scripts' OUTPUT, or any folder with runs below it")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="print the tables of this protocol only")
     parser.add_argument("--to", type=Path, help="folder of the report (default: report below OUTPUT)")

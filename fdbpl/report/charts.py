@@ -7,10 +7,12 @@ from statistics import fmean
 from markupsafe import Markup
 
 from fdbpl.report import cost, figures
+from fdbpl.report.cells import mean
 from fdbpl.report.experiments import Results
 from fdbpl.report.families import supervision_of
+from fdbpl.report.groups import Group
 from fdbpl.report.runs import Run
-from fdbpl.report.tables import Group, base2new_averages, mean
+from fdbpl.report.tables import base2new_averages
 
 MOST_LEARNING_CURVES = 48  # panels; what is left out is named
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fdbpl.errors import UserError
 from fdbpl.regions.cost import read_cost
+from fdbpl.report.cells import mean
 from fdbpl.report.experiments import Results
 from fdbpl.report.families import online_twin, supervision_of
 from fdbpl.report.runs import Run
-from fdbpl.report.tables import mean
 
 STAGES = {"build": "loading", "prepare": "preparing", "train": "training", "test": "testing"}
 

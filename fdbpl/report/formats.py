@@ -8,7 +8,7 @@ import re
 
 from fdbpl.report.experiments import Results
 from fdbpl.report.runs import Run
-from fdbpl.report.tables import Cell, Line, Section, Table, one_line
+from fdbpl.report.table import Cell, Line, Section, Table, one_line
 
 CSV_COLUMNS = (
     "label", "trainer", "config", "trained_on", "tested_on", "classes", "shots", "seed", "backbone", "task", "state",

@@ -91,12 +91,12 @@ def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
     from fdbpl.toolbox import finished_run, trainers
 
     package = trainers().__name__
-    supervision = importlib.import_module(f"{package}.supervision.region_bank")
+    banks = importlib.import_module(f"{package}.supervision.matching_banks")
     teacher = importlib.import_module(f"{package}.supervision.teacher")
     view = importlib.import_module(f"{package}.supervision.view")
     finished = finished_run(run.folder)
     dataset = _dataset(finished.cfg, bank)
-    root, images = supervision.training_images(finished.cfg, dataset)
+    root, images = banks.training_images(finished.cfg, dataset)
     images = images[:: max(len(images) // MOST_IMAGES, 1)]
 
     per_image = finished.cfg.REGIONS.PER_IMAGE

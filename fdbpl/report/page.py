@@ -11,8 +11,9 @@ from fdbpl.report import cost, figures
 from fdbpl.report.charts import Charts
 from fdbpl.report.experiments import PROTOCOLS, Results, in_order
 from fdbpl.report.gallery import Gallery, galleries
+from fdbpl.report.groups import groups, is_drawn
 from fdbpl.report.runs import Run
-from fdbpl.report.tables import Section, groups, is_drawn
+from fdbpl.report.table import Section
 
 
 def page(output: Path, results: Results, sections: list[Section], gallery: bool = True) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
 from fdbpl.runs.comparison import Comparison, banks, read_rows
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m fdbpl.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)

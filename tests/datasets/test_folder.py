@@ -14,7 +14,7 @@ import trainers
 from datasets.folder import Folder
 from datasets.own_pictures.pictures import natural, read_own_pictures
 from fdbpl.errors import UserError
-from trainers.supervision.region_bank import bank_root, training_images
+from trainers.supervision.matching_banks import bank_root, training_images
 
 ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "JPG", "jpeg")
 CLASSES = ("red fox", "grey_wolf", "dog-10", "dog-9")

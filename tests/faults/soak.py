@@ -1,8 +1,8 @@
-"""Kills and faults for some minutes: `python -m tests.faults.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
+"""Kills, faults and bad input: `python -m tests.faults.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
 
 Each scenario runs undisturbed once, and is then killed at random moments and started again until it gets through, in
-turn with other faults; each time what came out is compared with the undisturbed run. Each gets as much time. Ends with
-a table; exit code 1 and a sentence where anything was lost, with its folder kept.
+turn with other faults and with files of wrong input; each time what came out is compared with the undisturbed run. Each
+gets as much time. Ends with a table; exit code 1 and a sentence where anything was lost, with its folder kept.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 
-from . import comparing, mounts
+from . import comparing, inputs, mounts
 from .comparing import Lost
 from .disturbing import Count, until_through
 from .faults import FAULTS, MOUNTED
@@ -46,7 +46,9 @@ class Soak:
         self.counts: dict[str, Count] = defaultdict(Count)
         self.straight: dict[str, tuple[Place, float]] = {}
         self.lost: list[str] = []
-        self.number = 0
+        self.inputs = [file for file in inputs.files() if only in str(file)]
+        self.chance.shuffle(self.inputs)
+        self.number = self.tried = 0
         self.lock = threading.Lock()
         self.server, self.stop_server = mirror(0.02)
         mounted = MOUNTED if mounts.possible() else []
@@ -63,7 +65,8 @@ class Soak:
         kills = sum(sum(count.kills.values()) for count in self.counts.values())
         faults = sum(count.faults for count in self.counts.values())
         left = timedelta(seconds=max(0, round(self.seconds - self.passed)))
-        print(f"[eta {left}] kills {kills}, faults {faults}, lost {len(self.lost)}: {what}", flush=True)
+        counts = f"kills {kills}, faults {faults}, bad inputs {self.tried}, lost {len(self.lost)}"
+        print(f"[eta {left}] {counts}: {what}", flush=True)
 
     def run(self) -> None:
         drawing = self.place("drawing", Path())
@@ -85,23 +88,37 @@ class Soak:
             return self.straight[scenario.name]
 
     def work(self) -> None:
-        """One thing after another until the time is over: faults and kills in turn."""
+        """One thing after another until the time is over: faults, kills and bad input in turn."""
         turn = 0
         while self.passed < self.seconds and len(self.lost) < MOST_LOST:
             turn += 1
             with self.lock:
-                fault = self.faults.pop(0) if self.faults and turn % 2 else None
-                scenario = fault[2] if fault else min(self.scenarios, key=lambda scenario: self.spent[scenario.name])
-                self.spent[scenario.name] += 1.0
-                self.number += 1
-                chance = random.Random(self.chance.random())
-                place = self.place(f"{self.number} {scenario.name}", self.pictures)
+                name, place, what = self.next(turn)
             begin = time.monotonic()
-            if fault:
-                self.attempt(scenario, place, partial(self.fault, fault[0], fault[1], scenario, place))
-            else:
-                self.attempt(scenario, place, partial(self.kill, scenario, place, chance))
-            self.spent[scenario.name] += time.monotonic() - begin
+            self.attempt(name, place, what)
+            self.spent[name] += time.monotonic() - begin
+
+    def next(self, turn: int) -> tuple[str, Place, Callable[[], object]]:
+        """What is done now: its name, its folder, and it."""
+        self.number += 1
+        chance = random.Random(self.chance.random())
+        if self.inputs and turn % 3 == 0:
+            file = self.inputs.pop()
+            place = self.place(f"{self.number} {file.stem}", self.pictures)
+            return file.stem, place, partial(self.input, file, place)
+        fault = self.faults.pop(0) if self.faults and turn % 3 == 1 else None
+        scenario = fault[2] if fault else min(self.scenarios, key=lambda scenario: self.spent[scenario.name])
+        self.spent[scenario.name] += 1.0  # now: another thread shall not choose the same
+        place = self.place(f"{self.number} {scenario.name}", self.pictures)
+        if fault:
+            return scenario.name, place, partial(self.fault, fault[0], fault[1], scenario, place)
+        return scenario.name, place, partial(self.kill, scenario, place, chance)
+
+    def input(self, file: Path, place: Place) -> None:
+        number = inputs.tried(file, place.folder)
+        with self.lock:
+            self.tried += number
+        self.note(f"{file.stem}: {number} inputs")
 
     def kill(self, scenario: Scenario, place: Place, chance: random.Random) -> None:
         straight, seconds = self.undisturbed(scenario)
@@ -115,12 +132,12 @@ class Soak:
         self.counts[scenario.name].faults += 1
         self.note(f"{scenario.name}: {name}: {done}")
 
-    def attempt(self, scenario: Scenario, place: Place, what: Callable[[], object]) -> None:
+    def attempt(self, name: str, place: Place, what: Callable[[], object]) -> None:
         """Do it; keep the folder where something was lost."""
         try:
             what()
         except Lost as lost:
-            self.lost.append(f"{scenario.name}: {lost} (kept: {place.folder})")
+            self.lost.append(f"{name}: {lost} (kept: {place.folder})")
             self.note(f"LOST {self.lost[-1]}")
         else:
             shutil.rmtree(place.folder)
@@ -199,7 +216,8 @@ def soak(arguments: argparse.Namespace) -> None:
     comparing.nothing_temporary(folder)
     shutil.rmtree(folder)
     kills = sum(sum(count.kills.values()) for count in work.counts.values())
-    print(f"kills: {kills}, faults: {sum(count.faults for count in work.counts.values())}, lost: 0")
+    faults = sum(count.faults for count in work.counts.values())
+    print(f"kills: {kills}, faults: {faults}, bad inputs tried: {work.tried}, lost: 0")
 
 
 if __name__ == "__main__":

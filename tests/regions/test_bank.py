@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fdbpl.errors import MachineError, UserError
+from fdbpl.locks import held
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.regions import RegionBank, RegionLookup, pixel_boxes
 
@@ -282,15 +284,16 @@ def test_what_else_the_system_says_of_a_lock_is_not_hidden(make, monkeypatch):
         make()
 
 
-def in_process(arguments):
+def in_process(arguments, per_image=200, **streams):
     """A generation in a process of its own, on the command line's terms."""
     root, bank, weights = arguments
     command = [
         sys.executable, "-m", "fdbpl.regions", "generate", "--root", root, "--images", root, "--bank", bank,
-        "--teacher", weights, "--student", weights, "--per-image", "200", "--pipeline", "torchvision",
+        "--teacher", weights, "--student", weights, "--per-image", per_image, "--pipeline", "torchvision",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    streams = {"stderr": subprocess.PIPE, **streams}
+    return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, text=True, **streams)
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +320,38 @@ def test_killed_at_random_moments_and_by_two_at_once_the_bytes_are_the_same(phot
     assert [run.wait(120) for run in both] == [0, 0], both[0].stderr.read()
     assert content(killed) == content(straight)
     assert not list(killed.rglob("*.partial"))
+
+
+def test_two_at_once_share_the_work_and_take_over_from_the_dead(photos, weights, tmp_path):
+    """One that is stopped half-way holds files; the other makes the rest, waits, and makes those when it dies."""
+    bank = tmp_path / "bank"
+    first = in_process((photos, bank, weights), 600)
+    while first.poll() is None and len(list(bank.glob("regions-*"))) < 2:
+        time.sleep(0.002)
+    with held(bank / ".cost.lock"):  # which it must not hold then
+        first.send_signal(signal.SIGSTOP)
+    there = {file: file.stat().st_mtime_ns for file in bank.glob("regions-*")}
+    log, deadline = tmp_path / "second.log", time.monotonic() + 60
+    with open(log, "w") as stream:
+        second = in_process((photos, bank, weights), 600, stdout=stream)
+    while second.poll() is None and "Waiting for another call, which makes" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert second.poll() is None and len(list(bank.glob("regions-*"))) < 12
+    first.kill()
+    assert second.wait(60) == 0
+    report = log.read_text()
+    made = 600 * (12 - len(there))
+    assert f"{made} regions labelled, {made} student features added" in report
+    assert there.items() <= {file: file.stat().st_mtime_ns for file in bank.glob("regions-*")}.items()
+
+
+def test_what_one_of_two_at_once_made_nobody_makes_again(photos, weights, tmp_path):
+    both = [in_process((photos, tmp_path / "bank", weights), 600, stdout=subprocess.PIPE) for _ in range(2)]
+    reports = [run.communicate(timeout=120)[0] for run in both]
+    assert [run.returncode for run in both] == [0, 0]
+    made = [int(re.search(r"; (\d+) regions labelled", report)[1]) for report in reports]
+    assert sum(made) == 7200, made
 
 
 def test_interrupted_by_the_user_it_says_how_to_go_on(photos, weights, tmp_path):

@@ -1,6 +1,7 @@
 """FDBPL reads the bank: the loss it makes of it, features or pixels, no teacher, every image once an epoch."""
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 import trainers.prompt_trainer
 import trainers.supervision.region_bank as region_bank
 from fdbpl.errors import UserError
-from trainers.supervision.region_bank import RegionBatches
+from trainers.supervision.region_batches import RegionBatches
 from trainers.supervision.view import View
 
 
@@ -70,6 +71,26 @@ def test_looked_up_features_and_the_image_tower_agree(build):
         assert (module.ctx - runs[1]._models[name].ctx).abs().max() < 2e-3
 
 
+def test_promptsrc_compares_with_looked_up_features(build, monkeypatch):
+    """Its terms are those of frozen features that are computed, up to fp16; the image tower runs once, not twice."""
+    runs = [build("FDBPL_PromptSRC", name, **{"REGIONS.FEATURES": features})
+            for name, features in (("features", True), ("pixels", False))]  # fmt: skip
+    terms = []
+    for run in runs:
+        run.supervision.prepare(run.student)
+        run.student.prepare()
+        view = run.parse_batch_train(next(iter(run.train_loader_x)))
+        assert view.images is not None and (view.image_features is None) == (run is runs[1])
+        encode = run.student.backbone.encode_image
+        with monkeypatch.context() as patch:
+            seen = Mock(side_effect=encode)
+            patch.setattr(run.student.backbone, "encode_image", seen)
+            terms.append(run.loss_terms(view))
+        assert seen.call_count == (run is runs[1])
+    for name, value in terms[1].items():
+        assert terms[0][name].item() == pytest.approx(value.item(), rel=1e-2, abs=1e-4), name
+
+
 def test_the_bank_says_what_the_teacher_says(build, teacher_file):
     """Teacher logits of a stored region = those of the teacher on the very pixels that the pipeline cuts."""
     from fdbpl.backbones import load_backbone
@@ -123,7 +144,7 @@ def test_testing_needs_no_bank(build):
 
 def test_the_bank_is_shared_by_seeds_and_grows(build):
     build("FDBPL", "first")
-    from trainers.supervision.region_bank import matching_banks
+    from trainers.supervision.matching_banks import matching_banks
 
     second = build("FDBPL", "second", SEED=2)
     assert len(matching_banks(second.cfg, second.dm.dataset)) == 1

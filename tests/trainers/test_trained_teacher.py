@@ -9,7 +9,7 @@ import torch
 from fdbpl.atomic import write_json, write_text
 from fdbpl.errors import UserError
 from trainers import checkpoint
-from trainers.supervision.region_bank import matching_banks
+from trainers.supervision.matching_banks import matching_banks
 
 from .methods import learnt, logits
 

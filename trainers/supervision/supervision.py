@@ -42,8 +42,8 @@ class Supervision:
         """Refuse settings that cannot work, before data or weights are loaded."""
 
     @classmethod
-    def region_bank_plan(cls, cfg: CfgNode, dataset, frozen_image_tower: bool) -> dict | None:
-        """Arguments of `fdbpl.regions.generate`, or None for a supervision without a bank."""
+    def region_bank_plan(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> dict | None:
+        """Arguments of `fdbpl.regions.generate` for a student, or None for a supervision without a bank."""
         return None
 
     def train_loader(self, loader: Loader, student_class: type[Student]) -> Loader:

@@ -10,7 +10,7 @@ class View(NamedTuple):
 
     Attributes:
         images: [B, 3, S, S], uint8 pixels or normalised floats; with several processes this one's share of them.
-        image_features: the student's unit features [B, D] in float32, looked up instead of computed.
+        image_features: unit features [B, D] of the student's frozen image tower in float32, looked up.
         labels: int64 [B].
         teacher_logits: float32 [B, C].
         entropy: the teacher's, over ln C, [B] in [0, 1]; only where it is known better than from `teacher_logits`.

@@ -1,0 +1,36 @@
+"""Mistyped options of every command."""
+
+import importlib
+
+import pytest
+
+from .sentences import refused
+
+CASES = {
+    "an option of another program": ("train", ["--gpu-ids", "0"], "--gpu-ids"),  # Dassl's takes the rest as keys
+    "a seed in words": ("train", ["--seed", "one"], "'one'"),
+    "a seed with a fraction": ("train", ["--seed", "1.5"], "'1.5'"),
+    "an option without its value": ("train", ["--root"], "--root"),
+    "an epoch in words": ("train", ["--load-epoch", "last"], "'last'"),
+    "half an option": ("train", ["--s", "1"], "--s"),
+    "no command": ("fdbpl.runs.__main__", [], "command"),
+    "another command": ("fdbpl.runs.__main__", ["summarise"], "'summarise'"),
+    "another protocol": ("fdbpl.runs.__main__", ["compare", "--protocol", "x", "--output", "o", "--seeds", "1"], "'x'"),
+    "a grid without seeds": ("fdbpl.runs.__main__", ["compare", "--output", "o"], "--seeds"),
+    "a bank without images": ("fdbpl.regions.__main__", ["generate", "--root", "r", "--bank", "b"], "--images"),
+    "half a range": ("fdbpl.regions.__main__", ["generate", "--scale", "0.1"], "--scale"),
+    "regions in words": ("fdbpl.regions.__main__", ["generate", "--per-image", "many"], "'many'"),
+    "a check of nothing": ("fdbpl.regions.__main__", ["verify", "--root", "r"], "bank"),
+    "a line break": ("fdbpl.report.__main__", ["output", "--no\nsuch"], "--no"),
+    "an option of no prediction": ("fdbpl.predict", ["run", "images", "--modeldir", "x"], "--modeldir"),
+    "an option of no export": ("fdbpl.export", ["run", "--outptu", "x"], "--outptu"),
+    "hours in words": ("fdbpl.bench.__main__", ["quick", "--hours", "two"], "'two'"),
+    "an option of no preparation": ("datasets.prepare.__main__", ["--chek"], "--chek"),
+    "an option of no doctor": ("fdbpl.doctor.__main__", ["--fix"], "--fix"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "words", "named"), CASES.values(), ids=CASES.keys())
+def test_a_mistyped_command_line(module, words, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(importlib.import_module(module).main, words, named, unchanged=[tmp_path])

@@ -1,0 +1,113 @@
+"""Which region bank a configuration names: of its data set, teacher and crop distribution."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from fdbpl.backbones import Backbone
+from fdbpl.errors import UserError
+from fdbpl.regions import BankIdentity
+from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.identity import SCHEMA, digest, read_identity
+
+from . import teacher
+
+
+def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
+    """Data root and the training images' paths below it, in the order of `dataset.train_x`."""
+    root = Path(getattr(dataset, "root", None) or cfg.DATASET.ROOT).expanduser().absolute()
+    paths = [Path(os.path.relpath(Path(item.impath).absolute(), root)).as_posix() for item in dataset.train_x]
+    outside = [path for path in paths if path.startswith("..")]
+    if outside:
+        raise UserError(f"expected training images below {root}, found {outside[0]}; give the folder above as --root")
+    return root, paths
+
+
+def is_topk(cfg: CfgNode) -> bool:
+    return cfg.REGIONS.CONTENT.startswith("topk:")
+
+
+def dataset_folder(cfg: CfgNode, dataset) -> str:
+    """The data set's folder below the data root, which names it in banks."""
+    folder = str(dataset.dataset_dir)
+    if os.path.isabs(folder):
+        root = Path(getattr(dataset, "root", None) or cfg.DATASET.ROOT).expanduser().absolute()
+        folder = os.path.relpath(folder, root)
+    return folder
+
+
+def bank_root(cfg: CfgNode, dataset) -> Path:
+    return Path(cfg.REGIONS.ROOT, dataset_folder(cfg, dataset))
+
+
+def wanted(cfg: CfgNode, dataset) -> dict:
+    """What the configuration says of a bank's identity; weights only where their hash is known without loading them."""
+    regions = cfg.REGIONS
+    fields = {
+        "schema": SCHEMA,
+        "dataset": dataset_folder(cfg, dataset),
+        "teacher": cfg.TEACHER.NAME,
+        "scale": tuple(regions.SCALE),
+        "ratio": tuple(regions.RATIO),
+        "flip": regions.FLIP,
+        "seed": regions.SEED,
+        "content": regions.CONTENT,
+        "classes": digest(teacher.prompts(teacher.template(cfg, dataset), dataset.classnames)) if is_topk(cfg) else "",
+    }
+    sha256 = teacher.teacher_sha256(cfg)
+    return fields if sha256 is None else {**fields, "teacher_sha256": sha256}
+
+
+def identity_of(cfg: CfgNode, dataset, model: Backbone) -> BankIdentity:
+    """The identity of the bank that `model` makes under this configuration."""
+    return BankIdentity(
+        **{
+            **wanted(cfg, dataset),
+            "teacher_sha256": model.sha256,
+            "logit_scale": model.logit_scale,
+            "size": model.image_size,
+            "mean": tuple(model.mean),
+            "std": tuple(model.std),
+        }
+    )
+
+
+def stored_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None:
+    """The teacher's unit features of C texts, float32 [C, D], from any bank of it, whatever its data set.
+
+    None where no bank holds them all, or where only building the teacher tells whose a bank is.
+    """
+    fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": teacher.teacher_sha256(cfg)}
+    for manifest in sorted(Path(cfg.REGIONS.ROOT).rglob("manifest.json")):
+        with suppress(UserError):  # a broken bank, or one without these texts
+            stored = read_identity(manifest.parent)
+            if all(stored.get(key) == value for key, value in fields.items()):
+                return RegionBank.open(manifest.parent).text_features(texts)
+    return None
+
+
+def all_banks(cfg: CfgNode, dataset) -> list[Path]:
+    return sorted(manifest.parent for manifest in bank_root(cfg, dataset).glob("*/manifest.json"))
+
+
+def matching_banks(cfg: CfgNode, dataset) -> list[Path]:
+    """Banks whose manifests agree with the configuration; the teacher itself is not needed to tell."""
+    fields = json.loads(json.dumps(wanted(cfg, dataset)))
+
+    def agrees(stored: dict) -> bool:
+        return all(stored.get(key) == value for key, value in fields.items())
+
+    return [folder for folder in all_banks(cfg, dataset) if agrees(read_identity(folder))]
+
+
+def one_of(banks: list[Path], cfg: CfgNode) -> Path:
+    if len(banks) > 1:
+        raise UserError(
+            f"expected one region bank of {cfg.TEACHER.NAME}, found {len(banks)} of different weights "
+            f"({', '.join(bank.name for bank in banks)}); move all but one away"
+        )
+    return banks[0]
