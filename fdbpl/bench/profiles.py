@@ -42,7 +42,7 @@ class Visual:
     classes: int = 50
     batch: int = 4
     seconds: float = 12.0
-    most: int = 5
+    most: int = 3
     depth: int = 0  # of the prompts; 0 = the method's own
     name = "visual prompts"
 
@@ -108,7 +108,7 @@ class Pipeline:
     regions: tuple[int, ...] = (1, 8)
     size: int = 224
     images: int = 100
-    rounds: int = 5
+    rounds: int = 4
     name = "pipeline"
 
 
@@ -146,12 +146,12 @@ SMALL = (
 PROFILES = {
     "quick": Profile(
         (
-            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=80.0),
-            Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=3),
+            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=60.0, most=5),
+            Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=2),
             Step(classes=1000, arms=("c", "d"), seconds=30.0, most=2),
             *SMALL,
         ),
-        pictures=200,
+        pictures=120,
         classes=1000,
     ),
     "full": Profile((*_full(), *SMALL), pictures=400, classes=1000),
