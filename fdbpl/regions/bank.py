@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fdbpl.atomic import remove_leftovers, write_json, write_tensors
 from fdbpl.errors import UserError
-from fdbpl.regions.identity import BankIdentity, digest, read_identity
+from fdbpl.regions.identity import UNSAID, BankIdentity, digest, disagreement, read_identity
 from fdbpl.regions.rows import REMEDY, Header, read_header
 from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, payload_digest
 
@@ -46,12 +46,13 @@ class RegionBank:
         folder = Path(folder)
         identity = read_identity(folder)
         if expect is not None:
-            for key, value in expect.plain().items():
-                if identity.get(key) != value:
-                    raise UserError(
-                        f"expected a region bank with {key} {value!r} in {folder}, found {identity.get(key)!r}; "
-                        "choose another REGIONS.ROOT or delete that bank"
-                    )
+            wanted = {**UNSAID, **expect.plain()}
+            key = disagreement(identity, wanted)
+            if key is not None:
+                raise UserError(
+                    f"expected a region bank with {key} {wanted[key]!r} in {folder}, found "
+                    f"{identity.get(key, UNSAID.get(key))!r}; choose another REGIONS.ROOT or delete that bank"
+                )
         return cls(folder, identity)
 
     @classmethod

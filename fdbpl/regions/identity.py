@@ -12,6 +12,7 @@ from fdbpl.atomic import read_record
 from fdbpl.errors import UserError
 
 SCHEMA = 1
+UNSAID = {"precision": "fp32"}  # what a manifest leaves out
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class BankIdentity:
         seed: of the regions' random draw.
         content: "embedding" (the teacher's unit image embedding), or "topk:K" (its K largest class probabilities).
         classes: for "topk:K": hash of the prompt list that the probabilities are over.
+        precision: of the teacher's towers: fp32, fp16 or bf16.
     """
 
     dataset: str
@@ -44,9 +46,12 @@ class BankIdentity:
     classes: str = ""
     interpolation: str = "bicubic, antialias, EXIF orientation ignored"
     schema: int = SCHEMA
+    precision: str = UNSAID["precision"]
 
     def plain(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
+        """As it stands in the manifest."""
+        values = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in values.items() if UNSAID.get(key) != value}
 
     def folder_name(self) -> str:
         """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
@@ -57,6 +62,12 @@ class BankIdentity:
 def digest(value) -> str:
     """Hex SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def disagreement(stored: dict, fields: dict) -> str | None:
+    """The first of some fields that a manifest's identity has another value of; None: none of them."""
+    stored = {**UNSAID, **stored}
+    return next((key for key, value in fields.items() if stored.get(key) != value), None)
 
 
 def read_identity(folder: Path) -> dict:
@@ -73,7 +84,8 @@ def read_identity(folder: Path) -> dict:
             "move it away and run scripts/generate_regions.sh again"
         )
     kinds = {entry.name: KINDS[get_origin(entry.type) or entry.type] for entry in fields(BankIdentity)}
-    odd = [key for key, kind in kinds.items() if not _is(identity.get(key), kind)] + [*identity.keys() - kinds.keys()]
+    said = {**UNSAID, **identity}
+    odd = [key for key, kind in kinds.items() if not _is(said.get(key), kind)] + [*identity.keys() - kinds.keys()]
     if odd:
         raise UserError(
             f"expected {what} at {file} to give each of {', '.join(kinds)}, found {odd[0]} "

@@ -24,7 +24,7 @@ from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
-from fdbpl.regions.identity import digest
+from fdbpl.regions.identity import UNSAID, digest
 from fdbpl.regions.shard import Shard, payload_digest
 
 AGAIN = "delete that file and run the generation again"
@@ -188,7 +188,7 @@ def _coverage(bank: RegionBank, shards: list[Shard], images: list[str] | None) -
 
 def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Finding:
     """Whether the teacher says of some regions and prompts what the bank says."""
-    teacher = _teacher(bank.identity["teacher"], sample.device)
+    teacher = _teacher(bank.identity, sample.device)
     if teacher.sha256 != bank.identity["teacher_sha256"]:
         sentence = (
             f"its teacher has the SHA-256 {bank.identity['teacher_sha256'][:12]}..., {bank.identity['teacher']} has "
@@ -217,9 +217,10 @@ def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Findi
     return Finding(WRONG, bank.folder, sentence)
 
 
-def _teacher(name: str, device: str) -> Backbone:
+def _teacher(identity: dict, device: str) -> Backbone:
+    name, precision = identity["teacher"], {**UNSAID, **identity}["precision"]
     if not name.startswith("run:"):
-        return load_backbone(name, device)
+        return load_backbone(name, device, precision)
     from fdbpl.toolbox import trainers
 
     module = importlib.import_module(f"{trainers().__name__}.supervision.trained_teacher")

@@ -119,6 +119,7 @@ def test_both_pipelines_make_the_same_bank(make, tmp_path):
         ({"teacher_sha256": "f" * 64}, "with teacher_sha256"),
         ({"size": 32}, "with size 32"),
         ({"mean": (0.0, 0.0, 0.0)}, "with mean"),
+        ({"precision": "bf16"}, "with precision 'bf16' .* found 'fp32'"),
     ],
 )
 def test_another_bank_is_refused(make, teacher, change, sentence):

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 import trainers.prompt_trainer
 import trainers.supervision.region_bank as region_bank
@@ -151,6 +152,18 @@ def test_the_bank_is_shared_by_seeds_and_grows(build):
     other = build("FDBPL", "third", **{"REGIONS.FLIP": 0.0})
     assert len(matching_banks(other.cfg, other.dm.dataset)) == 1
     assert matching_banks(other.cfg, other.dm.dataset) != matching_banks(second.cfg, second.dm.dataset)
+
+
+def test_a_half_precise_teacher_has_a_bank_of_its_own(build):
+    from fdbpl.regions.identity import read_identity
+    from trainers.supervision.matching_banks import matching_banks
+
+    runs = [build("FDBPL", name, **{"TEACHER.PREC": name}) for name in ("fp32", "bf16")]
+    (whole,), (half,) = (matching_banks(run.cfg, run.dm.dataset) for run in runs)
+    assert whole != half
+    assert "precision" not in read_identity(whole) and read_identity(half)["precision"] == "bf16"  # as ever; said
+    embeddings = [load_file(next(bank.glob("regions-*")))["embeddings"] for bank in (whole, half)]
+    assert not torch.equal(*embeddings) and (embeddings[0] - embeddings[1]).abs().max() < 0.05
 
 
 def test_a_top_k_bank_keeps_the_entropy_of_the_whole_distribution(build):

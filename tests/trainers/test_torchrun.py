@@ -63,6 +63,7 @@ def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, proc
         trainer.train()
         expected[name] = (begin, state_of(trainer), trainer.results)
         if name == "FDBPL":  # the processes label their regions themselves
+            bank = trainer.supervision.folder
             settings |= {"REGIONS.GENERATE": True, "REGIONS.ROOT": str(tmp_path / "labelled")}
         (jobs / f"{name}.yaml").write_text(make_cfg(name, f"several/{name}", **settings).dump())
 
@@ -80,6 +81,11 @@ def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, proc
         assert json.loads((jobs / f"{name}.json").read_text()) == pytest.approx(results), name
         assert run.stdout.count(f"Loading trainer: {name}\n") == 1, name  # one process speaks
     assert "10 images, 0 of them labelled before; 30 regions labelled, 30 student features" in run.stdout  # by all
+    (manifest,) = (tmp_path / "labelled").rglob("manifest.json")
+    made = {file.relative_to(manifest.parent): file for file in manifest.parent.rglob("*regions-*.safetensors")}
+    assert {len(name.parts) for name in made} == {1, 3}  # regions, features
+    for name, file in made.items():
+        assert file.read_bytes() == (bank / name).read_bytes(), name
 
 
 def test_a_mistake_of_all_is_said_once(tmp_path):

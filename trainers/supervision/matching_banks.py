@@ -12,7 +12,7 @@ from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError
 from fdbpl.regions import BankIdentity
 from fdbpl.regions.bank import RegionBank
-from fdbpl.regions.identity import SCHEMA, digest, read_identity
+from fdbpl.regions.identity import SCHEMA, digest, disagreement, read_identity
 
 from . import teacher
 
@@ -51,6 +51,7 @@ def wanted(cfg: CfgNode, dataset) -> dict:
         "schema": SCHEMA,
         "dataset": dataset_folder(cfg, dataset),
         "teacher": cfg.TEACHER.NAME,
+        "precision": teacher.precision(cfg),
         "scale": tuple(regions.SCALE),
         "ratio": tuple(regions.RATIO),
         "flip": regions.FLIP,
@@ -81,11 +82,11 @@ def stored_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None
 
     None where no bank holds them all, or where only building the teacher tells whose a bank is.
     """
-    fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": teacher.teacher_sha256(cfg)}
+    sha256 = teacher.teacher_sha256(cfg)
+    fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": sha256, "precision": teacher.precision(cfg)}
     for manifest in sorted(Path(cfg.REGIONS.ROOT).rglob("manifest.json")):
         with suppress(UserError):  # a broken bank, or one without these texts
-            stored = read_identity(manifest.parent)
-            if all(stored.get(key) == value for key, value in fields.items()):
+            if disagreement(read_identity(manifest.parent), fields) is None:
                 return RegionBank.open(manifest.parent).text_features(texts)
     return None
 
@@ -97,11 +98,7 @@ def all_banks(cfg: CfgNode, dataset) -> list[Path]:
 def matching_banks(cfg: CfgNode, dataset) -> list[Path]:
     """Banks whose manifests agree with the configuration; the teacher itself is not needed to tell."""
     fields = json.loads(json.dumps(wanted(cfg, dataset)))
-
-    def agrees(stored: dict) -> bool:
-        return all(stored.get(key) == value for key, value in fields.items())
-
-    return [folder for folder in all_banks(cfg, dataset) if agrees(read_identity(folder))]
+    return [folder for folder in all_banks(cfg, dataset) if disagreement(read_identity(folder), fields) is None]
 
 
 def one_of(banks: list[Path], cfg: CfgNode) -> Path:

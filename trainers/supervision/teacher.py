@@ -57,6 +57,11 @@ def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
     return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
 
 
+def precision(cfg: CfgNode) -> str:
+    """Of the teacher's towers; a run that teaches has the one it was trained in."""
+    return "fp32" if cfg.TEACHER.NAME.startswith(RUN) else cfg.TEACHER.PREC
+
+
 def teacher_sha256(cfg: CfgNode) -> str | None:
     """The `Backbone.sha256` of `load_teacher(cfg)`, without building it; None where only building tells."""
     if cfg.TEACHER.NAME.startswith(RUN):
