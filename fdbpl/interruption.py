@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AGAIN = 0.05  # seconds after which an interruption that Python dropped is sent again
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -20,15 +21,28 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM (of `kill`, of Slurm, of a grid) raises `Terminated` inside."""
+    """SIGTERM (of `kill`, of Slurm, of a grid) raises `Terminated` inside; neither it nor Ctrl-C goes unheard there."""
     if threading.current_thread() is not threading.main_thread():  # the only one that handles signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    handler, hook = signal.signal(signal.SIGTERM, _raise_terminated), sys.unraisablehook
+    sys.unraisablehook = _say_again
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
+        sys.unraisablehook = hook
+
+
+def _say_again(dropped) -> None:
+    """Python drops an exception that comes in a destructor or in a hook of a fork: an interruption is sent again."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _raise_terminated(number: int, frame: object) -> None:

@@ -16,6 +16,7 @@ from .scenarios import ROOT, SCENARIOS, Place, Scenario
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = "free some space"
 STEPS = {"grid": 4}  # times that the disk fills up before there is room
+SPARED = {"split_fewshot"}  # folders that a run does without: which images can be read is then found out again
 
 
 def possible() -> bool:
@@ -69,11 +70,15 @@ def read_only(scenario: Scenario, place: Place, straight: Place) -> str:
         (place.output / name).mkdir(parents=True)
         _mount(place.output / name, str(place.output / name), "bind")
         _mount(place.output / name, "none", "bind,ro", remount=True)
-        scenario.start(place).fail(1, "the file system is read-only")
+        if str(name) in SPARED:
+            scenario.start(place).succeed()
+        else:
+            scenario.start(place).fail(1, "the file system is read-only")
         subprocess.run(["umount", place.output / name], check=True)
         comparing.nothing_temporary(place.output)
-        scenario.start(place).succeed()
-        comparing.same(straight.output, place.output)
+        if str(name) not in SPARED:
+            scenario.start(place).succeed()
+            comparing.same(straight.output, place.output)
     return f"{len(folders)} read-only folders"
 
 

@@ -90,6 +90,20 @@ def test_an_interruption_leaves_the_old_file_alone(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
+    """Python prints and drops what is raised there."""
+
+    class Ending:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    with pytest.raises(kind), sigterm_interrupts():
+        Ending()
+        time.sleep(20)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
     code = "import sys, time; from pathlib import Path; from fdbpl.locks import held\n" \
            "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
