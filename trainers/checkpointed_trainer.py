@@ -1,25 +1,52 @@
 """What a training leaves on disk, and how it is taken up again: whole, or with a sentence that says why not."""
 
+import time
 import warnings
 from pathlib import Path
 
 from dassl.engine import TrainerX
 from torch import Tensor
 
-from fdbpl.distributed import barrier, is_first
+from fdbpl.distributed import agree, barrier, is_first
 from fdbpl.errors import UserError
 
 from . import checkpoint
 
+LOST_AT_MOST = 10  # seconds of training that an interruption costs, beside the epoch under way
+
 
 class CheckpointedTrainer(TrainerX):
-    """Dassl's checkpoints of every registered module; what `self.student.ignored_keys` names is not loaded."""
+    """Dassl's checkpoints of every registered module; what `self.student.ignored_keys` names is not loaded.
+
+    Between those of TRAIN.CHECKPOINT_FREQ there is one of the last epoch that ended; the next one takes its place.
+    """
+
+    def before_train(self) -> None:
+        self._saved = time.monotonic()
+        super().before_train()
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        if agree(int(time.monotonic() - self._saved)) >= LOST_AT_MOST:
+            self.save_model(self.epoch, self.output_dir)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
         if is_first():
             self._write_checkpoints(epoch, directory, is_best, val_result, model_name)
+        if not model_name:
+            self._saved = time.monotonic()
+            if is_first():
+                self._remove_between(epoch, directory)
         barrier()
+
+    def _remove_between(self, epoch: int, directory: str) -> None:
+        """Delete checkpoints of earlier epochs that the configuration does not ask for."""
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        for name in self.get_model_names():
+            for earlier in checkpoint.epochs(Path(directory) / name):
+                if earlier <= epoch and (frequency == 0 or earlier % frequency):
+                    (Path(directory) / name / f"model.pth.tar-{earlier}").unlink()
 
     def _write_checkpoints(self, epoch, directory, is_best, val_result, model_name) -> None:
         for name in self.get_model_names():

@@ -84,6 +84,30 @@ def test_the_best_epoch_on_validation_survives_a_restart(build):
     assert torch.equal(learnt(straight)["prompt_learner.ctx"], learnt(resumed)["prompt_learner.ctx"])
 
 
+@pytest.mark.parametrize("frequency", [0, 3])
+def test_an_epoch_that_no_checkpoint_was_asked_of_is_not_trained_again(build, monkeypatch, frequency):
+    """It is kept until the next one is; in the end there is what was asked for."""
+    settings = {"OPTIM.MAX_EPOCH": 5, "TRAIN.CHECKPOINT_FREQ": frequency}
+    straight = build("FDBPL", "straight", **settings)
+    straight.train()
+    monkeypatch.setattr("trainers.checkpointed_trainer.LOST_AT_MOST", 0)
+    broken = build("FDBPL", "broken", **settings)
+    stop_in_epoch(broken, 4)
+    with pytest.raises(Stop):
+        broken.train()
+    folders = {name: Path(broken.output_dir, name) for name in broken._models}
+    assert {name: checkpoint.epochs(folder) for name, folder in folders.items()} == dict.fromkeys(
+        ("prompt_learner", "negative_prompt_learner"), [3, 4] if frequency else [4])  # fmt: skip
+    resumed = build("FDBPL", "broken", **settings)
+    assert resumed.resume_model_if_exist(resumed.output_dir) == 4
+    resumed = build("FDBPL", "broken", **settings)
+    resumed.train()
+    for name, folder in folders.items():
+        assert checkpoint.epochs(folder) == checkpoint.epochs(Path(straight.output_dir, name))
+    for key, value in learnt(straight).items():
+        assert torch.equal(value, learnt(resumed)[key])
+
+
 VALIDATED = (10.0, 30.0, 20.0, 20.0)  # the second epoch is the best
 
 
