@@ -32,8 +32,8 @@ def main() -> None:
 
 def benchmark(arguments: argparse.Namespace) -> None:
     """Measure a profile, print its table."""
-    from fdbpl.bench.document import table
     from fdbpl.bench.run import run
+    from fdbpl.bench.tables import table
     from fdbpl.freed_memory import keep_freed_memory
     from fdbpl.toolbox import choose_device
 

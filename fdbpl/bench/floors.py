@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fdbpl.bench.profiles import ARMS, Pipeline
 from fdbpl.bench.timing import spread
 from fdbpl.pipelines import DECODE_ONCE
 
 CROPS = (50, 500)  # regions of an image, of which banks pay for themselves
 IMAGES, EPOCHS = 800, 50  # of the run that they are counted in
 PASSES, FALLS_SHORT, UNKNOWN = "pass", "falls short", "not measured"
+NO_DALI = "DALI was not installed"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Floor:
     value: float | None
     lower: bool = False
     note: str = ""
+
+    @property
+    def named(self) -> str:
+        return f"{self.what} ({self.note})" if self.note else self.what
 
     @property
     def verdict(self) -> str:
@@ -36,6 +42,11 @@ def median(point: dict, arm: str) -> float | None:
 
 def steps(record: dict) -> list[dict]:
     return [point for point in record["points"] if point["kind"] == "Step"]
+
+
+def measured_arms(record: dict) -> list[str]:
+    """Letters of the arms that some step has."""
+    return [letter for letter in ARMS if any(letter in point["arms"] for point in steps(record))]
 
 
 def of_kind(record: dict, kind: str) -> dict | None:
@@ -132,13 +143,17 @@ def _lookup(record: dict) -> Iterator[Floor]:
 
 
 def _pipeline(record: dict) -> Iterator[Floor]:
-    for count, rates in (of_kind(record, "Pipeline") or {}).get("rates", {}).items():
+    point = of_kind(record, "Pipeline")
+    measured = point["rates"] if point else {str(count): {} for count in Pipeline.regions}
+    for count, rates in measured.items():
         rate = {way: spread(values)[0] for way, values in rates.items()}
-        ours = rate["dali roi" if int(count) < DECODE_ONCE else "dali decode-once"]
-        plain = rate["plain DataLoader"]
-        yield Floor(f"DALI over the plain DataLoader, {count} regions of an image in a row", 1.3, ours / plain)
+        ours = rate.get("dali roi" if int(count) < DECODE_ONCE else "dali decode-once")
+        note = NO_DALI if rate and not ours else ""
+        value = ours / rate["plain DataLoader"] if ours else None
+        yield Floor(f"DALI over the plain DataLoader, {count} regions of an image in a row", 1.3, value, note=note)
         if int(count) >= DECODE_ONCE:
-            yield Floor(f"DALI over torchvision, both decoding once for {count}", 1.0, ours / rate["torchvision"])
+            value = ours / rate["torchvision"] if ours else None
+            yield Floor(f"DALI over torchvision, both decoding once for {count}", 1.0, value, note=note)
 
 
 def break_even(record: dict) -> dict | None:

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 from fdbpl.bench.profiles import Evaluation, Pipeline
 from fdbpl.bench.world import FOLDER, World
+from fdbpl.pipelines.measure import measure
 
 
 def measure_evaluation(world: World, point: Evaluation) -> dict:
@@ -23,13 +24,11 @@ def measure_evaluation(world: World, point: Evaluation) -> dict:
 
 
 def measure_pipeline(world: World, point: Pipeline) -> dict:
-    """Regions per second of each way to decode, by how many regions of an image come in a row."""
-    try:
-        from fdbpl.pipelines.measure import measure
-    except ModuleNotFoundError as error:
-        return {"error": f"not measured: {error}"}
+    """Regions per second of each way to decode that is installed, by how many regions of an image come in a row."""
     root = world.root / FOLDER if (world.root / FOLDER).is_dir() else world.root
-    settings = Namespace(root=root, images=point.images, size=point.size, batch=64, rounds=point.rounds)
+    settings = Namespace(
+        root=root, images=point.images, size=point.size, batch=64, rounds=point.rounds, device=world.device
+    )
     rates = {}
     for count in point.regions:
         with contextlib.redirect_stdout(io.StringIO()):

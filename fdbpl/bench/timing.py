@@ -28,14 +28,15 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
     anew takes time that later steps do not need, so the first step's time counts only where it is the only one.
 
     Returns:
-        arm -> {"seconds": [of each step that counts], "peak_mib", "model_mib": of the models it holds}.
+        arm -> {"seconds": [of each step that counts], "first": of the first, whether it counts or not, "peak_mib",
+        "model_mib": of the models it holds}.
     """
     results: dict[str, dict] = {}
     spent = dict.fromkeys(arms, 0.0)
     for name, arm in arms.items():
         arm.warm_up()
         size = sum(p.numel() * p.element_size() for model in arm.models for p in model.model.parameters()) / 2**20
-        results[name] = {"seconds": [], "peak_mib": None, "model_mib": size}
+        results[name] = {"seconds": [], "first": None, "peak_mib": None, "model_mib": size}
     for round_number in range(most):
         for name, arm in arms.items():
             taken = results[name]["seconds"]
@@ -51,7 +52,7 @@ def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str,
                 synchronise(device)
                 passed = time.perf_counter() - begin
             if peak:
-                results[name]["peak_mib"] = peak.mib
+                results[name] |= {"first": passed, "peak_mib": peak.mib}
             spent[name] += passed
             results[name]["seconds"] = [passed] if round_number < 2 else [*taken, passed]
             say(f"  round {round_number + 1}: {name}: {passed:.3f} s", flush=True)

@@ -9,10 +9,15 @@ from fdbpl.errors import UserError
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 from fdbpl.pipelines.threads import ahead
 
-__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "image_sizes"]
+__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "dali_installed", "image_sizes"]
 
 BACKENDS = ("auto", "dali", "torchvision")
 DECODE_ONCE = 4  # regions of an image in a row from which on it is decoded once for all of them
+
+
+def dali_installed() -> bool:
+    """Whether NVIDIA DALI can be found; it is not imported, which takes seconds."""
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def build_pipeline(
@@ -41,7 +46,7 @@ def build_pipeline(
         raise UserError(f"expected REGIONS.PIPELINE of {', '.join(BACKENDS)}, found {backend!r}; choose one")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"expected a GPU for the device {device}, found none; use cpu")
-    installed = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+    installed = dali_installed()
     if backend == "dali" and not installed:
         raise UserError(
             "expected NVIDIA DALI for REGIONS.PIPELINE dali, found none; run: pip install nvidia-dali-cuda130, "

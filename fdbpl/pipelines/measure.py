@@ -1,6 +1,7 @@
 """`python -m fdbpl.pipelines.measure ROOT`: regions per second of every way to decode, interleaved, medians.
 
-The plain way, a torchvision DataLoader that opens a file for each region, is measured beside ours.
+The plain way, a torchvision DataLoader that opens a file for each region, is measured beside ours; DALI's where it is
+installed.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.pipelines import dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
@@ -52,10 +54,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the regions are wanted")
     parser.add_argument("--enlarge", type=int, metavar="SIDE", help="measure on copies of 8 of them, so many px long")
     arguments = parser.parse_args()
     with one_sentence_errors(), tempfile.TemporaryDirectory() as folder:
-        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {arguments.root}")
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("expected a GPU for --device cuda, found none; use cpu")
+        gpu = f", {torch.cuda.get_device_name()}" if arguments.device == "cuda" else ""
+        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors{gpu}, {arguments.root}")
+        if not dali_installed():
+            print("NVIDIA DALI is not installed: its ways are not measured")
         if arguments.enlarge:
             enlarge(photographs(arguments.root)[:8], Path(folder), arguments.enlarge)
             arguments.root = Path(folder)
@@ -72,7 +80,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
     """One table: every way, `count` regions of an image in a row; and its figures, regions per second of each round.
 
     `arguments.images` with 8 regions each; more with less, so that a round always takes its time. Where there are not
-    so many, all of them are gone through again.
+    so many, all of them are gone through again. Ways of DALI are left out where it is not installed.
     """
     files, wanted = photographs(arguments.root), max(1, arguments.images * 8 // count)
     files = files[:: max(1, len(files) // wanted)][:wanted]
@@ -92,13 +100,13 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
     )
-    settings = (arguments.root, arguments.size, arguments.batch)
-    ours: dict[str, RegionPipeline] = {
-        "torchvision": TorchvisionPipeline(*settings),
-        "dali roi": DaliPipeline(*settings, decode="roi"),
-        "dali decode-once": DaliPipeline(*settings, decode="decode-once"),
+    settings = (arguments.root, arguments.size, arguments.batch, arguments.device)
+    ours: dict[str, RegionPipeline] = {"torchvision": TorchvisionPipeline(*settings)}
+    if dali_installed():
+        ours |= {f"dali {way}": DaliPipeline(*settings, decode=way) for way in ("roi", "decode-once")}
+    ways: dict[str, Callable[[], Iterable]] = {
+        "plain DataLoader": lambda: (batch.to(arguments.device) for batch in plain)
     }
-    ways: dict[str, Callable[[], Iterable]] = {"plain DataLoader": lambda: plain}
     ways |= {name: partial(pipeline, requests) for name, pipeline in ours.items()}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(arguments.rounds + 1):
@@ -106,6 +114,8 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
             begin = time.perf_counter()
             for _ in run():
                 pass
+            if arguments.device == "cuda":
+                torch.cuda.synchronize()
             if number:  # the first round warms up
                 rates[name].append(len(requests) / (time.perf_counter() - begin))
     side = statistics.median(max(size) for size in sizes.values())

@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from fdbpl.bench.document import document, table
-from fdbpl.bench.floors import break_even, floors
+from fdbpl.bench.document import document
+from fdbpl.bench.floors import break_even, floors, of_kind
 from fdbpl.bench.memory import PeakMemory
-from fdbpl.bench.profiles import PROFILES
+from fdbpl.bench.profiles import PROFILES, Pipeline
 from fdbpl.bench.run import run
+from fdbpl.bench.stages import measure_pipeline
+from fdbpl.bench.tables import table
 from fdbpl.bench.timing import interleaved, spread
 from fdbpl.errors import UserError
 
@@ -23,6 +27,10 @@ def bench(*arguments: object) -> subprocess.CompletedProcess:
     environment = {**os.environ, "FDBPL_VENV": sys.prefix}
     command = ["bash", "scripts/benchmark.sh", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def kept_record() -> dict:
+    return json.loads((ROOT / "docs/performance.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,7 @@ def test_every_repetition_is_kept(measured):
     assert set(step["arms"]) == {"a", "a_half", "a_star", "b", "c", "d", "e"}
     for arm in step["arms"].values():
         assert 1 <= len(arm["seconds"]) <= 3 and min(arm["seconds"]) > 0
+        assert arm["first"] > 0
         assert arm["peak_mib"] is None or arm["peak_mib"] >= 0
     assert step["arms"]["a"]["model_mib"] > step["arms"]["d"]["model_mib"] > 0
     assert step["labelling"]["regions"] == step["point"]["batch"]
@@ -57,6 +66,36 @@ def test_the_document_comes_from_the_record(measured, tmp_path):
     for said in ("random weights", "Where we lose", "What was not measured", "A GPU", "--device cpu"):
         assert said in text
     assert str(ROOT) not in text
+
+
+def test_the_page_in_the_repository_is_that_of_its_record():
+    kept = kept_record()
+    assert (ROOT / "docs/PERFORMANCE.md").read_text() == document(kept)
+    found = {floor.what: floor.value for floor in floors(kept)}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for ratio, said in (
+        ("(a)/(d)", "**{:.0f} times** as fast as KDPL's"),
+        ("(a*)/(d)", "{:.0f} times as fast as KDPL with our own text shortcuts"),
+        ("(b)/(d)", "{:.0f} times as fast as the release's"),
+        ("(d)/(e)", "{:.2f} times what its text work alone takes"),
+    ):
+        assert said.format(found[f"{ratio}, 50 classes"]) in readme
+
+
+def test_hours_and_rates_of_other_pages_are_those_of_the_record():
+    scaling, pipelines = ((ROOT / "docs" / page).read_text() for page in ("SCALING.md", "PIPELINES.md"))
+    kept = kept_record()
+    region = break_even(kept)["seconds_of_a_region"]
+    rate = spread(of_kind(kept, "Generation")["rates"]["generation"])[0]
+    assert f"{region:.3f} s a region" in scaling and f"{rate:.1f} regions/s" in scaling
+    rows = [line for line in scaling.splitlines() if line.startswith(("| hours", "| 8 processes", "| 64 processes"))]
+    for row, (seconds, processes) in zip(rows, product((region, 1 / rate), (1, 8, 64)), strict=True):
+        hours = [float(cell.replace(",", "")) for cell in row.split("|")[2:4]]
+        assert hours == pytest.approx([count * seconds / 3600 / processes for count in (64e6, 1e9)], rel=5e-3)
+    rates = of_kind(kept, "Pipeline")["rates"]["1"].values()
+    shown = next(line for line in pipelines.splitlines() if "from docs/PERFORMANCE.md" in line)
+    cells = [int(cell.strip(" *")) for cell in shown.split("|")[3:7]]
+    assert cells == [round(spread(values)[0]) for values in rates]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +141,37 @@ def test_floors_are_ratios_of_medians():
     assert verdicts["seconds to train.py's first step"] == "not measured"
 
 
+def test_a_single_step_is_called_one_and_first_steps_are_compared_with_the_first():
+    old = table(record(step(50, a=60.0, d=1.0)))
+    assert "| 60.000, one step | 60 |" in old and "first step took" not in old
+    new = step(50, a=60.0, d=1.0)
+    new["arms"]["a"]["first"], new["arms"]["d"]["first"] = 60.0, 2.0
+    new["arms"]["d"]["seconds"] = [1.0, 1.0, 4.0]
+    assert "| 1.000 (1.000 to 2.500), 3 steps | 1 |" in table(record(new))
+    assert "(d)'s first step took 2.000 s. Over it, the others' first: (a) 30." in table(record(new))
+
+
+def test_arms_that_were_not_measured_are_named_so():
+    text = document({**kept_record(), "points": [step(50, a=60.0, d=1.0), step(500, d=9.0)]})
+    compared, _, rest = text.partition("## Floors")
+    assert "* (d) FDBPL, features looked up." in compared and "(a, half)" not in compared
+    missing = rest.partition("## What was not measured")[2]
+    assert "* (a, half) KDPL, teacher in half precision." in missing and "* With 500 classes: (a)." in missing
+    assert "benchmark.sh full" in missing and "DALI over the plain DataLoader, 8 regions" in missing
+
+
+def test_without_dali_the_others_are_measured_and_its_floors_named(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)  # as if it were not installed
+    point = Pipeline(regions=(1, 8), size=32, images=2, rounds=1)
+    measured = {"kind": "Pipeline", "point": {}, **measure_pipeline(world, point)}
+    assert all(set(rates) == {"plain DataLoader", "torchvision"} for rates in measured["rates"].values())
+    for found in (record(measured), record()):
+        dali = [floor for floor in floors(found) if floor.what.startswith("DALI over")]
+        assert len(dali) == 3 and {floor.verdict for floor in dali} == {"not measured"}
+    assert {floor.note for floor in floors(record(measured)) if "DALI" in floor.what} == {"DALI was not installed"}
+    assert "(DALI was not installed) | >= 1.3 | - | not measured |" in table(record(measured))
+
+
 def test_a_bank_pays_for_itself_after_so_many_runs():
     """2 s a region; 800 images in batches of 32 over 50 epochs are 1250 steps of 9 s less."""
     even = break_even(record(step(50, a=10.0, d=1.0)))
@@ -126,6 +196,7 @@ class Sleeper:
         self.calls.append(f"prepare {self.name}")
 
     def step(self) -> None:
+        time.sleep(0.0 if self.name in self.calls else 0.05)  # the first is the slowest
         self.calls.append(self.name)
 
 
@@ -135,6 +206,7 @@ def test_arms_take_turns():
     found = interleaved(arms, seconds=60, most=2, device="cpu", say=lambda *_, **__: None)
     assert calls == ["warm x", "warm y", *["prepare x", "x", "prepare y", "y"] * 2]
     assert all(len(result["seconds"]) == 1 for result in found.values())  # the first tells the memory
+    assert all(result["first"] > result["seconds"][0] > 0 for result in found.values())
     calls.clear()
     interleaved(arms, seconds=0, most=5, device="cpu", say=lambda *_, **__: None)
     assert calls.count("x") == calls.count("y") == 1

@@ -1,6 +1,8 @@
 """Both pipelines against Pillow, on odd JPEGs made here and on real photographs."""
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,14 +11,13 @@ from PIL import Image
 
 from fdbpl.errors import UserError
 from fdbpl.image_check import refuse_unreadable
-from fdbpl.pipelines import RegionRequests, build_pipeline, image_sizes
+from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions import draw_regions, epoch_regions, pixel_boxes
 
 SIZE = 48
-DALI = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
-needs_dali = pytest.mark.skipif(not DALI, reason="NVIDIA DALI is not installed")
+needs_dali = pytest.mark.skipif(not dali_installed(), reason="NVIDIA DALI is not installed")
 WAYS = {
     "torchvision": lambda root, batch: TorchvisionPipeline(root, SIZE, batch),
     "dali-roi": lambda root, batch: DaliPipeline(root, SIZE, batch, decode="roi"),
@@ -197,3 +198,29 @@ def test_what_cannot_be_built_is_said(odd, monkeypatch):
     with pytest.raises(UserError, match="pip install nvidia-dali-cuda130"):
         build_pipeline("dali", odd, SIZE, 4)
     assert isinstance(build_pipeline("auto", odd, SIZE, 4), TorchvisionPipeline)
+
+
+def measured(root, *before: str) -> subprocess.CompletedProcess:
+    """`python -m fdbpl.pipelines.measure ROOT` with little to do, behind lines of Python."""
+    lines = "; ".join([*before, "from fdbpl.pipelines.measure import main", "main()"])
+    settings = ["--images", "1", "--regions", "1", "8", "--size", "32", "--rounds", "1"]
+    command = [sys.executable, "-c", f"import sys; {lines}", str(root), *settings]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@needs_dali
+def test_every_way_is_measured(odd):
+    ran = measured(odd)
+    assert ran.returncode == 0 and ran.stdout.count("regions/s") == 8 and "not installed" not in ran.stdout
+
+
+def test_without_dali_the_other_ways_are_measured(odd):
+    ran = measured(odd, "sys.modules['nvidia.dali'] = None")
+    assert ran.returncode == 0 and "Traceback" not in ran.stderr
+    assert ran.stdout.count("regions/s") == 4 and "NVIDIA DALI is not installed" in ran.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(odd):
+    ran = measured(odd, "sys.argv += ['--device', 'cuda']")
+    assert ran.returncode == 2 and "expected a GPU for --device cuda, found none; use cpu" in ran.stderr
