@@ -187,14 +187,17 @@ def inspect(folder: Path) -> None:
     entropy = torch.cat(
         [lookup.entropy(part[:, 0], part[:, 1]) for part in np.array_split(grid, len(grid) // 4096 + 1)]
     )
-    quantiles = entropy.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
-    print(
-        f"  entropy / ln {len(lists[0])}: quantiles 5 25 50 75 95 %: {' '.join(f'{value:.2f}' for value in quantiles)}"
-    )
-    counts = torch.histc(entropy, 10, 0, 1)
-    for low, count in enumerate(counts.tolist()):
+    print(informativeness(entropy.numpy(), len(lists[0])))
+
+
+def informativeness(entropy: np.ndarray, classes: int) -> str:
+    """Quantiles and a histogram of the regions' entropies, float32 [N] in [0, 1]."""
+    quantiles = " ".join(f"{value:.2f}" for value in np.quantile(entropy, [0.05, 0.25, 0.5, 0.75, 0.95]))
+    lines = [f"  entropy / ln {classes}: quantiles 5 25 50 75 95 %: {quantiles}"]
+    for low, count in enumerate(np.histogram(entropy, 10, (0, 1))[0].tolist()):
         share = count / len(entropy)
-        print(f"  {low / 10:.1f}-{low / 10 + 0.1:.1f} {'#' * round(60 * share):<60} {100 * share:5.1f} %")
+        lines.append(f"  {low / 10:.1f}-{low / 10 + 0.1:.1f} {'#' * round(60 * share):<60} {100 * share:5.1f} %")
+    return "\n".join(lines)
 
 
 def verify(arguments: argparse.Namespace) -> int:
