@@ -19,18 +19,17 @@ from safetensors.torch import load_file, save_file
 from fdbpl.errors import MachineError, UserError
 from fdbpl.locks import held
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions import RegionBank, RegionLookup, pixel_boxes
-from fdbpl.regions.__main__ import informativeness
+from fdbpl.regions import RegionBank, RegionLookup, generation, pixel_boxes
+from fdbpl.regions.inspection import informativeness
 
 from .conftest import PROMPTS, content, identity_of, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-module = sys.modules["fdbpl.regions.generate"]
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 12)
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 12)
 
 
 def everything(images, per_image):
@@ -214,7 +213,7 @@ def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeyp
 
     prompts = [f"a photo of a {number}." for number in range(12)]
     identity = identity_of(teacher, content="topk:10", classes=digest(prompts))
-    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 1024)  # as by default
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 1024)  # as by default
     make(identity=identity, prompts=prompts, per_image=80)
     tensors = [load_file(file) for file in (tmp_path / "bank").glob("regions-*")]
     payload = sum(t.numel() * t.element_size() for shard in tensors for t in shard.values())
