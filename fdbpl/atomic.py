@@ -114,10 +114,15 @@ def write_tensors(
     path: str | os.PathLike, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
 ) -> None:
     """`write_bytes` for a safetensors file."""
+    write_bytes(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a safetensors file."""
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata=dict(metadata or {}) or None))
+    return save(contiguous, metadata=dict(metadata or {}) or None)
 
 
 def read_json(path: str | os.PathLike, what: str) -> Any:

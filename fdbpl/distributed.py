@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,11 @@ from torch import Tensor
 
 from fdbpl.errors import MachineError, UserError, out_of_memory
 from fdbpl.interruption import end_with_parent
+
+# torch's own limits (10 minutes with nccl, 30 with gloo) are shorter than what is rightly waited for: the first process
+# waits for another call's run, or decodes all of ImageNet; one has labelled its regions long before the others. A dead
+# process needs no limit: torchrun ends the others, and its connections close.
+LONGEST_WAIT = timedelta(days=7)
 
 _paused = False
 
@@ -50,7 +56,7 @@ def start(use_gpu: bool) -> None:
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     try:
-        dist.init_process_group("nccl" if gpu else "gloo")
+        dist.init_process_group("nccl" if gpu else "gloo", timeout=LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
         raise MachineError(
             f"expected the processes of torchrun to find each other, found {' '.join(str(error).split())[:200]}; "

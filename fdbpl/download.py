@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -76,10 +77,15 @@ class Downloader:
         self.reached: set[str] = set()
         self.dead: set[str] = set()
 
-    def fetch(self, sources: Sequence[Source], folder: Path) -> Path:
+    def fetch(
+        self, sources: Sequence[Source], folder: Path, unchecked: Callable[[str], None] = lambda name: None
+    ) -> Path:
         """The file of the first source that gives it, in `folder`; one that lies there already is checked and taken.
 
         An interrupted transfer leaves `<name>.partial` behind, and a later call goes on from there.
+
+        Args:
+            unchecked: told the name of a file that is taken without a hash to compare with.
 
         Raises:
             MachineError: no source gives the file, or it cannot be written.
@@ -87,13 +93,17 @@ class Downloader:
         """
         for name in dict.fromkeys(source.file_name for source in sources):
             if (folder / name).is_file():
-                return _accepted(folder / name, [source.digest for source in sources if source.file_name == name])
+                return _accepted(
+                    folder / name, [source.digest for source in sources if source.file_name == name], unchecked
+                )
         reasons = []
         for source in sources:
             target = folder / source.file_name
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._fetch(source, target)
+                if not source.digest:
+                    unchecked(source.file_name)
                 return target
             except _Refused as refusal:
                 reasons.append(f"{source.host}: {refusal}")
@@ -176,6 +186,9 @@ class Downloader:
     def _from_drive(self, source: Source, partial: Path) -> None:
         import gdown
 
+        if not source.digest:  # nothing would tell that a part is of another version, or of another source
+            for part in partial.parent.glob(f"{escape(partial.name)}*"):
+                part.unlink()
         with _bar(source.file_name) as bar:
 
             def progress(received: int, total: int | None) -> None:
@@ -223,13 +236,16 @@ def _bar(title: str, total: int | None = None, done: int = 0) -> tqdm:
     return tqdm(desc=title, total=total, initial=done, unit="B", unit_scale=True, disable=None)
 
 
-def _accepted(path: Path, digests: list[str]) -> Path:
+def _accepted(path: Path, digests: list[str], unchecked: Callable[[str], None]) -> Path:
     found = [file_digest(path, digest) for digest in digests if digest]
-    if "" not in digests and not set(found) & set(digests):
+    if set(found) & set(digests):
+        return path
+    if "" not in digests:
         raise UserError(
             f"expected a file with {' or '.join(digests)} at {path}, found one with {' or '.join(found)}; delete it, "
             "and the same command fetches it again"
         )
+    unchecked(path.name)
     return path
 
 

@@ -48,48 +48,69 @@ class MachineError(UserError):
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
+CONTINUES = "the same command continues where this one stopped"
+LESS = "work on less at a time (a smaller batch size), or end what else runs here"
+
+
 @contextmanager
-def one_sentence_errors(
-    interrupted: str = "the same command continues where this one stopped",
-    memory: str = "work on less at a time (a smaller batch size), or end what else runs here",
-) -> Iterator[None]:
-    """Turn a `UserError` into its sentence on stderr and its exit code; Ctrl-C into `interrupted` and exit code 130,
-    SIGTERM into the same and 143.
-
-    Where memory runs out, the processor's or a GPU's, the sentence ends with `memory`, what to do.
-
-    `FDBPL_DEBUG=1` shows the traceback instead. Of several processes (torchrun) that make the same mistake one says so.
-    """
+def one_sentence_errors(interrupted: str = CONTINUES, memory: str = LESS) -> Iterator[None]:
+    """End as `end` says where the block fails; SIGTERM is answered as Ctrl-C is."""
     atexit.register(leave_without_words)
     try:
         with sigterm_interrupts():
             yield
-    except UserError as error:
-        if os.environ.get("FDBPL_DEBUG") == "1":
-            raise
-        _say(f"error: {one_line(str(error))}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BaseException as error:
+        end(error, interrupted, memory)
+        raise
+
+
+def end(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) -> None:
+    """Say a failure in its sentence on stderr and exit; return where it has none, and a traceback is due.
+
+    `FDBPL_DEBUG=1` asks for the traceback of each. Of several processes (torchrun) that make the same mistake one says
+    so: all but the first wait a little, and torchrun ends them before they repeat it.
+
+    Raises:
+        SystemExit: with the failure's exit code.
+    """
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # upstream Dassl's sys.stdout does not know its number
         sys.exit(MachineError.exit_code)
-    except OSError as error:  # e.g. a log line on a full disk
-        if os.environ.get("FDBPL_DEBUG") == "1" or error.errno not in REMEDIES:
-            raise
+    told = sentence_and_code(error, interrupted, memory)
+    if told is None or os.environ.get("FDBPL_DEBUG") == "1":
+        return
+    sentence, code = told
+    first = os.environ.get("RANK", "0") == "0"
+    if isinstance(error, KeyboardInterrupt):
+        sentence = f"\n{sentence}" if first else ""  # behind the terminal's ^C, once
+    elif not first:
+        time.sleep(PATIENCE)
+    if sentence:
+        print(sentence, file=sys.stderr)
+    sys.exit(code)
+
+
+def sentence_and_code(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) -> tuple[str, int] | None:
+    """What a user is told of a failure, and the exit code; None where only a traceback would tell.
+
+    Args:
+        interrupted: what Ctrl-C (exit code 130) and SIGTERM (143) are answered with.
+        memory: what to do where memory ran out, the processor's or a GPU's.
+    """
+    if isinstance(error, UserError):
+        return f"error: {one_line(str(error))}", error.exit_code
+    if isinstance(error, OSError) and error.errno in REMEDIES:  # e.g. a log line on a full disk
         where = f" {one_line(str(error.filename))}" if error.filename else ""
-        _say(f"error: the system refused a file operation{where} ({error.strerror}); {REMEDIES[error.errno]}")
-        sys.exit(MachineError.exit_code)
-    except (MemoryError, RuntimeError) as error:
-        if os.environ.get("FDBPL_DEBUG") == "1" or not out_of_memory(error):
-            raise
-        _say(f"error: expected the work to fit into memory, found {_wanted(error)}; {memory}")
-        sys.exit(MachineError.exit_code)
-    except KeyboardInterrupt as interruption:
-        if os.environ.get("FDBPL_DEBUG") == "1":
-            raise
-        terminated = isinstance(interruption, Terminated)
-        if _first():
-            print(f"\n{'terminated' if terminated else 'interrupted'}: {interrupted}", file=sys.stderr)
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        refused = f"the system refused a file operation{where} ({error.strerror})"
+        return f"error: {refused}; {REMEDIES[error.errno]}", MachineError.exit_code
+    if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
+        found = f"expected the work to fit into memory, found {_wanted(error)}"
+        return f"error: {found}; {memory}", MachineError.exit_code
+    if isinstance(error, Terminated):
+        return f"terminated: {interrupted}", 128 + signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted: {interrupted}", 128 + signal.SIGINT
+    return None
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -123,15 +144,3 @@ def one_line(text: str) -> str:
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
     )
-
-
-def _say(sentence: str) -> None:
-    """On stderr. All but torchrun's first process wait a little: where that one fails as well, it speaks, and torchrun
-    ends them before they repeat it."""
-    if not _first():
-        time.sleep(PATIENCE)
-    print(sentence, file=sys.stderr)
-
-
-def _first() -> bool:
-    return os.environ.get("RANK", "0") == "0"

@@ -6,11 +6,12 @@ It writes text_features.safetensors and classifier.json; docs/PREDICT.md says wh
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.atomic import write_json, write_tensors
+from fdbpl.atomic import tensor_bytes, write_bytes, write_json
 from fdbpl.errors import UserError, one_sentence_errors
 
 FORMAT = "FDBPL classifier 1"
@@ -66,11 +67,13 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     tensors["logit_scale"] = torch.tensor(student.backbone.logit_scale)
     parts = {"visual prompts": "visual_prompts.", "projector": "projector.", "negative text features": "negative_"}
     needs = [what for what, prefix in parts.items() if any(name.startswith(prefix) for name in tensors)]
-    write_tensors(folder / "text_features.safetensors", tensors)
+    content = tensor_bytes(tensors)
+    write_bytes(folder / "text_features.safetensors", content)
     write_json(
         folder / "classifier.json",
         {
             "format": FORMAT,
+            "sha256": hashlib.sha256(content).hexdigest(),  # an export that is stopped here leaves files of two
             "needs": needs,  # beyond CLIP and the text features
             "logits": DIFFERENCE if difference else FORMULA,
             "trainer": run.cfg.TRAINER.NAME,

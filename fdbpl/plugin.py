@@ -10,13 +10,12 @@ The checkout keeps its data sets, its Dassl, its flags, its scripts and every tr
 beside: `--trainer FDBPL`, `FDBPL_MaPLe`, `CoOp_KDPL` ... A region bank is made when a training first needs it.
 """
 
-import os
 import sys
 from types import TracebackType
 
 from yacs.config import CfgNode
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, end
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -65,8 +64,10 @@ def add_missing(cfg: CfgNode, ours: CfgNode) -> None:
 
 
 def one_sentence(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """In place of a traceback where the message says all; FDBPL_DEBUG=1 shows it."""
-    if issubclass(kind, UserError) and os.environ.get("FDBPL_DEBUG") != "1":
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
+    """In place of a traceback where a sentence says all, with its exit code; FDBPL_DEBUG=1 shows it.
+
+    Raises:
+        SystemExit: which Python takes from here as well.
+    """
+    end(error, interrupted="what was labelled stays in its region bank")
+    sys.__excepthook__(kind, error, traceback)

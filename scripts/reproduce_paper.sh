@@ -34,6 +34,6 @@ for PROTOCOL in $PROTOCOLS; do
     code=0
     bash scripts/compare.sh "$PROTOCOL" "$sources" "$SEEDS" "${LIST[*]}" "${@:2}" || code=$?
     [ "$code" -lt 128 ] || exit "$code" # interrupted
-    [ "$code" = 0 ] || status=$code
+    [ "$code" = 0 ] || [ "$status" = 1 ] || status=$code # 2: your input alone
 done
 exit "$status"

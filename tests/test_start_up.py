@@ -20,7 +20,7 @@ sys.exit(f"{{code}} {{heavy}}" if code or heavy else 0)
 """
 
 
-MODULES = ("runs", "report", "predict", "export", "doctor")
+MODULES = ("runs", "report", "predict", "export", "doctor", "regions", "bench")
 
 
 @pytest.mark.parametrize(("how", "what"), [("path", "train.py"), *(("module", f"fdbpl.{name}") for name in MODULES)])

@@ -21,7 +21,7 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
     `open_clip:ViT-H-14-quickgelu//weights/open_clip_pytorch_model.bin`.
 
     Raises:
-        UserError: open_clip is not installed, the name is malformed or unknown, or the file does not fit.
+        UserError: open_clip is not installed or too old, the name is malformed or unknown, or the file does not fit.
         MachineError: the weights cannot be downloaded.
     """
     name = f"open_clip:{which}"
@@ -37,17 +37,23 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
             f"expected the optional package open_clip_torch for the teacher {name}, found none ({error}); "
             "run: pip install open_clip_torch"
         ) from error
+    if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
+        raise UserError(
+            "expected an open_clip_torch that reads files without running what is in them, found "
+            f"{open_clip.__version__}; run: pip install -U open_clip_torch"
+        )
     model = (_from_file if _is_file(tag) else _from_tag)(open_clip, architecture, tag, device)
+    sha256, logit_scale = _digest(model), float(model.logit_scale.detach().exp())  # the same in all precisions
     model = model.eval().requires_grad_(False).to(dtype)
     tokenizer = open_clip.get_tokenizer(architecture)
     size = model.visual.image_size
     return Backbone(
         name=name,
         model=model,
-        sha256=_digest(model),
+        sha256=sha256,
         image_size=size if isinstance(size, int) else size[0],
         embed_dim=int(model.encode_text(tokenizer(["a"]).to(device)).shape[-1]),
-        logit_scale=float(model.logit_scale.detach().float().exp()),
+        logit_scale=logit_scale,
         tokenize=tokenizer,
         encode_tokens=model.encode_text,
         mean=tuple(model.visual.image_mean),
@@ -84,11 +90,6 @@ def _from_file(open_clip, architecture: str, file: str, device: str) -> nn.Modul
         raise UserError(f"expected weights of {architecture} in {file}, found no file; check the path")
     if architecture not in open_clip.list_models():
         raise UserError(_unknown(open_clip, architecture))
-    if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
-        raise UserError(
-            "expected an open_clip_torch that reads files without running what is in them, found "
-            f"{open_clip.__version__}; run: pip install -U open_clip_torch"
-        )
     try:
         if path.suffix != ".safetensors":
             tensor_files.refuse(path)
@@ -107,7 +108,7 @@ def _from_tag(open_clip, architecture: str, tag: str, device: str) -> nn.Module:
             raise UserError(_unknown(open_clip, architecture))
         raise UserError(f"expected a tag of {architecture}, found {tag!r}; open_clip has {', '.join(known)}")
     try:
-        return open_clip.create_model(architecture, pretrained=tag, device=device)
+        return open_clip.create_model(architecture, pretrained=tag, device=device, weights_only=True)
     except Exception as error:
         raise MachineError(
             f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({tensor_files.reason(error)}); "

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdbpl.errors import MachineError, UserError, out_of_memory
+from fdbpl.errors import MachineError, out_of_memory
 from fdbpl.image_reading import UnreadableImage, image_mode, read_image
-from fdbpl.pipelines.requests import RegionRequests, image_sizes
+from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
 from fdbpl.regions.boxes import pixel_boxes
@@ -95,9 +95,7 @@ class DaliPipeline:
         try:
             read_image(BytesIO(data)).save(bitmap := BytesIO(), "BMP")
         except UnreadableImage as error:
-            raise UserError(
-                f"expected an image in {self.root / path}, found a file that cannot be decoded ({error})"
-            ) from error
+            raise undecodable(self.root / path, error) from error
         return np.frombuffer(bitmap.getvalue(), np.uint8)
 
     def _run(self, paths: list[str], boxes: list[np.ndarray]) -> list:

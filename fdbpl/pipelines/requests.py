@@ -58,6 +58,14 @@ def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     return {path: size for path, size in sizes.items() if not isinstance(size, str)}
 
 
+def undecodable(file: Path, error: UnreadableImage) -> UserError:
+    """What stops a pipeline: a file that broke after all images were checked."""
+    return UserError(
+        f"expected an image in {file}, found a file that cannot be decoded ({error}); replace it, or leave it out with "
+        "DATASET.SKIP_UNREADABLE True (python -m fdbpl.regions: --skip-unreadable)"
+    )
+
+
 def _size(file: Path) -> tuple[int, int] | str:
     try:
         return image_size(file)

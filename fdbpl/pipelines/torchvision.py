@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdbpl.errors import UserError
 from fdbpl.image_reading import UnreadableImage, read_image
-from fdbpl.pipelines.requests import RegionRequests
+from fdbpl.pipelines.requests import RegionRequests, undecodable
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.pipelines.threads import decoding_threads, thread_count
 from fdbpl.regions.boxes import pixel_boxes
@@ -54,7 +53,7 @@ class TorchvisionPipeline:
         try:
             image = read_image(file)
         except UnreadableImage as error:
-            raise UserError(f"expected an image in {file}, found a file that cannot be decoded ({error})") from error
+            raise undecodable(file, error) from error
         pixels = torch.from_numpy(np.asarray(image).copy())
         boxes = pixel_boxes(requests.boxes[rows], (image.height, image.width)).tolist()
         return torch.stack(

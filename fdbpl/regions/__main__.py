@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, one_sentence_errors
@@ -54,6 +52,8 @@ def main() -> None:
         if arguments.command == "generate":
             generate_bank(arguments)
         elif arguments.command == "inspect":
+            from fdbpl.regions.inspection import inspect
+
             for bank in arguments.bank:
                 inspect(bank)
         else:
@@ -156,45 +156,6 @@ def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
     if len(bad) == len(set(images)):
         raise UserError(f"expected readable images in {arguments.images}, found {len(bad)} that are not; replace some")
     return [image for image in images if image not in bad]
-
-
-def inspect(folder: Path) -> None:
-    """Print what a bank is, what it holds, and how informative its regions are."""
-    import torch
-
-    from fdbpl.regions import RegionBank, RegionLookup
-
-    bank = RegionBank.open(folder)
-    shards = bank.shards()
-    regions = sum(len(shard.images) * shard.count for shard in shards)
-    images = sorted({image for shard in shards for image in shard.images})
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    print(f"{folder}")
-    for key, value in bank.identity.items():
-        print(f"  {key:<16} {value}")
-    students = sorted(path.name for path in (folder / "features").glob("*"))
-    print(
-        f"  holds            {regions} regions of {len(images)} images in {len(shards)} files, {size / 2**20:.1f} MiB"
-    )
-    print(f"  per region       {size / max(regions, 1):.0f} bytes; student features: {', '.join(students) or 'none'}")
-    lists = bank.prompt_lists()
-    print(f"  prompt lists     {', '.join(f'{len(prompts)} ({prompts[0]!r} ...)' for prompts in lists) or 'none'}")
-    if not lists or not images:
-        return
-    per_image = min(shard.first + shard.count for shard in shards)
-    lookup = RegionLookup(folder, images, per_image, lists[0])
-    grid = np.stack(np.meshgrid(np.arange(len(images)), np.arange(per_image), indexing="ij"), -1).reshape(-1, 2)
-    entropy = torch.cat(
-        [lookup.entropy(part[:, 0], part[:, 1]) for part in np.array_split(grid, len(grid) // 4096 + 1)]
-    )
-    quantiles = entropy.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
-    print(
-        f"  entropy / ln {len(lists[0])}: quantiles 5 25 50 75 95 %: {' '.join(f'{value:.2f}' for value in quantiles)}"
-    )
-    counts = torch.histc(entropy, 10, 0, 1)
-    for low, count in enumerate(counts.tolist()):
-        share = count / len(entropy)
-        print(f"  {low / 10:.1f}-{low / 10 + 0.1:.1f} {'#' * round(60 * share):<60} {100 * share:5.1f} %")
 
 
 def verify(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
 from fdbpl.regions import BankIdentity, RegionBank, RegionLookup
-from fdbpl.regions.generate import REGIONS_PER_SHARD
+from fdbpl.regions.generation import REGIONS_PER_SHARD
 from fdbpl.regions.shard import Shard
 
 STUDENT = ("student", "0" * 64)

@@ -14,6 +14,7 @@ from fdbpl.report.gallery import Gallery, galleries
 from fdbpl.report.groups import groups, is_drawn
 from fdbpl.report.runs import Run
 from fdbpl.report.table import Section
+from fdbpl.runs.environment import part_of
 
 
 def page(output: Path, results: Results, sections: list[Section], gallery: bool = True) -> str:
@@ -84,13 +85,8 @@ def _different(runs: list[Run], describe: Callable[[dict], str]) -> list[tuple[s
     return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _part(record: dict, name: str) -> dict:
-    value = record.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _machine(record: dict) -> str:
-    machine = _part(record, "machine")
+    machine = part_of(record, "machine")
     if not machine:
         return ""
     system = " ".join(str(machine.get("system")).split("-")[:2])  # Linux 6.1.0, without the build's name
@@ -98,12 +94,12 @@ def _machine(record: dict) -> str:
 
 
 def _versions(record: dict) -> str:
-    packages = {"Python": record.get("python"), **_part(record, "packages")}
+    packages = {"Python": record.get("python"), **part_of(record, "packages")}
     return ", ".join(f"{name} {version}" for name, version in packages.items() if version)
 
 
 def _code(record: dict) -> str:
-    code = _part(record, "code")
+    code = part_of(record, "code")
     if not code.get("commit"):
         return ""
     return f"{str(code['commit'])[:12]}{', with local changes' if code.get('modified') else ''}"

@@ -118,7 +118,12 @@ def run_places(place: Path) -> list[Path]:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Run what is missing of a comparison, print its tables, then fail if a run did."""
+    """Run what is missing of a comparison, print its tables, then fail if a run did.
+
+    Raises:
+        UserError: all that failed did so by the user's input.
+        MachineError: something else failed.
+    """
     from fdbpl.report import write_report
 
     if not arguments.jobs.isdecimal() or int(arguments.jobs) < 1:
@@ -141,12 +146,14 @@ def compare(arguments: argparse.Namespace) -> None:
     if finished:
         print(f"{len(finished)} of {len(comparison.cells)} runs are there already")
 
+    codes: set[int] = set()
     calls, begin = banks(missing), time.monotonic()
-    failed = run_grid(calls, 1, launch)
+    failed = run_grid(calls, 1, launch, lambda ended: codes.add(ended.code))
     if calls:
         print(f"Region banks, once for all of it: {time.monotonic() - begin:.0f} s")
 
     def note(ended: Ended) -> None:
+        codes.add(ended.code)
         status = ("failed", ended.line) if ended.code else ("done", "")
         record.update([missing[ended.number]], *status)
 
@@ -155,7 +162,8 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"\nReport of all runs: {arguments.output / 'report' / 'report.html'} (and table.md, table.csv, table.tex)")
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
-        raise MachineError(
+        kind = UserError if codes <= {0, UserError.exit_code} else MachineError
+        raise kind(
             f"expected every run to end well, found {len(failed)} that did not (named above); mend the cause and start "
             "again (what is finished is not run again)"
         )

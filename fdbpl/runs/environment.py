@@ -26,6 +26,12 @@ def describe_environment() -> dict:
     }
 
 
+def part_of(record: dict, name: str) -> dict:
+    """A part of such a description; empty where a record has none, or something else in its place."""
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -13,7 +13,7 @@ from fdbpl.configuration import flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.report.dassl_log import read_log
-from fdbpl.runs.environment import describe_environment
+from fdbpl.runs.environment import describe_environment, part_of
 from fdbpl.runs.folder import RunFolder
 
 AGAIN = "delete the folder and run it again"
@@ -248,16 +248,16 @@ def _other_code(run: Recorded) -> str:
 
 
 def _commit(environment: dict) -> str | None:
-    code = environment.get("code") or {}
+    code = part_of(environment, "code")
     if not code.get("commit"):
         return None
     return str(code["commit"])[:12] + " with changes" * bool(code.get("modified"))
 
 
 _VERSIONS: dict[str, Callable[[dict], str | None]] = {
-    "version": lambda environment: (environment.get("code") or {}).get("version"),
+    "version": lambda environment: part_of(environment, "code").get("version"),
     "commit": _commit,
-    "torch": lambda environment: (environment.get("packages") or {}).get("torch"),
+    "torch": lambda environment: part_of(environment, "packages").get("torch"),
 }
 
 _environment = cache(describe_environment)

@@ -50,6 +50,12 @@ def test_the_hash_is_that_of_the_weights_not_of_the_file(small, tmp_path):
     assert load_backbone(f"open_clip:small/{tmp_path / 'changed.pt'}").sha256 != again
 
 
+def test_a_teacher_has_one_hash_and_one_scale_in_all_precisions(small):
+    exact, half = (load_backbone(f"open_clip:small/{small[1]}", precision=precision) for precision in ("fp32", "bf16"))
+    assert half.model.logit_scale.dtype == torch.bfloat16
+    assert (half.sha256, half.logit_scale) == (exact.sha256, exact.logit_scale)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -76,13 +82,34 @@ def test_weights_of_another_architecture_are_refused(small, tmp_path):
 
 
 def test_no_network_is_one_sentence(monkeypatch):
-    def unreachable(*arguments, **named):
+    def unreachable(*arguments, weights_only, **named):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr(open_clip, "create_model", unreachable)
     with pytest.raises(MachineError, match="ViT-B-32/openai cannot be fetched \\(no route to host\\)") as caught:
         load_backbone("open_clip:ViT-B-32/openai")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["ViT-B-32/openai", "small/FILE"])
+def test_a_version_that_would_run_what_is_in_a_file_is_refused(small, monkeypatch, which):
+    monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained, device: pytest.fail("it is read"))
+    with pytest.raises(UserError, match=r"without running what is in them, found .*; run: pip install -U"):
+        load_backbone(f"open_clip:{which.replace('FILE', str(small[1]))}")
+
+
+def test_a_tag_is_read_without_running_what_is_in_its_file(small, monkeypatch):
+    asked = []
+    real = open_clip.create_model
+
+    def create_model(architecture, pretrained=None, weights_only=False, **named):
+        asked.append((pretrained, weights_only))
+        return real(architecture, **named)
+
+    monkeypatch.setattr(open_clip, "create_model", create_model)
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: ["made_up"])
+    load_backbone("open_clip:small/made_up")
+    assert asked == [("made_up", True)]
 
 
 def test_a_missing_package_names_the_command(monkeypatch):

@@ -165,7 +165,7 @@ def test_a_corrupt_image_is_a_sentence_and_the_pipeline_lives_on(odd, tmp_path, 
     (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 3])
     requests = requests_for(tmp_path, ["good.jpg", "bad.jpg"], 2)
     pipeline = WAYS[way](tmp_path, 2)
-    with pytest.raises(UserError, match="bad.jpg"):
+    with pytest.raises(UserError, match="bad.jpg, found .*; replace it, or leave it out with DATASET.SKIP_UNREADABLE"):
         list(pipeline(requests))
     again = requests_for(tmp_path, ["good.jpg"], 2)
     assert (collected(pipeline, again).int() - by_pillow(tmp_path, again).int()).abs().max() <= 3

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from yacs.config import CfgNode
 
 import trainers
-from fdbpl.errors import UserError
-from fdbpl.plugin import add_missing, one_sentence
+from fdbpl.plugin import add_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,7 +119,7 @@ def test_what_the_host_has_stays(host):
 
 def test_a_mistake_is_a_sentence(host):
     run = host("FDBPL", "--output-dir", host.folder / "wrong", "TRAINER.FDBPL.N_CTX", 0)
-    assert run.returncode and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "Traceback" not in run.stderr
     assert "expected TRAINER.FDBPL.N_CTX of at least 1, found 0" in run.stderr
 
 
@@ -170,11 +169,33 @@ def test_missing_keys_are_added_and_present_ones_kept():
         assert theirs == CfgNode({"A": {"X": 1, "Y": 6}, "B": 2, "C": {"D": 3}}) and theirs.is_frozen()
 
 
-def test_only_our_errors_lose_their_traceback(capsys, monkeypatch):
-    one_sentence(UserError, UserError("expected a, found b"), None)
-    assert capsys.readouterr().err == "error: expected a, found b\n"
-    one_sentence(ValueError, ValueError("theirs"), None)
-    assert "ValueError: theirs" in capsys.readouterr().err
-    monkeypatch.setenv("FDBPL_DEBUG", "1")
-    one_sentence(UserError, UserError("expected a, found b"), None)
-    assert "UserError: expected a" in capsys.readouterr().err
+FAILURES = {
+    "an input of the user's": ("raise UserError('expected a, found\\nb')", 2, r"error: expected a, found\\nb\n"),
+    "the machine": ("raise MachineError('expected a, found b')", 1, "error: expected a, found b\n"),
+    "a full disk": (
+        "with open('/dev/full', 'w') as file: file.write('a')", 1, "error: the system .* the disk is full: free .*\n"),
+    "no memory": ("bytearray(1 << 46)", 1, "error: expected the work to fit into memory, found no room .*\n"),
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, "\ninterrupted: what was labelled .*\n"),
+    "a reader that has gone": ("raise BrokenPipeError", 1, ""),
+    "an error of the checkout's": ("raise ValueError('theirs')", 1, "Traceback (.|\n)*ValueError: theirs\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_how_a_checkout_ends(name):
+    event, code, said = FAILURES[name]
+    script = (
+        "import os, signal, sys, time\n"
+        "from fdbpl.errors import MachineError, UserError\n"
+        f"from fdbpl.plugin import one_sentence\nsys.excepthook = one_sentence\n{event}\n"
+    )
+
+    def run(**environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
+        )
+
+    ended = run()
+    assert ended.returncode == code and re.fullmatch(said, ended.stderr), ended.stderr
+    if said:
+        assert "Traceback" in run(FDBPL_DEBUG="1").stderr

@@ -1,8 +1,10 @@
 """The exported classifier, used by the very examples of docs/PREDICT.md, says what the toolbox says."""
 
 import json
+import os
 import re
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -124,6 +126,22 @@ def test_what_the_json_says(finished, student_file, tmp_path):
     assert (stated["mean"], stated["std"]) == (list(steps["Normalize"].mean), list(steps["Normalize"].std))
     record = json.loads((folder / "run.json").read_text())
     assert classifier["run"] == {"fingerprint": record["fingerprint"], "dataset": "TinyWorld", "seed": 1}
+
+
+def test_files_of_two_exports_are_refused(finished, picture, tmp_path, capsys, monkeypatch):
+    """The second is stopped between its two files: the old names stand beside the new features."""
+    command = [str(finished("CoOp")), "--to", str(tmp_path / "classifier")]
+    export.main(command)
+    write = export.write_json
+    monkeypatch.setattr(export, "write_json", lambda path, value: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        export.main([*command, "--classes", ",".join(f"another {number}" for number in range(10))])
+    assert stop.value.code == 130
+    with pytest.raises(AssertionError, match="the two files are of two exports; export again"):
+        says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    monkeypatch.setattr(export, "write_json", write)
+    export.main(command)
+    assert says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
 
 
 @pytest.mark.parametrize("method", ["CoCoOp", "FDBPL_CoCoOp"])

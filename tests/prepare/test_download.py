@@ -211,6 +211,30 @@ def test_google_drive_resumes_in_a_later_call(server, downloader, folder, monkey
     assert server.requests[-1] == ("/ID", "bytes=1048576-")
 
 
+def test_google_drive_without_a_hash_is_begun_anew(server, downloader, folder, monkeypatch):
+    """Neither the part of an older version nor that of a mirror is taken for the beginning, or for the whole."""
+    through(server, monkeypatch)
+    drive = Source("drive:ID", "", "names.txt")
+    server.add("/ID", b"old" * 1_000_000, "norange:1500000")
+    with pytest.raises(MachineError):
+        downloader.fetch([drive], folder)
+    mirror = Source(server.add("/names.txt", b"cut" * 100_000, "norange:100000"))
+    server.add("/ID", BIG)
+    assert_only(downloader.fetch([mirror, drive], folder), BIG)
+    assert not any(asked for path, asked in server.requests if path == "/ID")
+
+
+def test_what_nothing_checks_is_told(server, downloader, folder):
+    told: list[str] = []
+    sources = [Source(server.add("/a.tar", CONTENT, "404"), MD5), Source(server.add("/b.tar", CONTENT))]
+    downloader.fetch(sources, folder, told.append)
+    assert told == ["b.tar"]
+    downloader.fetch(sources, folder, told.append)  # it lies there
+    assert told == ["b.tar"] * 2
+    downloader.fetch([Source(sources[1].url, MD5), sources[1]], folder, told.append)
+    assert told == ["b.tar"] * 2
+
+
 def test_google_drive_quota(server, downloader, folder, monkeypatch):
     def refuse(**options):
         raise gdown.exceptions.FileURLRetrievalError("Cannot retrieve the public link of the file.\nToo many users")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -131,7 +132,7 @@ def test_failures_are_said_and_the_rest_goes_on(script, mirror):
     assert not list(script.here.parent.rglob("evil.jpg"))
 
 
-def test_another_address_after_one_that_broke_off(server, offline, tmp_path):
+def test_another_address_after_one_that_broke_off(server, offline, tmp_path, capsys):
     """Also leaves nothing of the first one behind."""
     images, split = small_caltech101()
     files = {"a.zip": packed(images)[:-1000], "b.zip": packed(images), "split_zhou_Caltech101.json": split}
@@ -144,6 +145,8 @@ def test_another_address_after_one_that_broke_off(server, offline, tmp_path):
     )  # fmt: skip
     outcome = install("x", Recipe("caltech-101", parts), tmp_path, Downloader(attempts=2, pause=0.01))
     assert str(outcome) == "ready"
+    told = re.findall(r"x: no hash is published for (.*); its content is checked as it", capsys.readouterr().out)
+    assert told == ["b.zip", "split_zhou_Caltech101.json"]
     assert sorted(os.listdir(tmp_path / "caltech-101")) == ["101_ObjectCategories", "split.json"]
 
 

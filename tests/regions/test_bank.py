@@ -19,17 +19,17 @@ from safetensors.torch import load_file, save_file
 from fdbpl.errors import MachineError, UserError
 from fdbpl.locks import held
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions import RegionBank, RegionLookup, pixel_boxes
+from fdbpl.regions import RegionBank, RegionLookup, generation, pixel_boxes
+from fdbpl.regions.inspection import informativeness
 
 from .conftest import PROMPTS, content, identity_of, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-module = sys.modules["fdbpl.regions.generate"]
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 12)
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 12)
 
 
 def everything(images, per_image):
@@ -214,7 +214,7 @@ def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeyp
 
     prompts = [f"a photo of a {number}." for number in range(12)]
     identity = identity_of(teacher, content="topk:10", classes=digest(prompts))
-    monkeypatch.setattr(module, "REGIONS_PER_SHARD", 1024)  # as by default
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 1024)  # as by default
     make(identity=identity, prompts=prompts, per_image=80)
     tensors = [load_file(file) for file in (tmp_path / "bank").glob("regions-*")]
     payload = sum(t.numel() * t.element_size() for shard in tensors for t in shard.values())
@@ -376,6 +376,14 @@ def test_inspect_and_verify(photos, weights, tmp_path):
     check = [*command, "verify", bank, "--root", photos]
     good = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert good.returncode == 0 and "labelled again agree" in good.stdout
+
+
+def test_inspect_takes_banks_of_imagenet_s_size():
+    """torch's own quantiles end at 2^24 numbers."""
+    entropy = np.tile(np.float32([0.05, 0.15, 0.25, 0.35, 1.0]), 3_400_000)
+    first, *histogram = informativeness(entropy, 7).splitlines()
+    assert first == "  entropy / ln 7: quantiles 5 25 50 75 95 %: 0.05 0.15 0.25 0.35 1.00"
+    assert [line.split()[-2] for line in histogram] == ["20.0"] * 4 + ["0.0"] * 5 + ["20.0"]
 
 
 def test_a_dead_process_s_share_is_made_at_the_restart(make, tmp_path, monkeypatch):

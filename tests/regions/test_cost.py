@@ -1,12 +1,12 @@
 """What a bank has cost is kept beside it, and never in the way of labelling."""
 
 import json
-import sys
 import time
 
 import pytest
 
 from fdbpl.errors import UserError
+from fdbpl.regions import generation
 from fdbpl.regions.cost import Cost, read_cost
 
 
@@ -26,7 +26,7 @@ def test_calls_add_up_and_nothing_made_costs_nothing(make, student, tmp_path):
 
 def test_of_processes_side_by_side_one_tells_the_time(make, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(sys.modules["fdbpl.regions.generate"], "REGIONS_PER_SHARD", 8)
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 8)
     seconds = []
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)

@@ -1,7 +1,6 @@
 """Rows out of many files: right whatever is held open, and a sentence where a file is not what it was."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fdbpl.errors import UserError
-from fdbpl.regions import RegionLookup
+from fdbpl.regions import RegionLookup, generation
 from fdbpl.regions.rows import Rows, read_header
 
 
@@ -82,7 +81,7 @@ def test_files_of_two_banks_do_not_mix(files, tmp_path):
 
 def test_an_image_s_regions_may_lie_in_any_number_of_files(make, images, tmp_path, monkeypatch):
     """A bank that grew in other steps for some images answers as one made at once."""
-    monkeypatch.setattr(sys.modules["fdbpl.regions.generate"], "REGIONS_PER_SHARD", 12)
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 12)
     for few, per_image in ((images[:5], 2), (images[3:9], 3), (images[:2], 5), (images[8:], 6), (images, 7)):
         make(images=few, per_image=per_image)
     make(bank=tmp_path / "whole", per_image=7)

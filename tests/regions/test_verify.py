@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fdbpl.backbones import load_backbone
-from fdbpl.regions import RegionBank
+from fdbpl.regions import RegionBank, generation
 from fdbpl.regions.__main__ import main
 from fdbpl.regions.identity import digest
 from fdbpl.regions.shard import payload_digest
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def bank(make, weights, student, tmp_path, monkeypatch) -> Path:
     """Five shards of three images, with a student's features and the teacher's of three prompts."""
-    monkeypatch.setattr(sys.modules["fdbpl.regions.generate"], "REGIONS_PER_SHARD", 12)
+    monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 12)
     teacher = load_backbone(str(weights))
     make(identity=identity_of(teacher), teacher=lambda: teacher, student=lambda: student)
     return tmp_path / "bank"

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -6,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import fdbpl.runs.__main__ as runs
 from fdbpl.errors import MachineError, UserError
 from fdbpl.runs.comparison import Comparison, banks, read_rows
+from fdbpl.runs.grid import Ended
 from fdbpl.runs.grid_record import GridRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,3 +146,21 @@ def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match="cannot write"):
         GridRecord(tmp_path / "file").update([], "done")
+
+
+@pytest.mark.parametrize(("codes", "expected"), [((2, 2), 2), ((0, 2), 2), ((2, 1), 1), ((-9, 2), 1), ((3, 3), 1)])
+def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch, capsys, codes, expected):
+    """2 where all of them failed by the user's input."""
+
+    def launch(commands, jobs):
+        for number, code in enumerate(codes[: len(commands)]):
+            yield Ended(number, code, f"ended with {code}")
+
+    words = ["compare", "--output", str(tmp_path), "--seeds", "1 2"]
+    monkeypatch.setattr(sys, "argv", ["fdbpl.runs", *words])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(row()))
+    monkeypatch.setattr(runs, "launcher", lambda *settings: launch)
+    with pytest.raises(SystemExit) as ended:
+        runs.main()
+    failed = sum(code != 0 for code in codes)
+    assert ended.value.code == expected and f"found {failed} that did not" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,24 @@ def test_more_processes_than_gpus(tmp_path):
     run = torchrun(torch.cuda.device_count() + 1, TRAIN, "--trainer", "ZeroshotCLIP", "--output-dir", tmp_path / "run",
                    "--dataset-config-file", TRAIN.parent / "configs/datasets/demo.yaml")  # fmt: skip
     assert run.returncode and run.stderr.count("error: expected a GPU for each process") == 1, run.stderr
+
+
+def test_the_others_are_waited_for_as_long_as_we_say(tmp_path):
+    """Longer than torch would, and not by torch's clock: here a second, for a process that was never started."""
+    code = (
+        "from fdbpl import distributed, errors\n"
+        "assert distributed.LONGEST_WAIT.days >= 1\n"
+        "distributed.LONGEST_WAIT /= 7 * 24 * 3600\n"
+        "with errors.one_sentence_errors():\n"
+        "    distributed.start(use_gpu=False)\n"
+    )
+    begin = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=TRAIN.parent, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},
+    )  # fmt: skip
+    assert run.returncode == 1 and time.monotonic() - begin < 60, run.stderr
+    assert "error: expected the processes of torchrun to find each other, found" in run.stderr, run.stderr
 
 
 def test_a_share_of_nothing_is_everything():

@@ -201,3 +201,11 @@ def test_other_code_is_told_and_no_fault(runs, verify):
     change(runs / "base/run.json", lambda record: record["code"].update(commit="0" * 40, version="0.0.1"))
     code, said = verify(runs / "base")
     assert code == 0 and "note  " in said and "made by version 0.0.1 (here " in said and "commit 000000000000" in said
+
+
+@pytest.mark.parametrize("changes", [{"code": "x"}, {"code": None}, {"packages": [1]}, {"code": {"commit": [1]}}])
+def test_a_description_of_the_code_that_is_none(runs, verify, changes):
+    """What made a run is not part of what it is."""
+    change(runs / "base/run.json", lambda record: record.update(changes))
+    code, said = verify(runs / "base")
+    assert code == 0 and "ok    " in said and ("note  " in said) == (changes == {"code": {"commit": [1]}})

@@ -22,7 +22,7 @@ from fdbpl.errors import UserError
 from fdbpl.pipelines import BACKENDS, RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, generate
 from fdbpl.regions.bank import RegionBank as BankOnDisk
-from fdbpl.regions.generate import top_k
+from fdbpl.regions.generation import top_k
 from fdbpl.regions.identity import read_identity
 
 from . import teacher
