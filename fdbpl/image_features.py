@@ -1,7 +1,7 @@
 """Features of whole images by a frozen image tower: computed by the first run that tests on them, read by all others.
 
-One safetensors file for each (image list, CLIP, precision, transform, batch size, device): what is read is bit for bit
-what the reading run would have computed.
+One safetensors file for each (image list, CLIP, precision, transform, batch size, device, threads, processes, torch):
+what is read is bit for bit what the reading run would have computed.
 """
 
 import hashlib
