@@ -8,7 +8,7 @@ from PIL import Image
 
 from . import comparing, mounts
 from .disturbing import MOST, Count, Watch, until_through
-from .faults import kill_rank, more_epochs, two_prepare
+from .faults import clock_backwards, kill_rank, more_epochs, two_prepare
 from .killing import Kill
 from .scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
@@ -45,10 +45,17 @@ def caltech101(tmp_path_factory):
     stop()
 
 
-def test_a_training_is_told_to_end_and_goes_on(pictures, tmp_path):
+@pytest.fixture(scope="module")
+def straight(pictures, tmp_path_factory):
+    """The place of an undisturbed training."""
+    place = Place(tmp_path_factory.mktemp("straight"), pictures)
+    SMALL.straight(place)
+    return place
+
+
+def test_a_training_is_told_to_end_and_goes_on(pictures, straight, tmp_path):
     """SIGTERM to the script alone, then Ctrl-C; both ways the training behind it ends and says how to continue."""
-    straight, place = Place(tmp_path / "straight", pictures), Place(tmp_path / "disturbed", pictures)
-    SMALL.straight(straight)
+    place = Place(tmp_path / "disturbed", pictures)
     for kill, word in ((Kill("SIGTERM", "script"), "terminated"), (Kill("SIGINT"), "interrupted")):
         watch, command = Watch(place.folder), SMALL.start(place)
         assert command.wait(more_epochs(place, 3))
@@ -62,6 +69,10 @@ def test_a_training_is_told_to_end_and_goes_on(pictures, tmp_path):
     watch.check()
     comparing.same(straight.output, place.output)
     comparing.nothing_temporary(place.folder)
+
+
+def test_a_clock_that_runs_backwards(pictures, straight, tmp_path):
+    clock_backwards(SMALL, Place(tmp_path / "disturbed", pictures), straight)
 
 
 def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(pictures, tmp_path):
