@@ -106,9 +106,10 @@ def _exactness(record: dict) -> Iterator[str]:
 def _losses(record: dict) -> Iterator[str]:
     yield "## Where we lose"
     yield ""
-    short_of = [floor for floor in floors(record) if floor.verdict == "falls short"]
-    for floor in short_of:
-        yield f"* {floor.what}: {number(floor.value)} where {floor.bound:g} was asked for."
+    measured = [(floor, floor.value) for floor in floors(record) if floor.value is not None]
+    short_of = [(floor, value) for floor, value in measured if floor.verdict == "falls short"]
+    for floor, value in short_of:
+        yield f"* {floor.what}: {number(value)} where {floor.bound:g} was asked for."
     if not short_of:
         yield "* No floor that was measured is missed."
     even = break_even(record)

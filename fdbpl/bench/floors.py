@@ -82,9 +82,8 @@ def _step_floors(record: dict) -> Iterator[Floor]:
     yield Floor("(d)/(e), 50 classes", limit, _ratio(record, 50, "d", "e"), lower=True)
     many = reference(record, 1000)
     ours = max((median(many, arm) or 0 for arm in ("c", "d")), default=None) if many else None
-    classes, online = next(
-        ((c, a) for c in (1000, 500) if (p := reference(record, c)) and (a := median(p, "a"))), (None, None)
-    )
+    measured = ((c, a) for c in (1000, 500) if (p := reference(record, c)) and (a := median(p, "a")))
+    classes, online = next(measured, (0, 0.0))
     note = "" if classes == 1000 else f"(a) with {classes} classes, which is less work than with 1000"
     value = online / ours if ours and online else None
     yield Floor("(a)/(slowest of c, d), 1000 classes", 1.0, value, note=note if value else "")
@@ -121,7 +120,8 @@ def _stages(record: dict) -> Iterator[Floor]:
     yield from _lookup(record)
     made = of_kind(record, "Generation")
     note = f"{made['point']['labelling']} labels" if made else ""
-    yield Floor("generation over its teacher alone, regions per second", 0.9, made and made["share"], note=note)
+    share = made["share"] if made else None
+    yield Floor("generation over its teacher alone, regions per second", 0.9, share, note=note)
     yield from _pipeline(record)
     whole = of_kind(record, "WholeRun")
     yield Floor("seconds to train.py's first step", 8.0, spread(whole["starts"])[0] if whole else None, True)

@@ -84,7 +84,8 @@ class OfficialStep:
         """Outside of the step: where classes pass in parts, the features that all of them have, by the quick way."""
         if not self.whole:
             with torch.no_grad():
-                self.features = [encode_prompts(self.student.model, Prompts(*space(), 1)) for space in self.spaces]
+                made = [space() for space in self.spaces]
+                self.features = [encode_prompts(self.student.model, Prompts(text, eot, 1)) for text, eot in made]
 
     def step(self) -> Tensor:
         """One step; returns the loss, a scalar."""

@@ -1,6 +1,7 @@
 """What a profile measures: points, in order. A point has a name of its own and is measured and kept by itself."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 ARMS = {
@@ -132,11 +133,11 @@ class Profile:
 
 
 def _full() -> tuple:
-    common = {"seconds": 420.0, "most": 5}
-    steps = [Step(classes=c, context=m, **common) for m, c in product((4, 16), (10, 50, 100, 500, 1000))]
-    steps += [Step(student=s, teacher=t, **common) for s, t in product(("RN50", "ViT-B/32", "ViT-B/16"),
-                                                                       ("ViT-L/14", "ViT-H/14"))]  # fmt: skip
-    steps += [Step(batch=batch, **common) for batch in (4, 128)]
+    long = partial(Step, seconds=420.0, most=5)
+    steps = [long(classes=c, context=m) for m, c in product((4, 16), (10, 50, 100, 500, 1000))]
+    towers = product(("RN50", "ViT-B/32", "ViT-B/16"), ("ViT-L/14", "ViT-H/14"))
+    steps += [long(student=student, teacher=teacher) for student, teacher in towers]
+    steps += [long(batch=batch) for batch in (4, 128)]
     return tuple(dict.fromkeys(steps))  # the reference point is in two sweeps
 
 

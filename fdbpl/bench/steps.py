@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fdbpl.backbones import load_backbone
 from fdbpl.bench.limit import TextLimit
-from fdbpl.bench.official import KDPLStep, ReleaseStep
+from fdbpl.bench.official import KDPLStep, OfficialStep, ReleaseStep
 from fdbpl.bench.ours import TrainerStep
 from fdbpl.bench.profiles import Step, Visual
 from fdbpl.bench.timing import Arm, interleaved
@@ -68,7 +68,7 @@ def step_arms(world: World, point: Step) -> tuple[dict[str, Arm], dict]:
     }
     arms = {letter: makers[letter]() for letter in point.arms}
     prompts = looked_up.student.prompts()
-    at_once = {letter: arm.at_once for letter, arm in arms.items() if not getattr(arm, "whole", True)}
+    at_once = {letter: arm.at_once for letter, arm in arms.items() if isinstance(arm, OfficialStep) and not arm.whole}
     labelled = read_cost(looked_up.supervision.folder)
     about = {
         "positions": {"all": prompts.embeddings.shape[1], "shared": prompts.shared},

@@ -64,8 +64,8 @@ def first_step(point: dict, arm: str) -> float | None:
 
 
 def _over(point: dict, first: float) -> str:
-    arms = [letter for letter in point["arms"] if letter != "d"]
-    return ", ".join(f"({short(letter)}) {number(first_step(point, letter) / first)}" for letter in arms)
+    others = {letter: first_step(point, letter) for letter in point["arms"] if letter != "d"}
+    return ", ".join(f"({short(letter)}) {number(value / first)}" for letter, value in others.items() if value)
 
 
 def _seconds(taken: list[float]) -> str:

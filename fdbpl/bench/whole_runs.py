@@ -53,7 +53,7 @@ class TrainPy:
         begin = time.perf_counter()
         process, said = self._start("FDBPL", output, "TRAIN.PRINT_FREQ", "1"), []
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 said.append(line)
                 if "epoch [1/" in line:
                     return time.perf_counter() - begin

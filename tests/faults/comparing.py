@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 
 RESULTS = ("accuracy", "macro_f1", "error_rate", "parameters", "protocol")
-# what one folder need not have as well: earlier attempts' logs and curves, locks, and what a bank took to make, of which
-# an interruption loses the last piece
+# what one folder need not have as well: earlier attempts' logs and curves, locks, and what a bank took to make,
+# the last piece of which an interruption loses
 OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock", "*/cost.json")
 TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # ends of names of files and folders
 NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
