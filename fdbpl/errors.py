@@ -55,13 +55,15 @@ LESS = "work on less at a time (a smaller batch size), or end what else runs her
 @contextmanager
 def one_sentence_errors(interrupted: str = CONTINUES, memory: str = LESS) -> Iterator[None]:
     """End as `end` says where the block fails; SIGTERM is answered as Ctrl-C is."""
-    atexit.register(leave_without_words)
     try:
         with sigterm_interrupts():
             yield
     except BaseException as error:
         end(error, interrupted, memory)
         raise
+    finally:
+        atexit.unregister(leave_without_words)
+        atexit.register(leave_without_words)  # now: it goes before what the block's imports (DALI) do at the end
 
 
 def end(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) -> None:

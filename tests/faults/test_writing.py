@@ -104,6 +104,21 @@ def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_interruption_on_the_way_out_is_no_traceback():
+    """Not even while something that was imported on the way ends."""
+    code = """
+import atexit, os, signal, time
+from fdbpl.errors import one_sentence_errors
+def ending():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+with one_sentence_errors():
+    atexit.register(ending)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGINT and run.stderr == ""
+
+
 def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
     code = "import sys, time; from pathlib import Path; from fdbpl.locks import held\n" \
            "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
