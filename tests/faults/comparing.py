@@ -11,9 +11,10 @@ import torch
 from safetensors import safe_open
 
 RESULTS = ("accuracy", "macro_f1", "error_rate", "parameters", "protocol")
-# what one folder need not have as well: earlier attempts' logs and curves, locks, and what a bank took to make,
-# the last piece of which an interruption loses
-OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock", "*/cost.json")
+# what one folder need not have as well, or not the same: earlier attempts' logs and curves, locks, what a bank took to
+# make (an interruption loses the last piece), which images could be read (by the times of their files)
+RECORDS = ("*/cost.json", "*/readable.safetensors")
+OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock", *RECORDS)
 TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # ends of names of files and folders
 NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
 STEP = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/\d+\].* (loss .*?) lr (\S+)")
