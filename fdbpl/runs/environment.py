@@ -40,8 +40,9 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(CODE), *arguments]  # a kill would leave index.lock behind
     try:
-        run = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, timeout=10)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return run.stdout.strip() if run.returncode == 0 else None

@@ -1,0 +1,27 @@
+"""What is recorded of the code, without touching it."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from fdbpl.runs import environment
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_state_of_the_code_is_read_and_git_s_own_files_are_left_alone(tmp_path, monkeypatch):
+    """`git status` writes its index anew where times of files have changed; killed then, it leaves a lock."""
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    file = tmp_path / "file"
+    file.write_text("content")
+    for arguments in (["init", "-q"], ["add", "file"], [*author, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
+    monkeypatch.setattr(environment, "CODE", tmp_path)
+    os.utime(file, (1, 1))
+    index = (tmp_path / ".git" / "index").read_bytes()
+    code = environment.describe_environment()["code"]
+    assert len(code["commit"]) == 40 and code["modified"] is False
+    assert (tmp_path / ".git" / "index").read_bytes() == index
+    file.write_text("other")
+    assert environment.describe_environment()["code"]["modified"] is True
