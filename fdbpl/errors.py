@@ -84,6 +84,7 @@ def end(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) 
     sentence, code = told
     first = os.environ.get("RANK", "0") == "0"
     if isinstance(error, KeyboardInterrupt):
+        sys.unraisablehook = lambda dropped: None  # what else fails now (torch's half-made loaders) does so for this
         sentence = f"\n{sentence}" if first else ""  # behind the terminal's ^C, once
     elif not first:
         time.sleep(PATIENCE)

@@ -104,6 +104,22 @@ def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_what_an_interruption_leaves_half_made_is_no_traceback():
+    """As torch's data loaders are, whose ends then fail."""
+    code = """
+from fdbpl.errors import one_sentence_errors
+class HalfMade:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.never_set
+with one_sentence_errors():
+    HalfMade()
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 130 and len(run.stderr.split("\n")) == 3, run.stderr  # an empty line, the sentence
+
+
 def test_an_interruption_on_the_way_out_is_no_traceback():
     """Not even while something that was imported on the way ends."""
     code = """
