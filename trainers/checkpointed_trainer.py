@@ -1,5 +1,6 @@
 """What a training leaves on disk, and how it is taken up again: whole, or with a sentence that says why not."""
 
+import math
 import time
 import warnings
 from pathlib import Path
@@ -21,13 +22,15 @@ class CheckpointedTrainer(TrainerX):
     Between those of TRAIN.CHECKPOINT_FREQ there is one of the last epoch that ended; the next one takes its place.
     """
 
+    _saved = math.inf  # when the last numbered one was written
+
     def before_train(self) -> None:
         self._saved = time.monotonic()
         super().before_train()
 
     def after_epoch(self) -> None:
         super().after_epoch()
-        if agree(int(time.monotonic() - self._saved)) >= LOST_AT_MOST:
+        if agree(int(time.monotonic() - self._saved >= LOST_AT_MOST)):
             self.save_model(self.epoch, self.output_dir)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):

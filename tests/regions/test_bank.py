@@ -325,6 +325,12 @@ def test_killed_at_random_moments_and_by_two_at_once_the_bytes_are_the_same(phot
     assert not list(killed.rglob("*.partial"))
 
 
+def stopped(process):
+    """Whether all threads of a process stand still."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+
 def test_two_at_once_share_the_work_and_take_over_from_the_dead(photos, weights, tmp_path):
     """One that is stopped half-way holds files; the other makes the rest, waits, and makes those when it dies."""
     bank = tmp_path / "bank"
@@ -333,6 +339,8 @@ def test_two_at_once_share_the_work_and_take_over_from_the_dead(photos, weights,
         time.sleep(0.002)
     with held(bank / ".cost.lock"):  # which it must not hold then
         first.send_signal(signal.SIGSTOP)
+        while not stopped(first):
+            time.sleep(0.001)
     there = {file: file.stat().st_mtime_ns for file in bank.glob("regions-*")}
     log, deadline = tmp_path / "second.log", time.monotonic() + 60
     with open(log, "w") as stream:
