@@ -3,11 +3,19 @@
 import argparse
 from typing import NoReturn
 
-from fdbpl.errors import UserError, one_line
+from fdbpl.errors import UserError, one_line, one_sentence_errors
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, which would answer with its whole usage."""
+    """argparse's, which would answer with its whole usage, and Ctrl-C with a traceback."""
+
+    def parse_args(self, *arguments, **keywords) -> argparse.Namespace:  # type: ignore[override]
+        with one_sentence_errors():
+            return super().parse_args(*arguments, **keywords)
+
+    def parse_intermixed_args(self, *arguments, **keywords) -> argparse.Namespace:  # type: ignore[override]
+        with one_sentence_errors():
+            return super().parse_intermixed_args(*arguments, **keywords)
 
     def error(self, message: str) -> NoReturn:
         wanted = f"expected arguments as {self.prog} --help shows them"

@@ -75,6 +75,8 @@ def end(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) 
     Raises:
         SystemExit: with the failure's exit code.
     """
+    if isinstance(error.__context__, KeyboardInterrupt) and not isinstance(error, UserError | SystemExit):
+        error = error.__context__  # what failed on the way out of an interruption, as argparse does, is not the cause
     if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # upstream Dassl's sys.stdout does not know its number
         sys.exit(MachineError.exit_code)

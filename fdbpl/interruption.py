@@ -26,23 +26,23 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
         return
     handler, hook = signal.signal(signal.SIGTERM, _raise_terminated), sys.unraisablehook
-    sys.unraisablehook = _say_again
+
+    def say_again(dropped) -> None:
+        """Python drops an exception that comes in a destructor or in a fork's hook: an interruption is sent again."""
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            hook(dropped)
+            return
+        number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = say_again
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
         sys.unraisablehook = hook
-
-
-def _say_again(dropped) -> None:
-    """Python drops an exception that comes in a destructor or in a hook of a fork: an interruption is sent again."""
-    if not isinstance(dropped.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(dropped)
-        return
-    number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
 
 
 def _raise_terminated(number: int, frame: object) -> None:

@@ -49,9 +49,10 @@ class RegionBank:
             wanted = {**UNSAID, **expect.plain()}
             key = disagreement(identity, wanted)
             if key is not None:
+                found = {**UNSAID, **identity}.get(key)
                 raise UserError(
-                    f"expected a region bank with {key} {wanted[key]!r} in {folder}, found "
-                    f"{identity.get(key, UNSAID.get(key))!r}; choose another REGIONS.ROOT or delete that bank"
+                    f"expected a region bank with {key} {wanted[key]!r} in {folder}, found {found!r}; "
+                    "choose another REGIONS.ROOT or delete that bank"
                 )
         return cls(folder, identity)
 

@@ -24,7 +24,7 @@ from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
-from fdbpl.regions.identity import UNSAID, digest
+from fdbpl.regions.identity import BankIdentity, digest
 from fdbpl.regions.shard import Shard, payload_digest
 
 AGAIN = "delete that file and run the generation again"
@@ -218,9 +218,9 @@ def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Findi
 
 
 def _teacher(identity: dict, device: str) -> Backbone:
-    name, precision = identity["teacher"], {**UNSAID, **identity}["precision"]
+    name = identity["teacher"]
     if not name.startswith("run:"):
-        return load_backbone(name, device, precision)
+        return load_backbone(name, device, BankIdentity(**identity).precision)
     from fdbpl.toolbox import trainers
 
     module = importlib.import_module(f"{trainers().__name__}.supervision.trained_teacher")

@@ -1,10 +1,13 @@
 """Mistyped options of every command."""
 
 import importlib
+import signal
 
 import pytest
 
-from .sentences import refused
+from fdbpl.arguments import ArgumentParser
+
+from .sentences import call, refused
 
 CASES = {
     "an option of another program": ("train", ["--gpu-ids", "0"], "--gpu-ids"),  # Dassl's takes the rest as keys
@@ -34,3 +37,27 @@ CASES = {
 def test_a_mistyped_command_line(module, words, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(importlib.import_module(module).main, words, named, unchanged=[tmp_path])
+
+
+@pytest.mark.parametrize("way", ["parse_args", "parse_intermixed_args"])
+def test_ctrl_c_while_the_command_line_is_read(way):
+    """argparse then fails on its way out, and Python speaks of that failure."""
+    parser = ArgumentParser()
+    parser.add_argument("names", nargs="*", type=lambda word: signal.raise_signal(signal.SIGINT))
+    parser.add_argument("--check", action="store_true")
+    ended = call(lambda: getattr(parser, way)(["a", "--check", "b"]))
+    assert ended.code == 130 and ended.err == "\ninterrupted: the same command continues where this one stopped\n"
+
+
+def test_what_fails_on_the_way_out_of_an_interruption_is_not_the_cause():
+    def main():
+        from fdbpl.errors import one_sentence_errors
+
+        with one_sentence_errors():
+            try:
+                raise KeyboardInterrupt
+            finally:
+                del main.nothing
+
+    ended = call(main)
+    assert ended.code == 130 and ended.err.startswith("\ninterrupted: ")

@@ -1,6 +1,5 @@
 """Odd pictures are read, and read alike by all; what cannot be read is refused wherever it is met."""
 
-import importlib.util
 import os
 import shutil
 
@@ -14,7 +13,7 @@ from PIL import Image
 from fdbpl import predict
 from fdbpl.image_check import unreadable_images
 from fdbpl.image_reading import UnreadableImage, image_mode, image_size, read_image
-from fdbpl.pipelines import RegionRequests
+from fdbpl.pipelines import RegionRequests, dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions import __main__ as regions
@@ -22,8 +21,7 @@ from fdbpl.regions import __main__ as regions
 from .pictures import BAD, ODD, saved, scene
 from .sentences import alarm, refused, succeeds
 
-DALI = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
-needs_dali = pytest.mark.skipif(not DALI, reason="NVIDIA DALI is not installed")
+needs_dali = pytest.mark.skipif(not dali_installed(), reason="NVIDIA DALI is not installed")
 PLACES = {"train": "banded/banded_0.jpg", "val": "dotted/dotted_3.jpg", "test": "woven/woven_5.jpg"}
 
 

@@ -80,7 +80,7 @@ def until_through(
         watch.check()
         if not ended.killed:
             break
-    comparing.same(straight.output, place.output)
+    comparing.same(straight.output, place.output, drawn=scenario.draws)
     if scenario.draws:
         comparing.same(straight.data, place.data)
     comparing.nothing_temporary(place.folder)

@@ -17,7 +17,7 @@ WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # what behind it stands 
 AWAKE = 4.0  # seconds after which a Python process surely listens to signals
 PATIENCE = 90.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
 TELLING = ("train.py", "fdbpl.runs", "datasets.prepare", "fdbpl.regions")  # command lines that say how to continue
-STARTING = ("Fatal Python error: init_", "Could not import runpy", "parse_intermixed_args")  # nothing of ours listens
+STARTING = ("Fatal Python error: init_", "Could not import runpy")  # Ctrl-C while Python itself begins: its own words
 CODES = {"SIGINT": (130, -signal.SIGINT), "SIGTERM": (143, -signal.SIGTERM), "SIGKILL": (137, -signal.SIGKILL)}
 WORDS = {"SIGINT": "interrupted: ", "SIGTERM": "terminated: "}
 
@@ -78,7 +78,7 @@ class Command:
         output, errors = self._communicate()
         self._all_gone()
         code, spoke = self.process.returncode, WORDS.get(kill.signal, "\0") in errors
-        starting = any(word in errors for word in STARTING)
+        starting = kill.signal == "SIGINT" and any(word in errors for word in STARTING)
         begun = "in main\n" in errors or not errors.rstrip().endswith("KeyboardInterrupt")
         traceback = "Traceback" in errors and begun and not starting
         require(not traceback, f"{self} ended with a traceback after {kill}: {errors[-2000:]}")
