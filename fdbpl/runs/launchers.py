@@ -21,6 +21,7 @@ from fdbpl.runs.grid import Ended, Launcher, fair_share, in_process, start, stop
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
 PATIENCE = 15.0  # seconds that the answer of a job may come after its end
+SIGNAL_DELAY_S = 90  # submitit's default: Slurm asks a job to stop and be queued again this long before its time is over
 POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
 
 
@@ -54,6 +55,8 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
         ) from None
     generic = executor._typed_parameters()  # those that every cluster has; the others belong to Slurm
     settings = {"name": "fdbpl", "timeout_min": MINUTES, **slurm_settings(slurm)}
+    if name == "slurm":
+        check_time_limit(settings)
     try:
         executor.update_parameters(**{key if key in generic else f"slurm_{key}": settings[key] for key in settings})
     except (AssertionError, NameError, TypeError, ValueError) as error:
@@ -76,6 +79,24 @@ def slurm_settings(text: str) -> dict[str, Any]:
             f"expected KEY=VALUE pairs in SLURM, found {text!r}; e.g. SLURM='partition=gpu gpus_per_node=1'"
         )
     return values
+
+
+def check_time_limit(settings: dict[str, Any]) -> None:
+    """Refuse a time limit that ends before a job can do anything: such a job would be queued again for ever.
+
+    Raises:
+        UserError: fewer than 2 minutes, or fewer than Slurm's warning takes (`signal_delay_s`).
+    """
+    key = "time" if "time" in settings else "timeout_min"  # submitit prefers the former
+    minutes, delay = settings[key], settings.get("signal_delay_s", SIGNAL_DELAY_S)
+    if not isinstance(minutes, int | float) or not isinstance(delay, int | float):  # e.g. Slurm's "1-12:00:00"
+        return
+    if minutes < 2 or 60 * minutes <= delay:
+        least = max(2, int(delay // 60) + 1)
+        raise UserError(
+            f"{key}={minutes} in SLURM is too short: Slurm signals a job {delay} s before its time limit, so each job "
+            f"would stop at once and be queued again without end. Set {key} to {least} or more"
+        )
 
 
 @dataclass

@@ -146,6 +146,20 @@ def test_mistakes_are_sentences(tmp_path, name, settings, sentence):
         launcher(name, settings, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "settings", ["timeout_min=1", "timeout_min=0", "timeout_min=-5", "time=1", "timeout_min=240 time=1.5",
+                 "timeout_min=5 signal_delay_s=300"]
+)  # fmt: skip
+def test_a_time_limit_within_which_no_job_can_work_is_refused(tmp_path, slurm, settings):
+    with pytest.raises(UserError, match="too short.*queued again without end"):
+        launcher("slurm", settings, tmp_path)
+
+
+@pytest.mark.parametrize("settings", ["timeout_min=2", "time=2", "time=1-00:00:00", "timeout_min=6 signal_delay_s=300"])
+def test_a_time_limit_that_leaves_time_is_accepted(tmp_path, slurm, settings):
+    launcher("slurm", settings, tmp_path)
+
+
 def test_without_slurm_or_submitit_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MachineError, match="no srun here"):
