@@ -21,7 +21,7 @@ from .maple import MaPLe
 from .prompt_trainer import PromptTrainer, register
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
-from .settings import require
+from .settings import check_context_words, require
 from .student import Outputs, Scorer, Student
 from .supervision.region_bank import RegionBank
 from .supervision.view import View
@@ -66,6 +66,10 @@ class RegionDistillation(PromptTrainer):
                 f"expected TRAINER.FDBPL.INFERENCE positive for {type(self).__name__}, whose text is fixed, found "
                 "difference; leave it out"
             )
+        if self.student_class.learns_text:
+            name = f"TRAINER.{self.node or self.student_class.node}"
+            words = cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT
+            check_context_words(self.settings(cfg), name, "TRAINER.FDBPL.NEGATIVE_CTX_INIT", words)
 
     def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
         student = super().build_student(backbone, classnames)

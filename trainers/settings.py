@@ -43,6 +43,17 @@ def check_method(settings: CfgNode, name: str) -> None:
         require(not key.startswith("N_CTX") or value >= 1, f"{name}.{key}", "of at least 1", value)
         weight = key == "W" or key in SHARES or key.endswith("WEIGHT")
         require(not weight or value >= 0, f"{name}.{key}", "of at least 0.0", value)
+    check_context_words(settings, name, f"{name}.CTX_INIT", settings.get("CTX_INIT", ""))
+
+
+def check_context_words(settings: CfgNode, name: str, key: str, words: str) -> None:
+    """Refuse words to start from, the value of `key`, where the method's node, called `name`, asks for class-specific
+    contexts: as in CoOp's code words start one context for all classes, and CSC would be ignored."""
+    if settings.get("CSC") and words:
+        raise UserError(
+            f"{name}.CSC True asks for a context for each class, but {key} {words!r:.100} starts one context for all "
+            f"classes. Set {key} '' for class-specific contexts, or {name}.CSC False"
+        )
 
 
 def _optim(optim: CfgNode) -> Iterator[Rule]:

@@ -117,3 +117,15 @@ def test_a_gaussian_average_far_off_is_the_nearest_epoch(mean, epoch):
 
     weights = GaussianAverage(4, mean, 0.05).weights
     assert sum(weights) == pytest.approx(1) and weights[epoch - 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CoOp_KDPL", "KgCoOp", "TCP", "FDBPL", "FDBPL_KgCoOp"])
+def test_words_cannot_start_class_specific_contexts(make_cfg, name):
+    node = f"TRAINER.{node_of(name)}"
+    specific = {f"{node}.CSC": True, f"{node}.CTX_INIT": "a photo of a", "DATASET.ROOT": "/nowhere"}
+    refused(make_cfg(name, **specific), f"{node}.CSC True asks .*Set {node}.CTX_INIT '' for class-specific contexts")
+
+
+def test_words_cannot_start_class_specific_negative_contexts(make_cfg):
+    specific = {"TRAINER.FDBPL.CSC": True, "TRAINER.FDBPL.CTX_INIT": "", "DATASET.ROOT": "/nowhere"}
+    refused(make_cfg("FDBPL", **specific), "Set TRAINER.FDBPL.NEGATIVE_CTX_INIT '' for class-specific contexts")
