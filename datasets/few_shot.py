@@ -8,7 +8,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from datasets.pickled_lists import read_pickled
-from datasets.rows import Item, read_rows, refuse_repeated
+from datasets.rows import Item, digest, read_rows, refuse_repeated
 from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError
 
@@ -20,24 +20,35 @@ def few_shot_lists(
 ) -> tuple[list[Item], list[Item]]:
     """`shots` training and min(shots, 4) validation images of each class, drawn once and then read again.
 
+    A list holds the digest of the split that it was drawn from; one of another split is drawn again. A draw without a
+    seed is neither kept nor read.
+
     Args:
         folders: where the list may lie; a new one goes to the first that can be written to.
     """
-    name = f"shot_{shots}-seed_{seed}.json"
+    if seed < 0:
+        generator = random.Random()
+        return draw(generator, train, shots), draw(generator, val, min(shots, 4))
+    name, split = f"shot_{shots}-seed_{seed}.json", digest(train, val)
     for folder in folders:
         if (folder / name).is_file():
-            return read_few_shot(folder / name, train, val, shots)
+            few = read_few_shot(folder / name, train, val, shots, split)
+            if few is not None:
+                print(f"Few-shot list read from {folder / name}")
+                return few
+            print(f"Few-shot list not read from {folder / name}: it was drawn from another split")
+            continue
         pickled = (folder / name).with_suffix(".pkl")
         if pickled.is_file():
             if cfg.DATASET.ALLOW_PICKLE:
                 print(f"Loading CoOp's few-shot list {pickled}")
                 return check_rows(pickled, read_pickled(pickled, train, val), train, val, shots)
             print(f"Not reading CoOp's few-shot list {pickled} (DATASET.ALLOW_PICKLE True reads it): drawing anew")
-    generator = random.Random(seed) if seed >= 0 else random.Random()
+    generator = random.Random(seed)
     few = draw(generator, train, shots), draw(generator, val, min(shots, 4))
     for folder in folders:
         if writable(folder):
-            write_json(folder / name, {"train": few[0], "val": few[1]})
+            write_json(folder / name, {"split": split, "train": few[0], "val": few[1]})
             if folder != folders[0]:
                 print(f"Few-shot list kept in {folder / name}: {folders[0].parent} is read-only")
             break
@@ -63,14 +74,28 @@ def draw(generator: random.Random, rows: list[Item], shots: int) -> list[Item]:
     ]
 
 
-def read_few_shot(file: Path, train: list[Item], val: list[Item], shots: int) -> tuple[list[Item], list[Item]]:
-    """The rows in `file`; each must be one of the split's.
+def read_few_shot(
+    file: Path, train: list[Item], val: list[Item], shots: int, split: str
+) -> tuple[list[Item], list[Item]] | None:
+    """The rows in `file`; each must be one of the split's. None where the list was drawn from another split.
+
+    Lists of older versions and of other tools do not say which split they were drawn from: they are read as they are.
 
     Raises:
         UserError: the file is broken or belongs to another split.
     """
-    rows = read_rows(read_json(file, "a few-shot list"), ("train", "val"), file, DRAW_AGAIN)
-    return check_rows(file, rows, train, val, shots)
+    content = read_json(file, "a few-shot list")
+    if isinstance(content, dict) and content.get("split", split) != split:
+        return None
+    few = check_rows(file, read_rows(content, ("train", "val"), file, DRAW_AGAIN), train, val, shots)
+    drawn = Counter(row[1:] for row in few[0])
+    for (label, name), count in Counter(row[1:] for row in train).items():
+        if drawn[label, name] < min(count, shots):
+            raise UserError(
+                f"{file} holds {drawn[label, name]} training images of {name}, but the split has {count} for {shots} "
+                f"shots: the list is of another split; {DRAW_AGAIN}"
+            )
+    return few
 
 
 def check_rows(

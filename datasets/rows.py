@@ -1,5 +1,7 @@
 """Rows of split files and few-shot lists, as they come out of JSON: checked one by one."""
 
+import hashlib
+import json
 import os
 import reprlib
 from collections import Counter
@@ -29,6 +31,11 @@ def read_rows(content: Any, parts: tuple[str, ...], file: Path, remedy: str) -> 
         part: [_item(row, f"row {number} of {part} in {file}", remedy) for number, row in enumerate(content[part])]
         for part in parts
     }
+
+
+def digest(*parts: list[Item] | list[str]) -> str:
+    """SHA-256 of rows or class names, in their order: hex."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def refuse_repeated(rows: dict[str, list[Item]], file: Path, remedy: str) -> None:

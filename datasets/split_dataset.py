@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from datasets.classes import FETCH_AGAIN, class_names, subsample_classes
 from datasets.few_shot import few_shot_lists
-from datasets.rows import Item, read_rows, refuse_repeated
+from datasets.rows import Item, digest, read_rows, refuse_repeated
 from datasets.unreadable import unreadable_of, without
 from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
@@ -55,6 +55,7 @@ class SplitDataset(DatasetBase):
         all_classnames: class names of all labels, in label order, whatever the half in use.
         sizes: what is there, whatever the shots and the half in use; to be compared with `official`.
         protocol: which images and class names training sees.
+        digests: SHA-256 of the class names and the rows of train, val and test, as they are used.
         left_out: {path below the images: reason} of what cannot be decoded; None where that is an error.
     """
 
@@ -96,6 +97,7 @@ class SplitDataset(DatasetBase):
         val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
         train = test if self.test_only else self.images_of(splits["train"])  # the very list: trainers know it by that
         super().__init__(train_x=train, val=val, test=test)
+        self.digests = {part: digest(self.classnames, rows) for part, rows in splits.items()}
         self.protocol = {
             "subsample": subsample,
             "shots": shots,

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 
 import pytest
 from dassl.config import get_cfg_default
@@ -133,6 +134,52 @@ def test_a_list_of_another_split_is_refused(root, content, sentence):
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=sentence):
         Toy(config(root))
+
+
+def test_a_list_does_not_outlive_its_split(root, capsys):
+    """The list of a cut-down split is not used for the whole one: the images are those that Dassl draws from it."""
+    whole = split_of(root)
+    write_split(root, {**whole, "train": [row for row in whole["train"] if int(row[0][2]) < 2]})
+    assert len(Toy(config(root)).train_x) == 10
+    write_split(root, whole)
+    expected = draw(random.Random(1), [tuple(row) for row in whole["train"]], 2)
+    found = [str(item.impath) for item in Toy(config(root)).train_x]
+    assert found == [str(root / "toy" / "images" / row[0]) for row in expected]
+    assert "another split" in capsys.readouterr().out
+    Toy(config(root))  # the new list has taken its place
+    assert f"read from {root / 'toy' / 'split_fewshot' / 'shot_2-seed_1.json'}" in capsys.readouterr().out
+
+
+def test_a_list_without_a_digest_needs_all_shots(root):
+    file = root / "toy" / "split_fewshot" / "shot_2-seed_1.json"
+    Toy(config(root))
+    stored = json.loads(file.read_text())
+    del stored["split"]
+    file.write_text(json.dumps(stored))
+    Toy(config(root))  # lists of older versions stay readable
+    file.write_text(json.dumps({**stored, "train": stored["train"][::2]}))
+    with pytest.raises(UserError, match="holds 1 training images of a"):
+        Toy(config(root))
+
+
+def test_without_a_seed_every_draw_is_new(root):
+    draws = {tuple(item.impath for item in Toy(config(root, seed=-1)).train_x) for _ in range(5)}
+    assert len(draws) > 1 and not (root / "toy" / "split_fewshot").exists()
+
+
+def test_the_digests_are_of_what_is_used(root):
+    before = Toy(config(root)).digests
+    assert Toy(config(root)).digests == before
+    other = Toy(config(root, seed=2)).digests
+    assert other["test"] == before["test"] and other["train"] != before["train"]
+    split = split_of(root)
+    write_split(root, {**split, "test": split["test"][1:]})
+    assert Toy(config(root)).digests["test"] != before["test"]
+    split["test"] = [[path, label, name.upper()] for path, label, name in split["test"]]
+    split["train"] = [[path, label, name.upper()] for path, label, name in split["train"]]
+    split["val"] = [[path, label, name.upper()] for path, label, name in split["val"]]
+    write_split(root, split)
+    assert Toy(config(root)).digests["test"] != before["test"]
 
 
 def test_fewer_images_than_shots(root):
