@@ -70,7 +70,7 @@ def refused(
     code: int = 2,
     within: float = SECONDS,
 ) -> str:
-    """The sentence that the call ends in; everything that a refusal has to be is asserted.
+    """The message that the call ends in: one line, exit code, what is wrong and a remedy.
 
     Args:
         names: words that the sentence must have in it: the item, what was found ...
@@ -85,10 +85,8 @@ def refused(
     lines = ended.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), f"expected one sentence, found {ended.err!r}"
     sentence = lines[0].removeprefix("error: ")
-    what, _, remedy = sentence.rpartition("; ")
-    assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after '; ': {sentence}"
-    if code == 2:
-        assert re.match("expected .*found ", what), f"no 'expected ..., found ...': {sentence}"
+    what, remedy = re.split(r"[;.:] ", sentence, maxsplit=1) if re.search(r"[;.:] ", sentence) else ("", sentence)
+    assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after what is wrong: {sentence}"
     for name in [names] if isinstance(names, str) else names:
         assert name in sentence, f"{name!r} is not named: {sentence}"
     assert ended.seconds < within, f"{ended.seconds:.1f} s"
