@@ -1,9 +1,9 @@
 """The classes of a data set's rows: their names, and the base and new halves of them."""
 
-from collections import Counter
 from pathlib import Path
 
 from datasets.rows import Item, shown
+from fdbpl.class_names import check_distinct
 from fdbpl.errors import UserError
 
 SUBSAMPLES = ("all", "base", "new")
@@ -17,7 +17,7 @@ def class_names(
 
     Args:
         source: where the rows are from, and `remedy`, what to do about them: for the sentence.
-        distinct: whether two labels must not share a name.
+        distinct: whether two labels must not share a name, nor have names that CLIP's tokenizer reads alike.
 
     Raises:
         UserError: there are no rows, a label has two names, two labels share one, or labels or their training images
@@ -45,12 +45,10 @@ def class_names(
             f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
             f"({len(untrained)} such classes); {remedy}"
         )
-    duplicates = [name for name, count in Counter(min(found) for found in names.values()).items() if count > 1]
-    if duplicates and distinct:
-        raise UserError(
-            f"expected different class names in {source}, found {duplicates[0]!r} for two labels; mend the split file"
-        )
-    return [min(names[label]) for label in sorted(names)]
+    in_order = [min(names[label]) for label in sorted(names)]
+    if distinct:
+        check_distinct(in_order, str(source), "give one of the two classes another name")
+    return in_order
 
 
 def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list[Item]]:

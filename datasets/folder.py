@@ -18,6 +18,8 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @DATASET_REGISTRY.register()
 class Folder(SplitDataset):
+    distinct_names = False  # read_own_pictures has compared them
+
     def prepare(self, cfg: CfgNode) -> None:
         place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
         if not place:

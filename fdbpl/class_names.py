@@ -1,8 +1,9 @@
-"""Class names from a command line: a list, or a file with one a line."""
+"""Class names: read from a command line or a file, and compared as CLIP's tokenizer reads them."""
 
 import argparse
 import csv
-from collections import Counter
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from fdbpl.errors import UserError
@@ -29,10 +30,42 @@ def chosen(arguments: argparse.Namespace) -> list[str] | None:
         return None
     if not names or "" in names:
         raise UserError(f"expected class names in {where}, found {'an empty one' if names else 'none'}; name them")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UserError(f"expected different class names in {where}, found {twice[0]!r} twice; leave one out")
+    check_distinct(names, where, "leave one out")
     return names
+
+
+def check_distinct(names: Sequence[str], where: str, remedy: str, repeats: bool = False) -> None:
+    """Refuse class names that have the same tokens, and therefore the same text features.
+
+    Args:
+        where: place of the names, and `remedy`, what to do about it: for the message.
+        repeats: whether one name may occur several times, as in CLIP's list of ImageNet; other spellings of it may not.
+
+    Raises:
+        UserError: names two of them, or one that has more tokens than CLIP reads.
+    """
+    first_with: dict[tuple[int, ...], str] = {}
+    for name, tokens in zip(names, clip_tokens(names), strict=True):
+        first = first_with.get(tokens)
+        if first is None or (repeats and first == name):
+            first_with[tokens] = name
+            continue
+        if first == name:
+            raise UserError(f"the class name {name!r} occurs twice in {where}; {remedy}")
+        same_on_screen = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", name)
+        pair = " and ".join(map(ascii if same_on_screen else repr, (first, name)))
+        raise UserError(
+            f"CLIP cannot tell the class names {pair} in {where} apart: its tokenizer ignores case, spacing, Unicode "
+            f"composition and whatever follows <|endoftext|>; {remedy}"
+        )
+
+
+def clip_tokens(names: Sequence[str]) -> list[tuple[int, ...]]:
+    """Tokens of each name as it stands in a prompt (`_` as a space), up to the end-of-text token."""
+    from fdbpl.backbones.openai import tokenize  # imports torch
+
+    rows = tokenize([name.replace("_", " ") for name in names])
+    return [tuple(row[: int(row.argmax())].tolist()) for row in rows]
 
 
 def read_row(text: str) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from datasets.own_pictures.description import Description, read_description, refuse_unknown
 from datasets.own_pictures.found import Found, find_in_folder, listed, read_csv
 from datasets.own_pictures.split import PARTS, hashed_split
+from fdbpl.class_names import check_distinct
 from fdbpl.errors import UserError
 
 TEMPLATE = "a photo of a {}."
@@ -93,13 +93,6 @@ def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, st
     for label, name in names.items():
         if not name:
             raise UserError(f"expected a class name for {label!r} in {found.folder}, found none; give one in {file}")
-    doubles = [name for name, count in Counter(names.values()).items() if count > 1]
-    if doubles:
-        same = [label for label in order if names[label] == doubles[0]]
-        raise UserError(
-            f"expected different class names in {found.folder}, found {doubles[0]!r} for {listed(same)}; rename one, "
-            f"or give names in {file}"
-        )
     if not order:
         raise UserError(f"expected pictures in {found.folder}, found none; add some")
     if len(order) < 2:
@@ -107,6 +100,7 @@ def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, st
             f"expected at least two classes in {found.folder}, found {listed(order)} alone; add another (base-to-new "
             "needs four, two for each half)"
         )
+    check_distinct(list(names.values()), str(found.folder), f"rename a folder or a class, or give names in {file}")
     return names
 
 

@@ -80,6 +80,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     names = class_names.read_lines(arguments.classnames) if arguments.classnames else []
     if arguments.classnames and not names:
         raise UserError(f"expected class names in {arguments.classnames}, found none; write one a line")
+    class_names.check_distinct(names, str(arguments.classnames), "leave one out", repeats=True)
     prompts = [arguments.template.replace("{}", name) for name in names]
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:

@@ -103,7 +103,7 @@ def test_the_halves_are_those_of_coop(parity):
         (lambda split: split["train"].append(["a/x.jpg", 0, "other"]), "one class name for label 0"),
         (lambda split: split["train"].append(["a/x.jpg", 9, "nine"]), "expected labels 0 to 9"),
         (lambda split: split["test"].append(["a/x.jpg", 5, "f"]), r"found none of f \(1 such classes\)"),
-        (lambda split: [row.__setitem__(2, "a") for rows in split.values() for row in rows], "'a' for two labels"),
+        (lambda split: [row.__setitem__(2, "a") for rows in split.values() for row in rows], "'a' occurs twice"),
         (lambda split: split["test"].append(["../../secret.jpg", 0, "a"]), "expected paths below"),
         (lambda split: split["test"].append(["/etc/passwd", 0, "a"]), "expected paths below"),
         (lambda split: split["test"].append(["a/99.jpg", 0, "a"]), r"found 1 of them missing \(a/99.jpg\)"),
