@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
@@ -92,7 +92,8 @@ def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
 
     folder = RunFolder(cfg.OUTPUT_DIR, plain(cfg), task_of(arguments))
     unfinished = is_first() and folder.finished_metrics() is None
-    with folder.held() if unfinished else nullcontext():
+    log = redirect_stdout(sys.stdout)  # takes the run's log from standard output at the end
+    with log, folder.held() if unfinished else nullcontext():
         run_in(folder, cfg, arguments, dassl_line)
 
 

@@ -1,5 +1,6 @@
-"""Mends of what breaks in upstream Dassl (c61a1b5) on today's torch; each does nothing where nothing is broken."""
+"""Compatibility patches for upstream Dassl (c61a1b5) on current torch; each does nothing where nothing is broken."""
 
+import contextlib
 import inspect
 import io
 import logging
@@ -113,4 +114,30 @@ def load_model_without_validation_result() -> bool:
     return True
 
 
-PATCHES = (warmup_scheduler, checkpoint_files, silenced_logging, load_model_without_validation_result)
+def logger_that_closes_the_console() -> bool:
+    """Upstream's `Logger` closes the stream that it copies to when it is closed or collected: the caller's stdout."""
+    from dassl.utils import logger
+
+    class Console(io.StringIO):
+        closed_by_logger = False
+
+        def close(self):
+            self.closed_by_logger = True
+
+    console = Console()
+    with contextlib.redirect_stdout(console):
+        logger.Logger().close()
+    if not console.closed_by_logger:
+        return False
+
+    def close(self):
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    logger.Logger.close = close
+    return True
+
+
+PATCHES = (warmup_scheduler, checkpoint_files, silenced_logging, load_model_without_validation_result,
+           logger_that_closes_the_console)  # fmt: skip

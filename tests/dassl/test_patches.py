@@ -1,14 +1,18 @@
 """Each patch mends a Dassl that is broken as upstream is, and leaves a healthy one alone."""
 
+import contextlib
+import gc
 import inspect
+import io
 import logging
+import sys
 import types
 
 import pytest
 import torch
 from dassl.engine import trainer
 from dassl.optim import lr_scheduler
-from dassl.utils import torchtools
+from dassl.utils import setup_logger, torchtools
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 import third_party.dassl_patches as patches
@@ -144,6 +148,57 @@ def test_load_model_without_validation_result(monkeypatch, tmp_path):
     assert torch.equal(fresh._models["learner"].weight, saved._models["learner"].weight)
     with pytest.raises(FileNotFoundError):
         fresh.load_model(str(tmp_path))  # no best one
+
+
+class ClosingLogger:
+    """A logger with upstream's fault: closed or collected, it closes the console."""
+
+    def __init__(self, fpath=None):
+        self.console = sys.stdout
+        self.file = open(fpath, "w") if fpath else None  # noqa: SIM115
+
+    def __del__(self):
+        self.close()
+
+    def write(self, message):
+        self.console.write(message)
+        if self.file is not None:
+            self.file.write(message)
+
+    def flush(self):
+        self.console.flush()
+
+    def close(self):
+        self.console.close()
+        if self.file is not None:
+            self.file.close()
+
+
+def test_a_logger_does_not_close_the_callers_streams(monkeypatch, tmp_path):
+    monkeypatch.setattr("dassl.utils.logger.Logger", ClosingLogger)
+    assert patches.logger_that_closes_the_console() is True
+    assert patches.logger_that_closes_the_console() is False
+    assert not sys.stdout.closed
+    caller = io.StringIO()
+    with contextlib.redirect_stdout(caller):
+        sys.stdout = ClosingLogger(tmp_path / "log.txt")
+        print("training")
+        sys.stdout.close()
+        print("still heard")
+        sys.stdout = caller  # the logger is collected
+        gc.collect()
+        print("afterwards")
+    assert caller.getvalue() == "training\nstill heard\nafterwards\n"
+    assert (tmp_path / "log.txt").read_text() == "training\n"
+
+
+def test_the_dassl_in_use_does_not_close_the_callers_streams(tmp_path):
+    caller = io.StringIO()
+    with contextlib.redirect_stdout(caller):
+        setup_logger(str(tmp_path))
+        print("training")
+    gc.collect()
+    assert caller.getvalue() == "training\n"
 
 
 def test_a_dassl_without_a_warm_up_class_is_left_alone(monkeypatch):

@@ -222,7 +222,6 @@ class TrainPy:
         command = ["train.py", "--config-file", file, "--seed", cfg.SEED, *flags]
         with self.monkeypatch.context() as patch:
             patch.setattr(sys, "argv", list(map(str, command)))
-            patch.setattr(sys, "stdout", sys.stdout)  # Dassl's logger takes its place
             train.main()
         return self.folder / output
 
