@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_sentence_errors, refuse_odd_bytes
+from fdbpl.errors import UserError, one_sentence_errors, quoted, refuse_odd_bytes
 
 LESS_MEMORY = (
     "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
@@ -164,7 +164,9 @@ def build_config(arguments: argparse.Namespace):
     ):
         if name not in registry.registered_names():
             close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
-            raise UserError(f"expected a registered name for {kind}, found {name!r}; close ones are {', '.join(close)}")
+            raise UserError(
+                f"expected a registered name for {kind}, found {quoted(name)}; close ones are {', '.join(close)}"
+            )
     given = {"--eval-only": arguments.eval_only, "--no-train": arguments.no_train}
     others = [flag for flag in given if given[flag]]
     if arguments.generate_regions and others:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from datasets.rows import Item, shown
+from datasets.rows import Item
 from fdbpl.class_names import check_distinct
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated, quoted
 
 SUBSAMPLES = ("all", "base", "new")
 FETCH_AGAIN = "fetch the split file again"
@@ -33,16 +33,16 @@ def class_names(
     for label, found in names.items():
         if len(found) > 1:
             raise UserError(
-                f"expected one class name for label {label} in {source}, found {', '.join(sorted(found))}; {remedy}"
+                f"expected one class name for label {label} in {source}, found {enumerated(sorted(found))}; {remedy}"
             )
     if sorted(names) != list(range(len(names))):
-        raise UserError(f"expected labels 0 to {shown(max(names))} in {source}, found {len(names)} of them; {remedy}")
+        raise UserError(f"expected labels 0 to {quoted(max(names))} in {source}, found {len(names)} of them; {remedy}")
     if len(names) == 1:
         raise UserError(f"expected at least two classes in {source}, found {names[0]} alone; add another")
     untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
     if untrained:
         raise UserError(
-            f"expected training images of every class in {source}, found none of {', '.join(names[untrained[0]])} "
+            f"expected training images of every class in {source}, found none of {enumerated(names[untrained[0]])} "
             f"({len(untrained)} such classes); {remedy}"
         )
     in_order = [min(names[label]) for label in sorted(names)]
@@ -57,7 +57,7 @@ def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list
     The labels are those of the first source, as in CoOp's datasets/oxford_pets.py.
     """
     if subsample not in SUBSAMPLES:
-        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {subsample!r}")
+        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {quoted(subsample)}")
     if subsample == "all":
         return [list(source) for source in sources]
     labels = sorted({row[1] for row in sources[0]})

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from datasets.pickled_lists import read_pickled
 from datasets.rows import Item, digest, read_rows, refuse_repeated
 from fdbpl.atomic import read_json, write_json
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 DRAW_AGAIN = "delete that file to draw the images again"
 
@@ -106,7 +106,7 @@ def check_rows(
     for part, whole, most in (("train", train, shots), ("val", val, min(shots, 4))):
         strangers = set(rows[part]).difference(whole)
         if strangers:
-            raise UserError(f"expected images of this split in {file}, found {min(strangers)[0]!r}; {DRAW_AGAIN}")
+            raise UserError(f"expected images of this split in {file}, found {quoted(min(strangers)[0])}; {DRAW_AGAIN}")
         label, count = max(Counter(row[1] for row in rows[part]).items(), key=lambda pair: pair[1], default=(0, 0))
         if count > most:
             raise UserError(

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from datasets.split_dataset import Item, Sizes, SplitDataset
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 
 @DATASET_REGISTRY.register()
@@ -28,7 +28,7 @@ class FGVCAircraft(SplitDataset):
                 if variant not in labels:
                     raise UserError(
                         f"expected an image's number and a variant of variants.txt in each line of "
-                        f"{self.folder / f'images_variant_{part}.txt'}, found {line!r}; {self.remedy}"
+                        f"{self.folder / f'images_variant_{part}.txt'}, found {quoted(line)}; {self.remedy}"
                     )
                 splits[part].append((f"{number}.jpg", labels[variant], variant))
         return splits

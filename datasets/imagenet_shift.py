@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets.split_dataset import Item, SplitDataset
 from datasets.synsets import class_folders, list_rows, read_classnames
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 
 class ImageNetShift(SplitDataset):
@@ -35,8 +35,8 @@ class ImageNetShift(SplitDataset):
             other = [synset for synset, name in names[own].items() if names[imagenet].get(synset, name) != name]
             if other:
                 raise UserError(
-                    f"expected the class names of {imagenet} in {own}, found {names[own][other[0]]!r} instead of "
-                    f"{names[imagenet][other[0]]!r} for {other[0]}; delete the latter file"
+                    f"expected the class names of {imagenet} in {own}, found {quoted(names[own][other[0]])} instead of "
+                    f"{quoted(names[imagenet][other[0]])} for {other[0]}; delete the latter file"
                 )
         return next(iter(names.values()))
 

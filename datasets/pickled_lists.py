@@ -5,8 +5,8 @@ import pickletools
 from io import BytesIO
 from pathlib import Path
 
-from datasets.rows import Item, shown
-from fdbpl.errors import UserError
+from datasets.rows import Item
+from fdbpl.errors import UserError, quoted
 
 # what lists and dicts of Datums are made of; a tuple within tuples, as a key, would be hashed for ever
 OPCODES = {
@@ -33,7 +33,7 @@ def read_pickled(file: Path, train: list[Item], val: list[Item]) -> dict[str, li
     except Exception as error:  # a broken pickle fails in whatever it stumbles over
         raise UserError(
             f"expected a few-shot list of CoOp in {file}, found something else "
-            f"({type(error).__name__}: {shown(str(error))}); delete it"
+            f"({type(error).__name__}: {quoted(str(error))}); delete it"
         ) from error
 
 

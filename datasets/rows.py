@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-import reprlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 Item = tuple[str, int, str]  # path relative to the image folder, label, class name: a row of CoOp's split files
 
@@ -45,35 +44,24 @@ def refuse_repeated(rows: dict[str, list[Item]], file: Path, remedy: str) -> Non
     if twice:
         where = [part for part, of_part in rows.items() for row in of_part if row[0] == twice[0]]
         raise UserError(
-            f"expected every image once in {file}, found {len(twice)} that stand there again ({shown(twice[0])} in "
+            f"expected every image once in {file}, found {len(twice)} that stand there again ({quoted(twice[0])} in "
             f"{' and '.join(where[:3])}); {remedy}"
         )
-
-
-def shown(value: Any) -> str:
-    """A value from outside, cut to what a sentence can hold, however large or deep it is."""
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
-_SHORT.maxlist = _SHORT.maxdict = 4
 
 
 def _item(row: Any, where: str, remedy: str) -> Item:
     if not isinstance(row, list) or [type(value) for value in row] != [str, int, str]:
         raise UserError(
-            f"expected [path, label, class name], a text, a whole number and a text, as {where}, found {shown(row)}; "
+            f"expected [path, label, class name], a text, a whole number and a text, as {where}, found {quoted(row)}; "
             f"{remedy}"
         )
     path, label, name = row
     if not path or "\0" in path or os.path.isabs(path) or ".." in path.split("/") or not _is_text(path):
-        raise UserError(f"expected paths below the folder of images, found {shown(path)} as {where}; {remedy}")
+        raise UserError(f"expected paths below the folder of images, found {quoted(path)} as {where}; {remedy}")
     if label < 0:
-        raise UserError(f"expected labels from 0 on, found {shown(label)} as {where}; {remedy}")
+        raise UserError(f"expected labels from 0 on, found {quoted(label)} as {where}; {remedy}")
     if not name.strip() or not _is_text(name):
-        raise UserError(f"expected a class name, found {shown(name)} as {where}; {remedy}")
+        raise UserError(f"expected a class name, found {quoted(name)} as {where}; {remedy}")
     return path, label, name
 
 
@@ -89,4 +77,4 @@ def _is_text(word: str) -> bool:
 def _kinds(content: Any) -> str:
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
-    return ", ".join(f"{shown(key)}: {type(value).__name__}" for key, value in list(content.items())[:5]) or "nothing"
+    return ", ".join(f"{quoted(key)}: {type(value).__name__}" for key, value in list(content.items())[:5]) or "nothing"

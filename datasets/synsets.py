@@ -6,7 +6,7 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from datasets.split_dataset import Item
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 
 def read_classnames(file: Path, remedy: str) -> dict[str, str]:
@@ -22,7 +22,8 @@ def read_classnames(file: Path, remedy: str) -> dict[str, str]:
             continue
         if not name or synset in names:
             raise UserError(
-                f"expected lines of a synset and its class name, each synset once, in {file}, found {line!r}; {remedy}"
+                f"expected lines of a synset and its class name, each synset once, in {file}, "
+                f"found {quoted(line)}; {remedy}"
             )
         names[synset] = name.strip()
     return names

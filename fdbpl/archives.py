@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import REMEDIES, MachineError, UserError, quoted
 
 CHUNK = 1 << 16
 MEMBERS = 3_000_000  # ImageNet has 1.3 million images
@@ -87,9 +87,9 @@ def member_path(name: str) -> str:
     """
     path = posixpath.normpath(name) if name else ""
     if not path or name.startswith("/") or ".." in name.split("/") or "\\" in name or name[1:2] == ":":
-        raise UserError(f"expected names below the archive's own folder, found {name!r}")
+        raise UserError(f"expected names below the archive's own folder, found {quoted(name)}")
     if not name.isprintable():
-        raise UserError(f"expected names that can be printed, found {name!r}")
+        raise UserError(f"expected names that can be printed, found {quoted(name)}")
     return "" if path == "." else path
 
 
@@ -112,7 +112,7 @@ class _Unpacking:
             self._make_folder(path)
             return
         if path in self.files or path in self.folders:
-            raise UserError(f"expected every name once, found {path!r} twice")
+            raise UserError(f"expected every name once, found {quoted(path)} twice")
         self._make_folder(posixpath.dirname(path))
         self.files.add(path)
         if member.link:
@@ -126,7 +126,7 @@ class _Unpacking:
         names = {path for path, _ in self.links}
         for path, target in self.links:
             if target in names or not (target in self.files or target in self.folders):
-                raise UserError(f"expected links to files of the archive, found {path!r} to {target!r}")
+                raise UserError(f"expected links to files of the archive, found {quoted(path)} to {quoted(target)}")
             os.symlink(os.path.relpath(self.folder / target, (self.folder / path).parent), self.folder / path)
 
     def _count(self, member: _Member) -> None:
@@ -149,7 +149,7 @@ class _Unpacking:
         parent, ancestors = path, []
         while parent not in self.folders:
             if parent in self.files:
-                raise UserError(f"expected every name once, found {parent!r} as a file and as a folder")
+                raise UserError(f"expected every name once, found {quoted(parent)} as a file and as a folder")
             ancestors.append(parent)
             parent = posixpath.dirname(parent)
         for folder in reversed(ancestors):
@@ -165,7 +165,7 @@ class _Unpacking:
                     break
                 file.write(piece)
         if left:
-            raise UserError(f"expected {member.size} bytes in {path!r}, found another number")
+            raise UserError(f"expected {member.size} bytes in {quoted(path)}, found another number")
 
 
 class _Header(tarfile.TarInfo):
@@ -214,7 +214,7 @@ def _tar_members(file: IO[bytes], limit: int) -> Iterator[_Member]:
             elif info.issym() or info.islnk():
                 yield _Member(info.name, link=info.linkname or "/", hard=info.islnk())
             else:
-                raise UserError(f"expected files and folders, found {info.name!r} of another kind (device, pipe)")
+                raise UserError(f"expected files and folders, found {quoted(info.name)} of another kind (device, pipe)")
     while stream.read(CHUNK):  # to the end: decompressors check their sums there
         pass
     if stream.last.strip(b"\0"):
@@ -234,7 +234,9 @@ def _zip_members(file: IO[bytes]) -> Iterator[_Member]:
             elif kind in (0, stat.S_IFREG):
                 yield _Member(info.filename, info.file_size, lambda info=info: archive.open(info))
             else:
-                raise UserError(f"expected files and folders, found {info.filename!r} of another kind (device, pipe)")
+                raise UserError(
+                    f"expected files and folders, found {quoted(info.filename)} of another kind (device, pipe)"
+                )
 
 
 def _damaged(archive: Path, error: Exception) -> UserError:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted, shortened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +51,9 @@ def check_distinct(names: Sequence[str], where: str, remedy: str, repeats: bool 
             first_with[tokens] = name
             continue
         if first == name:
-            raise UserError(f"the class name {name!r} occurs twice in {where}; {remedy}")
+            raise UserError(f"the class name {quoted(name)} occurs twice in {where}; {remedy}")
         same_on_screen = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", name)
-        pair = " and ".join(map(ascii if same_on_screen else repr, (first, name)))
+        pair = " and ".join(shortened((ascii if same_on_screen else repr)(one)) for one in (first, name))
         raise UserError(
             f"CLIP cannot tell the class names {pair} in {where} apart: its tokenizer ignores case, spacing, Unicode "
             f"composition and whatever follows <|endoftext|>; {remedy}"
@@ -73,7 +73,8 @@ def read_row(text: str) -> list[str]:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UserError(
-            f"expected class names as a row of CSV in --classes, found {text!r} ({error}); write e.g. 'cat,\"a, b\"'"
+            f"expected class names as a row of CSV in --classes, found {quoted(text)} ({error}); "
+            "write e.g. 'cat,\"a, b\"'"
         ) from error
     return [name.strip() for row in rows for name in row]
 

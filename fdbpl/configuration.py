@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 
 def read_yaml(file: str) -> dict:
@@ -20,7 +20,7 @@ def read_yaml(file: str) -> dict:
         near = sorted(str(other) for other in path.parent.glob("*.yaml"))
         found = "a folder" if os.path.isdir(path) else "none"
         raise UserError(
-            f"expected a configuration file at {file}, found {found}; there are {', '.join(near) or 'none'} beside it"
+            f"expected a configuration file at {file}, found {found}; there are {enumerated(near) or 'none'} beside it"
         )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
@@ -56,7 +56,7 @@ def pairs(words: list[str]) -> dict:
     words = [word for word in words if word != "--"]
     if len(words) % 2:
         raise UserError(
-            f"expected overrides as KEY VALUE pairs, found {len(words)} words ({' '.join(words)}); "
+            f"expected overrides as KEY VALUE pairs, found {len(words)} words ({shortened(' '.join(words))}); "
             "give each key its value"
         )
     return dict(zip(words[::2], words[1::2], strict=True))
@@ -82,7 +82,7 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
         known = known_keys(cfg)
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         near = f"; did you mean {close[0]}?" if close else "; see configs/ for the keys there are"
-        raise UserError(f"expected a configuration key, found {key!r} in {source}{near}")
+        raise UserError(f"expected a configuration key, found {quoted(key)} in {source}{near}")
     return node, name
 
 
@@ -103,7 +103,7 @@ def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
             raise UserError(
-                f"expected keys below PER_DATASET.{condition} in {source}, found {values[key]!r:.100}; give some"
+                f"expected keys below PER_DATASET.{condition} in {source}, found {quoted(values[key])}; give some"
             )
         special.setdefault(condition, {})[name] = values[key]
     return general, special
@@ -149,7 +149,7 @@ def coerce(value: Any, default: Any, key: str, source: str) -> Any:
     if kind not in (float, tuple, list, str) and type(value) is kind:
         return value
     raise UserError(
-        f"expected {kind.__name__} for {key} in {source} (e.g. {default!r}), found {value!r:.100}; "
+        f"expected {kind.__name__} for {key} in {source} (e.g. {default!r}), found {quoted(value)}; "
         f"give a {kind.__name__}"
     )
 

@@ -2,12 +2,14 @@
 
 import atexit
 import errno
+import io
 import os
 import re
+import reprlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from fdbpl.interruption import Terminated, leave_without_words, sigterm_interrupts
@@ -50,11 +52,14 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_
 
 CONTINUES = "the same command continues where this one stopped"
 LESS = "work on less at a time (a smaller batch size), or end what else runs here"
+MAX_MESSAGE = 4000  # characters of an error message, however much input it quotes
+MAX_QUOTE = 120  # characters of one value that is quoted in a message
 
 
 @contextmanager
 def one_sentence_errors(interrupted: str = CONTINUES, memory: str = LESS) -> Iterator[None]:
     """End as `end` says where the block fails; SIGTERM is answered as Ctrl-C is."""
+    print_any_text()
     try:
         with sigterm_interrupts():
             yield
@@ -144,8 +149,44 @@ def refuse_odd_bytes(words: list[str]) -> None:
             raise UserError(f"expected UTF-8 on the command line, found {word!a}; rename the file or folder") from None
 
 
+def print_any_text() -> None:
+    """Write characters that the encoding of stdout or stderr lacks as backslash escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def one_line(text: str) -> str:
-    """What a terminal cannot show, or would take for an order, becomes its escape: file names may hold anything."""
-    return "".join(
+    """What a terminal cannot show, or would take for an order, becomes its escape: file names may hold anything.
+
+    A text of more than MAX_MESSAGE characters loses its middle: the end often says how to fix the mistake.
+    """
+    escaped = "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
     )
+    return shortened(escaped, MAX_MESSAGE)
+
+
+def quoted(value: object) -> str:
+    """`repr` of a value from the user's input, shortened, however large or deep the value is."""
+    return shortened(_QUOTE.repr(value))
+
+
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = _QUOTE.maxother = MAX_QUOTE
+_QUOTE.maxlevel = 2
+_QUOTE.maxlist = _QUOTE.maxtuple = _QUOTE.maxdict = 4
+
+
+def enumerated(values: Iterable[object], count: int = 10) -> str:
+    """The first `count` values, separated by commas and each shortened, and how many there are if there are more."""
+    texts = [shortened(str(value)) for value in values]
+    return ", ".join(texts[:count]) + (f" ... ({len(texts)} in all)" if len(texts) > count else "")
+
+
+def shortened(text: str, length: int = MAX_QUOTE) -> str:
+    """`text` without its middle where it has more than `length` characters."""
+    if len(text) <= length:
+        return text
+    half = length // 2 - 4
+    return f"{text[:half]} [...] {text[-half:]}"

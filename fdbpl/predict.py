@@ -1,7 +1,7 @@
 """`python -m fdbpl.predict RUN IMAGE|FOLDER|PATTERN ...`: what a finished run says of pictures.
 
-    python -m fdbpl.predict output/base2new/train_base/demo/shots_16/FDBPL/demo/seed1 photo.jpg
-    python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
+python -m fdbpl.predict output/base2new/train_base/demo/shots_16/FDBPL/demo/seed1 photo.jpg
+python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
 """
 
 import argparse
@@ -130,7 +130,6 @@ def predictions_of(
 def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
     """Where predictions go one by one: a CSV or JSON file that appears when all are done, or the screen."""
     if file is None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
         yield lambda prediction: print(f"{prediction.image}: {', '.join(map(percent, prediction.classes))}")
     elif file.suffix.lower() == ".csv":
         with writing(file, errors="surrogateescape") as stream:

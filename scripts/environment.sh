@@ -4,8 +4,13 @@
 
 trap 'exit 130' INT # Ctrl-C ends a script also where the program of the moment was just done
 
-# One line, whatever is quoted in it
-fail() { printf 'error: %s\n' "${*//[[:cntrl:]]/?}" >&2; exit "${STATUS:-2}"; }
+# One line of bounded length, whatever is quoted in it
+fail() {
+    local message="${*//[[:cntrl:]]/?}"
+    [ ${#message} -le 4000 ] || message="${message:0:2000} [...] ${message: -1900}"
+    printf 'error: %s\n' "$message" >&2
+    exit "${STATUS:-2}"
+}
 
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
 CALLED_FROM="$PWD"

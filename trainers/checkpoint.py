@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fdbpl import tensor_files
 from fdbpl.atomic import write_bytes, write_text
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated
 from fdbpl.prompts import PromptLearner
 
 BEST = "model-best.pth.tar"
@@ -146,9 +146,9 @@ def fitting(
     }
     if learnt.keys() != expected.keys():
         missing, surplus = sorted(expected.keys() - learnt.keys()), sorted(learnt.keys() - expected.keys())
-        found = [f"no {', '.join(missing)}"] * bool(missing) + [f"also {', '.join(surplus)}"] * bool(surplus)
+        found = [f"no {enumerated(missing)}"] * bool(missing) + [f"also {enumerated(surplus)}"] * bool(surplus)
         raise UserError(
-            f"expected the parameters {', '.join(sorted(expected))} in {path}, found {' and '.join(found)}; "
+            f"expected the parameters {enumerated(sorted(expected))} in {path}, found {' and '.join(found)}; "
             "give a checkpoint of this method"
         )
     for key, value in learnt.items():
@@ -167,7 +167,7 @@ def fitting(
     odd = [key for key, value in learnt.items() if not value.isfinite().all()]
     if odd:
         raise UserError(
-            f"expected finite numbers in {path}, found others in {', '.join(odd)}; delete that file, and the one "
+            f"expected finite numbers in {path}, found others in {enumerated(odd)}; delete that file, and the one "
             "before is used"
         )
     if isinstance(module, PromptLearner) and module.class_specific:

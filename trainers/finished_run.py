@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from fdbpl.atomic import read_record
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.configuration import known_keys, merge, read_yaml
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
 
@@ -185,7 +185,7 @@ class FinishedRun:
             for part in path:
                 node = node.setdefault(part, CfgNode()) if isinstance(node, CfgNode) else None
             if not isinstance(node, CfgNode) or isinstance(node.get(name), CfgNode):
-                raise UserError(f"expected keys of a configuration in {file}, found {key!r}; give another run")
+                raise UserError(f"expected keys of a configuration in {file}, found {quoted(key)}; give another run")
             node[name] = values[key]
         return cfg
 
@@ -195,7 +195,7 @@ class FinishedRun:
         name = self.cfg.TRAINER.NAME
         if name not in OURS:
             raise UserError(
-                f"expected a run of one of {', '.join(sorted(OURS))} in {self.folder}, found one of {name!r}; "
+                f"expected a run of one of {', '.join(sorted(OURS))} in {self.folder}, found one of {quoted(name)}; "
                 "give another run"
             )
         return OURS[name]

@@ -8,4 +8,5 @@ from fdbpl.errors import one_sentence_errors
 if __name__ == "__main__":
     with one_sentence_errors():
         own = read_own_pictures(sys.argv[1])
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts use it as a folder name
         print(own.name, own.digest)

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from datasets.own_pictures.split import PARTS
-from datasets.rows import shown
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 KEYS = ("template", "classes", "split")
 
@@ -45,7 +44,7 @@ def read_description(file: Path) -> Description:
         found = " ".join(str(error).split())[:300]
         raise UserError(f"expected YAML in {file}, found something else ({found}); mend the file") from error
     if not isinstance(content or {}, dict):
-        raise UserError(f"expected keys of {', '.join(KEYS)} in {file}, found {shown(content)}; mend the file")
+        raise UserError(f"expected keys of {', '.join(KEYS)} in {file}, found {quoted(content)}; mend the file")
     content = {key: value for key, value in (content or {}).items() if value != ""}
     for key in content:
         refuse_unknown(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
@@ -61,7 +60,7 @@ def refuse_unknown(word: str, known: tuple[str, ...] | list[str], expected: str)
     if word not in known:
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
         remedy = f"did you mean {close[0]!r}?" if close else "take it out"
-        raise UserError(f"expected {expected}, found {word!r}; {remedy}")
+        raise UserError(f"expected {expected}, found {quoted(word)}; {remedy}")
 
 
 def _template(value: Any, file: Path) -> str:
@@ -69,7 +68,7 @@ def _template(value: Any, file: Path) -> str:
         return ""
     if not isinstance(value, str) or value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
         raise UserError(
-            f"expected a template with one {{}} for the class name in {file}, found {shown(value)}; "
+            f"expected a template with one {{}} for the class name in {file}, found {quoted(value)}; "
             'write e.g. template: "a photo of a {}."'
         )
     return " ".join(value.split())
@@ -80,7 +79,7 @@ def _classes(value: Any, file: Path) -> dict[str, str]:
         value = dict.fromkeys(value, "")
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
         raise UserError(
-            f"expected folder: class name pairs, or a list of folders, as classes in {file}, found {shown(value)}; "
+            f"expected folder: class name pairs, or a list of folders, as classes in {file}, found {quoted(value)}; "
             "write e.g. classes: {n01440764: tench}"
         )
     return value
@@ -89,7 +88,7 @@ def _classes(value: Any, file: Path) -> dict[str, str]:
 def _split(value: Any, file: Path) -> dict:
     example = "write e.g. split: {train: 0.5, val: 0.2, test: 0.3}, or lists of paths"
     if not isinstance(value, dict):
-        raise UserError(f"expected parts of {', '.join(PARTS)} as split in {file}, found {shown(value)}; {example}")
+        raise UserError(f"expected parts of {', '.join(PARTS)} as split in {file}, found {quoted(value)}; {example}")
     for part in value:
         refuse_unknown(part, PARTS, f"parts of {', '.join(PARTS)} as split in {file}")
     if not value:
@@ -99,9 +98,9 @@ def _split(value: Any, file: Path) -> dict:
     try:
         shares = tuple(float(value.get(part, 0)) for part in PARTS)
     except (TypeError, ValueError):
-        raise UserError(f"expected three shares as split in {file}, found {shown(value)}; {example}") from None
+        raise UserError(f"expected three shares as split in {file}, found {quoted(value)}; {example}") from None
     if not (shares[0] > 0 and shares[1] >= 0 and shares[2] > 0 and abs(sum(shares) - 1) < 1e-6):
         raise UserError(
-            f"expected shares above 0 (val: or 0) that add up to 1 as split in {file}, found {shown(value)}; {example}"
+            f"expected shares above 0 (val: or 0) that add up to 1 as split in {file}, found {quoted(value)}; {example}"
         )
     return {"shares": shares}

@@ -14,7 +14,7 @@ from typing import NoReturn
 from PIL import Image
 
 from datasets.own_pictures.split import PARTS
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted, shortened
 
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -101,22 +101,24 @@ def read_csv(file: Path) -> Found:
     if not {"path", "class"} <= columns.keys():
         raise UserError(
             f"expected columns path, class and, if you like, split in the first line of {file}, found "
-            f"{', '.join(columns) or 'none'}; name them so"
+            f"{listed(list(columns)) or 'none'}; name them so"
         )
     rows = {}
     for number, row in enumerate(table, start=2):
         path, label, part = ((row.get(columns.get(key)) or "").strip() for key in ("path", "class", "split"))
         if not path or not label:
             raise UserError(
-                f"expected a path and a class in row {number} of {file}, found {path or label!r} alone; complete it"
+                f"expected a path and a class in row {number} of {file}, found {quoted(path or label)} only"
             )
         if part and part.lower() not in PART_FOLDERS:
             raise UserError(
-                f"expected a split of {', '.join(PARTS)} in row {number} of {file}, found {part!r}; mend it"
+                f"expected a split of {', '.join(PARTS)} in row {number} of {file}, found {quoted(part)}; mend it"
             )
         path = _below(folder, Path(os.path.normpath(folder / path)))
         if path in rows:
-            raise UserError(f"expected every picture once in {file}, found {path!r} again in row {number}; leave one")
+            raise UserError(
+                f"expected every picture once in {file}, found {quoted(path)} again in row {number}; leave one"
+            )
         rows[path] = label, PART_FOLDERS.get(part.lower(), "")
     with ThreadPoolExecutor(16) as pool:
         there = dict(zip(rows, pool.map(lambda path: os.path.isfile(folder / path), rows), strict=True))
@@ -200,4 +202,4 @@ def _endings() -> set[str]:
 
 
 def listed(words: list[str], count: int = 3) -> str:
-    return ", ".join(words[:count]) + (f" ... ({len(words)})" if len(words) > count else "")
+    return ", ".join(map(shortened, words[:count])) + (f" ... ({len(words)})" if len(words) > count else "")

@@ -12,7 +12,7 @@ from datasets.own_pictures.description import Description, read_description, ref
 from datasets.own_pictures.found import Found, find_in_folder, listed, read_csv
 from datasets.own_pictures.split import PARTS, hashed_split
 from fdbpl.class_names import check_distinct
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 
 TEMPLATE = "a photo of a {}."
 SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
@@ -92,7 +92,9 @@ def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, st
     names = {label: " ".join((given.get(label) or re.sub("[_-]", " ", label)).split()) for label in order}
     for label, name in names.items():
         if not name:
-            raise UserError(f"expected a class name for {label!r} in {found.folder}, found none; give one in {file}")
+            raise UserError(
+                f"expected a class name for {quoted(label)} in {found.folder}, found none; give it in {file}"
+            )
     if not order:
         raise UserError(f"expected pictures in {found.folder}, found none; add some")
     if len(order) < 2:
@@ -143,7 +145,7 @@ def listed_split(found: Found, lists: dict[str, list[str]], file: Path) -> tuple
             ]
             if not matches:
                 raise UserError(
-                    f"expected pictures for every entry of split in {file}, found none for {pattern!r}; mend it"
+                    f"expected pictures for every entry of split in {file}, found none for {quoted(pattern)}; mend it"
                 )
             for path in matches:
                 if part_of.setdefault(path, part) != part:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, one_line, one_sentence_errors, quoted
 
 
 def main() -> None:
@@ -68,7 +68,8 @@ def generate_bank(arguments: argparse.Namespace) -> None:
 
     if "{}" not in arguments.template:
         raise UserError(
-            f"expected {{}} for the class name in --template, found {arguments.template!r}; e.g. 'a photo of a {{}}.'"
+            f"expected {{}} for the class name in --template, found {quoted(arguments.template)}; "
+            "e.g. 'a photo of a {}.'"
         )
     if arguments.per_image < 1:
         raise UserError(f"expected --per-image of at least 1, found {arguments.per_image}; give more")
@@ -173,7 +174,7 @@ def verify(arguments: argparse.Namespace) -> int:
         try:
             codes.append(tell(verify_bank(bank, sample, images)))
         except UserError as error:  # the others are looked at
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
             codes.append(error.exit_code)
     return max(codes)
 

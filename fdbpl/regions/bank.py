@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.atomic import remove_leftovers, write_json, write_tensors
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 from fdbpl.regions.identity import UNSAID, BankIdentity, digest, disagreement, read_identity
 from fdbpl.regions.rows import REMEDY, Header, read_header
 from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, payload_digest
@@ -51,7 +51,7 @@ class RegionBank:
             if key is not None:
                 found = {**UNSAID, **identity}.get(key)
                 raise UserError(
-                    f"expected a region bank with {key} {wanted[key]!r} in {folder}, found {found!r}; "
+                    f"expected a region bank with {key} {quoted(wanted[key])} in {folder}, found {quoted(found)}; "
                     "choose another REGIONS.ROOT or delete that bank"
                 )
         return cls(folder, identity)
@@ -165,7 +165,7 @@ class RegionBank:
         if missing:
             raise UserError(
                 f"expected the teacher's text features of {len(prompts)} prompts in {self.folder}, found {len(missing)}"
-                f" missing ({missing[0]!r} ...); add them: bash scripts/generate_regions.sh with the same arguments"
+                f" missing ({quoted(missing[0])} ...); add them: bash scripts/generate_regions.sh, same arguments"
             )
         return torch.stack([known[prompt] for prompt in prompts])
 

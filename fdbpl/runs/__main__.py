@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.errors import MachineError, UserError, one_sentence_errors, shortened
 from fdbpl.findings import tell
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
@@ -28,6 +28,7 @@ def main() -> None:
     with one_sentence_errors():
         refuse_odd(getattr(arguments, "overrides", []))
         if arguments.command == "config-name":
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts use it as a folder name
             print(config_name(arguments.config, arguments.overrides))
         elif arguments.command == "base2new":
             print(base2new_line(arguments.base, arguments.new))
@@ -77,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 def refuse_odd(overrides: list[str]) -> None:
     if len(overrides) % 2:
         raise UserError(
-            f"expected overrides as KEY VALUE pairs, found {len(overrides)} words ({' '.join(overrides)}); "
+            f"expected overrides as KEY VALUE pairs, found {len(overrides)} words ({shortened(' '.join(overrides))}); "
             "give each key its value"
         )
 

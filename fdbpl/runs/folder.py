@@ -15,7 +15,7 @@ from typing import Any
 
 from fdbpl.atomic import read_record, remove_leftovers, write_json, write_text
 from fdbpl.configuration import flatten
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, quoted
 from fdbpl.locks import held
 from fdbpl.runs.environment import describe_environment
 
@@ -124,13 +124,13 @@ class RunFolder:
 
     def _difference(self, stored: dict) -> str:
         if stored.get("task") != self.task:
-            return f"task {stored.get('task')!r} instead of {self.task!r}"
+            return f"task {quoted(stored.get('task'))} instead of {self.task!r}"
         theirs, ours = flatten(stored.get("config", {})), flatten(self.config)
         keys = [
             key for key in sorted(theirs.keys() | ours.keys())
             if key not in NOT_IDENTITY and theirs.get(key) != ours.get(key)
         ]  # fmt: skip
-        shown = ", ".join(f"{key} {theirs.get(key)!r} instead of {ours.get(key)!r}" for key in keys[:3])
+        shown = ", ".join(f"{key} {quoted(theirs.get(key))} instead of {quoted(ours.get(key))}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
 
 

@@ -1,7 +1,7 @@
 """An entry point, called in this process as from the command line, and what every bad input must end in.
 
-    sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
-    done = succeeds(train.main, [...])
+sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
+done = succeeds(train.main, [...])
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from fdbpl.errors import MAX_MESSAGE
 
 HANG = 240  # seconds on the clock; another process may have the processor
 SECONDS = 30.0  # of the processor
@@ -87,6 +89,7 @@ def refused(
     sentence = lines[0].removeprefix("error: ")
     what, remedy = re.split(r"[;.:] ", sentence, maxsplit=1) if re.search(r"[;.:] ", sentence) else ("", sentence)
     assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after what is wrong: {sentence}"
+    assert len(sentence) <= MAX_MESSAGE
     for name in [names] if isinstance(names, str) else names:
         assert name in sentence, f"{name!r} is not named: {sentence}"
     assert ended.seconds < within, f"{ended.seconds:.1f} s"

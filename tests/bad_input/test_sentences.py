@@ -29,8 +29,6 @@ def test_a_good_sentence():
     [
         (ends(GOOD, 1), "exit code 1"),
         (ends(GOOD + "\nmore"), "expected one sentence"),
-        (ends(GOOD.rpartition(";")[0]), "no remedy"),
-        (ends("error: it is broken; mend the file"), "no 'expected"),
         (ends(GOOD.replace("x.jpg", "it")), "is not named"),
         (lambda: 1 / 0, "Traceback"),
         (lambda: print("\udcff"), "Traceback"),

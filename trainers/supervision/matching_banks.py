@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated
 from fdbpl.regions import BankIdentity
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.identity import SCHEMA, digest, disagreement, read_identity
@@ -105,6 +105,6 @@ def one_of(banks: list[Path], cfg: CfgNode) -> Path:
     if len(banks) > 1:
         raise UserError(
             f"expected one region bank of {cfg.TEACHER.NAME}, found {len(banks)} of different weights "
-            f"({', '.join(bank.name for bank in banks)}); move all but one away"
+            f"({enumerated(bank.name for bank in banks)}); move all but one away"
         )
     return banks[0]

@@ -1,0 +1,68 @@
+"""Error messages: bounded in length, and printed whatever the encoding of the terminal."""
+
+import io
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fdbpl.errors import MAX_MESSAGE, UserError, enumerated, one_sentence_errors, quoted, sentence_and_code
+
+
+def test_a_message_that_quotes_much_input_keeps_its_start_and_its_end():
+    message, code = sentence_and_code(UserError(f"no column named path in a.csv: {'x' * 300_000}. Name the columns."))
+    assert code == 2 and len(message) <= MAX_MESSAGE + len("error: ")
+    assert message.startswith("error: no column named path in a.csv: x") and message.endswith("x. Name the columns.")
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, ["y" * 10**5] * 10**4, {i: i for i in range(10**5)}, 10**3000])
+def test_a_quoted_value_is_short(value):
+    assert len(quoted(value)) <= 600
+
+
+def test_an_enumeration_says_how_many_there_are():
+    assert enumerated(["a", "b"]) == "a, b"
+    assert enumerated(["a", "b", "c"], count=2) == "a, b ... (3 in all)"
+    assert len(enumerated(["x" * 1000] * 1000)) < 2000
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_encoding_of_the_output_lacks_is_escaped(encoding, monkeypatch):
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    with one_sentence_errors():
+        print("72.46 ± 14.40 → café 猫")
+    with pytest.raises(SystemExit), one_sentence_errors():
+        raise UserError("猫 is no class")
+    written = []
+    for stream in streams:
+        stream.flush()
+        written.append(stream.buffer.getvalue().decode(encoding))
+    if encoding == "utf-8":
+        assert written == ["72.46 ± 14.40 → café 猫\n", "error: 猫 is no class\n"]
+    else:
+        assert r"\u732b" in written[0] and written[1] == "error: \\u732b is no class\n"
+
+
+def test_the_scripts_read_names_in_utf_8_whatever_the_encoding_of_the_output(tmp_path, monkeypatch):
+    photos = tmp_path / "photos d'été"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(photos / name / f"{number}.png")
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "argv", ["datasets.own_pictures", str(photos)])
+    runpy.run_module("datasets.own_pictures.__main__", run_name="__main__")
+    stream.flush()
+    assert stream.buffer.getvalue().decode().startswith("photos_d_été ")
+
+
+def test_a_script_s_message_is_bounded():
+    script = Path(__file__).resolve().parents[1] / "scripts" / "base2new_train.sh"
+    ended = subprocess.run(["bash", script, "x" * 50_000], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: ") and len(ended.stderr) < 5000
