@@ -220,6 +220,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "seed": cfg.SEED,
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,
+        "skipped_steps": trainer.skipped_steps,
         "processes": world_size(),
         "deterministic": arguments.deterministic,
         **trainer.results,

@@ -5,6 +5,7 @@ import time
 import warnings
 from pathlib import Path
 
+import torch
 from dassl.engine import TrainerX
 from torch import Tensor
 
@@ -22,6 +23,8 @@ class CheckpointedTrainer(TrainerX):
     Between those of TRAIN.CHECKPOINT_FREQ there is one of the last epoch that ended; the next one takes its place.
     """
 
+    scaler: torch.amp.GradScaler
+    skipped_steps = 0  # of the whole training, because scaled gradients overflowed
     _saved = math.inf  # when the last numbered one was written
 
     def before_train(self) -> None:
@@ -60,6 +63,8 @@ class CheckpointedTrainer(TrainerX):
                 "scheduler": self._scheds[name].state_dict(),
                 "val_result": None if val_result is None else float(val_result),
             }
+            if self.scaler.is_enabled():
+                content.update(scaler=self.scaler.state_dict(), skipped_steps=self.skipped_steps)
             extra = self.extra_state()
             content.update({"extra": extra} if extra else {})
             file_name = model_name or f"model.pth.tar-{epoch + 1}"
@@ -113,6 +118,9 @@ class CheckpointedTrainer(TrainerX):
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 checkpoint.restore_optimiser(self._optims[name], content, paths[name])
                 self.restore_extra_state(content.get("extra", {}))
+                if "scaler" in content:
+                    self.scaler.load_state_dict(content["scaler"])
+                    self.skipped_steps = content["skipped_steps"]
             self._take_up_best(folders)
             print(f"Resuming from epoch {epoch} in {directory}")
             return epoch

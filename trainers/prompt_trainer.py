@@ -138,7 +138,7 @@ class PromptTrainer(SteppingTrainer):
         for name, module in self.learners().items():
             module.to(self.device)
             self.register_model(name, module, *self._optimiser_of(module))
-        self.mixed_precision = settings.PREC in ("fp16", "amp")  # float16 gradients need a scaler
+        self.scale_losses(settings.PREC in ("fp16", "amp"))
         self._print_what_is_learnt(backbone.model)
 
     def build_student(self, backbone, classnames: list[str]) -> Student:

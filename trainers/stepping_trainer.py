@@ -1,4 +1,4 @@
-"""One step: gradients of the summed loss terms, scaled, clipped, and refused where they are no numbers."""
+"""One training step: backward pass, loss scaling, gradient clipping, and refusal of NaN and infinity."""
 
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from . import checkpoint
 from .checkpointed_trainer import CheckpointedTrainer
 from .supervision.view import View
 
-FIRST_LOSS_SCALE = 2.0**12  # amp's scaler starts here in every epoch, so that a resumed run repeats a straight one
-MOST_SKIPPED = 13  # steps in a row that overflow may cost: from 2^12 the scale has then come down to 1
+FIRST_LOSS_SCALE = 2.0**12
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -23,19 +22,21 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class SteppingTrainer(CheckpointedTrainer):
-    """Steps on what `loss_terms` gives.
+    """Minimises the sum of what `loss_terms` returns.
 
-    Attributes:
-        mixed_precision: float16 gradients, which need a scaler.
+    An overflow of float16 gradients skips the step of all learners and halves the loss scale. The scale is kept over
+    epochs, in checkpoints and on resume.
     """
 
-    mixed_precision = False
-    _skipped = 0  # steps in a row
+    _skipped_before = 0  # steps skipped before this epoch
     _accuracy: Tensor | None = None  # of the batch, in percent, where there are labels
 
+    def scale_losses(self, enabled: bool) -> None:
+        """Make the loss scaler, which float16 gradients need; without it a gradient that overflows is an error."""
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_LOSS_SCALE, enabled=enabled)
+
     def before_epoch(self) -> None:
-        if self.mixed_precision:
-            self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_LOSS_SCALE)
+        self._skipped_before = self.skipped_steps
         super().before_epoch()
 
     def loss_terms(self, view: View) -> dict[str, Tensor]:
@@ -43,36 +44,32 @@ class SteppingTrainer(CheckpointedTrainer):
         raise NotImplementedError
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:
-        """Gradients of everything learnt, times the scaler's factor where there is one."""
-        self.scaled(torch.stack(list(terms.values())).sum()).backward()
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        return self.scaler.scale(loss) if self.mixed_precision else loss
+        """Gradients of everything learnt, times the loss scale."""
+        self.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """One step. The host waits for the device once, after the backward pass."""
+        """One step, or none where the scaled gradients overflow. The host waits for the device once, after the
+        backward pass."""
         self._accuracy = None
         terms = self.loss_terms(self.parse_batch_train(batch))
         loss = torch.stack(list(terms.values())).sum()
         self.model_zero_grad()
         self.compute_gradients(terms)
         average_gradients(self._parameters())
-        if self.mixed_precision:
-            for optimiser in self._optims.values():
-                self.scaler.unscale_(optimiser)
+        for optimiser in self._optims.values():
+            self.scaler.unscale_(optimiser)
         norms = self._gradient_norms()
         self._clip_gradients(norms)
         accuracy = [] if self._accuracy is None else [self._accuracy.reshape(())]
         values = [loss, *terms.values(), *norms.values(), *accuracy]
         loss_value, *rest = torch.stack([value.detach() for value in values]).tolist()
         summary = {"loss": loss_value, **dict(zip(terms, rest, strict=False))}
-        self._refuse_non_finite(summary, dict(zip(norms, rest[len(terms) :], strict=False)))
-        if self.mixed_precision:
-            for optimiser in self._optims.values():
-                self.scaler.step(optimiser)
-            self.scaler.update()
+        overflow = self._find_overflow(summary, dict(zip(norms, rest[len(terms) :], strict=False)))
+        if overflow:
+            self.skipped_steps += 1
         else:
-            self.model_update()
+            self.model_update()  # not `scaler.step`, which decides for each optimiser alone and waits for the device
+        self.scaler.update()
         if len(terms) == 1:
             summary = {"loss": loss_value}
         return {**summary, "acc": rest[-1]} if accuracy else summary
@@ -99,16 +96,19 @@ class SteppingTrainer(CheckpointedTrainer):
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
 
-    def _refuse_non_finite(self, terms: dict[str, float], gradients: dict[str, float]) -> None:
-        """Stop where a loss term or a gradient is no number; the scaler may skip a few steps that overflow."""
+    def _find_overflow(self, terms: dict[str, float], gradients: dict[str, float]) -> bool:
+        """Whether a gradient is not finite and a smaller loss scale may help.
+
+        Raises:
+            UserError: a loss term is not finite, or a gradient that is not scaled up.
+        """
         found = [f"{name} = {value}" for name, value in terms.items() if not np.isfinite(value)]
         if found:
             raise self._diverged(self._non_finite_tensors() + (found[1:] or found))  # the sum only where all terms are
         found = [f"{value} in the gradient of {name}" for name, value in gradients.items() if not np.isfinite(value)]
-        self._skipped = self._skipped + 1 if found else 0
-        if found and not (self.mixed_precision and self._skipped < MOST_SKIPPED):
-            steps = f" in {self._skipped} steps in a row" * self.mixed_precision
-            raise self._diverged([", ".join(found) + steps])
+        if found and self.scaler.get_scale() <= 1:
+            raise self._diverged([", ".join(found)])
+        return bool(found)
 
     def _non_finite_tensors(self) -> list[str]:
         """Which learnt tensors, batch norms' statistics included, hold a number that is none. Waits for the device."""
@@ -128,5 +128,19 @@ class SteppingTrainer(CheckpointedTrainer):
         found = self._non_finite_tensors()  # by the last step, whose loss was finite: not to be kept
         if found:
             raise self._diverged(found)
+        self._report_skipped_steps()
         self.update_lr()  # before the checkpoint, which keeps the rate of the epoch to come
         super().after_epoch()
+
+    def _report_skipped_steps(self) -> None:
+        skipped, steps = self.skipped_steps - self._skipped_before, self.num_batches
+        if skipped == steps:
+            raise UserError(
+                f"No training step was taken in epoch {self.epoch + 1}: the float16 gradients of all {steps} batches "
+                "overflowed. Use PREC bf16 or fp32, lower the loss weights, or train with more batches an epoch"
+            )
+        if skipped:
+            print(
+                f"Epoch {self.epoch + 1}: {skipped} of {steps} steps were skipped because float16 gradients "
+                f"overflowed; the loss scale is now {self.scaler.get_scale():g}"
+            )

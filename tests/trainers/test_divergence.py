@@ -125,13 +125,71 @@ def test_a_gradient_that_is_no_number_is_named_by_its_tensor(build, clip):
 
 def with_a_scaler(trainer) -> None:
     """Loss scaling as under amp, which a GPU alone offers; the scaler itself runs anywhere."""
-    trainer.mixed_precision = True
+    trainer.scale_losses(True)
+
+
+def overflow_in(trainer, spoilt) -> None:
+    """Let the gradient of CoOp's context be no number where `spoilt(epoch, batch)`, both counted from 0."""
+    terms, context = trainer.loss_terms, trainer.student.prompt_learner.ctx
+
+    def loss_terms(view):
+        return terms(view) | ({"pull": steep(context)} if spoilt(trainer.epoch, trainer.batch_idx) else {})
+
+    trainer.loss_terms = loss_terms
+
+
+def test_the_loss_scale_and_the_skipped_steps_are_kept_over_epochs_and_on_resume(build, capsys):
+    def scaled():
+        trainer = build("CoOp", **SETTINGS)
+        with_a_scaler(trainer)
+        overflow_in(trainer, lambda epoch, batch: batch == 0)  # one of the two steps of each epoch
+        return trainer
+
+    broken = scaled()
+    stop_in_epoch(broken, 2)
+    with pytest.raises(Stop):
+        broken.train()
+    capsys.readouterr()
+    resumed = scaled()
+    resumed.train()
+    assert resumed.scaler.get_scale() == 2.0**12 / 2**3 and resumed.skipped_steps == 3
+    assert "Epoch 3: 1 of 2 steps were skipped" in capsys.readouterr().out
+
+
+def test_an_epoch_without_a_step_is_an_error(build):
+    trainer = build("CoOp", **SETTINGS)
+    with_a_scaler(trainer)
+    overflow_in(trainer, lambda epoch, batch: epoch == 1)
+    with pytest.raises(UserError, match="No training step was taken in epoch 2: .* all 2 batches overflowed"):
+        trainer.train()
+    assert kept(trainer) == [1]
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_an_overflow_of_one_learner_skips_the_step_of_all(build, clip):
+    trainer = build("FDBPL", **{"OPTIM.CLIP_GRAD_NORM": clip, "OPTIM.MAX_EPOCH": 1})
+    with_a_scaler(trainer)
+    terms, negative, seen = trainer.loss_terms, trainer.negative_prompt_learner.ctx, []
+
+    def loss_terms(view):
+        seen.append(learnt(trainer))
+        return terms(view) | ({"pull": steep(negative)} if trainer.batch_idx == 0 else {})
+
+    trainer.loss_terms = loss_terms
+    trainer.train()
+    assert same(seen[0], seen[1])
+    after = learnt(trainer)
+    assert all(value.isfinite().all() and not torch.equal(value, seen[0][name]) for name, value in after.items())
+
+
+def test_skipped_steps_are_counted_in_the_metrics(train_py):
+    assert train_py.metrics(train_py("CoOp", "run"))["skipped_steps"] == 0
 
 
 @pytest.mark.parametrize("spoilt, steps", [(2, 40), (40, 13)])
 def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
     """The first `spoilt` gradients are no numbers."""
-    trainer = build("CoOp", **{"OPTIM.MAX_EPOCH": 20})
+    trainer = build("CoOp", **{"OPTIM.MAX_EPOCH": 2, "DATASET.NUM_SHOTS": 4, "DATALOADER.TRAIN_X.BATCH_SIZE": 1})
     with_a_scaler(trainer)
     context, terms, seen = trainer.student.prompt_learner.ctx, trainer.loss_terms, []
     start = context.detach().clone()
@@ -142,7 +200,7 @@ def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
 
     trainer.loss_terms = loss_terms
     if spoilt > 13:
-        with pytest.raises(UserError, match=r"gradient of prompt_learner.ctx in 13 steps in a row at epoch 7 batch 1"):
+        with pytest.raises(UserError, match=r"nan in the gradient of prompt_learner.ctx at epoch 1 batch 13"):
             trainer.train()
     else:
         trainer.train()
@@ -161,14 +219,12 @@ def test_a_parameter_that_loss_scaling_lets_through_is_not_kept(build):
 
 
 def test_a_run_with_loss_scaling_resumes_exactly(build):
-    """A step of the second epoch is skipped, which halves the scale for what is left of that epoch."""
+    """A step of the second epoch is skipped."""
 
     def scaled(output):
         trainer = build("CoOp", output, **SETTINGS)
         with_a_scaler(trainer)
-        terms, context = trainer.loss_terms, trainer.student.prompt_learner.ctx
-        spoilt = lambda: (trainer.epoch, trainer.batch_idx) == (1, 0)  # noqa: E731
-        trainer.loss_terms = lambda view: terms(view) | ({"pull": steep(context)} if spoilt() else {})
+        overflow_in(trainer, lambda epoch, batch: (epoch, batch) == (1, 0))
         return trainer, recorded_steps(trainer)
 
     straight, expected = scaled("straight")
