@@ -3,13 +3,18 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from fdbpl.report.families import place
 from fdbpl.report.plan import Planned
 from fdbpl.report.runs import Problem, Run
+from fdbpl.report.settings import changed_for_test, described, differing, digest
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted
 from fdbpl.runs.targets import default_targets
+from fdbpl.runs.validity import mismatch, tested_on_validation
 
 PROTOCOLS = {
     "base2new": "Base-to-new",
@@ -37,6 +42,7 @@ class Experiment:
         config: name of the configuration, less what the plan averages over.
         values: accuracies in percent: base, new and H; or all; or one a data set, the source first.
         train: the training. tests: by the names in `values`.
+        each: the setting that the plan averages over, as over seeds; "" = none.
     """
 
     protocol: str
@@ -45,6 +51,24 @@ class Experiment:
     values: dict[str, float]
     train: Run
     tests: dict[str, Run]
+    each: str = ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What has to be equal in the runs of a row: the training's settings, and how a test on new classes differs."""
+        changed = changed_for_test(self.train.settings, self.tests["new"].settings) if "new" in self.tests else {}
+        return {key: value for key, value in (self.train.settings | changed).items() if key != self.each}
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The settings that differ from the configuration files, and those that differ in a test on new classes."""
+        typed = self.train.overrides
+        return {key: value for key, value in self.settings.items() if key in typed or key.startswith("test ")}
+
+    @cached_property
+    def digest(self) -> str:
+        """Of `settings`."""
+        return digest(self.settings)
 
     @property
     def key(self) -> tuple:
@@ -96,43 +120,118 @@ class Results:
 def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
     """Experiments in the order of the plan, then with twins beside each other."""
     trainings, tests, problems = _linked(runs, list(problems))
+    excluded = {problem.path for problem in problems}
     cells = {cell.key: cell for cell in planned}
     experiments = []
     for train in trainings:
-        if train.finished:
+        if train.finished and train.path not in excluded:
             for one in _experiments(train, tests.get(train.path, [])):
                 cell = cells.get(one.key) if train.exact else None
-                experiments.append(replace(one, label=cell.label, config=cell.row_config) if cell else one)
+                named = replace(one, label=cell.label, config=cell.row_config, each=cell.each) if cell else one
+                experiments.append(named)
     experiments, problems = _without_doubles(experiments, problems)
     order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
     experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), place(one.train.trainer), one.key))
+    trainings = [train for train in trainings if train.path not in excluded]
     return Results(experiments, _missing(experiments, trainings, tests, planned), problems, runs, planned)
 
 
 def _linked(runs: list[Run], problems: list[Problem]) -> tuple[list[Run], dict[str, list[Run]], list[Problem]]:
-    """Trainings, and the tests of each by its path."""
-    trainings, by_key, tests = [], {}, defaultdict(list)
-    for run in runs:
-        if run.tested and not _untrained(run):
-            continue
-        first = by_key.setdefault((run.exact, run.key), run) if run.key else run
-        if first is run:
-            trainings.append(run)
-        else:
-            problems.append(Problem(run.path, f"the same run as {first.path}, which is the one that counts"))
+    """Trainings, and by the path of each its tests, one for each data set and half of the classes."""
+    trainings, copies = _without_copies([run for run in runs if not run.tested or _untrained(run)])
+    problems += copies
+    problems += [
+        Problem(run.path, reason) for run in trainings if run.finished and (reason := tested_on_validation(run.values))
+    ]
+    by_key, tests = defaultdict(list), defaultdict(list)
+    for train in trainings:
+        by_key[train.exact, train.key].append(train)
     for run in runs:
         if not run.tested or _untrained(run):
             continue
-        train = by_key.get((run.exact, run.tested)) or (None if run.exact else _its_training(run, trainings))
+        found = by_key.get((run.exact, run.tested), [])
+        train = _the_tested(run, found) if run.exact else [*found, _its_training(run, trainings)][0]
         if train is None:
-            problems.append(Problem(run.path, "tests a run that is not below this folder; put that one here as well"))
+            reason = "tests a run that is not below this folder; put that one here as well"
+            if found:
+                reason = f"tests one of {len(found)} runs without a seed, which their records do not tell apart"
+            problems.append(Problem(run.path, reason))
         elif run.epoch not in (None, train.epochs):
             problems.append(
                 Problem(run.path, f"tests epoch {run.epoch} of {train.epochs}; the tables are of the final weights")
             )
+        elif reason := _no_result(train, run):
+            problems.append(Problem(run.path, reason))
         else:
             tests[train.path].append(run)
+    for path, found in tests.items():
+        tests[path], doubles = _without_rivals(found)
+        problems += doubles
     return trainings, tests, problems
+
+
+def _no_result(train: Run, test: Run) -> str:
+    """Why a test is in no table; "" where it may be."""
+    reason = mismatch(train.values, train.metrics, test.values, test.metrics)
+    return f"{reason}; no table has it" if reason else tested_on_validation(test.values)
+
+
+def _the_tested(test: Run, candidates: list[Run]) -> Run | None:
+    """The training that a test is of. Without a seed several have one fingerprint; the command names the folder."""
+    if len(candidates) > 1:
+        named = Path(test.model_dir).parts
+        candidates = [run for run in candidates if named and run.folder.resolve().parts[-len(named) :] == named]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _without_copies(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
+    """Different trainings. Of copies of one run, or repetitions with one result, the first counts; of repetitions with
+    different results none does. Runs without a seed are different runs unless one is a copy of the other."""
+    kept, problems = [], []
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        started = run.record.get("started", run.path) if run.seed < 0 else ""
+        groups.setdefault((run.exact, run.key, started) if run.key else (run.path,), []).append(run)
+    for group in groups.values():
+        group.sort(key=lambda run: not run.finished)
+        first, *others = group
+        kept.append(first)  # its tests are of it, whether it counts or not
+        if len({run.accuracy for run in group if run.finished}) > 1:
+            problems += [Problem(run.path, _rivals(run, group)) for run in group]
+        else:
+            reason = f"the same run as {first.path}, which is the one that counts"
+            problems += [Problem(run.path, reason) for run in others]
+    return kept, problems
+
+
+def _without_rivals(tests: list[Run]) -> tuple[list[Run], list[Problem]]:
+    """One finished test of a training for each data set and half; none where several have different results."""
+    kept, problems = [test for test in tests if not test.finished], []
+    groups: dict[tuple, list[Run]] = {}
+    for test in tests:
+        if test.finished:
+            groups.setdefault((test.dataset, test.classes), []).append(test)
+    for group in groups.values():
+        if len({test.accuracy for test in group}) > 1:
+            problems += [Problem(test.path, _rivals(test, group)) for test in group]
+        else:
+            kept.append(group[0])
+            reason = f"has the same result as {group[0].path}, which is the one that counts"
+            problems += [Problem(test.path, reason) for test in group[1:]]
+    return kept, problems
+
+
+def _rivals(run: Run, group: list[Run]) -> str:
+    """Why none of several runs counts: their results, and what tells them apart."""
+    keys = differing(one.settings for one in group)
+
+    def told(one: Run) -> str:
+        result = f"{one.accuracy:.2f}" if one.finished else one.state
+        apart = described({key: one.settings.get(key) for key in keys})
+        return f"{result} with {apart}" if apart else result
+
+    others = ", ".join(f"{one.path} ({told(one)})" for one in group if one is not run)
+    return f"{told(run)}: another result than that of {others}, so none of them counts; keep the one that is meant"
 
 
 def _untrained(run: Run) -> bool:
@@ -181,14 +280,24 @@ def _transfer(train: Run, test: Run) -> str:
 
 
 def _without_doubles(experiments: list[Experiment], problems: list[Problem]) -> tuple[list, list[Problem]]:
-    """One experiment a cell; a second one, of another state of the settings, is named."""
-    kept: dict[tuple, Experiment] = {}
+    """One experiment for each seed of a cell; where several have different results none counts."""
+    groups: dict[tuple, list[Experiment]] = {}
     for one in experiments:
-        first = kept.setdefault((*one.key, one.train.exact, one.train.backbone), one)
-        if first is not one and one.protocol in ("base2new", "few_shot"):
-            reason = f"another run of what {first.train.path} is of, which is the one that counts"
-            problems.append(Problem(one.train.path, reason))
-    return list(kept.values()), problems
+        settings = digest(one.settings | {one.each: one.train.settings.get(one.each)})
+        run = one.train
+        cell = (one.protocol, run.trainer, run.dataset, run.shots, run.exact, run.backbone)
+        seed = str(run.seed) if run.seed >= 0 else run.path  # without a seed every run is another one
+        groups.setdefault((*cell, seed, settings), []).append(one)
+    kept = []
+    for first, *others in groups.values():
+        if all(one.values == first.values for one in others):
+            kept.append(first)
+            reason = f"has the result of {first.train.path}, which is the one that counts"
+            problems += [Problem(one.train.path, reason) for one in others]
+        else:
+            reason = "one of several runs with the same settings and seed and different results: none of them counts"
+            problems += [Problem(one.train.path, reason) for one in (first, *others)]
+    return kept, problems
 
 
 # what is missing ---------------------------------------------------------------------------------------------------

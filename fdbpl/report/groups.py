@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fdbpl.report.experiments import Experiment, Results, in_order
 from fdbpl.report.runs import Run
+from fdbpl.report.settings import described, differing
 from fdbpl.report.table import Cell, one_line
 
 LOG_MARK = "†"
@@ -72,17 +74,28 @@ def _group(protocol: str, key: tuple, experiments: list[Experiment], results: Re
 
 
 def _names(experiments: list[Experiment]) -> Callable[[Experiment], str]:
-    """Names of rows: the label; with its configuration where a data set has several; marked where of a log."""
-    configs: dict[tuple, set[str]] = {}
+    """Names of rows: the label, with the settings that its command overrides, and those in which runs of one cell
+    differ nevertheless; marked where of a log. Runs of a cell have one name if and only if their settings are equal."""
+    shortest: dict[tuple, dict[str, Any]] = {}  # overrides by cell and setting: a file may say what another run typed
+    for one in sorted(experiments, key=lambda one: -len(one.overrides)):
+        shortest[_cell(one), one.digest] = one.overrides
+    rows: dict[tuple, dict[tuple, list[dict[str, Any]]]] = {}  # settings by label, overrides, and cell
     for one in experiments:
-        configs.setdefault((one.label, one.train.exact, one.train.dataset, one.train.shots), set()).add(one.config)
-    several = {(label, exact) for (label, exact, *_), names in configs.items() if len(names) > 1}
+        row = (*_cell(one)[:2], described(shortest[_cell(one), one.digest]))
+        rows.setdefault(row, {}).setdefault(_cell(one), []).append(one.settings)
+    apart = {row: {key for cell in cells.values() for key in differing(cell)} for row, cells in rows.items()}
 
     def name(one: Experiment) -> str:
-        config = f" ({one.config})" if (one.label, one.train.exact) in several else ""
-        return one_line(one.label + config) + ("" if one.train.exact else f" {LOG_MARK}")
+        overrides = shortest[_cell(one), one.digest]
+        keys = sorted(apart[(*_cell(one)[:2], described(overrides))])
+        told = described(overrides | {key: one.settings.get(key) for key in keys})
+        return one_line(one.label + (f" ({told})" if told else "")) + ("" if one.train.exact else f" {LOG_MARK}")
 
     return name
+
+
+def _cell(one: Experiment) -> tuple:
+    return (one.label, one.train.exact, one.train.dataset, one.train.shots)
 
 
 def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
@@ -95,9 +108,10 @@ def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
     if planned and members[0].train.exact:
         return len(planned)
     like = {_setting(one.train) for one in members}
-    return sum(not run.tested and _setting(run) in like for run in results.runs)
+    named = {problem.path for problem in results.problems}  # copies, and runs that do not count
+    return sum(not run.tested and _setting(run) in like and run.path not in named for run in results.runs)
 
 
 def _setting(run: Run) -> tuple:
     """What the runs of a cell share."""
-    return (run.trainer, run.config, run.dataset, run.shots, run.classes, run.exact)
+    return (run.trainer, run.digest, run.dataset, run.shots, run.classes, run.backbone, run.exact)

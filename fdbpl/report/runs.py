@@ -5,12 +5,15 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fdbpl.atomic import read_json
+from fdbpl.configuration import flatten
 from fdbpl.errors import UserError
 from fdbpl.report.dassl_log import DasslLog, overrides, read_log
+from fdbpl.report.settings import digest, overrides_of, settings_of
 from fdbpl.runs.folder import config_name
 
 OURS = ("run.json", "metrics.json", "done.json")  # any of them makes a folder a run of ours
@@ -31,10 +34,12 @@ class Run:
 
     Attributes:
         folder: where it lies. path: the same below the folder that was read.
-        config: name of its configuration with its overrides.
+        config: name of its configuration with its overrides. values: the whole configuration, {"A.B": value}.
+        overrides: the recorded values of what its command line overrides.
         dataset: whose images it is tested on. classes: all, base or new.
         shots: it was trained with; -1 in tests that do not say.
         key: what tests name it by; "" = nothing. tested: the key of the run that a test is of; "" = a training.
+        model_dir: folder of that run as the command names it.
         epoch: whose weights a test is of; None = the last.
         epochs: of the training.
         accuracy: in percent; None = not finished.
@@ -54,6 +59,7 @@ class Run:
     backbone: str
     key: str
     tested: str = ""
+    model_dir: str = ""
     epoch: int | None = None
     epochs: int = 0
     accuracy: float | None = None
@@ -61,6 +67,8 @@ class Run:
     state: str = ""
     metrics: dict = field(default_factory=dict, repr=False)
     record: dict = field(default_factory=dict, repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("trainer", "config", "dataset", "classes", "backbone", "state"):
@@ -69,6 +77,16 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.accuracy is not None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What has to be equal in runs that are averaged over seeds."""
+        return settings_of(self.values)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of `settings`."""
+        return digest(self.settings)
 
     def seconds(self, stage: str) -> float:
         """Duration of a stage; nan where it was not recorded."""
@@ -139,23 +157,28 @@ def _ours(folder: Path, path: str) -> Run:
     """A run with run.json, and with metrics.json and done.json if it has finished."""
     record = _object(folder / "run.json", "the record of a run")
     config = record["config"]
+    values = flatten(config)
     command = [str(word) for word in record.get("command") or []]
     trainer, seed = str(config["TRAINER"]["NAME"]), int(config["SEED"])
     tested, epoch = _task(str(record["task"]))
+    overrides = overrides_of(command, values)
     common: dict[str, Any] = {
         "folder": folder,
         "path": path,
         "trainer": trainer,
-        "config": _config_of(folder, trainer, seed, _flag(command, "--config-file")),
+        "config": _config_of(folder, trainer, seed, _flag(command, "--config-file"), overrides),
         "classes": str(config["DATASET"].get("SUBSAMPLE_CLASSES", "all")),
         "shots": int(config["DATASET"]["NUM_SHOTS"]),
         "seed": seed,
         "backbone": str(config["MODEL"]["BACKBONE"]["NAME"]),
         "key": str(record["fingerprint"]),
         "tested": tested,
+        "model_dir": _place(_flag(command, "--model-dir")),
         "epoch": epoch,
         "epochs": int(config["OPTIM"]["MAX_EPOCH"]),
         "record": record,
+        "values": values,
+        "overrides": overrides,
     }
     named = Path(_flag(command, "--dataset-config-file")).stem or str(config["DATASET"]["NAME"])
     if not (folder / "done.json").is_file():
@@ -164,6 +187,8 @@ def _ours(folder: Path, path: str) -> Run:
     if done.get("fingerprint") != record["fingerprint"]:
         raise UserError(f"expected run.json and done.json of one run in {folder}, found those of two; run it again")
     metrics = _object(folder / "metrics.json", "the metrics of a finished run")
+    if "accuracy" not in metrics:
+        return Run(dataset=named, state="trained without a test (TEST.NO_TEST)", metrics=metrics, **common)
     accuracy = float(metrics["accuracy"])
     if not 0 <= accuracy <= 100:
         raise UserError(f"expected an accuracy in percent in {folder / 'metrics.json'}, found {accuracy}; run it again")
@@ -186,11 +211,11 @@ def _task(task: str) -> tuple[str, int | None]:
     return tested or "nothing", int(epoch) if epoch.isdigit() else None
 
 
-def _config_of(folder: Path, trainer: str, seed: int, file: str) -> str:
-    """<Trainer>/<config>/seed<S> is the scripts' layout; elsewhere the name of the configuration's file."""
+def _config_of(folder: Path, trainer: str, seed: int, file: str, overrides: dict[str, Any]) -> str:
+    """<Trainer>/<config>/seed<S> is the scripts' layout; elsewhere the configuration file's name and the overrides."""
     if folder.name == f"seed{seed}" and folder.parent.parent.name == trainer:
         return folder.parent.name
-    return Path(file).stem
+    return config_name(Path(file).stem, [word for key, value in overrides.items() for word in (key, str(value))])
 
 
 def _flag(command: list[str], name: str) -> str:
@@ -226,12 +251,12 @@ def _others(folder: Path, path: str) -> Run:
             f"expected a log of Dassl in {folder / 'log.txt'}, found no header `** {missing[0]} **`; give the whole log"
         )
     arguments, config = log.arguments, log.config
-    given = arguments.get("config_file", "")
+    given, words = arguments.get("config_file", ""), overrides(log)
     common: dict[str, Any] = {
         "folder": folder,
         "path": path,
         "trainer": config.get("TRAINER.NAME") or arguments["trainer"],
-        "config": config_name(Path(given).stem or "default", overrides(log)),
+        "config": config_name(Path(given).stem or "default", words),
         "dataset": Path(arguments.get("dataset_config_file", "")).stem or config["DATASET.NAME"],
         "classes": config.get("DATASET.SUBSAMPLE_CLASSES") or "all",
         "shots": int(config.get("DATASET.NUM_SHOTS") or -1),
@@ -240,6 +265,8 @@ def _others(folder: Path, path: str) -> Run:
         "key": _place(arguments.get("output_dir", "")),
         "epochs": int(config.get("OPTIM.MAX_EPOCH") or 0),
         "exact": False,
+        "values": dict(config),
+        "overrides": overrides_of(words, config),
     }
     if log.tests:
         epoch = arguments.get("load_epoch", "")

@@ -15,6 +15,7 @@ from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.report.dassl_log import read_log
 from fdbpl.runs.environment import describe_environment, part_of
 from fdbpl.runs.folder import RunFolder
+from fdbpl.runs.validity import mismatch, tested_on_validation
 
 AGAIN = "delete the folder and run it again"
 
@@ -73,6 +74,8 @@ def verify_run(folder: Path, known: Mapping[str, Path] | None = None) -> Iterato
     if not failed:
         result = f"accuracy {run.metrics['accuracy']:.2f}" if run.metrics else "not finished yet"
         yield Finding(OK, folder, ", ".join([*filter(None, held), result]))
+        if run.metrics and (reason := tested_on_validation(run.config)):
+            yield Finding(NOTE, folder, reason)
     code = _other_code(run)
     if code:
         yield Finding(NOTE, folder, code)
@@ -211,16 +214,12 @@ def _tested_run(run: Recorded) -> str:
         return f"a test of a run that is not here ({named})"
     if fingerprint_of(folder) != fingerprint:
         raise Wrong(f"expected the run that it tested in {folder}, found another one; test that run again")
-    if not run.metrics or not (folder / "metrics.json").is_file():
-        return f"a test of {folder}"
-    trained = read_record(folder / "metrics.json", "the metrics of a finished run", AGAIN)
-    learnt, tested = trained["protocol"]["classnames"], run.metrics["protocol"]["classnames"]
-    half, same_set = run.metrics["protocol"]["subsample"], trained["dataset"] == run.metrics["dataset"]
-    both = sorted(set(learnt) & set(tested))
-    if same_set and half == "new" and both:
-        raise Wrong(f"expected a test on new classes, found {both[0]!r}, which was learnt; {AGAIN}")
-    if same_set and half == trained["protocol"]["subsample"] and learnt != tested:
-        raise Wrong(f"expected a test on the classes that {folder} learnt, found others; {AGAIN}")
+    trained = flatten(read_record(folder / "run.json", "the record of a run", AGAIN, config=dict)["config"])
+    file = folder / "metrics.json"
+    learned = read_record(file, "the metrics of a finished run", AGAIN) if file.is_file() else {}
+    reason = mismatch(trained, learned, run.config, run.metrics)
+    if reason:
+        raise Wrong(f"{reason} ({folder}); {AGAIN}")
     return f"a test of {folder}"
 
 

@@ -60,6 +60,18 @@ def epoch_lines(epochs: int, upto: int, loss=lambda epoch: 2.0 / epoch, rate=lam
     )
 
 
+def nested(values: dict) -> dict:
+    """{"A.B": 1} -> {"A": {"B": 1}}"""
+    config: dict = {}
+    for key, value in values.items():
+        *path, name = key.split(".")
+        node = config
+        for part in path:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return config
+
+
 class Tree:
     """Builds an OUTPUT."""
 
@@ -78,28 +90,41 @@ class Tree:
     def run(
         self, place: str, trainer="CoOp", dataset="demo", seed=1, accuracy: float | None = 80.0, classes="base",
         shots=16, config="demo", backbone="demo:vit-student", tests="", epoch=None, epochs=10, seconds=None, log="",
-        **metrics,
+        values: dict | None = None, at: str = "", record: dict | None = None, **metrics,
     ) -> str:  # fmt: skip
-        """One of our run folders below `place`; accuracy None = not finished. Returns its fingerprint."""
+        """One of our run folders below `place`, or at the path `at`; accuracy None = not finished.
+
+        Returns:
+            Its fingerprint.
+
+        Args:
+            config: name of the file, then overrides as the scripts name folders: "demo+OPTIM.LR=1".
+            values: more of the configuration, {"A.B": value}, as of an edited file.
+            record: more of run.json.
+        """
         source = metrics.pop("source", dataset)
         folder = re.sub(r"[^\w.]", "-", trainer)
-        path = f"{place}/{source}/shots_{shots}/{folder}/{config}/seed{seed}"
+        path = at or f"{place}/{source}/shots_{shots}/{folder}/{config}/seed{seed}"
         key = f"fingerprint of {path}"
+        overrides = dict(pair.split("=", 1) for pair in config.split("+")[1:])
+        values = {
+            "TRAINER.NAME": trainer, "SEED": seed, "OPTIM.MAX_EPOCH": epochs, "DATASET.NAME": dataset,
+            "DATASET.NUM_SHOTS": shots, "DATASET.SUBSAMPLE_CLASSES": classes, "MODEL.BACKBONE.NAME": backbone,
+            **overrides, **(values or {}),
+        }  # fmt: skip
         record = {
             "command": ["python", "train.py", "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
-                        "--config-file", f"configs/trainers/some/{config}.yaml"],
+                        "--config-file", f"configs/trainers/some/{config.partition('+')[0]}.yaml",
+                        *[word for pair in overrides.items() for word in pair]],
             "started": f"2026-11-2{seed}T10:00:00+0000",
             "fingerprint": key,
             "task": f"test {tests} epoch {epoch}" if tests else "train",
-            "config": {
-                "TRAINER": {"NAME": trainer}, "SEED": seed, "OPTIM": {"MAX_EPOCH": epochs},
-                "DATASET": {"NAME": dataset, "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": classes},
-                "MODEL": {"BACKBONE": {"NAME": backbone}},
-            },
+            "config": nested(values),
             "python": "3.11.7", "packages": {"torch": "2.4.0", "clip": None},
             "code": {"commit": "0123456789abcdef", "modified": False},
             "machine": {"system": "Linux", "processor": "a processor", "gpu": None},
-        }  # fmt: skip
+        } | (record or {})  # fmt: skip
+        key = record["fingerprint"]
         self.write(f"{path}/run.json", record)
         self.write(f"{path}/log.txt", log or epoch_lines(epochs, epochs))
         if accuracy is not None:

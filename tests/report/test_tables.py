@@ -81,10 +81,10 @@ def test_twins_stand_beside_each_other_and_plans_name_and_order_the_rows(tree):
     assert list(tables_of(tree)["base2new", "demo"])[:3] == ["ours", "theirs", "ZeroshotCLIP"]
 
 
-def test_configurations_of_a_trainer_are_told_apart_where_a_data_set_has_several(tree):
+def test_the_name_of_a_row_says_which_settings_differ_from_the_file(tree):
     tree.pair(80.0, 60.0)
     tree.pair(70.0, 60.0, config="demo+OPTIM.LR=1")
-    assert list(tables_of(tree)["base2new", "demo"]) == ["CoOp (demo)", "CoOp (demo+OPTIM.LR=1)"]
+    assert list(tables_of(tree)["base2new", "demo"]) == ["CoOp", "CoOp (OPTIM.LR=1)"]
 
 
 def test_a_key_that_a_plan_runs_through_is_averaged_over(tree):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from fdbpl.runs import RunFolder
 from fdbpl.runs.__main__ import main
 from trainers import checkpoint
 
@@ -194,7 +196,34 @@ def test_new_classes_that_were_learnt(runs, verify):
     learnt = json.loads((runs / "base/metrics.json").read_text())["protocol"]["classnames"]
     change(runs / "new/metrics.json", lambda metrics: metrics["protocol"]["classnames"].__setitem__(0, learnt[0]))
     code, said = verify(runs)
-    assert code == 1 and f"expected a test on new classes, found '{learnt[0]}', which was learnt" in said
+    assert code == 1 and f"it tests '{learnt[0]}' as a new class, which the training learned" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("TEST.SPLIT", "val", "validation images"), ("MODEL.BACKBONE.NAME", "another", "with the backbone another")],
+)
+def test_verification_and_report_leave_out_the_same_tests(runs, verify, key, value, words):
+    from fdbpl.report.report import read_results
+
+    def act(record):
+        section, *path, name = key.split(".")
+        node = record["config"][section]
+        for part in path:
+            node = node[part]
+        node[name] = value
+        record["fingerprint"] = RunFolder(folder, record["config"], record["task"]).fingerprint
+
+    folder = runs / "new"
+    assert len(read_results(runs).of("base2new")) == 1
+    change(folder / "run.json", act)
+    fingerprint = json.loads((folder / "run.json").read_text())["fingerprint"]
+    change(folder / "done.json", lambda done: done.update(fingerprint=fingerprint, sha256={}))
+    config = json.loads((folder / "run.json").read_text())["config"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    results = read_results(runs)
+    assert not results.of("base2new") and any(words in problem.reason for problem in results.problems)
+    assert words in verify(runs)[1]
 
 
 def test_other_code_is_told_and_no_fault(runs, verify):

@@ -1,0 +1,154 @@
+"""Runs of different settings are never averaged, and no folder's name decides which run counts."""
+
+import shutil
+
+import pytest
+
+from fdbpl.report.report import read_results
+from fdbpl.report.tables import sections
+
+
+def rows(tree) -> dict[str, dict[str, str]]:
+    """{row: {column: text}} of all tables."""
+    return {
+        line.name: {column: cell.text for column, cell in zip(table.header[1:], line.cells, strict=True)}
+        for section in sections(read_results(tree.output)) for table in section.tables for line in table.lines
+    }  # fmt: skip
+
+
+def problems(tree) -> dict[str, str]:
+    return {problem.path: problem.reason for problem in read_results(tree.output).problems}
+
+
+def train(tree, at: str, accuracy: float, seed: int = 1, **run) -> str:
+    return tree.run("", at=at, accuracy=accuracy, seed=seed, **{"classes": "all", **run})
+
+
+def test_runs_of_train_py_with_different_overrides_are_different_rows(tree):
+    train(tree, "a", 60.0, config="demo+OPTIM.LR=0.001")
+    train(tree, "b", 80.0, seed=2, config="demo+OPTIM.LR=0.05")
+    train(tree, "c", 82.0, seed=3, config="demo+OPTIM.LR=0.05")
+    found = rows(tree)
+    assert found["CoOp (OPTIM.LR=0.001)"] == {"runs": "1", "16 shots": "60.00"}
+    assert found["CoOp (OPTIM.LR=0.05)"] == {"runs": "2", "16 shots": "81.00 ± 1.41"}
+    assert not problems(tree)
+
+
+def test_settings_that_only_the_files_differ_in_are_told_apart_as_well(tree):
+    train(tree, "a", 60.0, values={"OPTIM.LR": 0.001})
+    train(tree, "b", 80.0, seed=2, values={"OPTIM.LR": 0.05})
+    train(tree, "c", 50.0, dataset="demo_colours", values={"OPTIM.LR": 0.05})
+    assert set(rows(tree)) == {"CoOp (OPTIM.LR=0.001)", "CoOp (OPTIM.LR=0.05)"}
+
+
+def test_one_seed_with_several_settings_shows_all_of_them(tree):
+    for at, accuracy, epochs in (("ep1", 61.0, 1), ("high", 82.0, 4), ("low", 70.0, 2)):
+        train(tree, at, accuracy, epochs=epochs)
+    assert {name: row["16 shots"] for name, row in rows(tree).items()} == {
+        "CoOp (OPTIM.MAX_EPOCH=1)": "61.00", "CoOp (OPTIM.MAX_EPOCH=2)": "70.00", "CoOp (OPTIM.MAX_EPOCH=4)": "82.00",
+    }  # fmt: skip
+    assert not problems(tree)
+
+
+def test_what_is_typed_and_what_a_file_says_is_one_setting(tree):
+    train(tree, "a", 80.0, config="demo+OPTIM.LR=0.05")
+    train(tree, "b", 82.0, seed=2, values={"OPTIM.LR": "0.05"})
+    assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
+
+
+def test_places_and_verbosity_are_no_settings(tree):
+    train(tree, "a", 80.0, values={"DATASET.ROOT": "here", "TRAIN.PRINT_FREQ": 1})
+    train(tree, "b", 82.0, seed=2, values={"DATASET.ROOT": "there", "TRAIN.PRINT_FREQ": 5})
+    assert rows(tree)["CoOp"]["runs"] == "2"
+
+
+def test_settings_that_belong_to_a_data_set_or_its_shots_make_no_rows(tree):
+    for dataset, shots, epochs in (("demo", 1, 50), ("demo", 16, 200), ("demo_colours", 1, 5), ("demo_colours", 16, 9)):
+        train(tree, f"{dataset}{shots}", 80.0, dataset=dataset, shots=shots, epochs=epochs)
+    assert set(rows(tree)) == {"CoOp"}
+
+
+def test_a_name_with_many_settings_is_short_and_distinct(tree):
+    for number in (1, 2):
+        values = {f"TRAINER.COOP.KEY{key}": number for key in range(1, 9)}
+        train(tree, f"run{number}", 80.0, values=values, config=f"demo+OPTIM.LR={number}")
+    first, second = rows(tree)
+    assert first != second and len(first) < 120
+
+
+# which test counts ---------------------------------------------------------------------------------------------------
+
+
+def test_two_results_of_one_test_are_ambiguous_and_neither_counts(tree):
+    key = tree.run("base2new/train_base", accuracy=80.0)
+    for at, accuracy, size in (("a_try", 73.0, 1), ("test_new", 74.0, 2)):
+        tree.run("", at=at, classes="new", tests=key, accuracy=accuracy, values={"INPUT.SIZE": size})
+    assert not rows(tree)
+    found = problems(tree)
+    assert set(found) == {"a_try", "test_new"}
+    assert "73.00 with INPUT.SIZE=1" in found["a_try"] and "test_new (74.00 with INPUT.SIZE=2)" in found["a_try"]
+
+
+def test_a_test_with_a_setting_of_its_own_names_it_in_its_row(tree):
+    key = tree.run("base2new/train_base", accuracy=80.0)
+    values = {"TRAINER.FDBPL.INFERENCE": "positive", "OPTIM.LR": 3}  # the latter does nothing to a test
+    tree.run("base2new/test_new", classes="new", tests=key, accuracy=60.0, values=values)
+    assert list(rows(tree)) == ["CoOp (test TRAINER.FDBPL.INFERENCE=positive)"]
+
+
+@pytest.mark.parametrize("half", ["base", "all"])
+def test_an_accuracy_of_validation_images_is_in_no_table(tree, half):
+    key = train(tree, "base", 80.0, classes=half, values={"TEST.SPLIT": "val"})
+    tree.run("", at="new", classes="new", tests=key, accuracy=60.0)
+    assert not rows(tree) and "validation images" in problems(tree)["base"]
+
+
+def test_a_test_on_validation_images_leaves_the_other_one(tree):
+    key = tree.run("base2new/train_base", accuracy=80.0)
+    tree.run("", at="a_try", classes="new", tests=key, accuracy=73.0, values={"TEST.SPLIT": "val"})
+    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0)
+    assert rows(tree)["CoOp"]["new"] == "74.00" and "validation images" in problems(tree)["a_try"]
+
+
+def test_classes_that_were_learned_are_not_new(tree):
+    learned, overlapping = {"classnames": ["cat", "dog"]}, {"classnames": ["dog", "owl"]}
+    key = tree.run("base2new/train_base", accuracy=80.0, protocol=learned)
+    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, protocol=overlapping)
+    assert not rows(tree) and "'dog' as a new class" in problems(tree)["test_new"]
+
+
+def test_a_test_with_another_backbone_is_no_result_of_the_training(tree):
+    key = tree.run("base2new/train_base", accuracy=80.0)
+    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, backbone="demo:rn-student")
+    assert not rows(tree) and "with the backbone demo:rn-student" in problems(tree)["test_new"]
+
+
+# which run counts ----------------------------------------------------------------------------------------------------
+
+
+def test_repetitions_with_different_results_count_nothing(tree):
+    same = {"record": {"fingerprint": "same"}}
+    train(tree, "a", 80.0, **same)
+    train(tree, "b", 81.0, **same)
+    assert not rows(tree)
+    assert "81.00" in problems(tree)["a"] and "80.00" in problems(tree)["b"]
+
+
+def test_of_repetitions_the_finished_one_counts(tree):
+    same = {"record": {"fingerprint": "same"}}
+    tree.run("", at="a", accuracy=None, classes="all", **same)
+    train(tree, "b", 81.0, **same)
+    assert rows(tree)["CoOp"]["16 shots"] == "81.00"
+
+
+def test_runs_without_a_seed_are_different_runs_and_keep_their_own_tests(tree):
+    for name, base, new in (("a", 80.0, 60.0), ("b", 82.0, 64.0)):
+        record = {"fingerprint": "same", "started": f"when {name} began"}
+        tree.run("", at=f"chance/{name}", accuracy=base, seed=-1, record=record)
+        command = ["train.py", "--model-dir", f"output/chance/{name}"]
+        tree.run("", at=f"tests/{name}", classes="new", tests="same", accuracy=new, seed=-1,
+                 record={"command": command, "fingerprint": f"test of {name}"})  # fmt: skip
+    assert (rows(tree)["CoOp"]["base"], rows(tree)["CoOp"]["new"]) == ("81.00 ± 1.41", "62.00 ± 2.83")
+    assert not problems(tree)
+    shutil.copytree(tree.output / "chance/a", tree.output / "chance/copy")
+    assert rows(tree)["CoOp"]["runs"] == "2" and set(problems(tree)) == {"chance/copy"}
