@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.distributed import average
+from fdbpl.errors import UserError
 from fdbpl.losses import soft_cross_entropy
 
 from .coop import CoOpStudent
@@ -19,12 +20,22 @@ from .settings import require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
 from .supervision.view import View
+from .templates import DEFAULT_TEMPLATE
+
+# The official templates of data sets for which they differ from CoOp's
+TEMPLATES = {
+    "OxfordPets": "a type of pet, a photo of a {}.",
+    "OxfordFlowers": "a type of flower, a photo of a {}.",
+    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+    "DescribableTextures": "a texture of {}.",
+    "Food101": "a type of food, a photo of {}.",
+}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.PROGRAD = CfgNode()
     cfg.TRAINER.PROGRAD.N_CTX = 16  # context vectors
-    cfg.TRAINER.PROGRAD.CSC = False  # one context per class
+    cfg.TRAINER.PROGRAD.CSC = False  # one context per class; needs TEMPLATE_INIT False
     cfg.TRAINER.PROGRAD.TEMPLATE_INIT = True  # start from the template's words, zeros before them; False = random
     cfg.TRAINER.PROGRAD.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     cfg.TRAINER.PROGRAD.LAMBDA = 1.0  # share of the conflicting part that is taken out
@@ -33,25 +44,26 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class ProGradStudent(CoOpStudent):
+    """CoOp's student that starts from the words of the data set's template, and the frozen class features.
+
+    As officially, words are counted by spaces: "a type of pet, a photo of a" has 8 words but 9 tokens. The context starts
+    from the first 8 tokens; the ninth stays, frozen, between the context and the class name.
+    """
+
     node = "PROGRAD"
 
-    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
+    def __init__(
+        self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE
+    ):
         settings = settings.clone()
         settings.defrost()
-        settings.CTX_INIT = ""
-        super().__init__(settings, backbone, classnames, *template)
+        words = template.partition("{}")[0].split()[-settings.N_CTX :] if settings.TEMPLATE_INIT else []
+        padding = settings.N_CTX - len(words)
+        settings.CTX_INIT = " ".join(["X"] * padding + words) if settings.TEMPLATE_INIT else ""
+        super().__init__(settings, backbone, classnames, template)
         if settings.TEMPLATE_INIT:
-            self._start_from_template()
+            self.prompt_learner.ctx.data[:padding] = 0
         self.register_buffer("frozen_text", self.frozen_text_features(self.template), persistent=False)  # [C, D]
-
-    @torch.no_grad()
-    def _start_from_template(self) -> None:
-        """Zeros, then the embedded words in front of the class name; as many as there are spaces, as officially."""
-        context, words = self.prompt_learner.ctx, self.template.partition("{}")[0].split()[-self.settings.N_CTX :]
-        tokens = self.backbone.tokenize([" ".join(words)]).to(context.device)
-        embedded = self.backbone.model.token_embedding(tokens)[0, 1 : 1 + len(words)].float()
-        context.zero_()
-        context[..., context.shape[-2] - len(words) :, :] = embedded
 
     def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
         """Cross entropy with the zero-shot distribution; not minimised, see `ProGrad.compute_gradients`."""
@@ -66,11 +78,20 @@ class ProGrad(PromptTrainer):
     student_class = ProGradStudent
     supervision_class = HardLabels
 
+    @classmethod
+    def sentence(cls, cfg: CfgNode, template: str) -> str:
+        return TEMPLATES.get(cfg.DATASET.NAME, template)
+
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         settings = cfg.TRAINER.PROGRAD
         require(settings.T > 0, "TRAINER.PROGRAD.T", "above 0.0", settings.T)
         require(settings.LAMBDA >= 0, "TRAINER.PROGRAD.LAMBDA", "of at least 0.0", settings.LAMBDA)
+        if settings.CSC and settings.TEMPLATE_INIT:
+            raise UserError(
+                "TRAINER.PROGRAD.CSC True asks for a context for each class, but TRAINER.PROGRAD.TEMPLATE_INIT True starts "
+                "one context for all classes. Set TRAINER.PROGRAD.TEMPLATE_INIT False for class-specific contexts"
+            )
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:
         """Per parameter: g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""
