@@ -169,9 +169,7 @@ class SplitDataset(DatasetBase):
 
     def find_unreadable(self, paths: list[str], cfg: CfgNode) -> dict[str, str] | None:
         """As `unreadable_of` says; what has been read is remembered with the few-shot lists."""
-        return unreadable_of(
-            self.images, paths, cfg, Path(cfg.DATASET.CACHE, self.dataset_dir, "readable.safetensors")
-        )
+        return unreadable_of(self.images, paths, cfg, Path(cfg.DATASET.CACHE, self.dataset_dir, "readable.safetensors"))
 
     def check_images(self, paths: list[str]) -> None:
         """Raise a UserError that counts the files that are missing and names the first of them."""

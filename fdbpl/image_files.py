@@ -1,20 +1,24 @@
-"""Image files that a user names: found, decoded a batch at a time, the unreadable ones set aside."""
+"""Image files that a user names: which files are images, and their pixels, decoded a batch at a time."""
 
 import glob
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple, NoReturn
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated
 from fdbpl.image_reading import UnreadableImage, read_image
 from fdbpl.pipelines.threads import decoding_threads, thread_count
 
-SUFFIXES = (*IMG_EXTENSIONS, ".gif")
+COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # of the endings of images
+OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
+SYSTEM_NAMES = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 AHEAD = 2  # batches that are decoded while another is looked at
 
 
@@ -32,45 +36,120 @@ class Decoded(NamedTuple):
     unreadable: list[tuple[str, str]]
 
 
-def find_images(places: list[str]) -> list[str]:
-    """Files below folders (recursively, sorted; hidden ones and others than images are skipped), files, and patterns.
+def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
+    """Image files in folders (as `images_below` finds them), single files, and files that match patterns.
 
-    A file that is named itself is taken whatever its name. Nothing is listed twice.
+    A file that is named itself, or that matches a pattern, is taken whatever its name. Nothing is listed twice.
 
     Raises:
-        UserError: a place is not there, or no image is.
+        UserError: a place does not exist, or holds no image.
     """
     found: list[str] = []
+    skipped = Skipped()
     for place in places:
         if os.path.isdir(place):
-            found += below(place)
+            found += images_below(place, skipped)
         elif os.path.isfile(place):
             found.append(place)
         else:
             matches = sorted(glob.glob(place, recursive=True))
             if not matches:
                 raise UserError(f"expected an image, a folder or a pattern, found nothing at {place}; check the path")
+            named = set(place.split(os.sep))
             for match in matches:
-                found += below(match) if os.path.isdir(match) else [match]
+                if any(is_hidden(part) for part in set(match.split(os.sep)) - named):
+                    skipped.hidden += 1
+                else:
+                    found += images_below(match, skipped) if os.path.isdir(match) else [match]
     if not found:
-        raise UserError(f"expected images ({', '.join(SUFFIXES)}) in {', '.join(places)}, found none; check the folder")
-    return list(dict.fromkeys(found))
+        raise UserError(
+            f"no image in {enumerated(places)}{f' (skipped: {skipped})' if skipped else ''}: files are images if "
+            f"Pillow reads their kind ({', '.join(COMMON)} ...). Check the folder."
+        )
+    return list(dict.fromkeys(found)), skipped
 
 
-def below(folder: str) -> list[str]:
-    files = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        wanted = (name for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES))
-        files += [os.path.join(parent, name) for name in wanted]
-    return files
+@dataclass
+class Skipped:
+    """Counts of what was found in folders beside images.
+
+    Attributes:
+        hidden: hidden files and folders (a folder counts once).
+        others: paths of files that are not images.
+        linked: links to folders that were searched already.
+    """
+
+    hidden: int = 0
+    others: list[str] = field(default_factory=list)
+    linked: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.hidden or self.others or self.linked)
+
+    def __str__(self) -> str:
+        endings = Counter(os.path.splitext(path)[1].lower() for path in self.others)
+        kinds = ", ".join(f"{ending or 'without ending'} {count}" for ending, count in endings.most_common(5))
+        names = enumerated(map(os.path.basename, self.others), 3)
+        counts = (
+            (self.hidden, f"{self.hidden} hidden"),
+            (self.others, f"{len(self.others)} that are not images ({kinds}: {names})"),
+            (self.linked, f"{self.linked} links to folders that were searched already"),
+        )
+        return ", ".join(text for count, text in counts if count)
 
 
-def _refuse_folder(error: OSError) -> NoReturn:
-    """What is in it would be missing without a word."""
+def images_below(folder: str, skipped: Skipped) -> list[str]:
+    """Image files in a folder and below, sorted by name, in links too; what else is there is added to `skipped`.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    images: list[str] = []
+    searched: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse_folder):
+        real = os.path.realpath(parent)
+        if real in searched:  # also where a link leads back to a folder above it
+            skipped.linked += 1
+            folders.clear()
+            continue
+        searched.add(real)
+        skipped.hidden += sum(map(is_hidden, [*folders, *files]))
+        visible = (name for name in folders if not is_hidden(name))
+        folders[:] = sorted(visible, key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            if is_image(name):
+                images.append(path)
+            elif not is_hidden(name):
+                skipped.others.append(path)
+    return images
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image: it is not hidden, and Pillow decodes files with its ending."""
+    base = os.path.basename(name)
+    return not is_hidden(base) and os.path.splitext(base)[1].lower() in _endings()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the name of a file or folder is one that file managers hide or operating systems add."""
+    return name.startswith(".") or name in SYSTEM_NAMES
+
+
+@cache
+def _endings() -> set[str]:
+    return {
+        ending
+        for ending, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in OTHER_KINDS
+    }
+
+
+def refuse_folder(error: OSError) -> NoReturn:
+    """Refuse a folder that cannot be listed, whose images would be missing silently."""
     raise UserError(
         f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
-        "permissions or name the other folders"
+        "permissions, or move it away or name the other folders"
     ) from error
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
 from fdbpl.atomic import writing
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, one_line, one_sentence_errors
 
 FORMATS = (".csv", ".json")
 
@@ -72,7 +72,9 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     from fdbpl.image_files import find_images
     from fdbpl.toolbox import choose_device, finished_run
 
-    paths, unreadable = find_images(arguments.images), []
+    (paths, skipped), unreadable = find_images(arguments.images), []
+    if skipped:
+        print(one_line(f"Skipped: {skipped}"), file=sys.stderr)
     run = finished_run(arguments.run, choose_device(arguments.device))
     batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)
     # where the lines go to the screen they are progress enough

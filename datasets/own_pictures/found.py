@@ -2,19 +2,14 @@
 
 import csv
 import os
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import NoReturn
-
-from PIL import Image
 
 from datasets.own_pictures.split import PARTS
 from fdbpl.errors import UserError, quoted, shortened
+from fdbpl.image_files import Skipped, images_below, is_hidden, refuse_folder
 
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -41,17 +36,11 @@ class Found:
     folder: Path
     pictures: list[Picture] = field(default_factory=list)
     source: str = ""  # of the parts, for the print
-    hidden: int = 0
-    outside: int = 0  # beside the class folders
-    others: Counter = field(default_factory=Counter)  # by ending
+    outside: int = 0  # files in none of the class folders
+    others: Skipped = field(default_factory=Skipped)
 
     def skipped(self) -> str:
-        kinds = ", ".join(f"{ending or 'without ending'} {count}" for ending, count in self.others.most_common(5))
-        counts = (
-            (self.hidden, f"{self.hidden} hidden"),
-            (self.others.total(), f"{self.others.total()} that are no pictures ({kinds})"),
-            (self.outside, f"{self.outside} outside of the class folders"),
-        )
+        counts = ((self.others, str(self.others)), (self.outside, f"{self.outside} outside of the class folders"))
         return ", ".join(text for count, text in counts if count)
 
 
@@ -70,12 +59,9 @@ def find_in_folder(folder: Path) -> Found:
             f"expected a sub-folder for each class in {folder}, found none; sort the pictures into folders that are "
             "called as their classes, or give a CSV of path,class"
         )
-    files = [(file, path.name, part) for path, part in classes for file in _files(path, found)]
-    for file, label, part in files:
-        if is_picture(file):
-            found.pictures.append(Picture(_below(folder, file), label, part))
-        else:
-            found.others[file.suffix.lower()] += 1
+    for path, part in classes:
+        for file in images_below(str(path), found.others):
+            found.pictures.append(Picture(_below(folder, Path(file)), path.name, part))
     empty = sorted({path.name for path, _ in classes} - {picture.label for picture in found.pictures})
     if empty:
         raise UserError(
@@ -108,7 +94,7 @@ def read_csv(file: Path) -> Found:
         path, label, part = ((row.get(columns.get(key)) or "").strip() for key in ("path", "class", "split"))
         if not path or not label:
             raise UserError(
-                f"expected a path and a class in row {number} of {file}, found {quoted(path or label)} only"
+                f"expected a path and a class in row {number} of {file}, found only {quoted(path or label)}; complete it"
             )
         if part and part.lower() not in PART_FOLDERS:
             raise UserError(
@@ -138,50 +124,21 @@ def read_csv(file: Path) -> Found:
     return found
 
 
-def is_picture(file: Path) -> bool:
-    """Whether Pillow reads files with this ending; what is in the file is looked at when all are decoded."""
-    return file.suffix.lower() in _endings()
-
-
 def _subfolders(folder: Path, found: Found) -> list[Path]:
     """Visible sub-folders; hidden things and files beside them are counted."""
     inside = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        _refuse_folder(error)
+        refuse_folder(error)
     for entry in entries:
-        if _is_hidden(entry.name):
-            found.hidden += 1
+        if is_hidden(entry.name):
+            found.others.hidden += 1
         elif os.path.isdir(entry.path):
             inside.append(Path(entry.path))
         elif entry.name != "dataset.yaml":
             found.outside += 1
     return inside
-
-
-def _files(folder: Path, found: Found) -> Iterator[Path]:
-    """Visible files of a folder and what lies below, through links but not in circles."""
-    been = set()
-    for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
-        real = os.path.realpath(where)
-        found.hidden += sum(map(_is_hidden, [*folders, *files]))
-        folders[:] = [] if real in been else [name for name in folders if not _is_hidden(name)]
-        if real not in been:
-            yield from (Path(where, name) for name in files if not _is_hidden(name))
-        been.add(real)
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    """What is in it would be missing without a word."""
-    raise UserError(
-        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
-        "permissions or move it away"
-    ) from error
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
 
 def _below(folder: Path, file: Path) -> str:
@@ -194,11 +151,6 @@ def _below(folder: Path, file: Path) -> str:
     except UnicodeEncodeError:
         raise UserError(f"expected file names in UTF-8 below {folder}, found {relative!a}; rename it") from None
     return relative
-
-
-@cache
-def _endings() -> set[str]:
-    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def listed(words: list[str], count: int = 3) -> str:

@@ -22,9 +22,27 @@ def data_sets(data: Path) -> Iterator[Finding]:
     there = sorted(name for folder, name in folders.items() if (data / folder).is_dir())
     if there:
         yield fine("data sets", f"{', '.join(there)} in {data}")
+    elif own := own_images(data):
+        yield fine("data sets", f"{data} is a data set of your own: {own}")
     else:
         remedy = "the demo world is drawn by itself; for others name their folder: --data DIR"
         yield warning("data sets", f"none in {data}", remedy)
+
+
+def own_images(data: Path) -> str:
+    """How many images and class folders are in a folder of a user's own images; "" where it is none, or cannot be
+    told because Pillow or torch is missing."""
+    try:
+        from fdbpl.image_files import Skipped, images_below, is_hidden
+    except ImportError:
+        return ""
+    folders = sorted(path for path in data.glob("*") if path.is_dir() and not is_hidden(path.name))
+    skipped = Skipped()
+    counts = [len(images_below(str(folder), skipped)) for folder in folders]
+    if not any(counts):
+        return ""
+    total = f"{sum(counts)} images in {sum(map(bool, counts))} folders"
+    return total + (f" (skipped: {skipped})" if skipped else "")
 
 
 def declared_folders() -> dict[str, str]:

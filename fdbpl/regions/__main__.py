@@ -125,9 +125,10 @@ def list_images(source: Path, root: Path) -> list[str]:
     from fdbpl.image_files import find_images
 
     if source.is_dir():
-        above = os.path.realpath(root)
-        files = find_images([str(source)])
-        images = [os.path.relpath(os.path.realpath(file) if os.path.exists(file) else file, above) for file in files]
+        files, skipped = find_images([str(source)])
+        if skipped:
+            print(f"Skipped: {skipped}")
+        images = [path_below(root, file) for file in files]
     else:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
@@ -142,6 +143,12 @@ def list_images(source: Path, root: Path) -> list[str]:
         except UnicodeEncodeError:
             raise UserError(f"expected file names in UTF-8 below {root}, found {image!a}; rename it") from None
     return images
+
+
+def path_below(root: Path, file: str) -> str:
+    """The path of a file relative to `root`: as it is named or, where a link led out of `root`, as it lies there."""
+    named = os.path.relpath(file, root)
+    return os.path.relpath(os.path.realpath(file), os.path.realpath(root)) if named.startswith("..") else named
 
 
 def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:

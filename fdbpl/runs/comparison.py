@@ -62,7 +62,7 @@ def read_rows(lines: Iterable[str]) -> list[Row]:
 
 
 def variants(each: str) -> list[tuple[str, ...]]:
-    """"KEY=1,2" -> [("KEY", "1"), ("KEY", "2")]; nothing -> one empty variant."""
+    """ "KEY=1,2" -> [("KEY", "1"), ("KEY", "2")]; nothing -> one empty variant."""
     if not each:
         return [()]
     key, equals, values = each.partition("=")

@@ -21,7 +21,9 @@ from fdbpl.runs.grid import Ended, Launcher, fair_share, in_process, start, stop
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
 PATIENCE = 15.0  # seconds that the answer of a job may come after its end
-SIGNAL_DELAY_S = 90  # submitit's default: how long before its time limit Slurm signals a job, which is then queued again
+SIGNAL_DELAY_S = (
+    90  # submitit's default: how long before its time limit Slurm signals a job, which is then queued again
+)
 POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
 
 
@@ -68,7 +70,7 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
 
 
 def slurm_settings(text: str) -> dict[str, Any]:
-    """"partition=gpu gpus_per_node=1" -> {"partition": "gpu", "gpus_per_node": 1}; quotes hold spaces together."""
+    """ "partition=gpu gpus_per_node=1" -> {"partition": "gpu", "gpus_per_node": 1}; quotes hold spaces together."""
     try:
         pairs = [word.partition("=") for word in shlex.split(text)]
         values = {key: yaml.safe_load(value) for key, _, value in pairs}

@@ -134,7 +134,7 @@ def test_no_pictures(training, tmp_path):
     (tmp_path / "a" / "cat").mkdir()
     refused(training, tmp_path / "a", "found none in cat", unchanged=[tmp_path / "a"])
     (tmp_path / "a" / "cat" / "notes.txt").write_text("")
-    refused(training, tmp_path / "a", "(skipped: 1 that are no pictures", unchanged=[tmp_path / "a"])
+    refused(training, tmp_path / "a", "(skipped: 1 that are not images", unchanged=[tmp_path / "a"])
     refused(training, tmp_path / "gone", "found nothing there")
     refused(training, tmp_path / "a" / "cat" / "notes.txt", "expected columns path, class")
 

@@ -69,7 +69,7 @@ def test_defaults_are_said(pets):
     text = "\n".join(own.notes)
     assert "4 classes, 32 pictures" in text and "'a photo of a {}.' (default)" in text and "50/20/30 %" in text
     assert "16 train, 8 val, 8 test" in text and "dog 9, dog 10, grey wolf ... (4)" in text
-    assert "2 hidden" in text and "2 that are no pictures" in text and ".txt 1" in text and "1 outside" in text
+    assert "2 hidden" in text and "2 that are not images" in text and ".txt 1" in text and "1 outside" in text
 
 
 def test_natural_order():

@@ -144,10 +144,19 @@ def test_an_interrupted_one_leaves_what_was_there(finished, photos, tmp_path, mo
     assert output.read_text() == "older\n" and list(tmp_path.iterdir()) == [output]
 
 
-def test_what_counts_as_a_picture(photos):
-    assert find_images([str(photos)]) == [f"{photos}/{name}" for name in ALL]
-    assert find_images([str(photos / "**" / "*.png")]) == [f"{photos}/sub/d.png", f"{photos}/sub/grey.png"]
-    assert find_images([str(photos / ".hidden.jpg")]) == [f"{photos}/.hidden.jpg"]  # named itself
+def test_what_counts_as_an_image(photos):
+    assert find_images([str(photos)])[0] == [f"{photos}/{name}" for name in ALL]
+    assert find_images([str(photos / "**" / "*.png")])[0] == [f"{photos}/sub/d.png", f"{photos}/sub/grey.png"]
+    assert find_images([str(photos / ".hidden.jpg")])[0] == [f"{photos}/.hidden.jpg"]  # named itself
+
+
+def test_what_was_skipped_is_reported(finished, photos, capsys):
+    run = str(finished("CoOp"))
+    capsys.readouterr()
+    predict.main([run, str(photos), "--top", "1"])
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == len(ALL)
+    assert "Skipped: 2 hidden, 1 that are not images (.txt 1: notes.txt)" in captured.err.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_what_counts_as_a_picture(photos):
     [
         (["nowhere.jpg"], "found nothing at nowhere.jpg"),
         (["{photos}/.cache/../sub/deep", "--classes", "a,,b"], "class names in --classes, found an empty one"),
-        (["{photos}", "--classes", "a,b,a"], "different class names in --classes, found 'a' twice"),
+        (["{photos}", "--classes", "a,b,a"], "the class name 'a' occurs twice in --classes"),
         (["{photos}", "--classes", 'a,"b'], "a row of CSV in --classes"),
         (["{photos}", "--classes-file", "none.txt"], "a file of class names at none.txt"),
         (["{photos}", "--top", "0"], "--top of at least 1, found 0"),
@@ -172,7 +181,7 @@ def test_mistakes_are_sentences(words, sentence, finished, photos, capsys):
 def test_a_folder_without_pictures(finished, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("no picture")
     code, line = stopped(capsys, finished("CoOp"), tmp_path)
-    assert code == 2 and f"in {tmp_path}, found none" in line
+    assert code == 2 and f"no image in {tmp_path}" in line and ".txt 1: notes.txt" in line
 
 
 def test_class_specific_contexts_serve_their_classes_only(finished, photos, capsys):
