@@ -57,7 +57,10 @@ class Experiment:
     def settings(self) -> dict[str, Any]:
         """What has to be equal in the runs of a row: the training's settings, and how a test on new classes differs."""
         changed = changed_for_test(self.train.settings, self.tests["new"].settings) if "new" in self.tests else {}
-        return {key: value for key, value in (self.train.settings | changed).items() if key != self.each}
+        own = {name: run for name, run in self.tests.items() if run.dataset == self.train.dataset}
+        images = {f"images tested ({name})": run.test_images for name, run in own.items()}
+        settings = self.train.settings | changed | images
+        return {key: value for key, value in settings.items() if key != self.each}
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -108,8 +108,9 @@ def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
     if planned and members[0].train.exact:
         return len(planned)
     like = {_setting(one.train) for one in members}
-    named = {problem.path for problem in results.problems}  # copies, and runs that do not count
-    return sum(not run.tested and _setting(run) in like and run.path not in named for run in results.runs)
+    known = {one.train.path for one in results.of(protocol)} | {problem.path for problem in results.problems}
+    begun = [run for run in results.runs if not run.tested and _setting(run) in like and run.path not in known]
+    return len(members) + len(begun)
 
 
 def _setting(run: Run) -> tuple:

@@ -14,6 +14,7 @@ from fdbpl.configuration import flatten
 from fdbpl.errors import UserError
 from fdbpl.report.dassl_log import DasslLog, overrides, read_log
 from fdbpl.report.settings import digest, overrides_of, settings_of
+from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import config_name
 
 OURS = ("run.json", "metrics.json", "done.json")  # any of them makes a folder a run of ours
@@ -87,6 +88,12 @@ class Run:
     def digest(self) -> str:
         """Of `settings`."""
         return digest(self.settings)
+
+    @property
+    def test_images(self) -> int:
+        """Their number; 0 where it was not recorded."""
+        number = part_of(self.metrics, "protocol").get("test_images")
+        return number if isinstance(number, int) else 0
 
     def seconds(self, stage: str) -> float:
         """Duration of a stage; nan where it was not recorded."""

@@ -1,9 +1,9 @@
 """Tables of results by protocol.
 
-Conventions. A cell is the mean over runs (seeds) ± their sample standard deviation. H of a data set is the mean of the
-runs' H, each from full-precision accuracies. The average over data sets is, as in published tables, the mean of the
-data sets' base and new accuracies, and the harmonic mean of these two means. Cross-dataset averages leave out the
-source; those of domain generalization are over the shifted sets.
+Conventions. A cell is the mean over runs (seeds) ± their sample standard deviation. H of a row is, as in published
+tables, the harmonic mean of its mean base and mean new accuracy; the mean of the runs' H has a column of its own. The
+average over data sets is the mean of the data sets' means. Cross-dataset averages leave out the source; those of domain
+generalization are over the shifted sets.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ LOG_NOTE = f"{LOG_MARK} from a log of Dassl, which prints one decimal of each ru
 MARK_NOTE = "Best of our runs bold, second best underlined (Markdown: italic)."
 BASE2NEW = ("base", "new", "H")
 COST = ("learnt", "ms/step", "s training", "s in all", "MiB")
-HEADER = ("", "runs", *BASE2NEW, *COST)
+OF_RUNS = "mean H of runs"
+HEADER = ("", "runs", *BASE2NEW, OF_RUNS, *COST)
 
 
 def sections(results: Results, protocol: str | None = None) -> list[Section]:
@@ -39,11 +40,14 @@ def _base2new(group: Group) -> Section:
     tables = [_base2new_table(group, dataset, published) for dataset in group.datasets]
     if len(tables) > 1:
         tables.insert(0, _base2new_average(group, published))
-    notes = ["Mean ± standard deviation over runs; H of each run from full precision, then averaged. " + MARK_NOTE]
+    notes = [
+        "Mean ± standard deviation over runs. H is the harmonic mean of the row's base and new, as in published "
+        f"tables; {OF_RUNS} is the mean of each run's H, which is never above it. {MARK_NOTE}"
+    ]
     if len(tables) > 1:
         notes.append(
-            "Average over data sets as in published tables: the mean of the data sets' means for base and new, and the "
-            "harmonic mean of these two for H; only for rows that have every data set. Costs are means over all runs."
+            "Average over data sets: the mean of the data sets' means for base and new; only for rows that have every "
+            "data set. Costs are means over all runs."
         )
     notes.append(
         "Costs are of the training run: s in all is its training and test without start-up; MiB the largest. Test "
@@ -57,7 +61,8 @@ def _base2new_table(group: Group, dataset: str, published: list[Published]) -> T
     for name, members in group.rows.items():
         here = [one for one in members if one.train.dataset == dataset]
         if here:
-            cells = [group.runs(name, dataset), *(accuracy(here, column) for column in BASE2NEW), *costs(here)]
+            scores = [accuracy(here, "base"), accuracy(here, "new"), *_averages(here, [dataset], ("H",))]
+            cells = [group.runs(name, dataset), *scores, accuracy(here, "H"), *costs(here)]
             lines.append(Line(name, cells))
     lines = marked(lines, (1, 2, 3))
     for row in published:
@@ -69,9 +74,7 @@ def _base2new_table(group: Group, dataset: str, published: list[Published]) -> T
 def _base2new_average(group: Group, published: list[Published]) -> Table:
     lines = []
     for name, members in group.rows.items():
-        form = ".2f" if all(one.train.exact for one in members) else ".1f"
-        averages = base2new_averages(members, group.datasets) or {}
-        cells = [from_runs(plain(averages.get(column), form), members, column) for column in BASE2NEW]
+        cells = [*_averages(members, group.datasets, BASE2NEW), Cell(NOTHING)]
         lines.append(Line(name, [group.runs(name), *cells, *costs(members)]))
     lines = marked(lines, (1, 2, 3))
     for row in published:
@@ -82,14 +85,19 @@ def _base2new_average(group: Group, published: list[Published]) -> Table:
     return Table(title, HEADER, [_padded(line, HEADER) for line in lines])
 
 
+def _averages(members: list[Experiment], datasets: list[str], columns: Sequence[str]) -> list[Cell]:
+    form = ".2f" if all(one.train.exact for one in members) else ".1f"
+    averages = base2new_averages(members, datasets) or {}
+    return [from_runs(plain(averages.get(column), form), members, column) for column in columns]
+
+
 def base2new_averages(members: list[Experiment], datasets: list[str]) -> dict[str, float] | None:
-    """base, new and H over data sets, H as published tables have it; of one data set the mean of the runs' H. None
-    where a data set is missing."""
+    """base and new over data sets, and the harmonic mean of the two as H; None where a data set is missing."""
     of = [[one for one in members if one.train.dataset == dataset] for dataset in datasets]
     if not all(of):
         return None
-    means = {column: fmean(fmean(one.values[column] for one in part) for part in of) for column in BASE2NEW}
-    return means if len(datasets) == 1 else means | {"H": harmonic_mean(means["base"], means["new"])}
+    means = {column: fmean(fmean(one.values[column] for one in part) for part in of) for column in ("base", "new")}
+    return means | {"H": harmonic_mean(means["base"], means["new"])}
 
 
 def _mean_of_means(members: list[Experiment], datasets: list[str], column: str) -> Cell:

@@ -11,6 +11,7 @@ from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.report.runs import Run, read_runs
+from fdbpl.report.tables import OF_RUNS
 from fdbpl.runs.metrics import harmonic_mean
 
 AGAIN = "write the report again: python -m fdbpl.report"
@@ -78,14 +79,14 @@ def _text(column: str, text: str, values: list[list[Run]]) -> str:
         return COSTS[column](first)
     if column == "H":
         return _of_pairs(values, digits)
+    if column == OF_RUNS:
+        return _spread([harmonic_mean(base.accuracy, new.accuracy) for base, new in values], digits)
     return _of_sets([(run.dataset, run.accuracy) for run in first], digits)
 
 
 def _of_pairs(values: list[list[Run]], digits: int) -> str:
-    """H: of each run; over several data sets of the means."""
+    """H of the means over runs and data sets."""
     datasets = sorted({base.dataset for base, _ in values})
-    if len(datasets) == 1:
-        return _spread([harmonic_mean(base.accuracy, new.accuracy) for base, new in values], digits)
     means = [
         fmean(fmean(pair[part].accuracy for pair in values if pair[0].dataset == dataset) for dataset in datasets)
         for part in (0, 1)

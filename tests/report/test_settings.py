@@ -50,6 +50,14 @@ def test_one_seed_with_several_settings_shows_all_of_them(tree):
     assert not problems(tree)
 
 
+def test_tests_on_different_numbers_of_images_are_not_averaged(tree):
+    for seed, images in ((1, 500), (2, 100)):
+        train(tree, f"run{seed}", 80.0, seed=seed, protocol={"test_images": images})
+    assert {name: row["runs"] for name, row in rows(tree).items()} == {
+        "CoOp (images tested (all)=100)": "1", "CoOp (images tested (all)=500)": "1",
+    }  # fmt: skip
+
+
 def test_what_is_typed_and_what_a_file_says_is_one_setting(tree):
     train(tree, "a", 80.0, config="demo+OPTIM.LR=0.05")
     train(tree, "b", 82.0, seed=2, values={"OPTIM.LR": "0.05"})

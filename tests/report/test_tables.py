@@ -31,7 +31,7 @@ def texts(row, *columns):
     return [row[column].text for column in columns]
 
 
-def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_averaged_over_runs(tree):
+def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_that_of_the_means(tree):
     runs = {1: (80.0, 60.0), 2: (90.123456, 70.0), 3: (70.0, 50.0)}
     for seed, (base, new) in runs.items():
         tree.pair(base, new, seed=seed)
@@ -39,10 +39,18 @@ def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_averaged_over
     scores = [h(*pair) for pair in runs.values()]
     bases = [base for base, _ in runs.values()]
     assert row["base"].text == f"{statistics.mean(bases):.2f} ± {statistics.stdev(bases):.2f}"
-    assert row["H"].text == f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
+    assert row["H"].text == f"{h(80.041152, 60.0):.2f}"
+    assert row["mean H of runs"].text == f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
     assert texts(row, "runs", "learnt", "ms/step", "s training", "s in all", "MiB") == [
         "3", "512", "100.0", "10.0", "14.0", "1000"
     ]  # fmt: skip
+
+
+def test_h_follows_the_convention_of_the_published_rows(tree):
+    """multimodal-prompt-learning#3: new 20, 40 and 60 at base 80 are 53.33, where the mean of the runs' H is 51.30."""
+    for seed, new in enumerate((20.0, 40.0, 60.0), start=1):
+        tree.pair(80.0, new, seed=seed)
+    assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "H", "mean H of runs") == ["53.33", "51.30 ± 18.37"]
 
 
 def test_the_average_h_is_the_harmonic_mean_of_the_average_accuracies(tree):
@@ -200,7 +208,7 @@ def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):
     text = write_report(tree.output, "few_shot", gallery=False)
     assert "## Few-shot" in text and "## Base-to-new" not in text
     assert "## Base-to-new" in (tree.output / "report/table.md").read_text()
-    assert "| CoOp | 1 | 80.00 | 60.00 | 68.57 | 512 |" in (tree.output / "report/table.md").read_text()
+    assert "| CoOp | 1 | 80.00 | 60.00 | 68.57 | 68.57 | 512 |" in (tree.output / "report/table.md").read_text()
 
 
 def test_nothing_to_read_is_a_sentence_that_says_what_is_there(tree):
