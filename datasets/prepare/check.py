@@ -30,34 +30,54 @@ class Report:
     line: str
 
 
+def dataset_class(name: str) -> type[SplitDataset]:
+    """The class of the data set that configs/datasets/<name>.yaml names."""
+    datasets.extend_cfg(get_cfg_default())  # registers the classes
+    return DATASET_REGISTRY.get(read_yaml(str(CONFIGS / f"{name}.yaml"))["DATASET.NAME"])
+
+
 def check(name: str, root: Path) -> Report:
     """Build the data set `name` below `root` with all classes and all images, then decode every image."""
-    recipe, folder = RECIPES[name], root / RECIPES[name].folder
+    dataset = dataset_class(name)
     command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
-    lacking = [target for part in recipe.parts for target in missing(part, folder)]
-    if len(lacking) == sum(len(part.targets) for part in recipe.parts):
-        return Report(False, False, f"not found below {root}")
-    if lacking := [target for target in lacking if not _elsewhere(target, recipe, root)]:
-        return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
-    cfg = build_config(name, root)
-    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    report = _unfinished(RECIPES[name], root, command) if name in RECIPES else None
+    if report is None and not (root / dataset.dataset_dir).exists():
+        report = Report(False, False, f"not found below {root}")
+    if report is not None:
+        return report
     images: list[str] = []
     problems = []
     try:
-        built = _recording(dataset, images)(cfg)
+        built = _recording(dataset, images)(build_config(name, root))
         summary = summary_of(built.sizes, built.official, len(images))
     except UserError as error:
         if not images:
-            return Report(True, False, f"{error}; to fetch it again delete it, then run: {command}")
+            fetch = f"; to fetch it again delete it, then run: {command}"
+            return Report(True, False, f"{error}{fetch if name in RECIPES and command not in str(error) else ''}")
         summary = f"{len(images)} images listed"
         problems.append(str(error))
     broken = broken_images(images, f"{name}: decoding")
     if broken:
         problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
     if problems:
-        again = f"to fetch all images again delete their folder in {folder}, then run: {command}"
+        again = "replace or remove the images that are missing or broken"
+        if name in RECIPES:
+            again = (
+                f"to fetch all images again delete their folder in {root / dataset.dataset_dir}, then run: {command}"
+            )
         return Report(True, False, "; ".join([summary, *problems, again]))
     return Report(True, True, f"{summary}; no listed image is missing or broken")
+
+
+def _unfinished(recipe: Recipe, root: Path, command: str) -> Report | None:
+    """A report of the files that the recipe has not brought; None if they are all there."""
+    folder = root / recipe.folder
+    lacking = [target for part in recipe.parts for target in missing(part, folder)]
+    if len(lacking) == sum(len(part.targets) for part in recipe.parts):
+        return Report(False, False, f"not found below {root}")
+    if lacking := [target for target in lacking if not _elsewhere(target, recipe, root)]:
+        return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
+    return None
 
 
 def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
@@ -76,9 +96,11 @@ def build_config(name: str, root: Path) -> CfgNode:
     return cfg
 
 
-def summary_of(sizes: Sizes, official: Sizes, images: int) -> str:
-    """`100 classes, 2300 images (train 1600, val 200, test 500)`, and where the published sizes are others."""
+def summary_of(sizes: Sizes, official: Sizes | None, images: int) -> str:
+    """`100 classes, 2300 images (train 1600, val 200, test 500)`, and the published sizes if they differ."""
     text = f"{sizes.classes} classes, {images} images (train {sizes.train}, val {sizes.val}, test {sizes.test})"
+    if official is None:
+        return text
     differ = [f"{what} {count}" for what, count in official._asdict().items() if getattr(sizes, what) != count]
     return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
 

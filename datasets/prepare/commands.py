@@ -13,27 +13,34 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code: 0, 1 where something failed, 2 where what was asked for by name is not usable yet."""
-    names = known(arguments.datasets) or (list(RECIPES) if not arguments.datasets else [])
+    names = known(arguments.datasets)
     root = arguments.root.expanduser().absolute()
-    if arguments.list:
-        print(table(names))
-        return 0
     if arguments.check:
-        return check_all(names, root, bool(arguments.datasets))
-    return install_all(names, root, arguments.keep_archives, bool(arguments.datasets))
+        return check_all(names, root)
+    for name in names:
+        if name not in RECIPES:
+            print(
+                f"{name}: nothing to fetch (synthetic data sets are drawn on first use; your own images are in place)"
+            )
+    fetched = [name for name in names or RECIPES if name in RECIPES]
+    if arguments.list:
+        print(table(fetched))
+        return 0
+    return install_all(fetched, root, arguments.keep_archives, bool(names))
 
 
 def known(names: list[str]) -> list[str]:
-    """The names that there are recipes for; those that need nothing are said, others refused."""
-    ready = {file.stem for file in CONFIGS.glob("*.yaml")} - set(RECIPES)
+    """The names without repetitions.
+
+    Raises:
+        UserError: one names no data set of configs/datasets.
+    """
+    every = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
     for name in names:
-        if name in ready:
-            what = "your own pictures" if name == "folder" else "drawn on first use"
-            print(f"{name}: nothing to prepare ({what})")
-        elif name not in RECIPES:
-            close = difflib.get_close_matches(name, [*RECIPES, *ready], n=3, cutoff=0)
+        if name not in every:
+            close = difflib.get_close_matches(name, every, n=3, cutoff=0)
             raise UserError(f"expected a data set, found {name!r}; close ones are {', '.join(close)}")
-    return [name for name in dict.fromkeys(names) if name in RECIPES]
+    return list(dict.fromkeys(names))
 
 
 def install_all(names: list[str], root: Path, keep_archives: bool, asked: bool) -> int:
@@ -58,21 +65,31 @@ def install_all(names: list[str], root: Path, keep_archives: bool, asked: bool) 
     return UserError.exit_code if asked and any(outcome.manual for outcome in outcomes.values()) else 0
 
 
-def check_all(names: list[str], root: Path, asked: bool) -> int:
-    """A line for each data set. Absent ones are an error only where they were asked for by name."""
+def check_all(names: list[str], root: Path) -> int:
+    """Print a line for each data set, by default for all but the synthetic ones and `folder`.
+
+    A data set that is not there is an error only if its name is given.
+    """
     from third_party import use_dassl
 
     use_dassl()  # before anything imports dassl
 
-    from datasets.prepare.check import check
+    from datasets.demo import DrawnDataset
+    from datasets.prepare.check import check, dataset_class
 
-    if not root.is_dir():
+    if not root.is_dir() and names != ["folder"]:  # there it may be a CSV
         raise UserError(f"expected the data root (--root, DATA) at {root}, found no folder; check the path")
+    added = sorted({file.stem for file in CONFIGS.glob("*.yaml")} - {*RECIPES, "folder"})
+    drawn = {name for name in names or added if issubclass(dataset_class(name), DrawnDataset)}
     fine = True
-    for name in names:
+    for name in names or [*RECIPES, *added]:
+        if name in drawn:
+            if names:
+                print(f"{name}: nothing to check (drawn on first use)")
+            continue
         report = check(name, root)
         print(f"{name}: {report.line}", flush=True)
-        fine = fine and (report.fine or not (report.found or asked))
+        fine = fine and (report.fine or not (report.found or names))
     return 0 if fine else UserError.exit_code
 
 

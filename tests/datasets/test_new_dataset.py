@@ -10,6 +10,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from PIL import Image
 
 import datasets
+from datasets.prepare import check, commands
 from fdbpl.errors import UserError
 
 EXAMPLE = Path(__file__).parent / "new_dataset"
@@ -60,6 +61,28 @@ def test_it_has_shots_and_halves_like_every_other(leaves):
     assert few.classnames == ["birch", "elm", "fir"] and few.all_classnames == list(NAMES)
     assert [item.label for item in few.train_x] == [0, 0, 1, 1, 2, 2]
     assert {Path(item.impath).name[:-5] for item in leaves(SUBSAMPLE_CLASSES="new").test} == {"oak", "yew"}
+
+
+def test_it_is_checked_like_every_other(leaves, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check, "CONFIGS", EXAMPLE)
+    monkeypatch.setattr(commands, "CONFIGS", EXAMPLE)
+    assert leaves and commands.check_all(["leaves"], tmp_path / "data") == 0
+    summary = "leaves: 5 classes, 35 images (train 20, val 5, test 10)"
+    assert capsys.readouterr().out == f"{summary}; no listed image is missing or broken\n"
+    (tmp_path / "data/leaves/images/elm0.png").write_bytes(b"broken")
+    assert commands.check_all(["leaves"], tmp_path / "data") == 2
+    assert "1 broken, the first" in capsys.readouterr().out
+    assert commands.check_all(["leaves"], tmp_path) == 2
+    assert capsys.readouterr().out == f"leaves: not found below {tmp_path}\n"
+
+
+def test_own_images_are_checked_too(tmp_path, capsys):
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    assert commands.check_all(["folder"], tmp_path) == 0
+    assert "folder: 5 classes, 10 images (train 5, val 0, test 5)" in capsys.readouterr().out
 
 
 def test_its_mistakes_are_sentences(leaves, tmp_path):

@@ -165,7 +165,10 @@ def test_arguments(script):
     output, errors = script.run(2, "catech101", "--root", "data")
     assert "expected a data set, found 'catech101'; close ones are caltech101" in errors and not output
     output, _ = script.run(0, "demo", "--root", "data")
-    assert output == "demo: nothing to prepare (drawn on first use)\n"
+    assert output.startswith("demo: nothing to fetch")
+    (script.here / "data").mkdir()
+    output, _ = script.run(0, "demo", "--root", "data", "--check")
+    assert output == "demo: nothing to check (drawn on first use)\n" and not list((script.here / "data").iterdir())
     output, errors = script.run(2, "--check", "--root", "nowhere")
     assert "expected the data root" in errors
     output, _ = script.run(0, "--list")
