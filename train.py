@@ -283,9 +283,10 @@ def task_of(arguments: argparse.Namespace) -> str:
 def print_protocol(dataset, cfg) -> None:
     """One line: which images and which class names training sees."""
     protocol = dataset.protocol
+    names, more = protocol["classnames"][:3], " ..." if len(protocol["classnames"]) > 3 else ""
     print(
         f"Protocol: {cfg.DATASET.NAME}, {protocol['subsample']} classes ({len(protocol['classnames'])}: "
-        f"{', '.join(protocol['classnames'][:3])} ...), {protocol['shots']} shots, seed {protocol['seed']}, "
+        f"{', '.join(names)}{more}), {protocol['shots']} shots, seed {protocol['seed']}, "
         f"{protocol['train_images']} training images, {len(dataset.test)} test images"
     )
 

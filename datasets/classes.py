@@ -7,12 +7,9 @@ from fdbpl.class_names import check_distinct
 from fdbpl.errors import UserError, enumerated, quoted
 
 SUBSAMPLES = ("all", "base", "new")
-FETCH_AGAIN = "fetch the split file again"
 
 
-def class_names(
-    splits: dict[str, list[Item]], source: Path, remedy: str = FETCH_AGAIN, distinct: bool = True
-) -> list[str]:
+def class_names(splits: dict[str, list[Item]], source: Path, remedy: str, distinct: bool = True) -> list[str]:
     """Name of each label 0 .. C-1.
 
     Args:
@@ -32,11 +29,14 @@ def class_names(
             names.setdefault(label, set()).add(name)
     for label, found in names.items():
         if len(found) > 1:
-            raise UserError(
-                f"expected one class name for label {label} in {source}, found {enumerated(sorted(found))}; {remedy}"
-            )
-    if sorted(names) != list(range(len(names))):
-        raise UserError(f"expected labels 0 to {quoted(max(names))} in {source}, found {len(names)} of them; {remedy}")
+            several = ", ".join(quoted(name) for name in sorted(found))
+            raise UserError(f"label {label} has several class names in {source}: {several}; {remedy}")
+    absent = next((number for number, label in enumerate(sorted(names)) if number != label), None)
+    if absent is not None:
+        raise UserError(
+            f"the labels in {source} must be 0, 1, 2 ... without gaps, but no image has label {absent} (the largest is "
+            f"{quoted(max(names))}); {remedy}"
+        )
     if len(names) == 1:
         raise UserError(f"expected at least two classes in {source}, found {names[0]} alone; add another")
     untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})

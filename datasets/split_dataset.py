@@ -9,12 +9,12 @@ from typing import NamedTuple
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
-from datasets.classes import FETCH_AGAIN, class_names, subsample_classes
+from datasets.classes import class_names, subsample_classes
 from datasets.few_shot import few_shot_lists
 from datasets.rows import Item, digest, read_rows, refuse_repeated
 from datasets.unreadable import unreadable_of, without
 from fdbpl.atomic import read_json
-from fdbpl.errors import UserError
+from fdbpl.errors import UserError, enumerated
 
 
 class Sizes(NamedTuple):
@@ -76,7 +76,7 @@ class SplitDataset(DatasetBase):
         train_images = len(splits["train"])
         if self.test_only:  # Dassl takes the class names from the training images
             splits["train"] = splits["test"]
-        self.all_classnames = class_names(splits, self.split_path, self.remedy, self.distinct_names)
+        self.all_classnames = class_names(splits, self.split_path, self.split_remedy, self.distinct_names)
         self.sizes = Sizes(len(self.all_classnames), train_images, len(splits["val"]), len(splits["test"]))
         shots = cfg.DATASET.NUM_SHOTS
         if shots < -1 or shots == 0:
@@ -94,6 +94,7 @@ class SplitDataset(DatasetBase):
         splits = dict(zip(splits, subsample_classes(*splits.values(), subsample=subsample), strict=True))
         if not splits["test"]:
             raise UserError(f"expected test images of {subsample} classes in {self.folder}, found none; {self.remedy}")
+        self.print_untested(splits)
         val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
         train = test if self.test_only else self.images_of(splits["train"])  # the very list: trainers know it by that
         super().__init__(train_x=train, val=val, test=test)
@@ -107,6 +108,13 @@ class SplitDataset(DatasetBase):
             "train_images": 0 if self.test_only else len(train),
             "test_images": len(test),
         }
+
+    def print_untested(self, splits: dict[str, list[Item]]) -> None:
+        """Say which classes have no test images: they are among the predictions, but no image of theirs is tested."""
+        tested = {label for _, label, _ in splits["test"]}
+        names = dict(row[1:] for row in splits["train"] if row[1] not in tested)
+        if names and not self.test_only:
+            print(f"Classes without test images in {self.folder}: {len(names)} ({enumerated(list(names.values()), 3)})")
 
     @property
     def images(self) -> Path:
@@ -123,6 +131,13 @@ class SplitDataset(DatasetBase):
             return "complete the folder"
         name = type(self).__module__.rpartition(".")[2]
         return f"run: bash scripts/prepare_data.sh {name} --root {shlex.quote(self.root)}"
+
+    @property
+    def split_remedy(self) -> str:
+        """What to do about a mistake in the split file."""
+        if not self.split_file:
+            return self.remedy
+        return "correct the split file" + ("" if self.official is None else f", or delete it and {self.remedy}")
 
     def need(self, path: Path, what: str) -> Path:
         """`path`, which has to be there.
@@ -154,8 +169,9 @@ class SplitDataset(DatasetBase):
         """
         what = f"the split file of {type(self).__name__}"
         content = read_json(self.need(self.split_path, what), what)
-        splits = read_rows(content, ("train", "val", "test"), self.split_path, FETCH_AGAIN)
-        refuse_repeated(splits, self.split_path, FETCH_AGAIN)
+        remedy = self.split_remedy
+        splits = read_rows(content, ("train", "val", "test"), self.split_path, remedy)
+        refuse_repeated(splits, self.split_path, remedy)
         return splits
 
     def images_of(self, rows: list[Item]) -> list[Datum]:
@@ -176,9 +192,9 @@ class SplitDataset(DatasetBase):
         present = {folder: files_in(self.images / folder) for folder in {os.path.dirname(path) for path in paths}}
         missing = [path for path in paths if os.path.basename(path) not in present[os.path.dirname(path)]]
         if missing:
-            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
             raise UserError(
-                f"expected {len(paths)} images below {self.images}, found {len(missing)} of them missing ({shown}); "
+                f"expected {len(paths)} images below {self.images}, found {len(missing)} of them missing "
+                f"({enumerated(missing, 3)}); "
                 f"fetch the split file that belongs to them, or {self.remedy}"
             )
 

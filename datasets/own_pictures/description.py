@@ -10,6 +10,7 @@ import yaml
 from datasets.own_pictures.split import PARTS
 from fdbpl.errors import UserError, quoted
 
+FILE_NAMES = ("dataset.yaml", "dataset.yml")
 KEYS = ("template", "classes", "split")
 
 
@@ -18,26 +19,32 @@ class Description:
     """What dataset.yaml says; empty where it says nothing.
 
     Attributes:
+        file: where it is, or would be.
         template: sentence with {} for the class name.
         classes: {folder or label: class name}, in the order of the labels; "" for the default name.
         shares: of train, val and test.
         listed: {part: paths or patterns}.
     """
 
+    file: Path
     template: str = ""
     classes: dict[str, str] = field(default_factory=dict)
     shares: tuple[float, ...] = ()
     listed: dict[str, list[str]] = field(default_factory=dict)
 
 
-def read_description(file: Path) -> Description:
-    """What `file` says; nothing where there is no such file.
+def read_description(folder: Path) -> Description:
+    """The content of dataset.yaml, or dataset.yml, in `folder`; empty where there is neither.
 
     Raises:
-        UserError: it is no YAML, or a value is not what it should be.
+        UserError: there are both, the file is no YAML, or a value is not what it should be.
     """
-    if not file.is_file():
-        return Description()
+    files = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    if not files:
+        return Description(folder / FILE_NAMES[0])
+    if len(files) > 1:
+        raise UserError(f"{folder} has both {' and '.join(FILE_NAMES)}; keep one of them")
+    file = files[0]
     try:  # BaseLoader: plain strings, so that a folder called 007 or yes stays what it is called
         content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
@@ -49,6 +56,7 @@ def read_description(file: Path) -> Description:
     for key in content:
         refuse_unknown(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
     return Description(
+        file,
         _template(content.get("template", ""), file),
         _classes(content.get("classes", {}), file),
         **_split(content.get("split", {}), file),

@@ -1,17 +1,14 @@
-"""What lies in a folder of pictures, or in a CSV of path,class[,split], and what of it is no picture of a class."""
+"""Images of a folder with one sub-folder for each class, and what else lies there."""
 
-import csv
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 
-from datasets.own_pictures.split import PARTS
-from fdbpl.errors import UserError, quoted, shortened
+from datasets.own_pictures.description import FILE_NAMES, Description
+from datasets.own_pictures.split_names import contains_splits, split_of
+from fdbpl.errors import UserError, enumerated
 from fdbpl.image_files import Skipped, images_below, is_hidden, refuse_folder
-
-PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -37,91 +34,100 @@ class Found:
     pictures: list[Picture] = field(default_factory=list)
     source: str = ""  # of the parts, for the print
     outside: int = 0  # files in none of the class folders
+    unused: list[str] = field(default_factory=list)  # folders that are neither splits nor classes
     others: Skipped = field(default_factory=Skipped)
 
     def skipped(self) -> str:
-        counts = ((self.others, str(self.others)), (self.outside, f"{self.outside} outside of the class folders"))
+        counts = (
+            (self.others, str(self.others)),
+            (self.outside, f"{self.outside} outside of the class folders"),
+            (self.unused, f"folders that are no split ({enumerated(self.unused, 3)})"),
+        )
         return ", ".join(text for count, text in counts if count)
 
 
-def find_in_folder(folder: Path) -> Found:
-    """Pictures of FOLDER/CLASS/..., or of FOLDER/{train,val,test}/CLASS/... where there are no other sub-folders."""
+def find_in_folder(folder: Path, description: Description) -> Found:
+    """Images of FOLDER/CLASS/..., or of FOLDER/SPLIT/CLASS/... where train and val or test are among the sub-folders.
+
+    Raises:
+        UserError: there are no class folders, one is empty, or it is unclear whether a folder is a class or a split.
+    """
     found = Found(folder)
     inner = _subfolders(folder, found)
-    parts = {path: PART_FOLDERS.get(path.name.lower(), "") for path in inner}
-    if len(inner) > 1 and all(parts.values()) and "train" in parts.values():
-        found.source = f"folders {', '.join(sorted(path.name for path in inner))}"
-        classes = [(path, parts[outer]) for outer in inner for path in _subfolders(outer, found)]
+    splits = _split_folders(folder, inner, description)
+    if splits:
+        found.source = f"folders {', '.join(sorted(path.name for path in splits))}"
+        found.unused = [path.name for path in inner if path not in splits]
+        classes = {path: split for outer, split in splits.items() for path in _subfolders(outer, found)}
     else:
-        classes = [(path, "") for path in inner]
+        classes = dict.fromkeys(inner, "")
+        _refuse_split_as_class(folder, inner, description)
     if not classes:
         raise UserError(
-            f"expected a sub-folder for each class in {folder}, found none; sort the pictures into folders that are "
-            "called as their classes, or give a CSV of path,class"
+            f"{folder} has no sub-folders, one of which is needed for each class; sort the images into folders named "
+            "after their classes, or give a CSV of path,class"
         )
-    for path, part in classes:
+    _refuse_nested(folder, list(classes), description)
+    for path, split in classes.items():
         for file in images_below(str(path), found.others):
-            found.pictures.append(Picture(_below(folder, Path(file)), path.name, part))
-    empty = sorted({path.name for path, _ in classes} - {picture.label for picture in found.pictures})
+            found.pictures.append(Picture(relative_path(folder, Path(file)), path.name, split))
+    empty = sorted({path.name for path in classes} - {picture.label for picture in found.pictures})
     if empty:
         raise UserError(
-            f"expected pictures in every class folder of {folder}, found none in {listed(empty)}"
-            f"{' (skipped: ' + found.skipped() + ')' if found.skipped() else ''}; add some or take the folder away"
+            f"the class folders {enumerated(empty, 3)} of {folder} hold no images"
+            f"{' (skipped: ' + found.skipped() + ')' if found.skipped() else ''}; add some or remove the folders"
         )
     return found
 
 
-def read_csv(file: Path) -> Found:
-    """Pictures of a CSV with columns path, class and, if it likes, split; paths start from the CSV's folder."""
-    folder, found = file.parent, Found(file.parent)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        header = text.partition("\n")[0]
-        reader = csv.DictReader(StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
-        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-        table = list(reader)
-        if "\0" in text:
-            raise csv.Error("a zero byte")  # which csv itself reports up to Python 3.10
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise UserError(f"expected a CSV in UTF-8 at {file}, found something else ({error}); mend the file") from error
-    if not {"path", "class"} <= columns.keys():
+def _split_folders(folder: Path, inner: list[Path], description: Description) -> dict[Path, str]:
+    """{sub-folder: split}, empty unless there are folders of training images and of validation or test images."""
+    splits = {path: split_of(path.name) for path in inner if path.name not in description.classes}
+    splits = {path: split for path, split in splits.items() if split}
+    if "train" not in splits.values() or set(splits.values()) == {"train"}:
+        return {}
+    for split, count in Counter(splits.values()).items():
+        if count > 1:
+            names = enumerated([path.name for path, other in splits.items() if other == split], 3)
+            raise UserError(f"{folder} has several folders for the {split} split ({names}); keep one of them")
+    for path in splits:
+        if not _subfolders(path, Found(path)):
+            raise UserError(f"{path} has no class folders, so its images have no class; move it out of {folder}")
+    return splits
+
+
+def _refuse_split_as_class(folder: Path, classes: list[Path], description: Description) -> None:
+    unlisted = [path.name for path in classes if path.name not in description.classes]
+    suspects = [name for name in unlisted if split_of(name)] or (unlisted if contains_splits(unlisted) else [])
+    if suspects:
         raise UserError(
-            f"expected columns path, class and, if you like, split in the first line of {file}, found "
-            f"{listed(list(columns)) or 'none'}; name them so"
+            f"the sub-folders {enumerated(suspects, 3)} of {folder} are named like splits, not like classes; arrange "
+            "the images as train/CLASS and test/CLASS, or give one of them as the folder of images, or, if they are "
+            f"classes, list them under classes in {description.file}"
         )
-    rows = {}
-    for number, row in enumerate(table, start=2):
-        path, label, part = ((row.get(columns.get(key)) or "").strip() for key in ("path", "class", "split"))
-        if not path or not label:
+
+
+def _refuse_nested(folder: Path, classes: list[Path], description: Description) -> None:
+    """Sub-folders that all classes have in common are likely the classes, and those named like splits are splits."""
+    if description.listed:
+        return
+    inner = {path: {folder.name for folder in _subfolders(path, Found(path))} for path in classes}
+    for path, below in inner.items():
+        splits = sorted(name for name in below if split_of(name))
+        if splits and not description.shares:
             raise UserError(
-                f"expected a path and a class in row {number} of {file}, found only {quoted(path or label)}; complete it"
+                f"the class folder {path} has sub-folders named like splits ({enumerated(splits, 3)}); arrange the "
+                f"images as train/CLASS and test/CLASS, or list the images of each split in {description.file}"
             )
-        if part and part.lower() not in PART_FOLDERS:
-            raise UserError(
-                f"expected a split of {', '.join(PARTS)} in row {number} of {file}, found {quoted(part)}; mend it"
-            )
-        path = _below(folder, Path(os.path.normpath(folder / path)))
-        if path in rows:
-            raise UserError(
-                f"expected every picture once in {file}, found {quoted(path)} again in row {number}; leave one"
-            )
-        rows[path] = label, PART_FOLDERS.get(part.lower(), "")
-    with ThreadPoolExecutor(16) as pool:
-        there = dict(zip(rows, pool.map(lambda path: os.path.isfile(folder / path), rows), strict=True))
-    missing = [path for path, is_file in there.items() if not is_file]
-    if missing:
+    common = set.intersection(*inner.values())
+    names = enumerated([path.name for path in classes], 3)
+    unlisted = {path.name for path in classes} - description.classes.keys()
+    if len(classes) > 1 and len(common) > 1 and all(below == common for below in inner.values()) and unlisted:
         raise UserError(
-            f"expected pictures at the {len(rows)} paths of {file}, found {len(missing)} missing ({listed(missing)}); "
-            "paths start from the CSV's folder"
+            f"all sub-folders of {folder} ({names}) have the same sub-folders ({enumerated(sorted(common), 3)}), which "
+            "may be the classes; give one of them as the folder of images, or, if they are the classes, list them under "
+            f"classes in {description.file}"
         )
-    unsplit = [path for path, (_, part) in rows.items() if not part]
-    if unsplit and len(unsplit) < len(rows):
-        raise UserError(
-            f"expected a split in every row of {file} or in none, found none for {listed(unsplit)}; complete it"
-        )
-    found.source = "" if unsplit else "column split"
-    found.pictures = [Picture(path, label, part) for path, (label, part) in rows.items()]
-    return found
 
 
 def _subfolders(folder: Path, found: Found) -> list[Path]:
@@ -136,12 +142,12 @@ def _subfolders(folder: Path, found: Found) -> list[Path]:
             found.others.hidden += 1
         elif os.path.isdir(entry.path):
             inside.append(Path(entry.path))
-        elif entry.name != "dataset.yaml":
+        elif entry.name not in FILE_NAMES:
             found.outside += 1
     return inside
 
 
-def _below(folder: Path, file: Path) -> str:
+def relative_path(folder: Path, file: Path) -> str:
     """Path relative to the folder, with /, as rows have it."""
     relative = os.path.relpath(file, folder).replace(os.sep, "/")
     if relative.startswith("../"):
@@ -151,7 +157,3 @@ def _below(folder: Path, file: Path) -> str:
     except UnicodeEncodeError:
         raise UserError(f"expected file names in UTF-8 below {folder}, found {relative!a}; rename it") from None
     return relative
-
-
-def listed(words: list[str], count: int = 3) -> str:
-    return ", ".join(map(shortened, words[:count])) + (f" ... ({len(words)})" if len(words) > count else "")

@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from datasets.own_pictures.description import Description, read_description, refuse_unknown
-from datasets.own_pictures.found import Found, find_in_folder, listed, read_csv
+from datasets.own_pictures.found import Found, find_in_folder
 from datasets.own_pictures.split import PARTS, hashed_split
+from datasets.own_pictures.table import read_csv
 from fdbpl.class_names import check_distinct
-from fdbpl.errors import UserError, quoted
+from fdbpl.errors import UserError, enumerated, quoted
 
 TEMPLATE = "a photo of a {}."
 SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
@@ -52,15 +53,12 @@ def read_own_pictures(place: str) -> OwnPictures:
         UserError: no pictures, fewer than two classes, a class that cannot be split, or a mistake in dataset.yaml.
     """
     path = Path(os.path.abspath(os.path.expanduser(place)))
-    if path.is_dir():
-        found = find_in_folder(path)
-    elif path.is_file():
-        found = read_csv(path)
-    else:
-        raise UserError(f"expected a folder of pictures or a CSV at {path}, found nothing there; check DATA")
-    file = found.folder / "dataset.yaml"
-    said = read_description(file)
-    names = class_names(found, said.classes, file)
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"there is no folder of images and no CSV at {path}; check DATA")
+    said = read_description(path if path.is_dir() else path.parent)
+    found = find_in_folder(path, said) if path.is_dir() else read_csv(path)
+    file = said.file
+    names = class_names(path, found, said.classes, file)
     part_of, split_note = split(found, said, file)
     labels = {label: number for number, label in enumerate(names)}
     rows: dict[str, list] = {part: [] for part in PARTS}
@@ -68,41 +66,38 @@ def read_own_pictures(place: str) -> OwnPictures:
         part = part_of.get(picture.path)
         if part:
             rows[part].append((picture.path, labels[picture.label], names[picture.label]))
-    refuse_unsplit(rows, names, path)
-    template = said.template or TEMPLATE
+    template, named_by = said.template or TEMPLATE, "names of the folders" if path.is_dir() else "column class"
     counts = ", ".join(f"{len(rows[part])} {part}" for part in PARTS)
     skipped = found.skipped()
     notes = [
         f"Own pictures in {path}: {len(names)} classes, {sum(map(len, rows.values()))} pictures",
-        f"  template: {template!r} ({'dataset.yaml' if said.template else 'default'})",
-        f"  class names: {listed(list(names.values()))} "
-        f"({'dataset.yaml' if said.classes else 'default: names of the folders, _ and - as spaces, in natural order'})",
+        f"  template: {template!r} ({file.name if said.template else 'default'})",
+        f"  class names: {enumerated(list(names.values()), 3)} "
+        f"({file.name if said.classes else f'default: {named_by}, _ and - as spaces, in natural order'})",
         f"  split: {counts} ({split_note})",
         *([f"  skipped: {skipped}"] if skipped else []),
     ]
     return OwnPictures(found.folder, name_of(path), template, rows, notes)
 
 
-def class_names(found: Found, given: dict[str, str], file: Path) -> dict[str, str]:
+def class_names(place: Path, found: Found, given: dict[str, str], file: Path) -> dict[str, str]:
     """{folder or label: class name} in the order of the labels: as dataset.yaml has them, then in natural order."""
     labels = sorted({picture.label for picture in found.pictures}, key=natural)
     for label in given:
-        refuse_unknown(label, labels, f"classes of {found.folder} in {file}")
+        refuse_unknown(label, labels, f"classes of {place} in {file}")
     order = [*given, *(label for label in labels if label not in given)]
     names = {label: " ".join((given.get(label) or re.sub("[_-]", " ", label)).split()) for label in order}
     for label, name in names.items():
         if not name:
-            raise UserError(
-                f"expected a class name for {quoted(label)} in {found.folder}, found none; give it in {file}"
-            )
+            raise UserError(f"expected a class name for {quoted(label)} in {place}, found none; give one in {file}")
     if not order:
-        raise UserError(f"expected pictures in {found.folder}, found none; add some")
+        raise UserError(f"{place} lists no images; add some")
     if len(order) < 2:
         raise UserError(
-            f"expected at least two classes in {found.folder}, found {listed(order)} alone; add another (base-to-new "
+            f"expected at least two classes in {place}, found {enumerated(order, 3)} alone; add another (base-to-new "
             "needs four, two for each half)"
         )
-    check_distinct(list(names.values()), str(found.folder), f"rename a folder or a class, or give names in {file}")
+    check_distinct(list(names.values()), str(place), f"rename one, or give names in {file}")
     return names
 
 
@@ -126,10 +121,10 @@ def split(found: Found, said: Description, file: Path) -> tuple[dict[str, str], 
     if lonely:
         raise UserError(
             f"expected at least two pictures of every class in {found.folder} (to learn and to test), found one of "
-            f"{listed(lonely)}; add more"
+            f"{enumerated(lonely, 3)}; add more"
         )
     parts = {path: part for paths in by_class.values() for path, part in hashed_split(paths, shares).items()}
-    where = "dataset.yaml" if said.shares else "default"
+    where = file.name if said.shares else "default"
     return parts, f"{where}: {'/'.join(f'{100 * share:g}' for share in shares)} % of each class, by hashes of the paths"
 
 
@@ -153,16 +148,7 @@ def listed_split(found: Found, lists: dict[str, list[str]], file: Path) -> tuple
                         f"expected one part for {path} in {file}, found {part_of[path]} and {part}; mend it"
                     )
     left = len(found.pictures) - len(part_of)
-    return part_of, "dataset.yaml" + (f"; {left} pictures in no part are left out" if left else "")
-
-
-def refuse_unsplit(rows: dict[str, list], names: dict[str, str], place: Path) -> None:
-    for part, what in (("train", "to learn"), ("test", "to test")):
-        absent = [names[label] for label in names if names[label] not in {row[2] for row in rows[part]}]
-        if absent:
-            raise UserError(
-                f"expected pictures of every class {what} in {place}, found none of {listed(absent)}; mend the split"
-            )
+    return part_of, file.name + (f"; {left} pictures in no part are left out" if left else "")
 
 
 def name_of(path: Path) -> str:

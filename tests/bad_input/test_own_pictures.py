@@ -89,28 +89,28 @@ def test_a_description_with_a_byte_order_mark(training, pets):
 
 
 TABLES = {
-    "nothing": (b"", "found none"),
-    "other columns": (b"file,label\ncat/0.jpg,cat\n", "expected columns path, class"),
-    "no rows": (b"path,class\n", "expected pictures"),
-    "Latin-1": ("path,class\ncat/0.jpg,Käfer\n".encode("latin-1"), "expected a CSV in UTF-8"),
-    "UTF-16": ("path,class\ncat/0.jpg,cat\n".encode("utf-16"), "expected a CSV in UTF-8"),
-    "a picture": (b"\xff\xd8\xff\xe0" + bytes(200), "expected a CSV in UTF-8"),
-    "zero bytes": (b"path,class\ncat/0.jpg,ca\0t\n", "expected a CSV in UTF-8"),
-    "a quote that does not end": (b'path,class\n"cat/0.jpg,cat\n', "expected a CSV"),
-    "a field without an end": (b"path,class\n" + b"x" * 200_000 + b",cat\n", "expected a CSV"),
-    "a missing picture": (b"path,class\ncat/7.jpg,cat\n", "found 1 missing (cat/7.jpg)"),
-    "a folder for a picture": (b"path,class\ncat,cat\n", "found 1 missing (cat)"),
+    "nothing": (b"", "has no column 'path'"),
+    "other columns": (b"file,label\ncat/0.jpg,cat\n", "has no column 'path'"),
+    "no rows": (b"path,class\n", "lists no images"),
+    "Latin-1": ("path,class\ncat/0.jpg,Käfer\n".encode("latin-1"), "is not a CSV in UTF-8"),
+    "UTF-16": ("path,class\ncat/0.jpg,cat\n".encode("utf-16"), "is not a CSV in UTF-8"),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(200), "is not a CSV in UTF-8"),
+    "zero bytes": (b"path,class\ncat/0.jpg,ca\0t\n", "is not a CSV in UTF-8"),
+    "a quote that does not end": (b'path,class\n"cat/0.jpg,cat\n', "is not a CSV"),
+    "a field without an end": (b"path,class\n" + b"x" * 200_000 + b",cat\n", "is not a CSV"),
+    "a missing picture": (b"path,class\ncat/7.jpg,cat\n", "are missing: 1 of 1 (cat/7.jpg)"),
+    "a folder for a picture": (b"path,class\ncat,cat\n", "are missing: 1 of 1 (cat)"),
     "a path that leads out": (b"path,class\n../x.jpg,cat\n", "put the CSV above all its pictures"),
     "an absolute path": (b"path,class\n/etc/passwd,cat\n", "put the CSV above all its pictures"),
-    "a row without a class": (b"path,class\ncat/0.jpg,\n", "in row 2"),
-    "a row without a path": (b"path,class\n,cat\n", "in row 2"),
-    "a picture twice": (b"path,class\ncat/0.jpg,cat\ncat/../cat/0.jpg,dog\n", "again in row 3"),
-    "an unknown part": (b"path,class,split\ncat/0.jpg,cat,dev\n", "found 'dev'"),
-    "a part in some rows": (b"path,class,split\ncat/0.jpg,cat,train\ncat/1.jpg,cat,\n", "in every row"),
+    "a row without a class": (b"path,class\ncat/0.jpg,\n", "line 2 of"),
+    "a row without a path": (b"path,class\n,cat\n", "line 2 of"),
+    "a picture twice": (b"path,class\ncat/0.jpg,cat\ncat/../cat/0.jpg,dog\n", "again in line 3"),
+    "an unknown part": (b"path,class,split\ncat/0.jpg,cat,dev\n", "holds 'dev'"),
+    "a part in some rows": (b"path,class,split\ncat/0.jpg,cat,train\ncat/1.jpg,cat,\n", "holds nothing in line 3"),
     "classes that differ in case": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,Cat\n", "'Cat' and 'cat'"),
     "one class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\n", "at least two classes"),
     "one picture of a class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\ndog/0.jpg,dog\n", "found one of dog"),
-    "no test": (b"path,class,split\ncat/0.jpg,cat,train\ndog/0.jpg,dog,train\n", "to test"),
+    "no test": (b"path,class,split\ncat/0.jpg,cat,train\ndog/0.jpg,dog,train\n", "expected images in test"),
     "the CSV itself": (b"path,class\nlabels.csv,cat\nlabels2.csv,dog\n", "missing"),
 }
 
@@ -130,13 +130,13 @@ def test_a_table_that_is_odd_but_right(training, pets):
 
 def test_no_pictures(training, tmp_path):
     (tmp_path / "a").mkdir()
-    refused(training, tmp_path / "a", "expected a sub-folder for each class", unchanged=[tmp_path / "a"])
+    refused(training, tmp_path / "a", "has no sub-folders", unchanged=[tmp_path / "a"])
     (tmp_path / "a" / "cat").mkdir()
-    refused(training, tmp_path / "a", "found none in cat", unchanged=[tmp_path / "a"])
+    refused(training, tmp_path / "a", "class folders cat of", unchanged=[tmp_path / "a"])
     (tmp_path / "a" / "cat" / "notes.txt").write_text("")
     refused(training, tmp_path / "a", "(skipped: 1 that are not images", unchanged=[tmp_path / "a"])
-    refused(training, tmp_path / "gone", "found nothing there")
-    refused(training, tmp_path / "a" / "cat" / "notes.txt", "expected columns path, class")
+    refused(training, tmp_path / "gone", "no folder of images and no CSV")
+    refused(training, tmp_path / "a" / "cat" / "notes.txt", "has no column 'path'")
 
 
 def test_one_class(training, tmp_path):

@@ -68,7 +68,7 @@ def test_defaults_are_said(pets):
     assert {part: len(rows) for part, rows in own.rows.items()} == {"train": 16, "val": 8, "test": 8}
     text = "\n".join(own.notes)
     assert "4 classes, 32 pictures" in text and "'a photo of a {}.' (default)" in text and "50/20/30 %" in text
-    assert "16 train, 8 val, 8 test" in text and "dog 9, dog 10, grey wolf ... (4)" in text
+    assert "16 train, 8 val, 8 test" in text and "dog 9, dog 10, grey wolf ... (4 in all)" in text
     assert "2 hidden" in text and "2 that are not images" in text and ".txt 1" in text and "1 outside" in text
 
 
@@ -105,9 +105,62 @@ def test_part_folders_are_used(tmp_path, folders, sizes):
     assert ("no test, so val is tested on" in own.notes[3]) == ("valid" in folders)
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    own = read_own_pictures(str(write_classes(tmp_path, ("bus", "train"))))
-    assert own.classnames == ["bus", "train"]
+@pytest.mark.parametrize(
+    "names", [("Training", "Testing"), ("train_set", "test-set"), ("TRAIN", "Eval"), ("train1", "val")]
+)
+def test_usual_names_of_splits_in_any_spelling(tmp_path, names):
+    for name in names:
+        write_classes(tmp_path / name, count=2)
+    write_picture(tmp_path / "samples" / "1.jpg")  # neither a split nor a class
+    own = read_own_pictures(str(tmp_path))
+    assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
+    assert [path.startswith(names[0]) for path, _, _ in own.rows["train"]] == [True] * 8
+    assert [path.startswith(names[1]) for path, _, _ in own.rows["test"]] == [True] * 8
+    assert "folders that are no split (samples)" in own.notes[-1]
+
+
+@pytest.mark.parametrize(("folders", "expected"), [
+    (("bus/1.jpg", "train/1.jpg", "train/2.jpg"), "the sub-folders train of .* are named like splits"),
+    (("train/cat/1.jpg", "train/dog/1.jpg"), "the sub-folders train of"),
+    (("seg_train/cat/1.jpg", "seg_test/cat/1.jpg"), "the sub-folders seg_test, seg_train of"),
+    (("train/cat/1.jpg", "val/cat/1.jpg", "valid/cat/1.jpg"), r"several folders for the val split \(val, valid\)"),
+    (("train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"), "test has no class folders, so its images have no class"),
+    (("photo/cat/1.jpg", "photo/dog/1.jpg", "sketch/cat/1.jpg", "sketch/dog/1.jpg"), "have the same sub-folders"),
+    (("cat/train/1.jpg", "cat/test/1.jpg", "dog/1.jpg"), "cat has sub-folders named like splits .test, train"),
+])  # fmt: skip
+def test_splits_and_domains_are_no_classes(tmp_path, folders, expected):
+    for file in folders:
+        write_picture(tmp_path / file)
+    with pytest.raises(UserError, match=expected):
+        read_own_pictures(str(tmp_path))
+
+
+def test_classes_named_like_splits_or_with_the_same_sub_folders_are_listed(tmp_path):
+    write_classes(tmp_path / "vehicles", ("bus", "train"), 2)
+    (tmp_path / "vehicles" / "dataset.yml").write_text("classes: [train, bus]")
+    assert read_own_pictures(str(tmp_path / "vehicles")).classnames == ["train", "bus"]
+    for name in ("left", "right"):
+        write_classes(tmp_path / "eyes" / name, ("2023", "2024"), 2)
+    (tmp_path / "eyes" / "dataset.yaml").write_text("split: {train: ['*/2023/*'], test: ['*/2024/*']}")
+    assert read_own_pictures(str(tmp_path / "eyes")).classnames == ["left", "right"]
+    (tmp_path / "eyes" / "dataset.yml").write_text("")
+    assert "has both dataset.yaml and dataset.yml" in sentence(tmp_path / "eyes")
+
+
+@pytest.mark.parametrize("kind", ["folders", "csv"])
+def test_a_class_without_test_images_is_named(tmp_path, capsys, kind):
+    files = [
+        f"{part}/{name}/1.jpg" for part in ("train", "test") for name in CLASSES if (part, name) != ("test", "dog-9")
+    ]
+    for file in files:
+        write_picture(tmp_path / "pets" / file)
+    place = tmp_path / "pets"
+    if kind == "csv":
+        rows = [(file, file.split("/")[1], file.split("/")[0]) for file in files]
+        place = write_csv(place / "labels.csv", rows, ("path", "class", "split"))
+    dataset = Folder(config(place, tmp_path / "cache"))
+    assert dataset.num_classes == 4 and len(dataset.test) == 3
+    assert f"Classes without test images in {tmp_path / 'pets'}: 1 (dog 9)\n" in capsys.readouterr().out
 
 
 def test_dataset_yaml(pets):
@@ -170,16 +223,49 @@ def test_a_csv_with_a_split(pets):
     assert "column split" in own.notes[3]
 
 
+@pytest.mark.parametrize(("header", "column", "fields"), [
+    ("path,class,", "", ",,"), ("path,class,set", "column set", "training testing"),
+    ("path,class,Usage", "column usage", "Train TEST"), ("path,class,split", "0 train, 1 val, 2 test", "0 2"),
+    (",path,class,which", "column which", "train test"),
+])  # fmt: skip
+def test_surplus_commas_and_other_columns_with_the_split(pets, header, column, fields):
+    lines = [header]
+    for name in CLASSES:
+        for number, field in enumerate((fields.split() * 2)[:2]):
+            index = f"{number}," if header.startswith(",") else ""
+            lines.append(f"{index}{name}/picture {number}.{ENDINGS[number]},{name},{field}")
+    (pets / "labels.csv").write_text("\n".join([*lines, ",,,", ""]))
+    own = read_own_pictures(str(pets / "labels.csv"))
+    assert column in own.notes[3] and {part: len(rows) for part, rows in own.rows.items()} == {
+        "train": 4,
+        "val": 0,
+        "test": 4,
+    }
+    if column:
+        assert all("picture 0" in path for path, _, _ in own.rows["train"])
+    assert "default: column class" in own.notes[2]
+
+
+FIRST, SECOND = "dog-9/picture 0.jpg", "dog-9/picture 1.png"
+
+
 @pytest.mark.parametrize(("header", "rows", "expected"), [
-    (("file", "label"), [], "expected columns path, class .* found file, label; name them so"),
-    (("path", "class"), [("dog-9/gone.jpg", "dog")], "found 1 missing .dog-9/gone.jpg"),
-    (("path", "class"), [("dog-9/picture 0.jpg", "")], "expected a path and a class in row 2"),
-    (("path", "class"), [("dog-9/picture 0.jpg", "a"), ("./dog-9/picture 0.jpg", "b")], "again in row 3; leave one"),
+    (("file", "label"), [], "has no column 'path' .*'file', 'label'.; name the columns path, class"),
+    (("path", "class"), [("dog-9/gone.jpg", "dog")], "are missing: 1 of 1 .dog-9/gone.jpg"),
+    (("path", "class"), [(FIRST, "")], "line 2 of .* has no class"),
+    (("path", "class"), [(FIRST, "a"), ("./dog-9/picture 0.jpg", "b")], "in line 2 and again in line 3"),
+    (("path", "class"), [(FIRST, "dog", " small")], "line 2 of .* has 3 fields, the first line 2 columns"),
+    (("path", "class", "split"), [(FIRST, "dog", "train", "x")], "has 4 fields"),
+    (("path", "class", "class"), [], "has 2 columns 'class'; keep one"),
+    (("path", "class", "split", "set"), [(FIRST, "a", "train", "test")], "'split' and 'set' .* both seem"),
+    (("path", "class", "set"), [(FIRST, "a", "red")], "'set' of .* holds 'red' in line 2; .* or rename"),
+    (("path", "class", "split"), [(FIRST, "a", "0"), (SECOND, "b", "1")], "not both 0 and 2"),
+    (("path", "class", "is_train"), [(FIRST, "a", "1")], "a column 'is_train', which seems to give"),
     (("path", "class"), [("../x.jpg", "a")], "expected pictures below .* put the CSV above all its pictures"),
-    (("path", "class", "split"), [("dog-9/picture 0.jpg", "a", "dev")], "expected a split of .*in row 2 .*found .dev"),
-    (("path", "class", "split"), [("dog-9/picture 0.jpg", "a", "train"), ("dog-9/picture 1.png", "a", "")],
-     "in every row of .* or in none"),
-    (("path", "class"), [], "expected pictures in .* found none"),
+    (("path", "class", "split"), [(FIRST, "a", "dev")], "'split' of .* holds 'dev' in line 2"),
+    (("path", "class", "split"), [(FIRST, "a", "train"), (SECOND, "a", "")],
+     "holds nothing in line 3"),
+    (("path", "class"), [], "labels.csv lists no images"),
 ])  # fmt: skip
 def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
     with pytest.raises(UserError, match=expected):
@@ -200,7 +286,6 @@ def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
     ("split: {train: 0.5, test: 0.3}", "add up to 1"),
     ("split: {train: all, test: 0.3}", "expected three shares"),
     ("split: {train: ['*'], test: ['*/picture 0.*']}", "expected one part for"),
-    ("split: {train: ['*/picture 0.*'], test: ['dog-9/*1.png']}", "every class to test"),
     ("split: {train: ['*/nothing']}", "found none for '\\*/nothing'"),
 ])  # fmt: skip
 def test_a_bad_dataset_yaml_is_a_sentence(pets, text, expected):
@@ -210,15 +295,15 @@ def test_a_bad_dataset_yaml_is_a_sentence(pets, text, expected):
 
 
 def test_bad_folders_are_a_sentence(tmp_path):
-    assert "found nothing there; check DATA" in sentence(tmp_path / "nowhere")
+    assert "no folder of images and no CSV at" in sentence(tmp_path / "nowhere")
     write_picture(tmp_path / "flat" / "a.jpg")
-    assert "expected a sub-folder for each class" in sentence(tmp_path / "flat")
+    assert "has no sub-folders" in sentence(tmp_path / "flat")
     write_classes(tmp_path / "one", ("dog",))
     assert "expected at least two classes" in sentence(tmp_path / "one")
     write_picture(tmp_path / "one" / "cat" / "a.jpg")
     assert "found one of cat; add more" in sentence(tmp_path / "one")
     (tmp_path / "one" / "empty").mkdir()
-    assert "found none in empty" in sentence(tmp_path / "one")
+    assert "the class folders empty of" in sentence(tmp_path / "one")
     write_classes(tmp_path / "twins", ("big-dog", "big_dog"))
     assert "'big dog' occurs twice" in sentence(tmp_path / "twins")
     write_classes(tmp_path / "composed", ("caf\u00e9", "cafe\u0301"))
