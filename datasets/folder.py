@@ -1,6 +1,7 @@
 """Pictures of a user's own (docs/OWN_PICTURES.md)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -20,6 +21,12 @@ def extend_cfg(cfg: CfgNode) -> None:
 class Folder(SplitDataset):
     distinct_names = False  # read_own_pictures has compared them
 
+    @classmethod
+    def root_of(cls, cfg: CfgNode) -> str:
+        """The user's folder, or the folder of the CSV."""
+        place = os.path.abspath(os.path.expanduser(cfg.DATASET.FOLDER or cfg.DATASET.ROOT))
+        return os.path.dirname(place) if os.path.isfile(place) else place
+
     def prepare(self, cfg: CfgNode) -> None:
         place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
         if not place:
@@ -38,7 +45,7 @@ class Folder(SplitDataset):
                 f"{len(own.classnames)}; add classes, or learn on all of them: bash scripts/few_shot.sh folder"
             )
         self.own, self.name, self.template = own, own.name, own.template
-        self.folder, self.root = own.folder, str(own.folder)
+        self.folder = own.folder
         # names the region banks; two folders of one name have two
         self.dataset_dir = f"{own.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 

@@ -69,7 +69,7 @@ class SplitDataset(DatasetBase):
     name = ""
 
     def __init__(self, cfg: CfgNode):
-        self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.root = self.root_of(cfg)
         self.folder = Path(self.root, self.dataset_dir)
         self.prepare(cfg)
         splits = self.read_split()
@@ -115,6 +115,11 @@ class SplitDataset(DatasetBase):
         names = dict(row[1:] for row in splits["train"] if row[1] not in tested)
         if names and not self.test_only:
             print(f"Classes without test images in {self.folder}: {len(names)} ({enumerated(list(names.values()), 3)})")
+
+    @classmethod
+    def root_of(cls, cfg: CfgNode) -> str:
+        """Absolute folder that the images' paths in a region bank start from; nothing is read."""
+        return os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
 
     @property
     def images(self) -> Path:

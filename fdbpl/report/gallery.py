@@ -140,19 +140,20 @@ def _dataset(cfg, bank: Path):
     from fdbpl.regions import RegionBank
     from fdbpl.toolbox import CHECKOUT
 
-    root = Path(cfg.DATASET.ROOT).expanduser()
-    known = next((shard.images[0] for shard in RegionBank.open(bank).shards()), "")
-    if not known or not (root / known).is_file():
-        raise UserError(f"its images are not at {cfg.DATASET.ROOT} any more")
     if not (CHECKOUT / "datasets" / "__init__.py").is_file():
         raise UserError("its data set is read by a checkout of FDBPL alone; run the report there")
-    from dassl.data.datasets import build_dataset
+    from dassl.data.datasets import DATASET_REGISTRY, build_dataset
     from yacs.config import CfgNode
 
     import datasets
 
     with redirect_stdout(io.StringIO()):
         datasets.extend_cfg(CfgNode({"DATASET": {}}))  # imports them, which registers them
+    root = DATASET_REGISTRY.get(cfg.DATASET.NAME).root_of(cfg)
+    known = next((shard.images[0] for shard in RegionBank.open(bank).shards()), "")
+    if not known or not Path(root, known).is_file():
+        raise UserError(f"its images are not at {root} any more")
+    with redirect_stdout(io.StringIO()):
         return build_dataset(cfg)
 
 
