@@ -2,11 +2,16 @@
 
 import argparse
 import csv
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdbpl.errors import UserError, quoted, shortened
+from fdbpl.errors import UserError, enumerated, quoted, shortened
+
+OTHER_ENDINGS = (".csv", ".json", ".tsv", ".yaml", ".yml")
+YAML_PAIR = re.compile(r"[^\s:]+:(\s|$)")
+MAX_LISTED = 30  # class names in a message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +73,22 @@ def clip_tokens(names: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(row[: int(row.argmax())].tolist()) for row in rows]
 
 
+def described(names: Sequence[str], subset: str = "all", dataset: str = "") -> str:
+    """One line for a user: the class names, and a note where a run learned only half of its data set's classes.
+
+    Args:
+        subset: "all", "base" or "new"; "base" and "new" are the halves of the base-to-new protocol.
+    """
+    line = f"{len(names)} classes: {enumerated(names, MAX_LISTED)}"
+    if subset == "all":
+        return line
+    return (
+        f"{line}. These are only the {subset} half of the classes of {dataset}: an image of any other class gets "
+        "one of these names. To learn all classes: SHOTS=16 bash scripts/few_shot.sh DATASET (its run folder is below "
+        "OUTPUT/train_all)."
+    )
+
+
 def read_row(text: str) -> list[str]:
     try:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
@@ -80,6 +101,11 @@ def read_row(text: str) -> list[str]:
 
 
 def read_lines(file: Path) -> list[str]:
+    """The class names in a text file, one a line; empty lines are left out.
+
+    Raises:
+        UserError: no such file, other text than UTF-8, or a file of another format, whose syntax would become names.
+    """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -88,4 +114,29 @@ def read_lines(file: Path) -> list[str]:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"expected UTF-8 text in {file}, found something else ({error}); save it as UTF-8") from error
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    other = _other_format(file, names)
+    if other:
+        raise UserError(f"{file} looks like {other}, not like a list of class names. Write one class name per line.")
+    return names
+
+
+def _other_format(file: Path, lines: list[str]) -> str:
+    """The format of a file that is no plain list of names; "" where it is one."""
+    ending = file.suffix.lower()
+    if ending in OTHER_ENDINGS:
+        return f"a {ending[1:].upper()} file"
+    if not lines:
+        return ""
+    if lines[0][0] in "{[":
+        return "JSON"
+    if any("\t" in line for line in lines):
+        return "a table separated by tabs"
+    if any(line.startswith("#") for line in lines):
+        return "a file with comments (#)"
+    if all(line.startswith("- ") for line in lines) or all(YAML_PAIR.match(line) for line in lines):
+        return "YAML"
+    numbers = [line.split()[0].rstrip(".:,") for line in lines]
+    if len(lines) > 1 and numbers in ([str(i + first) for i in range(len(lines))] for first in (0, 1)):
+        return "a numbered list"
+    return ""

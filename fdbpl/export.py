@@ -12,7 +12,7 @@ from pathlib import Path
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
 from fdbpl.atomic import tensor_bytes, write_bytes, write_json
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, one_line, one_sentence_errors
 
 FORMAT = "FDBPL classifier 1"
 FORMULA = "logit_scale * image_features @ text_features.T"
@@ -36,7 +36,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def export(run, folder: Path, names: list[str] | None = None) -> str:
-    """Write a `FinishedRun`'s classifier into `folder`; returns a line that says what it is.
+    """Write a `FinishedRun`'s classifier into `folder`; returns a description of it and of its classes.
 
     text_features.safetensors holds
         text_features: unit, float32 [C, D]. logit_scale: float32 [], a factor, already exponentiated.
@@ -81,12 +81,14 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
             "backbone": {"name": student.backbone.name, "sha256": student.backbone.sha256},
             "preprocessing": preprocessing(run.cfg),
             "dtype": {"text_features": "float32", "towers": student.settings.PREC},
-            "run": {"fingerprint": run.fingerprint, "dataset": run.metrics["dataset"], "seed": run.cfg.SEED},
+            "run": {"fingerprint": run.fingerprint, "dataset": run.dataset, "seed": run.cfg.SEED},
+            "trained_on": {"classes": run.subset, "classnames": run.classnames},  # all, or half of them
             "classnames": names,
         },
     )
     extra = f"; it needs {', '.join(needs)} too" if needs else ""
-    return f"{len(names)} classes of {run.cfg.TRAINER.NAME} on {student.backbone.name}: {folder}{extra}"
+    known = class_names.described(names, run.subset if names == run.classnames else "all", run.dataset)
+    return f"Classifier of {run.cfg.TRAINER.NAME} on {student.backbone.name} in {folder}{extra}\n{one_line(known)}"
 
 
 def preprocessing(cfg) -> dict:

@@ -75,7 +75,11 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     (paths, skipped), unreadable = find_images(arguments.images), []
     if skipped:
         print(one_line(f"Skipped: {skipped}"), file=sys.stderr)
+    if names and len(names) == 1:
+        raise UserError(f"{names[0]!r} is the only class, so every image would be it with 100 %. Name at least two.")
     run = finished_run(arguments.run, choose_device(arguments.device))
+    known = class_names.described(names) if names else class_names.described(run.classnames, run.subset, run.dataset)
+    print(one_line(known), file=sys.stderr)
     batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)
     # where the lines go to the screen they are progress enough
     quiet = None if arguments.output or not sys.stdout.isatty() else True

@@ -3,6 +3,7 @@
 #
 #   bash scripts/few_shot.sh [DATASET] [SEED] [TRAINER] [DASSL OVERRIDES ...]
 #   SHOTS="1 16" bash scripts/few_shot.sh demo 1 CoOp
+#   SHOTS=16 bash scripts/few_shot.sh demo      # a model of all classes, for predict and export
 #
 # SHOTS: numbers of images, separated by spaces. DATA, OUTPUT, STUDENT, CFG, NPROC as in base2new_train.sh; without CFG the
 # method's file for few shots is taken where it has one. A finished run is not run again.
@@ -19,4 +20,5 @@ for SHOTS in $SHOTS; do
     learn "$OUTPUT/train_all/$RUN" all
     runs+=("$OUTPUT/train_all/$RUN")
 done
+printf 'Run folder: %s\n' "${runs[@]}"
 "$PYTHON" -m fdbpl.runs few-shot "${runs[@]}"

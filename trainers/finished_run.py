@@ -79,6 +79,16 @@ class FinishedRun:
         return names
 
     @property
+    def dataset(self) -> str:
+        """The name of the data set it was trained on."""
+        return self.metrics["dataset"]
+
+    @property
+    def subset(self) -> str:
+        """The part of its data set's classes that it learned: "all", "base" or "new"."""
+        return str(self.metrics["protocol"].get("subsample", self.cfg.DATASET.SUBSAMPLE_CLASSES))
+
+    @property
     def template(self) -> str:
         """The sentence around a class name that the run used."""
         recorded = self.metrics["protocol"].get("template")  # older runs have none

@@ -85,8 +85,9 @@ def refused(
     assert "Traceback" not in ended.err, ended.err[-3000:]
     assert ended.code == code, f"exit code {ended.code}: {ended.err or ended.out[-1000:]}"
     lines = ended.err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), f"expected one sentence, found {ended.err!r}"
-    sentence = lines[0].removeprefix("error: ")
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 and errors == lines[-1:], f"expected one sentence, found {ended.err!r}"
+    sentence = errors[0].removeprefix("error: ")
     what, remedy = re.split(r"[;.:] ", sentence, maxsplit=1) if re.search(r"[;.:] ", sentence) else ("", sentence)
     assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after what is wrong: {sentence}"
     assert len(sentence) <= MAX_MESSAGE

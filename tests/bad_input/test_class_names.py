@@ -26,7 +26,7 @@ REFUSED = {
     "a number of emoji": ("🐈" * 60 + ",dog", "at most 75 tokens"),
 }
 ACCEPTED = {
-    "one name": "cat",
+    "two names": "cat,dog",
     "other scripts": "кот,猫,قط,γάτα",
     "emoji": "🐈,🐕,👩‍👩‍👧",
     "braces": "{},{0},{cat},{0.__class__},{{",
@@ -61,7 +61,18 @@ def test_refused_names_for_an_export(finished_run, tmp_path, case):
     assert not (tmp_path / "classifier").exists()
 
 
+def test_one_class_is_no_choice(finished_run, picture):
+    refused(predict.main, [finished_run, picture, "--classes", "cat"], "Name at least two")
+
+
 FILES = {
+    "JSON": (b'{"0": "glass", "1": "metal"}', "looks like JSON"),
+    "a JSON list": (b'["glass",\n"metal"]', "looks like JSON"),
+    "YAML": (b"0: glass\n1: metal\n", "looks like YAML"),
+    "a YAML list": (b"- glass\n- metal\n", "looks like YAML"),
+    "numbers": (b"0 glass\n1 metal\n2 paper\n", "a numbered list"),
+    "a table": (b"glass\tbottle\nmetal\tcan\n", "separated by tabs"),
+    "a comment": (b"# classes\nglass\nmetal\n", "comments"),
     "nothing": (b"", "found none"),
     "empty lines": (b"\n \n\t\n", "found none"),
     "twice": (b"cat\ndog\ncat\n", "'cat' occurs twice"),
@@ -87,6 +98,12 @@ def test_refused_files_of_names_for_a_bank(bank, tmp_path, case):
     file = tmp_path / "names.txt"
     file.write_bytes(content)
     refused(regions.main, bank("--classnames", file), found, unchanged=[file])
+
+
+def test_a_csv_of_names(finished_run, picture, tmp_path):
+    (tmp_path / "names.csv").write_text("path,class\na.jpg,cat\n")
+    words = [finished_run, picture, "--classes-file", tmp_path / "names.csv"]
+    refused(predict.main, words, "looks like a CSV file")
 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder"])

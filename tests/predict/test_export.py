@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from fdbpl import export, predict
+from fdbpl.toolbox import finished_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP, OPEN_CLIP, VISUAL = (
@@ -54,6 +55,19 @@ def test_with_torch_and_clip_alone(method, finished, picture, tmp_path, capsys, 
     assert list(found) == list(expected) and found == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_known_classes_are_printed_and_written(finished, tmp_path, capsys):
+    run = finished("CoOp")
+    names = finished_run(run).classnames
+    for words, known in (([], names), (["--classes", ",".join(NAMES[:2])], NAMES[:2])):
+        capsys.readouterr()
+        export.main([str(run), "--to", str(tmp_path), *words])
+        printed = capsys.readouterr().out
+        assert f"{len(known)} classes: {', '.join(known)}" in printed
+        assert ("only the base half" in printed) == (known is names)
+        written = json.loads((tmp_path / "classifier.json").read_text(encoding="utf-8"))
+        assert written["classnames"] == known and written["trained_on"] == {"classes": "base", "classnames": names}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monkeypatch):
     """Under an architecture of the tiny CLIP's measures, from the file in place of `openai`."""
@@ -92,8 +106,6 @@ def test_with_visual_prompts(method, needs, finished, picture, tmp_path, capsys,
 
 
 def test_the_difference_of_two_spaces(finished, picture, tmp_path):
-    from fdbpl.toolbox import finished_run
-
     folder = finished("FDBPL", **DIFFERENCE)
     export.main([str(folder), "--to", str(tmp_path)])
     classifier = json.loads((tmp_path / "classifier.json").read_text())
@@ -108,8 +120,6 @@ def test_the_difference_of_two_spaces(finished, picture, tmp_path):
 
 
 def test_what_the_json_says(finished, student_file, tmp_path):
-    from fdbpl.toolbox import finished_run
-
     folder = finished("CoOp")
     export.main([str(folder), "--to", str(tmp_path)])
     classifier, run = json.loads((tmp_path / "classifier.json").read_text()), finished_run(folder)

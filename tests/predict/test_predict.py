@@ -92,6 +92,18 @@ def test_other_names_with_commas(finished, photos, tmp_path):
         assert sum(float(row["probability"]) for row in table) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_known_classes_are_printed(finished, photos, capsys):
+    run = finished("CoOp")
+    names = finished_run(run).classnames
+    capsys.readouterr()
+    predict.main([str(run), str(photos / "a.jpg")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{len(names)} classes: {', '.join(names)}. These are only the base half of the classes of ")
+    assert "few_shot.sh" in line
+    predict.main([str(run), str(photos / "a.jpg"), "--classes", "wolf,yurt"])
+    assert capsys.readouterr().err == "2 classes: wolf, yurt\n"
+
+
 def test_on_the_screen_a_line_each(finished, photos, capsys):
     run = str(finished("CoOp"))
     capsys.readouterr()
@@ -190,6 +202,6 @@ def test_class_specific_contexts_serve_their_classes_only(finished, photos, caps
     predict.main([str(run), str(photos / "a.jpg")])
     capsys.readouterr()
     names = finished_run(run).classnames
-    for others in (["wolf"], [*names[1:], names[0]]):
+    for others in (["wolf", "fox"], [*names[1:], names[0]]):
         code, line = stopped(capsys, run, photos / "a.jpg", "--classes", ",".join(others))
         assert code == 2 and "class-specific contexts (CSC)" in line
