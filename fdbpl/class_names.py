@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdbpl.errors import UserError, enumerated, quoted, shortened
+from fdbpl.templates import readable_name
 
 OTHER_ENDINGS = (".csv", ".json", ".tsv", ".yaml", ".yml")
 YAML_PAIR = re.compile(r"[^\s:]+:(\s|$)")
@@ -39,12 +40,11 @@ def chosen(arguments: argparse.Namespace) -> list[str] | None:
     return names
 
 
-def check_distinct(names: Sequence[str], where: str, remedy: str, repeats: bool = False) -> None:
+def check_distinct(names: Sequence[str], where: str, remedy: str) -> None:
     """Refuse class names that have the same tokens, and therefore the same text features.
 
     Args:
         where: place of the names, and `remedy`, what to do about it: for the message.
-        repeats: whether one name may occur several times, as in CLIP's list of ImageNet; other spellings of it may not.
 
     Raises:
         UserError: names two of them, or one that has more tokens than CLIP reads.
@@ -52,7 +52,7 @@ def check_distinct(names: Sequence[str], where: str, remedy: str, repeats: bool 
     first_with: dict[tuple[int, ...], str] = {}
     for name, tokens in zip(names, clip_tokens(names), strict=True):
         first = first_with.get(tokens)
-        if first is None or (repeats and first == name):
+        if first is None:
             first_with[tokens] = name
             continue
         if first == name:
@@ -69,7 +69,7 @@ def clip_tokens(names: Sequence[str]) -> list[tuple[int, ...]]:
     """Tokens of each name as it stands in a prompt (`_` as a space), up to the end-of-text token."""
     from fdbpl.backbones.openai import tokenize  # imports torch
 
-    rows = tokenize([name.replace("_", " ") for name in names])
+    rows = tokenize([readable_name(name) for name in names])
     return [tuple(row[: int(row.argmax())].tolist()) for row in rows]
 
 

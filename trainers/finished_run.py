@@ -16,6 +16,7 @@ from fdbpl.configuration import known_keys, merge, read_yaml
 from fdbpl.errors import UserError, quoted
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
+from fdbpl.templates import fill_template
 
 from . import checkpoint
 from .student import Student
@@ -223,7 +224,7 @@ class FinishedRun:
     def _class_features(self, classnames: list[str]) -> Tensor:
         """Unit ones of the teacher, float32 [C, D of the teacher]: from a bank that holds them, else it is asked."""
         dataset = SimpleNamespace(classnames=classnames, template=self.template)
-        texts = teacher.prompts(teacher.template(self.cfg, dataset), classnames)
+        texts = fill_template(teacher.template(self.cfg, dataset), classnames)
         stored = None
         if issubclass(self.trainer_class.supervision_class, RegionBank):
             stored = stored_class_features(self.cfg, texts)

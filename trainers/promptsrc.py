@@ -14,13 +14,13 @@ from yacs.config import CfgNode
 
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
+from fdbpl.templates import fill_template
 
 from .ivlp import IVLPStudent
 from .prompt_trainer import PromptTrainer, register
 from .settings import require
 from .student import Outputs
 from .supervision.hard_labels import HardLabels
-from .supervision.teacher import prompts
 from .supervision.view import View
 from .templates import IMAGENET_TEMPLATES
 
@@ -51,7 +51,7 @@ class PromptSRCStudent(IVLPStudent):
         """Unit frozen class features over many templates, float32 [C, D]: made in training, which alone reads them."""
         backbone = self.backbone
         with torch.no_grad():
-            tokens = [backbone.tokenize(prompts(text, self.classnames)) for text in IMAGENET_TEMPLATES]
+            tokens = [backbone.tokenize(fill_template(text, self.classnames)) for text in IMAGENET_TEMPLATES]
             raw = sum(backbone.encode_tokens(part.to(backbone.device)).float() for part in tokens)
         return F.normalize(raw, dim=-1)
 

@@ -13,8 +13,8 @@ from fdbpl.backbones import Backbone
 from fdbpl.distributed import gather, share, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
+from fdbpl.templates import fill_template
 
-from .supervision.teacher import prompts
 from .supervision.view import View
 from .templates import DEFAULT_TEMPLATE
 
@@ -131,7 +131,7 @@ class Student(nn.Module):
 
     def frozen_text_features(self, template: str) -> Tensor:
         """Unit features [C, D] of the classes in a template, without anything learnt."""
-        return self.backbone.encode_text(prompts(template, self.classnames))
+        return self.backbone.encode_text(fill_template(template, self.classnames))
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Scaled cosines [B, C] in float32."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fdbpl.errors import UserError
+from fdbpl.templates import readable_name
 
 POSITIONS = ("end", "middle", "front")
 MOST = 73  # context vectors: of 77 positions SOS, a name, its full stop and EOT need four
@@ -109,7 +110,7 @@ class PromptLearner(nn.Module):
             raise UserError(
                 f"expected N_CTX of at most {MOST}, as CLIP reads 77 tokens, found {n_ctx}; give fewer (CoOp's is 16)"
             )
-        names = [name.replace("_", " ") for name in classnames]
+        names = [readable_name(name) for name in classnames]
         lead = words or " ".join(["X"] * n_ctx)
         tokens = _tokenize([f"{lead} {name}{ending}" for name in names])
         eot = tokens.argmax(dim=-1)

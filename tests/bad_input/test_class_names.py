@@ -116,7 +116,7 @@ def test_no_file_of_names(finished_run, picture, bank, tmp_path, kind):
 
 
 def test_odd_names_for_a_bank(bank, tmp_path):
-    names = [name for line in ACCEPTED.values() if '"' not in line for name in line.split(",")]
+    names = dict.fromkeys(name for line in ACCEPTED.values() if '"' not in line for name in line.split(","))
     (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8-sig")
     succeeds(regions.main, bank("--classnames", tmp_path / "names.txt", "--content", "topk:3"))
 

@@ -13,6 +13,7 @@ from fdbpl.errors import UserError, enumerated
 from fdbpl.regions import BankIdentity
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.identity import SCHEMA, digest, disagreement, read_identity
+from fdbpl.templates import fill_template
 
 from . import teacher
 
@@ -57,7 +58,7 @@ def wanted(cfg: CfgNode, dataset) -> dict:
         "flip": regions.FLIP,
         "seed": regions.SEED,
         "content": regions.CONTENT,
-        "classes": digest(teacher.prompts(teacher.template(cfg, dataset), dataset.classnames)) if is_topk(cfg) else "",
+        "classes": digest(fill_template(teacher.template(cfg, dataset), dataset.classnames)) if is_topk(cfg) else "",
     }
     sha256 = teacher.teacher_sha256(cfg)
     return fields if sha256 is None else {**fields, "teacher_sha256": sha256}

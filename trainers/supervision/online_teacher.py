@@ -10,6 +10,7 @@ from fdbpl.backbones import Backbone, resolve_precision
 from fdbpl.distributed import gather, share
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
+from fdbpl.templates import fill_template
 
 from ..student import Outputs, Student
 from . import teacher
@@ -53,7 +54,7 @@ class OnlineTeacher(Supervision):
     def class_features(self) -> Tensor:
         """The teacher's unit features of the data set's classes: float32 [C, D of the teacher]."""
         text = teacher.template(self.cfg, self.dataset)
-        return self.teacher.encode_text(teacher.prompts(text, self.dataset.classnames))
+        return self.teacher.encode_text(fill_template(text, self.dataset.classnames))
 
     def prepare(self, student: Student) -> Student:
         size, settings = tuple(self.cfg.INPUT.SIZE), self.cfg.TRAINER.KDPL
@@ -65,7 +66,7 @@ class OnlineTeacher(Supervision):
         self.logit_scale = self.teacher.logit_scale if self.own_scale else student.backbone.logit_scale
         if settings.CLASS_AGNOSTIC:
             words = read_vocabulary(settings.VOCABULARY)
-            self.texts = self.teacher.encode_text(teacher.prompts(self._class_agnostic_template(), words))
+            self.texts = self.teacher.encode_text(fill_template(self._class_agnostic_template(), words))
             student = student.for_classes(words)
         else:
             self.texts = self.class_features()

@@ -43,11 +43,6 @@ def template(cfg: CfgNode, dataset) -> str:
     return cfg.TEACHER.TEMPLATE or template_of(cfg, dataset)
 
 
-def prompts(text: str, classnames: list[str]) -> list[str]:
-    """`text` with each class name in place of {}; `_` is read as a space. Nothing else in it has a meaning."""
-    return [text.replace("{}", name.replace("_", " ")) for name in classnames]
-
-
 def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
     """The teacher that the configuration names, frozen."""
     if cfg.TEACHER.NAME.startswith(RUN):
