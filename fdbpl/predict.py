@@ -69,8 +69,9 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     names = class_names.chosen(arguments)
     from tqdm import tqdm
 
+    from fdbpl.devices import choose_device
     from fdbpl.image_files import find_images
-    from fdbpl.toolbox import choose_device, finished_run
+    from fdbpl.toolbox import finished_run
 
     (paths, skipped), unreadable = find_images(arguments.images), []
     if skipped:

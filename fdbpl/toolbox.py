@@ -38,21 +38,6 @@ def trainers() -> ModuleType:
     return importlib.import_module("trainers")
 
 
-def choose_device(name: str = "") -> str:
-    """The device called `name`, "cpu" or "cuda"; "" = CUDA where there is one.
-
-    Raises:
-        UserError: no such device here.
-    """
-    import torch
-
-    there = torch.cuda.is_available()
-    if name not in ("", "cpu", "cuda") or (name == "cuda" and not there):
-        found = f"{name!r}, and {'a' if there else 'no'} GPU that torch can use"
-        raise UserError(f"expected a device of cpu, cuda, found {found}; leave it out to use what is there")
-    return name or ("cuda" if there else "cpu")
-
-
 def finished_run(folder: str | Path, device: str = "cpu") -> Any:
     """`trainers.finished_run.FinishedRun` of a run folder.
 

@@ -34,8 +34,8 @@ def benchmark(arguments: argparse.Namespace) -> None:
     """Measure a profile, print its table."""
     from fdbpl.bench.run import run
     from fdbpl.bench.tables import table
+    from fdbpl.devices import choose_device
     from fdbpl.freed_memory import keep_freed_memory
-    from fdbpl.toolbox import choose_device
 
     keep_freed_memory()  # as train.py does; for all arms
 

@@ -1,8 +1,12 @@
-"""Regions by NVIDIA DALI, on the CPU without a driver or on a GPU: two ways to decode, chosen by `build_pipeline`.
+"""Regions by NVIDIA DALI: two ways to decode, chosen by `build_pipeline`.
 
 `roi`: one sample is one region; only the part of the JPEG that the region needs is decoded.
 `decode-once`: one sample is one image; it is decoded whole and all its regions are cut out of it.
 Files that DALI reads otherwise than Pillow, or not at all (CMYK, GIF, damaged ones ...), reach it as Pillow's pixels.
+
+DALI decodes on the CPU, which needs no driver, and the finished regions are uploaded. It can also decode on the GPU
+("mixed", nvJPEG): that has not been measured yet. DALI's next run overwrites its output buffer, so that decoded images
+are copied in an order that both libraries keep: on torch's stream, which DALI's next run waits for.
 """
 
 from collections import deque
@@ -29,15 +33,28 @@ class DaliPipeline:
 
     Args:
         root: folder that the paths start from. size: side of the regions in pixels.
-        device: "cpu", or "cuda" for mixed decoding.
+        device: where the regions appear; a GPU is named with its index.
         workers: decoding threads.
         decode: "roi" or "decode-once".
+        dali_device: where images are decoded, "cpu" or "gpu".
+
+    Raises:
+        MachineError: DALI cannot be started.
     """
 
     def __init__(
-        self, root: Path, size: int, batch_size: int, device: str = "cpu", workers: int = 0, decode: str = "roi"
+        self,
+        root: Path,
+        size: int,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        workers: int = 0,
+        decode: str = "roi",
+        dali_device: str = "cpu",
     ):
-        self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
+        self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, torch.device(device)
+        self.on_gpu = dali_device == "gpu"
+        self.decoder = "nvjpeg" if self.on_gpu else "cpu"
         self.whole = decode == "decode-once"
         self.workers = thread_count(workers)
         self._alike: dict[str, bool] = {}
@@ -51,9 +68,9 @@ class DaliPipeline:
         for batch in _batches(requests, self.batch_size if self.whole else 1, self.batch_size):
             ahead.append((batch, self._ahead.submit(self._start, requests, batch)))
             if len(ahead) > 2:  # DALI decodes two batches ahead of what is resized
-                yield _collected(*ahead.popleft())
+                yield self._collected(*ahead.popleft())
         while ahead:
-            yield _collected(*ahead.popleft())
+            yield self._collected(*ahead.popleft())
 
     def _start(self, requests: RegionRequests, batch: list[list[int]]) -> list[Future]:
         """Decode a batch and have its regions resized: a future of [r, 3, size, size] for each sample."""
@@ -77,7 +94,7 @@ class DaliPipeline:
             self._pipeline = self._build()  # a failed DALI pipeline stays failed
             self._alike.update(dict.fromkeys(paths, False))  # one of them is damaged: Pillow reads it, or says why not
             (decoded,) = self._again(paths, boxes)
-        pixels = [_as_torch(decoded[sample]) for sample in range(len(batch))]
+        pixels = [self._copied(decoded[sample]) for sample in range(len(batch))]
         if not self.whole:
             return [[image] for image in pixels]
         return [
@@ -117,21 +134,47 @@ class DaliPipeline:
                 "set REGIONS.PIPELINE torchvision"
             ) from error
 
-    def _build(self):
-        from nvidia.dali import fn, pipeline_def, types
+    def _copied(self, image) -> Tensor:
+        """A copy of a DALI tensor [h, w, 3] in memory of torch."""
+        if not self.on_gpu:
+            return torch.from_numpy(np.array(image))
+        from nvidia.dali.plugin.pytorch import feed_ndarray
 
-        gpu = torch.device(self.device).type == "cuda"
+        copy = torch.empty(image.shape(), dtype=torch.uint8, device=self.device)
+        return feed_ndarray(image, copy, cuda_stream=torch.cuda.current_stream(self.device))
+
+    def _collected(self, batch: list[list[int]], started: Future) -> tuple[Tensor, Tensor]:
+        rows = torch.tensor([row for rows in batch for row in rows])
+        images = torch.cat([part.result() for part in started.result()])
+        return rows, images.to(self.device, non_blocking=True)
+
+    def _build(self):
+        try:
+            return self._dali_pipeline()
+        except (ImportError, OSError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            place, remedy = ("the CPU", "") if not self.on_gpu else (str(self.device), "REGIONS.DALI_DEVICE cpu or ")
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise MachineError(
+                f"DALI cannot decode on {place} ({reason}). Set {remedy}REGIONS.PIPELINE torchvision."
+            ) from error
+
+    def _dali_pipeline(self):
+        from nvidia.dali import fn, pipeline_def, types
 
         @pipeline_def(
             batch_size=self.batch_size,
             num_threads=self.workers,
-            device_id=torch.cuda.current_device() if gpu else None,
+            device_id=self.device.index if self.on_gpu else None,
             prefetch_queue_depth=1,
             exec_dynamic=False,
         )
         def regions():
             jpegs = fn.external_source(name="jpegs", dtype=types.UINT8, ndim=1)
-            how = {"output_type": types.RGB, "adjust_orientation": False, "device": "mixed" if gpu else "cpu"}
+            how = {"output_type": types.RGB, "adjust_orientation": False, "device": "mixed" if self.on_gpu else "cpu"}
+            if self.on_gpu:
+                how["jpeg_fancy_upsampling"] = True  # chroma as libjpeg interpolates it, and so Pillow
             if self.whole:
                 return fn.decoders.image(jpegs, **how)
             window = [fn.external_source(name=name, dtype=types.INT32, ndim=1) for name in ("anchor", "shape")]
@@ -161,15 +204,3 @@ def _batches(requests: RegionRequests, per_sample: int, batch_size: int) -> Iter
         rows = range(start, min(start + batch_size, len(requests)))
         images = [list(same) for _, same in groupby(rows, key=lambda row: requests.path_index[row])]
         yield [same[first : first + per_sample] for same in images for first in range(0, len(same), per_sample)]
-
-
-def _collected(batch: list[list[int]], started: Future) -> tuple[Tensor, Tensor]:
-    rows = torch.tensor([row for rows in batch for row in rows])
-    return rows, torch.cat([part.result() for part in started.result()])
-
-
-def _as_torch(region) -> Tensor:
-    """A copy of a DALI tensor [h, w, 3]: DALI reuses its memory at the next run."""
-    if hasattr(region, "__cuda_array_interface__"):
-        return torch.from_dlpack(region).clone()
-    return torch.from_numpy(np.array(region))

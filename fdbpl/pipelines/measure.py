@@ -21,7 +21,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.devices import choose_device, with_index
+from fdbpl.errors import one_sentence_errors
 from fdbpl.pipelines import dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
@@ -54,12 +55,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the regions are wanted")
+    parser.add_argument("--device", default="", help="where the regions are wanted (default: cuda where there is one)")
     parser.add_argument("--enlarge", type=int, metavar="SIDE", help="measure on copies of 8 of them, so many px long")
     arguments = parser.parse_args()
     with one_sentence_errors(), tempfile.TemporaryDirectory() as folder:
-        if arguments.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("expected a GPU for --device cuda, found none; use cpu")
+        arguments.device = choose_device(arguments.device)
         gpu = f", {torch.cuda.get_device_name()}" if arguments.device == "cuda" else ""
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors{gpu}, {arguments.root}")
         if not dali_installed():
@@ -100,12 +100,18 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
     )
-    settings = (arguments.root, arguments.size, arguments.batch, arguments.device)
+    device = with_index(arguments.device)
+    settings = (arguments.root, arguments.size, arguments.batch, device)
     ours: dict[str, RegionPipeline] = {"torchvision": TorchvisionPipeline(*settings)}
     if dali_installed():
         ours |= {f"dali {way}": DaliPipeline(*settings, decode=way) for way in ("roi", "decode-once")}
+        if device.type == "cuda":
+            ours |= {
+                f"dali {way}, gpu": DaliPipeline(*settings, decode=way, dali_device="gpu")
+                for way in ("roi", "decode-once")
+            }
     ways: dict[str, Callable[[], Iterable]] = {
-        "plain DataLoader": lambda: (batch.to(arguments.device) for batch in plain)
+        "plain DataLoader": lambda: (batch.to(device) for batch in plain)
     }
     ways |= {name: partial(pipeline, requests) for name, pipeline in ours.items()}
     rates: dict[str, list[float]] = {name: [] for name in ways}
@@ -114,7 +120,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
             begin = time.perf_counter()
             for _ in run():
                 pass
-            if arguments.device == "cuda":
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             if number:  # the first round warms up
                 rates[name].append(len(requests) / (time.perf_counter() - begin))

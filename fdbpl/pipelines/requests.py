@@ -36,7 +36,13 @@ class RegionRequests:
 
 
 class RegionPipeline(Protocol):
-    """Called with requests, yields (index int64 [b], images uint8 [b, 3, size, size]); every request exactly once."""
+    """Called with requests, yields (index int64 [b], images uint8 [b, 3, size, size]); every request exactly once.
+
+    Attributes:
+        decoder: what decodes JPEGs, "cpu" (libjpeg; Pillow's pixels) or "nvjpeg" (a GPU; about those).
+    """
+
+    decoder: str
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]: ...
 

@@ -20,11 +20,14 @@ class TorchvisionPipeline:
     """Threads decode ahead of the consumer, in the order of the requests.
 
     Args:
-        root: folder that the paths start from. size: side of the regions in pixels. workers: decoding threads.
+        root: folder that the paths start from. size: side of the regions in pixels.
+        device: where the regions appear; a GPU is named with its index. workers: decoding threads.
     """
 
-    def __init__(self, root: Path, size: int, batch_size: int, device: str = "cpu", workers: int = 0):
-        self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, device
+    decoder = "cpu"
+
+    def __init__(self, root: Path, size: int, batch_size: int, device: str | torch.device = "cpu", workers: int = 0):
+        self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, torch.device(device)
         self.workers = thread_count(workers)
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:

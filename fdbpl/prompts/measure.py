@@ -17,6 +17,7 @@ import time
 import torch
 
 from fdbpl.arguments import ArgumentParser
+from fdbpl.devices import choose_device
 from fdbpl.errors import one_sentence_errors
 
 BATCH = 32  # images whose features meet the class features
@@ -31,14 +32,16 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, nargs="+", default=[0, 250], help="MODEL.TEXT_CHUNK; 0 = all at once")
     parser.add_argument("--csc", action="store_true", help="a context for each class: nothing is shared")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with one_sentence_errors():
         if arguments.one:
             print(json.dumps(measure(*json.loads(arguments.one))))
             return
-        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, torch {torch.__version__}")
+        device = choose_device(arguments.device)
+        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {device}"
+        print(f"{machine}, torch {torch.__version__}")
         print("two prompt spaces, forward and backward; before: with the weights, without a step")
         print("| classes | context | chunk | MiB before | MiB peak | s / step |")
         print("|---|---|---|---|---|---|")
@@ -47,7 +50,7 @@ def main() -> None:
                 for chunk in arguments.chunk:
                     if chunk and chunk >= 2 * classes:
                         continue  # as without
-                    one = json.dumps([classes, context, chunk, arguments.csc, arguments.rounds, arguments.device])
+                    one = json.dumps([classes, context, chunk, arguments.csc, arguments.rounds, device])
                     command = [sys.executable, "-m", "fdbpl.prompts.measure", "--one", one]
                     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                     before, peak, seconds = json.loads(output)

@@ -14,6 +14,9 @@ from pathlib import Path
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, one_line, one_sentence_errors, quoted
+from fdbpl.templates import fill_template
+
+DEVICE = "cpu or cuda (default: cuda where there is one)"
 
 
 def main() -> None:
@@ -35,8 +38,14 @@ def main() -> None:
     make.add_argument("--scale", type=float, nargs=2, default=(0.08, 0.936), metavar=("LOW", "HIGH"))
     make.add_argument("--content", default="embedding", help="embedding, or topk:K")
     make.add_argument("--seed", type=int, default=1)
+    make.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
+    make.add_argument("--batch-size", type=int, default=256, help="regions per forward pass")
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
-    make.add_argument("--device", default="cpu", help="cpu or cuda")
+    make.add_argument("--dali-device", default="cpu", help="where DALI decodes: cpu, or gpu (not measured yet)")
+    make.add_argument(
+        "--workers", type=int, default=0, help="decoding threads (default: one for each processor, at most 8)"
+    )
+    make.add_argument("--device", default="", help=DEVICE)
     make.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
     for name, what in (("inspect", "what a bank is and how informative its regions are"),
                        ("verify", "checksums, and the teacher again on a sample")):  # fmt: skip
@@ -46,7 +55,8 @@ def main() -> None:
     command.add_argument("--images", type=Path, help="folder or JSON list of images that it has to have regions of")
     command.add_argument("--sample", type=int, default=64, help="regions to label again")
     command.add_argument("--tolerance", type=float, default=5e-3, help="largest deviation of an embedding's component")
-    command.add_argument("--device", default="cpu", help="cpu or cuda")
+    command.add_argument("--batch-size", type=int, default=64, help="regions per forward pass")
+    command.add_argument("--device", default="", help=DEVICE)
     arguments = parser.parse_args()
     with one_sentence_errors():
         if arguments.command == "generate":
@@ -63,6 +73,7 @@ def main() -> None:
 def generate_bank(arguments: argparse.Namespace) -> None:
     """Generate a bank of the images and the teacher that the command line names."""
     from fdbpl.backbones import load_backbone
+    from fdbpl.devices import choose_device
     from fdbpl.regions import BankIdentity, generate
     from fdbpl.regions.identity import digest
 
@@ -73,6 +84,9 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         )
     if arguments.per_image < 1:
         raise UserError(f"expected --per-image of at least 1, found {arguments.per_image}; give more")
+    for flag, value, least in (("--batch-size", arguments.batch_size, 1), ("--workers", arguments.workers, 0)):
+        if value < least:
+            raise UserError(f"{flag} is {value}, but has to be at least {least}.")
     low, high = arguments.scale
     if not 0 < low <= high <= 1:
         raise UserError(f"expected --scale to be a range above 0 and up to 1, found {low} {high}; e.g. 0.08 0.936")
@@ -81,12 +95,13 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     names = class_names.read_lines(arguments.classnames) if arguments.classnames else []
     if arguments.classnames and not names:
         raise UserError(f"expected class names in {arguments.classnames}, found none; write one a line")
-    class_names.check_distinct(names, str(arguments.classnames), "leave one out", repeats=True)
-    prompts = [arguments.template.replace("{}", name) for name in names]
+    class_names.check_distinct(names, str(arguments.classnames), "leave one out")
+    prompts = fill_template(arguments.template, names)
+    device = choose_device(arguments.device)
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
         raise UserError("expected --classnames for --content topk:K, found none; give the class list")
-    model = load_backbone(arguments.teacher, arguments.device)
+    model = load_backbone(arguments.teacher, device, arguments.precision)
     identity = BankIdentity(
         dataset=arguments.root.resolve().name,
         teacher=model.name,
@@ -101,8 +116,9 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         content=arguments.content,
         classes="" if arguments.content == "embedding" else digest(prompts),
+        precision=arguments.precision,
     )
-    student = (lambda: load_backbone(arguments.student, arguments.device)) if arguments.student else None
+    student = (lambda: load_backbone(arguments.student, device)) if arguments.student else None
     print(
         generate(
             arguments.root,
@@ -114,7 +130,10 @@ def generate_bank(arguments: argparse.Namespace) -> None:
             student,
             prompts,
             arguments.pipeline,
-            arguments.device,
+            device,
+            arguments.batch_size,
+            arguments.workers,
+            arguments.dali_device,
         )  # fmt: skip
     )
 
@@ -169,12 +188,15 @@ def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Print what holds of every bank and what does not; 0 = all holds, 1 = not, 2 = one could not be looked at."""
+    from fdbpl.devices import choose_device
     from fdbpl.findings import tell
     from fdbpl.regions.verify import Sample, verify_bank
 
-    sample = Sample(arguments.root, arguments.sample, arguments.tolerance, arguments.device)
-    if sample.regions < 1:
-        raise UserError(f"expected --sample of at least 1, found {sample.regions}; give more")
+    for flag, value in (("--sample", arguments.sample), ("--batch-size", arguments.batch_size)):
+        if value < 1:
+            raise UserError(f"expected {flag} of at least 1, found {value}; give more")
+    device = choose_device(arguments.device)
+    sample = Sample(arguments.root, arguments.sample, arguments.tolerance, device, arguments.batch_size)
     images = list_images(arguments.images, arguments.root) if arguments.images else None
     codes = []
     for bank in arguments.bank:

@@ -102,6 +102,7 @@ class RegionBank:
             "sizes": shard.sizes,
             "first": shard.first,
             "count": shard.count,
+            "decoder": shard.decoder,
             "payload": payload_digest(tensors),
             "bank": self._digest,
         }
@@ -125,9 +126,9 @@ class RegionBank:
         return self.folder / "features" / features_folder(*student) / shard.file.name
 
     def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
-        """Keep a student's features of a shard's regions, float16 [R, D]."""
+        """Keep a student's features of a shard's regions, float16 [R, D]; `shard.decoder` decoded what they are of."""
         tensors = {"features": features}
-        header = {**self._features_of(shard, student), "payload": payload_digest(tensors)}
+        header = {**self._features_of(shard, student), "decoder": shard.decoder, "payload": payload_digest(tensors)}
         write_tensors(self.features_file(shard, student), tensors, {"shard": json.dumps(header)})
 
     def read_features_header(self, shard: Shard, student: tuple[str, str]) -> Header:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fdbpl import distributed, locks
 from fdbpl.backbones import Backbone
+from fdbpl.devices import with_index
 from fdbpl.errors import UserError
 from fdbpl.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
@@ -62,6 +63,8 @@ def generate(
     pipeline: str = "auto",
     device: str = "cpu",
     batch_size: int = 256,
+    workers: int = 0,
+    dali_device: str = "cpu",
 ) -> GenerationReport:
     """Bring the bank in folder `bank` to `per_image` regions of each image.
 
@@ -71,6 +74,8 @@ def generate(
         teacher: makes the teacher; called only where something of it is missing.
         student: makes the student whose image features are kept beside.
         prompts: texts whose teacher features the bank shall hold; for "topk:K" the classes of the probabilities.
+        pipeline, workers, dali_device: as of `build_pipeline`.
+        device: where the regions appear, "cpu" or "cuda"; the models are where `teacher` and `student` put them.
         batch_size: regions per forward pass.
 
     Under torchrun (RANK, WORLD_SIZE) the work is shared out. Calls that run at the same time share it as well, file by
@@ -81,6 +86,7 @@ def generate(
         MachineError: a file cannot be written. What is written stays and is not made again.
     """
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
+    place = str(with_index(device))  # here: the pipeline is built in a thread, which would take GPU 0
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if identity.content != "embedding":
         top_k(identity.content, len(prompts))
@@ -103,7 +109,7 @@ def generate(
         ]  # fmt: skip
 
         def decoder(size: int, count: int) -> RegionPipeline:
-            return build_pipeline(pipeline, root, size, batch_size, device, regions_per_image=count)
+            return build_pipeline(pipeline, root, size, batch_size, place, workers, count, dali_device)
 
         labelling = Labelling(opened, identity, teacher, student, prompts, decoder, claims, cost)
         total = sum(len(shard.images) * shard.count for shard in todo)

@@ -24,6 +24,8 @@ def inspect(folder: Path) -> None:
         f"  holds            {regions} regions of {len(images)} images in {len(shards)} files, {size / 2**20:.1f} MiB"
     )
     print(f"  per region       {size / max(regions, 1):.0f} bytes; student features: {', '.join(students) or 'none'}")
+    decoders = sorted({shard.decoder or "not recorded" for shard in shards})
+    print(f"  decoded by       {', '.join(decoders) or 'nothing yet'}")
     lists = bank.prompt_lists()
     print(f"  prompt lists     {', '.join(f'{len(prompts)} ({prompts[0]!r} ...)' for prompts in lists) or 'none'}")
     if not lists or not images:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -93,6 +94,7 @@ class Labelling:
             for found in features:
                 self._write_features(models[1], shard, found)
             tensors = {"boxes": torch.from_numpy(requests.boxes), "flips": torch.from_numpy(requests.flips)}
+            shard = replace(shard, decoder=self._decoder(models[0]))
             self.bank.write_shard(shard, {**tensors, **self._content(embeddings)})
             self._made(len(requests), sum(map(len, features)))
 
@@ -174,7 +176,7 @@ class Labelling:
                         if id(model) not in outputs:
                             shape = (len(batch.requests), model.embed_dim)
                             outputs[id(model)] = found.new_empty(shape, dtype=torch.float16)
-                        outputs[id(model)][batch.index.to(found.device)] = found.half()
+                        outputs[id(model)][batch.index.to(found.device, non_blocking=True)] = found.half()
                     if progress is not None and models[0] in batch.models:
                         progress.update(len(batch.index))
                 if written:
@@ -221,7 +223,12 @@ class Labelling:
         self.cost.add(regions, features)
 
     def _write_features(self, student: Backbone, shard: Shard, features: Tensor) -> None:
+        shard = replace(shard, decoder=self._decoder(student))
         self.bank.write_features(shard, (student.name, student.sha256), features)
+
+    def _decoder(self, model: Backbone) -> str:
+        """What decoded the images that `model` was given."""
+        return self._pipelines[model.image_size].decoder
 
     def _content(self, embeddings: Tensor) -> dict[str, Tensor]:
         if self.identity.content == "embedding":

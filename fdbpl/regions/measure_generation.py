@@ -15,6 +15,7 @@ import torch
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.devices import choose_device
 from fdbpl.errors import one_sentence_errors
 from fdbpl.regions import BankIdentity, generate
 from fdbpl.regions.__main__ import list_images
@@ -29,18 +30,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     arguments = parser.parse_args()
     with one_sentence_errors():
         images = list_images(arguments.root, arguments.root)
         images = images[:: max(1, len(images) // arguments.images)][: arguments.images]
-        teacher = load_backbone(arguments.teacher, arguments.device)
+        device = choose_device(arguments.device)
+        teacher = load_backbone(arguments.teacher, device, arguments.precision)
         rates = measure(
             arguments.root, images, teacher, arguments.per_image, arguments.batch, arguments.rounds, arguments.pipeline
         )
         print(
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {arguments.device}: "
-            f"{len(images)} images, {arguments.per_image} regions each, {arguments.teacher}, {arguments.pipeline}"
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {device}, "
+            f"{arguments.precision}: {len(images)} images, {arguments.per_image} regions each, {arguments.teacher}, "
+            f"{arguments.pipeline}"
         )
         for name, values in rates.items():
             print(f"  {name:<14} {statistics.median(values):8.1f} regions/s ({min(values):.1f} to {max(values):.1f})")

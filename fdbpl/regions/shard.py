@@ -13,12 +13,18 @@ from fdbpl.errors import UserError
 from fdbpl.regions.rows import REMEDY, Header, Layout
 
 TENSORS = {"boxes", "flips", "embeddings"}
+KEYS = {"images", "sha256", "sizes", "first", "count", "decoder", "payload", "bank"}  # of a shard's header
+DECODERS = ("", "cpu", "nvjpeg")
 TOP_TENSORS = {"boxes", "flips", "probabilities", "classes", "entropy"}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of regions: its images in order, each with `count` regions from number `first` on."""
+    """One file of regions: its images in order, each with `count` regions from number `first` on.
+
+    Attributes:
+        decoder: what decoded the images (`RegionPipeline.decoder`); "" = not recorded, as in older files.
+    """
 
     file: Path
     images: list[str]
@@ -26,6 +32,7 @@ class Shard:
     sizes: list[tuple[int, int]]
     first: int
     count: int
+    decoder: str = ""
     tensors: Layout = field(default_factory=dict)  # where they lie in the file, once it is written
 
     @property
@@ -51,6 +58,7 @@ def described(file: Path, header: Header, names: set[str]) -> Shard:
         if not all(isinstance(size, list) and len(size) == 2 for size in sizes):
             raise ValueError("sizes that are none")
         sizes = [(int(height), int(width)) for height, width in sizes]
+        decoder = decoder_of(header.shard)
         if header.tensors.keys() != names:
             raise ValueError(f"tensors {', '.join(sorted(header.tensors))}, not {', '.join(sorted(names))}")
         rows = {shape[0] if shape else 0 for _, shape, _ in header.tensors.values()}
@@ -60,7 +68,19 @@ def described(file: Path, header: Header, names: set[str]) -> Shard:
         raise UserError(
             f"expected a shard of regions in {file}, found a broken file ({type(error).__name__}: {error}); {REMEDY}"
         ) from error
-    return Shard(file, images, sha256, sizes, first, count, header.tensors)
+    return Shard(file, images, sha256, sizes, first, count, decoder, header.tensors)
+
+
+def decoder_of(header: dict) -> str:
+    """What decoded the images of a file with this header; "" where older files do not record it.
+
+    Raises:
+        ValueError: an unknown decoder.
+    """
+    decoder = header.get("decoder", "")
+    if decoder not in DECODERS:
+        raise ValueError(f"the decoder {decoder!r:.40}")
+    return decoder
 
 
 def is_intact(file: Path) -> bool:

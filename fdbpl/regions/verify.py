@@ -25,7 +25,7 @@ from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
 from fdbpl.regions.identity import BankIdentity, digest
-from fdbpl.regions.shard import Shard, payload_digest
+from fdbpl.regions.shard import DECODERS, KEYS, Shard, decoder_of, payload_digest
 
 AGAIN = "delete that file and run the generation again"
 NAMED_BY_IDENTITY = re.compile(r"_seed\d+_(embedding|topk-\d+)_([0-9a-f]{8})")
@@ -40,12 +40,14 @@ class Sample:
     Attributes:
         root: data root of the bank. regions: how many.
         tolerance: largest deviation of a component of an embedding, which is of unit length.
+        batch_size: regions per forward pass.
     """
 
     root: Path
     regions: int = 64
     tolerance: float = 5e-3
     device: str = "cpu"
+    batch_size: int = 64
 
 
 def verify_bank(folder: Path, sample: Sample, images: list[str] | None = None) -> Iterator[Finding]:
@@ -97,7 +99,12 @@ def _whole_shard(bank: RegionBank, file: Path) -> Shard:
     tensors, header = _read(file)
     try:
         images, first, count = header["images"], header["first"], header["count"]
-        shard = Shard(file, images, header["sha256"], [tuple(hw) for hw in header["sizes"]], first, count)
+        sizes = [tuple(hw) for hw in header["sizes"]]
+        shard = Shard(file, images, header["sha256"], sizes, first, count, decoder_of(header))
+        if strange := header.keys() - KEYS:
+            raise _Broken(f"its description holds the unknown key {min(strange)!r:.40}; {AGAIN}")
+        if header.get("bank", own := digest(bank.identity)) != own:
+            raise _Broken(f"it says that it is of another bank; {AGAIN}")
         if file.name != bank.shard_name(images, first, count):
             raise _Broken(f"it holds what belongs to {bank.shard_name(images, first, count)}; {AGAIN}")
         kind = bank.identity
@@ -138,7 +145,8 @@ def _features(bank: RegionBank, shards: list[Shard]) -> Iterator[Finding]:
         own = {key: header[key] for key in ("bank", "student", "shard") if key in header}  # older files do not say
         regions, student = own.get("shard", file.name), own.get("student", "")
         same = students.setdefault(file.parent, student) == student
-        if len(own) not in (0, 3) or not same or own.get("bank", digest(bank.identity)) != digest(bank.identity):
+        odd = header.keys() - {*own, "decoder", "payload"} or header.get("decoder", "") not in DECODERS
+        if odd or len(own) not in (0, 3) or not same or own.get("bank", digest(bank.identity)) != digest(bank.identity):
             yield Finding(WRONG, file, f"it is not of this bank and student, or its description is broken; {AGAIN}")
         elif regions != file.name or not file.parent.name.endswith(student[:8]):
             yield Finding(WRONG, file, f"it holds what student {student[:8]} sees in {regions}; {AGAIN}")
@@ -213,6 +221,8 @@ def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Findi
     found = f"largest deviation {deviation:.1e} (tolerance {limit:.1e})"
     if agrees:
         return Finding(OK, bank.folder, f"{len(chosen)} regions labelled again agree: {found}")
+    if any(shards[number].decoder == "nvjpeg" for number, _ in chosen):
+        found += ", images decoded by nvJPEG there and by Pillow here"
     sentence = f"{len(chosen)} regions labelled again do NOT agree: {found}; delete that bank and make it again"
     return Finding(WRONG, bank.folder, sentence)
 
@@ -220,7 +230,9 @@ def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Findi
 def _teacher(identity: dict, device: str) -> Backbone:
     name = identity["teacher"]
     if not name.startswith("run:"):
-        return load_backbone(name, device, BankIdentity(**identity).precision)
+        precision = BankIdentity(**identity).precision
+        # float16 needs a GPU; float32 deviates from it by far less than the tolerance
+        return load_backbone(name, device, "fp32" if precision == "fp16" and device == "cpu" else precision)
     from fdbpl.toolbox import trainers
 
     module = importlib.import_module(f"{trainers().__name__}.supervision.trained_teacher")
@@ -256,7 +268,7 @@ def _sampled(
     paths = [shards[number].images[row // shards[number].count] for number, row in chosen]
     requests = RegionRequests(paths, np.arange(len(paths)), stored["boxes"].numpy(), stored["flips"].numpy())
     embeddings = torch.empty(len(paths), teacher.embed_dim)
-    for rows, pixels in build_pipeline("torchvision", sample.root, teacher.image_size, 64)(requests):
+    for rows, pixels in build_pipeline("torchvision", sample.root, teacher.image_size, sample.batch_size)(requests):
         embeddings[rows] = teacher.encode_image(pixels).cpu()
     return stored, embeddings
 

@@ -34,6 +34,8 @@ NOT_IDENTITY = {
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
 }
+# keys that the records of older runs lack, with the value that those runs had
+ADDED = {"REGIONS.DALI_DEVICE": "cpu"}
 
 
 class RunFolder:
@@ -53,7 +55,7 @@ class RunFolder:
     @property
     def fingerprint(self) -> str:
         """Hex digest of the configuration (less places and verbosity) and the task."""
-        identity = {key: value for key, value in flatten(self.config).items() if key not in NOT_IDENTITY}
+        identity = _identity(self.config)
         return hashlib.sha256(json.dumps([identity, self.task], sort_keys=True).encode()).hexdigest()
 
     @contextmanager
@@ -125,13 +127,18 @@ class RunFolder:
     def _difference(self, stored: dict) -> str:
         if stored.get("task") != self.task:
             return f"task {quoted(stored.get('task'))} instead of {self.task!r}"
-        theirs, ours = flatten(stored.get("config", {})), flatten(self.config)
-        keys = [
-            key for key in sorted(theirs.keys() | ours.keys())
-            if key not in NOT_IDENTITY and theirs.get(key) != ours.get(key)
-        ]  # fmt: skip
+        theirs, ours = _identity(stored.get("config", {})), _identity(self.config)
+        keys = [key for key in sorted(theirs.keys() | ours.keys()) if theirs.get(key) != ours.get(key)]
         shown = ", ".join(f"{key} {quoted(theirs.get(key))} instead of {quoted(ours.get(key))}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
+
+
+def _identity(config: dict) -> dict[str, Any]:
+    """The flat values of a configuration that its results follow from; the same for records that lack `ADDED`."""
+    return {
+        key: value for key, value in flatten(config).items()
+        if key not in NOT_IDENTITY and (key not in ADDED or value != ADDED[key])
+    }  # fmt: skip
 
 
 def read_metrics(folder: Path, **kinds: type) -> dict:

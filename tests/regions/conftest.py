@@ -7,6 +7,7 @@ import pytest
 import torch
 from clip.model import CLIP
 from PIL import Image
+from safetensors.torch import save_file
 
 from fdbpl.backbones import Backbone
 from fdbpl.backbones.openai import wrap
@@ -24,6 +25,14 @@ def tiny(seed: int, size: int = 16) -> Backbone:
 @pytest.fixture(scope="session")
 def teacher() -> Backbone:
     return tiny(1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """The teacher's weights as a file that command lines can name."""
+    file = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
+    save_file(tiny(1).model.state_dict(), file)
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,6 @@ from fdbpl.regions.shard import payload_digest
 from .conftest import PROMPTS, identity_of, tiny
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    file = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
-    save_file(tiny(1).model.state_dict(), file)
-    return file
-
-
 @pytest.fixture
 def bank(make, weights, student, tmp_path, monkeypatch) -> Path:
     """Five shards of three images, with a student's features and the teacher's of three prompts."""

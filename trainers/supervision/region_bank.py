@@ -19,11 +19,12 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.distributed import barrier, share, world_size
 from fdbpl.errors import UserError
-from fdbpl.pipelines import BACKENDS, RegionRequests, build_pipeline
+from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeline
 from fdbpl.regions import BankIdentity, RegionLookup, generate
 from fdbpl.regions.bank import RegionBank as BankOnDisk
 from fdbpl.regions.generation import top_k
 from fdbpl.regions.identity import read_identity
+from fdbpl.templates import fill_template
 
 from . import teacher
 from .matching_banks import all_banks, bank_root, identity_of, is_topk, matching_banks, one_of, training_images
@@ -47,6 +48,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.REGIONS.SEED = 1  # of the regions' draw; runs of all seeds share one bank
     cfg.REGIONS.CONTENT = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
     cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
+    cfg.REGIONS.DALI_DEVICE = "cpu"  # cpu | gpu: where DALI decodes; gpu has not been measured yet
     cfg.REGIONS.FEATURES = True  # look up what the student's frozen image tower says as well
     cfg.REGIONS.GENERATE = False  # True: label what is missing when training starts (the plug-in for forks)
     cfg.REGIONS.BATCH_SIZE = 256  # regions per forward pass of the teacher
@@ -66,6 +68,7 @@ class RegionBank(Supervision):
             ("SCALE", _is_range(regions.SCALE) and regions.SCALE[1] <= 1, "to be a range above 0.0 and up to 1.0"),
             ("SEED", regions.SEED >= 0, "of at least 0"),
             ("PIPELINE", regions.PIPELINE in BACKENDS, f"of {', '.join(BACKENDS)}"),
+            ("DALI_DEVICE", regions.DALI_DEVICE in DALI_DEVICES, f"of {', '.join(DALI_DEVICES)}"),
             ("RATIO", _is_range(regions.RATIO), "to be a range above 0.0"),
         ):
             if not allowed:
@@ -101,10 +104,12 @@ class RegionBank(Supervision):
             "teacher": load_teacher,
             "per_image": cfg.REGIONS.PER_IMAGE,
             "student": load_student if looks_up_features(cfg, student) else None,
-            "prompts": teacher.prompts(text, dataset.classnames if is_topk(cfg) else names),
+            "prompts": fill_template(text, dataset.classnames if is_topk(cfg) else names),
             "pipeline": cfg.REGIONS.PIPELINE,
             "device": device,
             "batch_size": cfg.REGIONS.BATCH_SIZE,
+            "workers": cfg.DATALOADER.NUM_WORKERS,
+            "dali_device": cfg.REGIONS.DALI_DEVICE,
         }
 
     def train_loader(self, loader, student_class) -> RegionBatches:
@@ -131,7 +136,7 @@ class RegionBank(Supervision):
     def class_features(self) -> torch.Tensor:
         """The teacher's unit features of the data set's classes, as the bank keeps them: float32 [C, D]."""
         text = teacher.template(self.cfg, self.dataset)
-        return BankOnDisk.open(self.folder).text_features(teacher.prompts(text, self.dataset.classnames))
+        return BankOnDisk.open(self.folder).text_features(fill_template(text, self.dataset.classnames))
 
     def prepare(self, student):
         if self.cfg.REGIONS.GENERATE:
@@ -144,13 +149,14 @@ class RegionBank(Supervision):
             folder,
             self.images,
             self.cfg.REGIONS.PER_IMAGE,
-            teacher.prompts(text, self.dataset.classnames),
+            fill_template(text, self.dataset.classnames),
             (backbone.name, backbone.sha256) if self.features_looked_up else None,
         )
         if self.regions_cut:
             self.pipeline = build_pipeline(
                 self.cfg.REGIONS.PIPELINE, self.root, backbone.image_size,
                 -(-self.batches.batch_size // world_size()), str(self.device), self.cfg.DATALOADER.NUM_WORKERS,
+                dali_device=self.cfg.REGIONS.DALI_DEVICE,
             )  # fmt: skip
             self.batches.pixels = self._cut_regions
         looked_up = "teacher and student" if self.features_looked_up else "teacher"
