@@ -8,12 +8,14 @@ import re
 
 from fdbpl.report.experiments import Results
 from fdbpl.report.runs import Run
+from fdbpl.report.settings import described
 from fdbpl.report.table import Cell, Line, Section, Table, one_line
 
 CSV_COLUMNS = (
-    "label", "trainer", "config", "trained_on", "tested_on", "classes", "shots", "seed", "backbone", "task", "state",
-    "accuracy", "error_rate", "macro_f1", "H", "precision", "learnt", "steps", "processes", "seconds_build",
-    "seconds_prepare", "seconds_train", "seconds_step", "seconds_test", "seconds_total", "mib_host", "folder",
+    "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
+    "backbone", "task", "state", "accuracy", "error_rate", "macro_f1", "H", "precision", "learnt", "steps",
+    "processes", "train_images", "test_images", "left_out", "seconds_build", "seconds_prepare", "seconds_train",
+    "seconds_step", "seconds_test", "seconds_total", "mib_host", "folder",
 )  # fmt: skip
 
 
@@ -117,12 +119,14 @@ def csv_of(results: Results) -> str:
         train = trained.get(run.path, run)
         writer.writerow(
             no_formula(cell) for cell in [
-                labels.get(run.path, run.trainer), run.trainer, train.config, train.dataset, run.dataset, run.classes,
-                train.shots, run.seed, run.backbone, "test" if run.tested else "train", run.state or "finished",
+                labels.get(run.path, run.trainer), run.trainer, train.config, described(run.overrides), run.digest,
+                train.dataset, run.dataset, run.classes, train.shots, run.seed, run.backbone,
+                "test" if run.tested else "train", run.state or "finished",
                 "" if run.accuracy is None else repr(run.accuracy), _repr(run.number("error_rate")),
                 _repr(run.number("macro_f1")), repr(h[run.path]) if run.path in h else "",
                 "full" if run.exact else "as printed in the log",
                 *(_repr(run.number(name)) for name in ("parameters", "steps", "processes")),
+                *(number or "" for number in (run.train_images, run.test_images, run.left_out)),
                 *(_repr(run.seconds(stage)) for stage in ("build", "prepare", "train", "step", "test", "total")),
                 _repr(run.memory()), run.path,
             ]

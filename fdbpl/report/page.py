@@ -1,8 +1,10 @@
 """`report.html`: one file that opens offline. Everything that varies is text to the template and is escaped by it."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -17,8 +19,8 @@ from fdbpl.report.table import Section
 from fdbpl.runs.environment import part_of
 
 
-def page(output: Path, results: Results, sections: list[Section], gallery: bool = True) -> str:
-    """The whole page of the runs below `output`."""
+def page(output: Path, results: Results, sections: list[Section], folder: Path, gallery: bool = True) -> str:
+    """The whole page of the runs below `output`, for a file in `folder`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fdbpl.report", "template"),
         autoescape=True,
@@ -34,6 +36,7 @@ def page(output: Path, results: Results, sections: list[Section], gallery: bool 
     return environment.get_template("report.html").render(
         summary=_summary(results),
         sections=sections,
+        links={run.path: _link(run.folder, folder) for run in results.runs},
         few_shot=few_shot,
         scores=scores,
         learning=learning,
@@ -50,6 +53,11 @@ def page(output: Path, results: Results, sections: list[Section], gallery: bool 
         stage_names=cost.STAGES,
         stage_series=figures.STAGE_SERIES,
     )
+
+
+def _link(run: Path, folder: Path) -> str:
+    """The address of a run folder from a page in `folder`."""
+    return quote(os.fsencode(Path(os.path.relpath(run, folder)).as_posix())) + "/"
 
 
 # what was run ------------------------------------------------------------------------------------------------------

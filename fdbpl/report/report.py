@@ -50,7 +50,7 @@ def write_report(
         "table.csv": csv_of(results),
         "table.tex": latex(tables),
         "table.json": json_of(tables),
-        "report.html": page(output, results, tables, gallery),
+        "report.html": page(output, results, tables, folder, gallery),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # a record may hold halves of characters
     if cells is not None:

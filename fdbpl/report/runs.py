@@ -92,7 +92,26 @@ class Run:
     @property
     def test_images(self) -> int:
         """Their number; 0 where it was not recorded."""
-        number = part_of(self.metrics, "protocol").get("test_images")
+        return self._recorded("protocol", "test_images")
+
+    @property
+    def train_images(self) -> int:
+        """Their number; 0 where it was not recorded."""
+        return self._recorded("protocol", "train_images")
+
+    @property
+    def classes_learned(self) -> int:
+        """The number of classes; 0 where they were not recorded."""
+        names = part_of(self.metrics, "protocol").get("classnames")
+        return len(names) if isinstance(names, list) else 0
+
+    @property
+    def left_out(self) -> int:
+        """The number of images that DATASET.SKIP_UNREADABLE left out."""
+        return self._recorded("left_out", "count")
+
+    def _recorded(self, part: str, name: str) -> int:
+        number = part_of(self.metrics, part).get(name)
         return number if isinstance(number, int) else 0
 
     def seconds(self, stage: str) -> float:

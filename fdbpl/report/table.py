@@ -28,6 +28,11 @@ class Line:
     cells: list[Cell]
     published: bool = False
 
+    @property
+    def runs(self) -> list[str]:
+        """Paths of all runs behind its numbers."""
+        return list(dict.fromkeys(path for cell in self.cells for value in cell.runs for path in value))
+
 
 @dataclass(frozen=True)
 class Table:

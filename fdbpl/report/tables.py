@@ -14,6 +14,7 @@ from fdbpl.report.cells import NOTHING, accuracy, costs, from_runs, marked, plai
 from fdbpl.report.experiments import PROTOCOLS, Experiment, Results, in_order
 from fdbpl.report.groups import LOG_MARK, Group, groups
 from fdbpl.report.published import Published, read_published
+from fdbpl.report.remarks import remarks_on
 from fdbpl.report.table import Cell, Line, Section, Table
 from fdbpl.runs.metrics import harmonic_mean
 
@@ -189,6 +190,7 @@ def _section(group: Group, tables: list[Table], published: list[Published], note
         sources = "; ".join(dict.fromkeys(row.source for row in rows))
         remarks = "".join(f" {row.trainer}: {row.note}." for row in rows if row.note)
         notes.append(f"Published, in the same setting, not run here: {sources}.{remarks}")
+    notes += remarks_on(group.experiments)
     of_shots = "" if group.protocol == "few_shot" else f", {group.shots} shots"
     world = "the demo world" if group.drawn else "photographs"
     return Section(group.protocol, f"{world}{of_shots}, student {group.backbone}", tables, notes, group.drawn)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_nothing_outside_the_page_is_asked_for(whole):
     assert "http:" not in page and "https:" not in page and "//" not in re.sub(r"// [A-Z].*", "", page)
     for _, attributes in Text(page).elements:
         for name in ("src", "href", "action", "data", "poster"):
-            assert attributes.get(name, "#").startswith(("#", "data:")), attributes
+            assert attributes.get(name, "#").startswith(("#", "data:", "../")), attributes
     assert "@import" not in page and set(re.findall(r"url\((.)", page)) <= {"#"}
 
 
@@ -143,6 +144,17 @@ def test_the_same_runs_give_the_same_bytes(whole):
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [file.read_bytes() for file in files] == before
+
+
+def test_the_rows_of_a_table_lead_to_their_runs(tree, tmp_path):
+    tree.pair(80.0, 60.0)
+    tree.run("", at="odd #1 é?", classes="all", accuracy=70.0)
+    for folder in (tree.output / "report", tmp_path / "elsewhere"):
+        write_report(tree.output, folder=folder, gallery=False)
+        elements = Text((folder / "report.html").read_text()).elements
+        links = {attributes["href"] for tag, attributes in elements if attributes.get("class") == "path" and tag == "a"}
+        runs = {(folder / unquote(link)).resolve() for link in links}
+        assert runs == {file.parent.resolve() for file in tree.output.rglob("run.json")}
 
 
 def test_the_page_is_small(whole):

@@ -1,0 +1,52 @@
+"""What changes a table's numbers stands below it, in every format."""
+
+import csv
+
+import pytest
+
+from fdbpl.report import write_report
+
+NAMES = {"classnames": ["cat", "dog"]}
+
+
+def told(tree) -> str:
+    write_report(tree.output, gallery=False)
+    texts = [(tree.output / "report" / name).read_text() for name in ("table.md", "table.tex", "report.html")]
+    first, *_ = texts
+    assert all(("unreadable" in text) == ("unreadable" in first) for text in texts)
+    return first
+
+
+def test_images_that_were_left_out(tree):
+    assert "unreadable" not in told_of(tree, {})
+    assert "demo: 12 unreadable images left out (DATASET.SKIP_UNREADABLE)" in told_of(tree, {"count": 12, "images": {}})
+
+
+def told_of(tree, left_out: dict) -> str:
+    key = tree.run("base2new/train_base")
+    tree.run("base2new/test_new", classes="new", tests=key, **({"left_out": left_out} if left_out else {}))
+    return told(tree)
+
+
+@pytest.mark.parametrize(("images", "few"), [(4, True), (8, False)])
+def test_shots_that_classes_did_not_have(tree, images, few):
+    tree.run("train_all", classes="all", shots=4, protocol={**NAMES, "train_images": images})
+    assert ("demo: 4 training images in place of 4 shots of each class" in told(tree)) == few
+
+
+def test_targets_with_different_test_images(tree):
+    for seed, images in ((1, 500), (2, 100)):
+        key = tree.run("train_all", classes="all", seed=seed)
+        tree.run("evaluation/food101", dataset="food101", source="demo", classes="all", seed=seed, tests=key,
+                 protocol={"test_images": images})  # fmt: skip
+    assert "food101: tested on different numbers of images (100, 500)" in told(tree)
+
+
+def test_the_csv_has_the_settings_and_images_of_every_run(tree):
+    tree.run("train_all", classes="all", config="demo+OPTIM.LR=1", left_out={"count": 3},
+             protocol={**NAMES, "train_images": 4, "test_images": 9})  # fmt: skip
+    write_report(tree.output, gallery=False)
+    with open(tree.output / "report/table.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["overrides"], row["train_images"], row["test_images"], row["left_out"]) == ("OPTIM.LR=1", "4", "9", "3")
+    assert len(row["settings"]) == 12
