@@ -1,6 +1,6 @@
 """Train or test a prompt learner: CoOp's train.py with its flags. `python train.py --help` lists them.
 
-    python train.py --root data --seed 1 --trainer FDBPL --dataset-config-file configs/datasets/demo.yaml \
+    python train.py --root output/synthetic --seed 1 --trainer FDBPL --dataset-config-file configs/datasets/demo.yaml \
         --config-file configs/trainers/FDBPL/demo.yaml --output-dir output/my_run DATASET.SUBSAMPLE_CLASSES base
 """
 

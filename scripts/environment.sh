@@ -15,7 +15,7 @@ fail() {
 # Paths in the environment are meant from where the user stands; everything else happens in the project's folder.
 CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-for variable in FDBPL_VENV DATA OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
+for variable in FDBPL_VENV DATA IMAGES TARGET_IMAGES SYNTHETIC OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
     case "$value" in
         "" | /*) ;;

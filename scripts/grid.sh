@@ -13,10 +13,10 @@ grid_arguments() {
     [ -n "${DATASETS// /}" ] || fail "expected data sets of $(names configs/datasets/*.yaml), found none; give some"
     for DATASET in $DATASETS; do
         check_dataset "$DATASET" "data sets"
-        [ "$DATASET" != folder ] || [ "$DATASETS" = folder ] ||
-            fail "expected folder alone, whose DATA is the pictures themselves, found it among data sets ($DATASETS); compare it apart"
+        [ "$DATASET" != folder ] || [ "$DATASETS" = folder ] || [ -n "${IMAGES:-}" ] ||
+            fail "IMAGES does not name the images for the data set folder; e.g. IMAGES=my_photos"
         is_demo "$DATASET" || only_demo=
-        DATA="${DATA:-$(default_data)}"
+        data_places
     done
     for NAME in "${CFG:-}" "${STUDENT:-}"; do
         [ -z "$NAME" ] || is_name "$NAME" || fail "expected the name of a file of configs/trainers as CFG or STUDENT, found '$NAME'; e.g. STUDENT=vit_b32"
@@ -30,7 +30,7 @@ for_each_dataset() {
     for DATASET in $DATASETS; do
         OWN_NAME=
         if [ "$DATASET" = folder ]; then
-            OWN_NAME="$(own_pictures)" || exit
+            OWN_NAME="$(own_images "$IMAGES")" || exit
             OWN_NAME="${OWN_NAME% *}"
         fi
         "$1"
@@ -42,6 +42,7 @@ row() {
     local tested
     check_trainer
     tested="$(targets)" || exit
+    [[ " $tested " != *" folder "* ]] || fail "a grid tests on no images of your own; run scripts/$PROTOCOL.sh for each trainer"
     printf '%s' "$DATASET${OWN_NAME:+:$OWN_NAME}"
     printf '\t%s' "$tested" "$1" "$TRAINER" "$FOLDER/${CFG:-$(default_config)}.yaml" "${@:2}"
     echo

@@ -13,7 +13,6 @@ protocol_arguments() {
     SEED="${3:-1}"
     TRAINER="${4:-FDBPL}"
     OVERRIDES=("${@:5}")
-    DATA="${DATA:-$(default_data)}"
     OUTPUT="${OUTPUT:-output}"
     SHOTS="${SHOTS:-$(default_shots)}"
     check_dataset "$DATASET"
@@ -22,6 +21,7 @@ protocol_arguments() {
     [[ "$PROTOCOL" = few_shot || "$SHOTS" =~ ^-?[0-9]+$ ]] || fail "expected a whole number as SHOTS, found '$SHOTS'; e.g. SHOTS=16"
     [[ "${NPROC:-1}" =~ ^([1-9][0-9]*|gpu|cpu|auto)$ ]] || fail "expected a number of processes as NPROC, found '$NPROC'; e.g. NPROC=2"
     TARGETS="$(targets)"
+    data_places
     CFG="${CFG:-$(default_config)}"
     is_name "$CFG" && [ -f "$FOLDER/$CFG.yaml" ] ||
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
@@ -34,22 +34,42 @@ name_run() {
     folder_arguments
 }
 
-default_data() {
-    [ "$DATASET" != folder ] || fail "expected your pictures as DATA (a folder with a sub-folder for each class, or a CSV), found none; e.g. DATA=my_photos"
-    echo data
+# Sets DATA, the root of the data sets; SYNTHETIC, that of the synthetic ones, in which nothing else lies; IMAGES, the user's
+# images for the data set `folder` (DATA if that is not set); and TARGET_IMAGES, those for `folder` among TARGETS.
+data_places() {
+    SYNTHETIC="${SYNTHETIC:-$OUTPUT/synthetic}"
+    if [ "$DATASET" = folder ]; then
+        IMAGES="${IMAGES:-${DATA:-}}"
+        [ -n "$IMAGES" ] || fail "IMAGES does not name your images, a folder with a sub-folder for each class or a CSV; e.g. IMAGES=my_photos"
+    fi
+    DATA="${DATA:-data}"
+    [[ " ${TARGETS:-} " = *" folder "* ]] || return 0
+    TARGET_IMAGES="${TARGET_IMAGES:-${IMAGES:-}}"
+    [ -n "$TARGET_IMAGES" ] || fail "TARGETS contains folder, your own images, but IMAGES does not name them; e.g. IMAGES=my_photos"
+    [ "$DATASET" != folder ] || [ "$(realpath -m -- "$TARGET_IMAGES")" != "$(realpath -m -- "$IMAGES")" ] ||
+        fail "the target folder would be the source itself ($IMAGES); name other images in TARGET_IMAGES, or leave folder out of TARGETS"
 }
 
-# The name of the pictures in DATA, a space, and the digest of what is there
-own_pictures() { "$PYTHON" -m datasets.own_pictures "$DATA"; }
+# The folder below which a data set lies
+root_of() { if is_demo "$1"; then echo "$SYNTHETIC"; else echo "$DATA"; fi; }
 
-# folder: DATA is the pictures themselves. Their folder's name stands in the run's, what is in it in the run's identity.
+# The name of the images in a folder or CSV, a space, and the digest of what is there
+own_images() { "$PYTHON" -m datasets.own_pictures "$1"; }
+
+# Sets OWN_NAME, the name of the images in a folder or CSV, and OWN, the overrides with their place and the digest
+find_own_images() {
+    local found
+    found="$(own_images "$1")" || exit
+    OWN_NAME="${found% *}"
+    OWN=(DATASET.FOLDER "$(realpath -s -- "$1")" DATASET.FOLDER_DIGEST "${found##* }")
+}
+
+# For `folder` the name of the images stands in the run's name
 folder_arguments() {
     OWN=()
     [ "$DATASET" = folder ] || return 0
-    local found
-    found="$(own_pictures)" || exit
-    RUN="${found% *}/${RUN#*/}"
-    OWN=(DATASET.FOLDER "$(realpath -s -- "$DATA")" DATASET.FOLDER_DIGEST "${found##* }")
+    find_own_images "$IMAGES"
+    RUN="$OWN_NAME/${RUN#*/}"
 }
 
 # A file's name, which leads nowhere else
@@ -75,14 +95,20 @@ default_shots() {
 
 # The data sets that are tested on: TARGETS, or for the field's sources the field's; none where the protocol has none
 targets() {
-    local found="${TARGETS:-}" target protocol source defaults
+    local found="${TARGETS:-}" target protocol source defaults seen=" "
     case "$PROTOCOL" in base2new | few_shot) return ;; esac
     while read -r protocol source defaults; do
         [ "$protocol $source" != "$PROTOCOL $DATASET" ] || found="${found:-$defaults}"
     done <fdbpl/runs/targets.txt
     [ -n "${found// /}" ] ||
         fail "expected TARGETS, the data sets to test on (only the sources imagenet and demo have their own), found none for $DATASET; e.g. TARGETS='caltech101 dtd'"
-    for target in $found; do check_dataset "$target" "TARGETS"; done
+    for target in $found; do
+        check_dataset "$target" "TARGETS"
+        [[ "$seen" != *" $target "* ]] || fail "TARGETS contains $target twice; name it once"
+        [ "$target" != "$DATASET" ] || [ "$target" = folder ] ||
+            fail "TARGETS contains $target, the data set that is learnt from; leave it out"
+        seen="$seen$target "
+    done
     echo "$found"
 }
 
@@ -127,7 +153,7 @@ train_py() {
     local launcher=()
     [ "${NPROC:-1}" = 1 ] || launcher=(-m fdbpl.torchrun --standalone --nproc_per_node "$NPROC")
     attached "$PYTHON" ${launcher[@]+"${launcher[@]}"} train.py \
-        --root "$DATA" \
+        --root "$(root_of "$1")" \
         --seed "$SEED" \
         --trainer "$TRAINER" \
         --dataset-config-file "configs/datasets/$1.yaml" \
@@ -151,15 +177,17 @@ learn() {
 
 # Learn on all classes, then test on each of TARGETS. One that cannot be tested says why; the others are.
 learn_and_transfer() {
-    local source target code status=0 tested=() without=()
+    local source target name code status=0 tested=() without=() own
     name_run
+    own=(${OWN[@]+"${OWN[@]}"})
     source="$OUTPUT/train_all/$RUN"
     learn "$source" all
     for target in $TARGETS; do
-        code=0
-        train_py "$target" "$OUTPUT/evaluation/$target/$RUN" all --eval-only --model-dir "$source" || code=$?
+        code=0 name="$target" OWN=(${own[@]+"${own[@]}"})
+        [ "$target" != folder ] || { find_own_images "$TARGET_IMAGES" && name="$OWN_NAME"; }
+        train_py "$target" "$OUTPUT/evaluation/$name/$RUN" all --eval-only --model-dir "$source" || code=$?
         [ "$code" -lt 128 ] || exit "$code" # interrupted
-        if [ "$code" = 0 ]; then tested+=("$OUTPUT/evaluation/$target/$RUN"); else status=$code without+=("$target"); fi
+        if [ "$code" = 0 ]; then tested+=("$OUTPUT/evaluation/$name/$RUN"); else status=$code without+=("$name"); fi
     done
     "$PYTHON" -m fdbpl.runs transfer "$source" ${tested[@]+"${tested[@]}"} ${without[@]+--without "${without[@]}"}
     exit "$status"

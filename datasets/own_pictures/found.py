@@ -125,8 +125,8 @@ def _refuse_nested(folder: Path, classes: list[Path], description: Description) 
     if len(classes) > 1 and len(common) > 1 and all(below == common for below in inner.values()) and unlisted:
         raise UserError(
             f"all sub-folders of {folder} ({names}) have the same sub-folders ({enumerated(sorted(common), 3)}), which "
-            "may be the classes; give one of them as the folder of images, or, if they are the classes, list them under "
-            f"classes in {description.file}"
+            "may be the classes; give one of them as the folder of images, or, if they are the classes, list them "
+            f"under classes in {description.file}"
         )
 
 

@@ -18,6 +18,7 @@ from fdbpl.interruption import helper_process
 from fdbpl.locks import held
 
 DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
+DRAWN = "drawn.json"  # marker in the folder of a finished draw
 CLASS_SPLITS = (1, 2, 3, 4)  # orders of the classes; the first half of an order are the base classes
 
 
@@ -79,13 +80,20 @@ class PictureSet:
         Raises:
             MachineError: the folder cannot be written to.
         """
-        marker, state = folder / "drawn.json", {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
-        if marker.is_file() and read_json(marker, "the demo world's marker") == state:
+        if self.is_drawn(folder, draw):
             return
         with held(folder / ".lock", f"Another process draws into {folder}: waiting for its end"):
-            if not (marker.is_file() and read_json(marker, "the demo world's marker") == state):
-                self._draw_all(folder, draw, state)
-                os.replace(folder / "drawing.json", marker)
+            if not self.is_drawn(folder, draw):
+                self._draw_all(folder, draw, self._state(draw))
+                os.replace(folder / "drawing.json", folder / DRAWN)
+
+    def is_drawn(self, folder: Path, draw: str) -> bool:
+        """Whether all images are in `folder`."""
+        marker = folder / DRAWN
+        return marker.is_file() and read_json(marker, "the demo world's marker") == self._state(draw)
+
+    def _state(self, draw: str) -> dict:
+        return {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
 
     def _draw_all(self, folder: Path, draw: str, state: dict) -> None:
         begun = folder / "drawing.json"

@@ -3,7 +3,7 @@
     python -m fdbpl.regions generate --root data --images data/pets/images --bank banks/pets --teacher ViT-L/14 \
         --classnames names.txt --template "a photo of a {}."
     python -m fdbpl.regions inspect output/regions/demo/*
-    python -m fdbpl.regions verify output/regions/demo/* --root data
+    python -m fdbpl.regions verify output/regions/demo/* --root output/synthetic
 """
 
 import argparse

@@ -21,6 +21,7 @@ from fdbpl.demo.forms import NAMES
 from fdbpl.demo.picture_set import CLASS_SPLITS
 from fdbpl.demo.pictures import DEMO
 from fdbpl.demo.shifts import CORRUPTED, SKETCH, WORLD
+from fdbpl.errors import UserError
 
 SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLOURS]
 SHIFTS = [SKETCH, WORLD, CORRUPTED]
@@ -158,6 +159,18 @@ def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
     assert dataset.protocol["train_images"] == 0 and dataset.protocol["test_images"] == 4
     assert dataset.train_x is dataset.test
     assert not list(tmp_path.rglob("shot_*"))
+
+
+@pytest.mark.parametrize("other", ["cat/1.jpg", "labels.csv", "demo_sketch/1.jpg"])
+def test_nothing_is_drawn_into_a_folder_with_other_files(tmp_path, other):
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("")
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT = str(tmp_path)
+    with pytest.raises(UserError, match="demo_sketch would be drawn into .*, which holds other files"):
+        DemoSketch(cfg)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / other]
 
 
 def zero_shot(pictures, template="a photo of a {}.", per_class=8) -> float:

@@ -21,6 +21,7 @@ class Scripts:
             "FDBPL_VENV": sys.prefix,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DATA": str(self.data),
+            "SYNTHETIC": str(self.data),  # drawn once for all tests, whatever their OUTPUT
             "OUTPUT": str(self.output),
             "OMP_NUM_THREADS": "1",  # two threads wait for each other where another process has the second core
         }

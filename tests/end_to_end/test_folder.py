@@ -1,7 +1,9 @@
 """`DATA=my_photos bash scripts/base2new_train.sh folder`, as users type it."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,10 +55,10 @@ def test_own_pictures_are_learnt_and_a_changed_folder_is_another_run(own):
 
 def test_mistakes_end_in_one_sentence(own, tmp_path):
     missing = own.run("base2new_train.sh", "folder", DATA="")
-    assert missing.returncode == 2 and "expected your pictures as DATA" in missing.stderr
+    assert missing.returncode == 2 and "IMAGES does not name your images" in missing.stderr
     nothing = own.run("base2new_train.sh", "folder", DATA=str(tmp_path), CFG="demo")
     assert nothing.returncode == 2 and nothing.stderr.splitlines()[-1].startswith(
-        "error: expected a sub-folder for each"
+        f"error: {tmp_path} has no sub-folders"
     )
 
 
@@ -70,3 +72,36 @@ def test_a_broken_test_picture_is_named(own, tmp_path):
     done = run(own, "ZeroshotCLIP", DATA=str(tmp_path / "pictures"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "found 1 that are not (test/red_shape/a b.jpg: image file is truncated" in done.stderr.splitlines()[-1]
+
+
+def test_own_images_as_source_and_as_target(own, tmp_path):
+    other = tmp_path / "sketches"
+    for name in ("red_shape", "black_shape"):
+        (other / name).mkdir(parents=True)
+        for number in range(2):
+            Image.effect_noise((60, 50 + number), 50).convert("RGB").save(other / name / f"{number}.png")
+    settings = {"IMAGES": str(own.data), "TARGETS": "folder", "DATA": str(tmp_path / "none")}
+    done = own.run("cross_dataset.sh", "folder", 1, "ZeroshotCLIP", TARGET_IMAGES=str(other), CFG="demo", **settings)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"-> sketches [\d.]+ average [\d.]+$", done.stdout)
+    (metrics,) = (own.output / "evaluation" / "sketches").rglob("metrics.json")
+    assert json.loads(metrics.read_text())["protocol"]["classnames"] == ["black shape", "red shape"]
+    same = own.run("cross_dataset.sh", "folder", 1, "ZeroshotCLIP", CFG="demo", **settings)
+    assert same.returncode == 2 and "the target folder would be the source itself" in same.stderr
+
+
+@pytest.mark.parametrize(("source", "targets", "expected"), [
+    ("demo", "folder", "TARGETS contains folder, your own images, but IMAGES does not name them"),
+    ("demo", "demo_colours demo", "TARGETS contains demo, the data set that is learnt from"),
+    ("demo", "dtd eurosat dtd", "TARGETS contains dtd twice"),
+])  # fmt: skip
+def test_targets_that_are_refused(own, source, targets, expected):
+    done = own.run("cross_dataset.sh", source, 1, "ZeroshotCLIP", TARGETS=targets)
+    assert done.returncode == 2 and expected in done.stderr and not done.stdout
+
+
+def test_synthetic_data_sets_have_a_root_of_their_own(tmp_path):
+    code = f"source {ROOT}/scripts/protocol.sh; protocol_arguments base2new demo; root_of demo_colours; root_of dtd"
+    environment = {"PATH": os.environ["PATH"], "DATA": "/my photos", "OUTPUT": "/results"}
+    done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["/results/synthetic", "/my photos"], done.stderr

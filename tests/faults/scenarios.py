@@ -37,6 +37,7 @@ class Place:
             "FDBPL_MIRROR": self.mirror,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DATA": str(self.data),
+            "SYNTHETIC": str(self.data),
             "OUTPUT": str(self.output),
             "OMP_NUM_THREADS": "1",
         }
