@@ -5,7 +5,8 @@
 #   bash scripts/base2new_train.sh                                     # demo 1 FDBPL
 #   bash scripts/base2new_train.sh demo 2 CoOp OPTIM.MAX_EPOCH 20
 #
-# From the environment: DATA (data sets, default data), OUTPUT (default output), SHOTS (default 16), STUDENT (vit_b16, vit_b32,
+# From the environment: DATA (data sets, default data), IMAGES (your own images, the data set folder), SYNTHETIC (the demo's
+# data sets, default OUTPUT/synthetic), OUTPUT (default output), SHOTS (default 16), STUDENT (vit_b16, vit_b32,
 # rn50, demo, demo_vit: which student's file) or CFG (that file itself: one of configs/trainers/<TRAINER>, without .yaml).
 # NPROC processes share each run (torchrun): one for every GPU.
 # A finished run is not run again; an interrupted one goes on where it stopped.

@@ -81,7 +81,7 @@ class RunFolder:
         if stored.get("fingerprint") != self.fingerprint:
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
-                "choose another --output-dir or delete that folder"
+                "choose another --output-dir (OUTPUT for the scripts) or delete that folder"
             )
         if not (self.path / "done.json").is_file():
             return None
