@@ -46,15 +46,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ProGradStudent(CoOpStudent):
     """CoOp's student that starts from the words of the data set's template, and the frozen class features.
 
-    As officially, words are counted by spaces: "a type of pet, a photo of a" has 8 words but 9 tokens. The context starts
-    from the first 8 tokens; the ninth stays, frozen, between the context and the class name.
+    As officially, words are counted by spaces: "a type of pet, a photo of a" has 8 words but 9 tokens. The context
+    starts from the first 8 tokens; the ninth stays, frozen, between the context and the class name.
     """
 
     node = "PROGRAD"
 
-    def __init__(
-        self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE
-    ):
+    def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
         settings = settings.clone()
         settings.defrost()
         words = template.partition("{}")[0].split()[-settings.N_CTX :] if settings.TEMPLATE_INIT else []
@@ -89,8 +87,8 @@ class ProGrad(PromptTrainer):
         require(settings.LAMBDA >= 0, "TRAINER.PROGRAD.LAMBDA", "of at least 0.0", settings.LAMBDA)
         if settings.CSC and settings.TEMPLATE_INIT:
             raise UserError(
-                "TRAINER.PROGRAD.CSC True asks for a context for each class, but TRAINER.PROGRAD.TEMPLATE_INIT True starts "
-                "one context for all classes. Set TRAINER.PROGRAD.TEMPLATE_INIT False for class-specific contexts"
+                "TRAINER.PROGRAD.CSC True asks for a context for each class, but TRAINER.PROGRAD.TEMPLATE_INIT True "
+                "starts one context for all classes. Set TRAINER.PROGRAD.TEMPLATE_INIT False for class-specific contexts"
             )
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:

@@ -1,6 +1,8 @@
 """Reading a parity pack, building our trainers on its tiny CLIPs, saying how far from the official numbers we are."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from .official import optimiser_of
 
 ZERO_BY_THE_MATHS = ("VPT_image_trans.conv1.0.bias",)  # in front of batch norm: rounding, there and here
 DEVIATIONS: dict[str, tuple[float, str]] = {}
@@ -89,8 +93,6 @@ def build(pack: Pack, tmp_path: Path):
         cfg.TRAINER.NAME, cfg.OUTPUT_DIR, cfg.SEED, cfg.USE_CUDA = name, str(tmp_path), 1, False
         cfg.MODEL.BACKBONE.NAME = pack.clip_file(clip)
         cfg.INPUT.SIZE = tuple(pack.inputs["images"].shape[-2:])
-        for key, value in {"NAME": "sgd", "LR": 0.002, "LR_SCHEDULER": "cosine", "MAX_EPOCH": 50}.items():
-            cfg.OPTIM[key] = value
         # the pack's images are normalised with CLIP's moments
         cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = ([0.48145466, 0.4578275, 0.40821073],
                                                      [0.26862954, 0.26130258, 0.27577711])  # fmt: skip
@@ -124,8 +126,10 @@ class Comparison:
         self.method, self.arrays, self.settings, self.batch = method, arrays, settings, batch
         self.build, self.agree, self.pack = build, agree, pack
 
-    def of(self, trainer: str, overrides: dict, template: str | None = None, clip: str = "student_clip") -> None:
+    def of(self, trainer: str, overrides: dict, template: str | None = None) -> None:
         """Build the trainer and start where the official run started; words must give that start by themselves."""
+        overrides = optimiser_of(self.settings) | overrides
+        clip = self.settings.get("clip_file", "student_clip.npz").removesuffix(".npz")
         self.make = lambda classes: self.build(trainer, classes, overrides, template or self.template, clip)
         self.trainer = self.make(self.settings["classes"])
         for name, parameter in self.parameters().items():
@@ -181,10 +185,7 @@ class Comparison:
         """Gradients, parameters after 1 and 3 steps, evaluation before and after, new classes."""
         images = self.pack.inputs["eval_images"]
         self.evaluate(self.trainer, images, "eval/base_logits_init")
-        for step in (1, 2, 3):
-            self.trainer.epoch, self.trainer.batch_idx = 0, step - 1
-            self.trainer.set_model_mode("train")
-            self.trainer.forward_backward(self.batch)
+        for step in self.steps():
             for name, parameter in self.parameters().items():
                 where = f"{self.method} {name}"
                 if step == 1 and name in ZERO_BY_THE_MATHS:
@@ -196,10 +197,23 @@ class Comparison:
                     self.agree("parameters", parameter, self.arrays[f"step{step}/{name}"], f"{where} step {step}")
         self.evaluate(self.trainer, images, "eval/base_logits", logits)
         if "eval/new_logits" in self.arrays:  # the checkpoint of the trained run, read by a model of other classes
-            self.trainer.save_model(2, self.trainer.output_dir)
-            other = self.make(self.settings["new_classes"])
-            other.load_model(self.trainer.output_dir, epoch=3)
-            self.evaluate(other, images, "eval/new_logits", logits)
+            self.evaluate(self.reloaded(self.settings["new_classes"]), images, "eval/new_logits", logits)
+
+    def steps(self) -> Iterator[int]:
+        """Take the official run's steps, numbered from 1, on its batch."""
+        recorded = [int(key[4:].partition("/")[0]) for key in self.arrays if re.match(r"step\d+/", key)]
+        for step in range(1, max(recorded) + 1):
+            self.trainer.epoch, self.trainer.batch_idx = 0, step - 1
+            self.trainer.set_model_mode("train")
+            self.trainer.forward_backward(self.batch)
+            yield step
+
+    def reloaded(self, classes: list[str]):
+        """A trainer of other classes with the trained run's checkpoint."""
+        self.trainer.save_model(0, self.trainer.output_dir)
+        other = self.make(classes)
+        other.load_model(self.trainer.output_dir, epoch=1)
+        return other
 
     @torch.no_grad()
     def evaluate(self, trainer, images: torch.Tensor, key: str, tolerance: float = 1e-5) -> None:

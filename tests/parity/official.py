@@ -14,5 +14,10 @@ def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
     return {f"TRAINER.{ours}.{key}": as_ours(known.TRAINER[ours][key], value) for key, value in given.items()}
 
 
+def optimiser_of(settings: dict) -> dict:
+    """Overrides that give OPTIM what the official run had."""
+    return {f"OPTIM.{key}": value for key, value in settings["config"]["OPTIM"].items()}
+
+
 def as_ours(default, value):
     return float(value) if isinstance(default, float) else value

@@ -1,4 +1,4 @@
-"""PromptSRC's average of the epochs: weights, and three epochs of one batch under the official schedule."""
+"""PromptSRC's average of the epochs: weights, and the epochs of one batch under the official schedule."""
 
 import pytest
 import torch
@@ -19,22 +19,22 @@ def test_weights(method, compare):
 
 
 @pytest.mark.methods("promptsrc_gpa", "fdbpl_promptsrc_off_gpa")
-def test_three_epochs(method, compare, monkeypatch):
-    schedule = {"OPTIM.MAX_EPOCH": 3, "OPTIM.WARMUP_EPOCH": 1, "OPTIM.WARMUP_TYPE": "constant",
-                "OPTIM.WARMUP_CONS_LR": 1e-5}  # fmt: skip
+def test_epochs(method, compare, monkeypatch):
+    rates = compare.arrays["lr_per_epoch"]
+    warmup = {"OPTIM.WARMUP_TYPE": "constant", "OPTIM.WARMUP_CONS_LR": round(float(rates[0]), 12)}
     released = method.startswith("fdbpl")
     if released:
         monkeypatch.setattr("trainers.promptsrc.PromptSRCStudent.learns_text", False)
-    overrides = settings_of(compare.settings, "PROMPTSRC", "PROMPTSRC") | schedule
+    overrides = settings_of(compare.settings, "PROMPTSRC", "PROMPTSRC") | warmup
     compare.of("FDBPL_PromptSRC" if released else "PromptSRC", overrides)
     trainer, arrays = compare.trainer, compare.arrays
     if released:
         follow_the_release(trainer, compare)
-    trainer.max_epoch, trainer.start_epoch = 3, 0
+    trainer.max_epoch, trainer.start_epoch, trainer.num_batches = trainer.cfg.OPTIM.MAX_EPOCH, 0, 1
     trainer.test = lambda: None  # no data here
-    for epoch in range(3):
+    for epoch in range(trainer.max_epoch):
         trainer.epoch, trainer.batch_idx = epoch, 0
-        assert trainer.get_current_lr() == pytest.approx(float(arrays["lr_per_epoch"][epoch]), abs=1e-9)
+        assert trainer.get_current_lr() == pytest.approx(float(rates[epoch]), abs=1e-9)
         trainer.set_model_mode("train")
         trainer.forward_backward(compare.batch)
         for name, parameter in compare.parameters().items():

@@ -10,28 +10,38 @@ CROSS_ENTROPY = {"cross_entropy": "total"}
 KNOWLEDGE = {"cross_entropy": "cross_entropy", "total": "total"}
 SCL = {"cross_entropy": "cross_entropy", "scl_text": "scl_text_weighted", "scl_image": "scl_image_weighted",
        "scl_logits": "scl_logits_kl", "total": "total"}  # fmt: skip
-WORDS = {"CTX_INIT": "a photo of a"}  # what any true CTX_INIT means in KgCoOp's and TCP's code
+WORDS = "a photo of a"  # what any true CTX_INIT means in KgCoOp's and TCP's code
 
-# pack's name -> our trainer, official and own node of the settings, official names of the loss terms, more settings
+# pack's name -> our trainer, official and own node of the settings, official names of the loss terms
 METHODS = {
-    "coop": ("CoOp", "COOP", "COOP", CROSS_ENTROPY, {}),
-    "cocoop": ("CoCoOp", "COCOOP", "COCOOP", CROSS_ENTROPY, {}),
-    "vpt": ("VPT", "VPT", "VPT", CROSS_ENTROPY, {}),
-    "ivlp": ("IVLP", "IVLP", "IVLP", CROSS_ENTROPY, {}),
-    "maple": ("MaPLe", "MAPLE", "MAPLE", CROSS_ENTROPY, {}),
-    "promptsrc": ("PromptSRC", "PROMPTSRC", "PROMPTSRC", SCL, {}),
-    "kgcoop": ("KgCoOp", "COOP", "KGCOOP", KNOWLEDGE, WORDS),
-    "tcp": ("TCP", "COOP", "TCP", KNOWLEDGE, {**WORDS, "W": 8.0}),  # the official code ignores its W
+    "coop": ("CoOp", "COOP", "COOP", CROSS_ENTROPY),
+    "cocoop": ("CoCoOp", "COCOOP", "COCOOP", CROSS_ENTROPY),
+    "vpt": ("VPT", "VPT", "VPT", CROSS_ENTROPY),
+    "ivlp": ("IVLP", "IVLP", "IVLP", CROSS_ENTROPY),
+    "maple": ("MaPLe", "MAPLE", "MAPLE", CROSS_ENTROPY),
+    "promptsrc": ("PromptSRC", "PROMPTSRC", "PROMPTSRC", SCL),
+    "kgcoop": ("KgCoOp", "COOP", "KGCOOP", KNOWLEDGE),
+    "tcp": ("TCP", "COOP", "TCP", KNOWLEDGE),
 }
+
+
+def overrides_of(method: str, settings: dict) -> dict:
+    """The official run's settings in ours."""
+    _, official, own, _ = METHODS[method.split("_")[0]]
+    more = {}
+    if own in ("KGCOOP", "TCP"):
+        more["CTX_INIT"] = WORDS if settings["config"][f"TRAINER.{official}"]["CTX_INIT"] else ""
+    if own == "TCP":
+        more["W"] = 8.0  # fixed in the official code, which ignores its W
+    return settings_of(settings, official, own, **more)
 
 
 @pytest.mark.methods("coop_", "cocoop", "vpt", "ivlp", "maple", "promptsrc", "kgcoop", "tcp")
 def test_student(method, compare):
     if method.endswith("_gpa"):
         pytest.skip("see test_gaussian_average.py")
-    trainer, official, own, losses, more = METHODS[method.split("_")[0]]
-    overrides = settings_of(compare.settings, official, own, **more)
-    compare.of(trainer, overrides, clip="deep_text_clip" if method == "tcp" else "student_clip")
+    trainer, _, _, losses = METHODS[method.split("_")[0]]
+    compare.of(trainer, overrides_of(method, compare.settings))
     view = compare.trainer.parse_batch_train(compare.batch)
     compare.features(view)
     compare.losses(view, losses)
@@ -43,14 +53,12 @@ def test_student(method, compare):
 
 @pytest.mark.methods("kgcoop", "tcp")
 def test_distance_to_the_frozen_features(method, compare):
-    trainer, official, own, _, more = METHODS[method]
-    clip = "deep_text_clip" if method == "tcp" else "student_clip"
-    compare.of(trainer, settings_of(compare.settings, official, own, **more), clip=clip)
+    compare.of(METHODS[method][0], overrides_of(method, compare.settings))
     frozen = compare.trainer.student.frozen_text
     compare.agree("features", frozen, compare.arrays["fwd/frozen_text_features"], f"{method} frozen")
     terms = compare.trainer.loss_terms(compare.trainer.parse_batch_train(compare.batch))
-    # KgCoOp's score is 1 - mean cosine already; the weight is 8 in both
-    compare.agree("losses", terms["knowledge"] / 8.0, compare.arrays["loss/knowledge_score"].reshape(()), method)
+    score = terms["knowledge"] / compare.trainer.settings(compare.trainer.cfg).W
+    compare.agree("losses", score, compare.arrays["loss/knowledge_score"].reshape(()), method)
 
 
 @pytest.mark.methods("prograd")
@@ -68,7 +76,8 @@ def test_prograd(method, compare):
 @pytest.mark.methods("zeroshot")
 def test_zeroshot(method, compare):
     name = {"zeroshot": "ZeroshotCLIP", "zeroshot2": "ZeroshotCLIP2"}[method]
-    arrays, template = compare.arrays, compare.settings.get("template", "a centered satellite photo of {}.")
+    arrays, settings = compare.arrays, compare.settings
+    template = settings["template"] if method == "zeroshot" else settings["templates_used"][-1]
     for half, classes in (("base", compare.settings["classes"]), ("new", compare.settings["new_classes"])):
         trainer = compare.build(name, classes, {}, template)
         where = f"{method} {half}"
