@@ -56,7 +56,10 @@ def start(use_gpu: bool) -> None:
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     try:
-        dist.init_process_group("nccl" if gpu else "gloo", timeout=LONGEST_WAIT)
+        if gpu:
+            dist.init_process_group("nccl", timeout=LONGEST_WAIT, device_id=torch.device("cuda", number))
+        else:
+            dist.init_process_group("gloo", timeout=LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
         raise MachineError(
             f"expected the processes of torchrun to find each other, found {' '.join(str(error).split())[:200]}; "

@@ -47,7 +47,10 @@ class MachineError(UserError):
     exit_code = 1
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    "Can't allocate", "CUDA allocation failed",  # DALI's
+)  # fmt: skip
 
 
 CONTINUES = "the same command continues where this one stopped"
@@ -129,10 +132,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _wanted(error: BaseException) -> str:
-    """What could not be had, of torch's long messages."""
+    """The memory that could not be had, from the long messages of torch and DALI."""
     text = " ".join(str(error).split())
-    size = re.search(r"(?:[Tt]ried to allocate|[Uu]nable to allocate) ([\d.]+ ?\w+)", text)
-    where = "a GPU" if "CUDA" in text or "CUBLAS" in text or "CUDNN" in text else "this machine"
+    size = re.search(r"(?:[Tt]ried to allocate|[Uu]nable to allocate|Can't allocate) ([\d.]+ ?\w+)", text)
+    where = "a GPU" if any(word in text for word in ("CUDA", "CUBLAS", "CUDNN", "on device")) else "this machine"
     return f"no room for {size[1] if size else 'more'} on {where}"
 
 

@@ -88,13 +88,25 @@ def torch_and_gpu() -> Iterator[Finding]:
     yield fine("torch", found)
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
-            device = torch.cuda.get_device_properties(number)
-            yield fine("GPU", f"{device.name}, {device.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+            yield gpu(torch, number)
     elif torch.version.cuda is None:
         yield warning("GPU", "none: this torch is built for CPUs", "PREC fp32; for a GPU install torch's CUDA build")
     else:
         remedy = "PREC fp32; where nvidia-smi shows a GPU, its driver is older than this torch asks for"
         yield warning("GPU", f"none that torch (CUDA {torch.version.cuda}) can use", remedy)
+
+
+def gpu(torch, number: int) -> Finding:
+    """Whether one kernel runs on a GPU: torch also lists GPUs that its build has no kernels for."""
+    device = torch.cuda.get_device_properties(number)
+    found = f"{number}: {device.name}, {device.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+    try:
+        torch.ones(1, device=f"cuda:{number}").sum().item()
+    except Exception as error:
+        remedy = "install a torch with kernels for it, or hide it: CUDA_VISIBLE_DEVICES, or USE_CUDA False"
+        finding = problem if number == 0 else warning  # runs use the first one, unless told otherwise
+        return finding("GPU", f"{found}, cannot compute ({reason(error)})", remedy)
+    return fine("GPU", found)
 
 
 def torchvision() -> Iterator[Finding]:
@@ -176,10 +188,30 @@ def dali() -> Iterator[Finding]:
         yield warning("DALI", "none", remedy)
     elif not imports("nvidia.dali"):
         yield warning("DALI", f"{version(name)}, does not import", remedy)
+    elif not imports("torch"):
+        yield warning("DALI", f"{version(name)}, not tried without torch", "mend torch first")
     else:
-        torch = sys.modules.get("torch")
-        device = "GPU" if torch is not None and imports("torch") and torch.cuda.is_available() else "CPU"
-        yield fine("DALI", f"{version(name)} ({name}), on the {device}")
+        yield from dali_devices(f"{version(name)} ({name})", remedy)
+
+
+def dali_devices(found: str, remedy: str) -> Iterator[Finding]:
+    """Whether a pipeline of DALI can be built on the CPU and on each GPU."""
+    from fdbpl.pipelines.dali import DaliPipeline
+
+    try:
+        DaliPipeline(ROOT, size=8, batch_size=1, workers=1)
+    except Exception as error:
+        yield warning("DALI", f"{found}, does not work ({reason(error)})", remedy)
+        return
+    yield fine("DALI", f"{found}, decodes on the CPU")
+    torch = sys.modules["torch"]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        try:
+            DaliPipeline(ROOT, size=8, batch_size=1, device=f"cuda:{number}", workers=1, dali_device="gpu")
+        except Exception as error:
+            yield warning("DALI", f"cannot decode on GPU {number} ({reason(error)})", "keep REGIONS.DALI_DEVICE cpu")
+        else:
+            yield fine("DALI", f"can decode on GPU {number} (REGIONS.DALI_DEVICE gpu)")
 
 
 def metadata_names() -> list[str]:

@@ -31,7 +31,7 @@ Launcher = Callable[[Sequence[list[str]], int], Iterator[Ended]]  # (commands, h
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     """`command` in a process group of its own, which `stop` ends, and which ends with this process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "fdbpl.interruption", *command], env={**environment, **os.environ}, text=True,
+        [sys.executable, "-m", "fdbpl.interruption", *command], env={**os.environ, **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
@@ -48,9 +48,23 @@ def stop(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
 
 
-def fair_share(jobs: int) -> dict[str, str]:
-    """The environment that gives each of `jobs` processes its share of the processors."""
-    return {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+def fair_share(slot: int, jobs: int) -> dict[str, str]:
+    """Variables that give the process in `slot` of `jobs` its share of the processors, and a GPU of its own.
+
+    Where there are fewer GPUs than jobs, several jobs use one. A run of several processes (NPROC) sees all GPUs.
+    Variables that the user has set are left out.
+    """
+    share = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+    if jobs > 1 and os.environ.get("NPROC", "1") == "1" and (gpus := gpu_count()) > 1:
+        share["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
+    return {name: value for name, value in share.items() if name not in os.environ}
+
+
+def gpu_count() -> int:
+    """GPUs that torch can use; counting them occupies none."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
@@ -58,15 +72,18 @@ def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
     running: set[subprocess.Popen] = set()
     stopped = threading.Event()
     starting = threading.Lock()
+    free_slots = list(range(jobs))
 
     def run(number: int) -> Ended:
         with starting:
             if stopped.is_set():
                 return Ended(number, -1, "")
-            process = start(commands[number], fair_share(jobs))
+            slot = free_slots.pop(0)
+            process = start(commands[number], fair_share(slot, jobs))
             running.add(process)
         output, errors = process.communicate()
         running.discard(process)
+        free_slots.append(slot)
         return Ended(number, process.returncode, telling_line(process.returncode, output, errors))
 
     with ThreadPoolExecutor(jobs) as pool:

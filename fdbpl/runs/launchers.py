@@ -16,7 +16,7 @@ import yaml
 
 from fdbpl.atomic import read_record, write_json
 from fdbpl.errors import MachineError, UserError
-from fdbpl.runs.grid import Ended, Launcher, fair_share, in_process, start, stop, telling_line
+from fdbpl.runs.grid import Ended, Launcher, fair_share, gpu_count, in_process, start, stop, telling_line
 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
@@ -151,29 +151,33 @@ class Submitted:
             self.executor.update_parameters(slurm_array_parallelism=jobs)
         running = self._still_there(commands)
         waiting = [number for number in range(len(commands)) if number not in running]
+        slots: dict[int, int] = {}  # of the jobs that run on this machine
         try:
             while waiting or running:
                 room = jobs - len(running) if self.cluster == "local" else ARRAY * (not running)
                 chosen, waiting = waiting[:room], waiting[room:]
-                running.update(self._submit({number: commands[number] for number in chosen}, jobs))
+                if self.cluster == "local":
+                    slots.update(zip(chosen, sorted({*range(jobs)} - {*slots.values()}), strict=False))
+                shares = {number: visible_gpus() | fair_share(slot, jobs) for number, slot in slots.items()}
+                running.update(self._submit({number: commands[number] for number in chosen}, shares))
                 for number in [number for number, job in running.items() if job.done()]:
                     ended = result(number, running.pop(number), self._answer(commands[number]))
+                    slots.pop(number, None)
                     self._keep(remove=commands[number])
                     yield ended
                 time.sleep(POLL[self.cluster])
         finally:
             self._leave(list(running.values()))
 
-    def _submit(self, commands: dict[int, list[str]], jobs: int) -> dict:
+    def _submit(self, commands: dict[int, list[str]], shares: dict[int, dict[str, str]]) -> dict:
         if not commands:
             return {}
-        share = fair_share(jobs) if self.cluster == "local" else {}
         answers = {number: self._answer(command) for number, command in commands.items()}
         for answer in answers.values():
             answer.unlink(missing_ok=True)  # an earlier one's
         with interruptible_children():
             found = self.executor.submit_array(
-                [Job(command, answers[number], share) for number, command in commands.items()]
+                [Job(command, answers[number], shares.get(number, {})) for number, command in commands.items()]
             )
         submitted = dict(zip(commands, found, strict=True))
         self._keep(add={shlex.join(commands[number]): job.job_id for number, job in submitted.items()})
@@ -220,6 +224,11 @@ class Submitted:
                 "submits what is still missing",
                 file=sys.stderr,
             )
+
+
+def visible_gpus() -> dict[str, str]:
+    """The variable that shows a job the GPUs that this process may use: submitit's local executor hides all of them."""
+    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpu_count()))))}
 
 
 @contextmanager

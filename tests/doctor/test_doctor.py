@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,25 @@ def test_the_wrong_clip_another_torchvision_and_no_open_clip(tmp_path):
     mark, found, remedy = state(lines, "clip")
     assert mark == "X" and str(tmp_path / "clip.py") in found and "pip uninstall -y clip" in remedy
     assert state(lines, "open_clip") == ("!", "none: for teachers by its names", "pip install open_clip_torch")
+
+
+def test_gpus_that_cannot_be_used_are_found(monkeypatch):
+    """Without a GPU: those that torch claims to have here refuse every kernel and every pipeline."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    card = SimpleNamespace(name="an old GPU", total_memory=2**33)
+    for name, value in (("is_available", True), ("device_count", 2), ("get_device_properties", card)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    _, first, second = software.torch_and_gpu()
+    assert first.state == "problem" and "0: an old GPU, 8 GiB" in first.found and "cannot compute" in first.found
+    assert second.state == "warning" and "1: an old GPU" in second.found and "CUDA_VISIBLE_DEVICES" in second.remedy
+    if not software.present("nvidia.dali"):
+        pytest.skip("NVIDIA DALI is not installed")
+    on_cpu, *on_gpus = software.dali()
+    assert on_cpu.state == "fine" and on_cpu.found.endswith("decodes on the CPU")
+    assert [finding.state for finding in on_gpus] == ["warning", "warning"]
+    assert all(f"GPU {number} (MachineError: " in finding.found for number, finding in enumerate(on_gpus))
 
 
 def test_clip_without_pkg_resources(monkeypatch):

@@ -1,15 +1,17 @@
 """Both pipelines against Pillow, on odd JPEGs made here and on real photographs."""
 
 import importlib.util
+import re
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fdbpl.errors import UserError
+from fdbpl.errors import MachineError, UserError, sentence_and_code
 from fdbpl.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
@@ -198,6 +200,40 @@ def test_what_cannot_be_built_is_said(odd, monkeypatch):
     with pytest.raises(UserError, match="pip install nvidia-dali-cuda130"):
         build_pipeline("dali", odd, SIZE, 4)
     assert isinstance(build_pipeline("auto", odd, SIZE, 4), TorchvisionPipeline)
+
+
+@needs_dali
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_dali_that_cannot_use_the_gpu(odd, monkeypatch, capsys):
+    """torch believes in a GPU, DALI finds none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert isinstance(build_pipeline("auto", odd, SIZE, 4, "cuda", dali_device="gpu"), TorchvisionPipeline)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "DALI cannot decode on cuda:0" in line
+    with pytest.raises(MachineError, match=r"cannot decode on cuda:0 \(.*\). Set REGIONS.DALI_DEVICE cpu") as raised:
+        build_pipeline("dali", odd, SIZE, 4, "cuda", dali_device="gpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_where_dali_decodes_is_checked(odd):
+    for device in ("cuda", "cpu;gpu"):
+        with pytest.raises(UserError, match="choose cpu or gpu"):
+            build_pipeline("auto", odd, SIZE, 4, dali_device=device)
+    with pytest.raises(UserError, match="REGIONS.DALI_DEVICE gpu needs a GPU"):
+        build_pipeline("auto", odd, SIZE, 4, "cpu", dali_device="gpu")
+
+
+@needs_dali
+@pytest.mark.parametrize("text", ["Can't allocate 1048576 bytes on device 0.", "CUDA allocation failed"])
+def test_dali_without_memory_is_not_taken_for_a_damaged_image(odd, monkeypatch, text):
+    pipeline = build_pipeline("dali", odd, SIZE, 4)
+    monkeypatch.setattr(type(pipeline._pipeline), "run", fail := Mock(side_effect=RuntimeError(text)))
+    with pytest.raises(RuntimeError, match=re.escape(text)) as raised:
+        list(pipeline(requests_for(odd, ["plain.jpg"])))
+    assert fail.call_count == 1  # not tried again with Pillow's pixels
+    sentence, code = sentence_and_code(raised.value)
+    assert code == 1 and "on a GPU" in sentence
 
 
 def measured(root, *before: str) -> subprocess.CompletedProcess:
