@@ -9,12 +9,13 @@ import difflib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_sentence_errors, quoted, refuse_odd_bytes
+from fdbpl.errors import MachineError, UserError, one_sentence_errors, quoted, refuse_odd_bytes
 
 LESS_MEMORY = (
     "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
@@ -111,6 +112,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
         how = "without --deterministic; " * otherwise + "delete it to run again"
         print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} ({how})")
         return
+    fresh = not (folder.path / "run.json").exists()
     if is_first():
         folder.start(cfg.dump())
         setup_logger(cfg.OUTPUT_DIR)
@@ -123,7 +125,12 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\nProcesses: {world_size()}")
     print(f"Deterministic algorithms alone: {'yes' if arguments.deterministic else 'no'}\n")
 
-    metrics = train_or_test(cfg, arguments)
+    try:
+        metrics = train_or_test(cfg, arguments)
+    except UserError as error:
+        if fresh and is_first() and not isinstance(error, MachineError):
+            folder.remove_unless_trained()
+        raise
     if metrics is not None and is_first():
         folder.finish(metrics)
 
@@ -286,9 +293,20 @@ def print_protocol(dataset, cfg) -> None:
     names, more = protocol["classnames"][:3], " ..." if len(protocol["classnames"]) > 3 else ""
     print(
         f"Protocol: {cfg.DATASET.NAME}, {protocol['subsample']} classes ({len(protocol['classnames'])}: "
-        f"{', '.join(names)}{more}), {protocol['shots']} shots, seed {protocol['seed']}, "
+        f"{', '.join(names)}{more}), {shots_of(dataset)}, seed {protocol['seed']}, "
         f"{protocol['train_images']} training images, {len(dataset.test)} test images"
     )
+
+
+def shots_of(dataset) -> str:
+    """How many training images of each class there are, in words."""
+    shots = dataset.protocol["shots"]
+    if shots < 1:
+        return "all images"
+    counts = Counter(item.label for item in dataset.train_x) if dataset.protocol["train_images"] else {}
+    short = [count for count in counts.values() if count < shots]
+    fewer = f" (fewer images of {len(short)} classes: {min(short)} to {max(short)})" if short else ""
+    return f"{shots} shots{fewer}"
 
 
 def show(arguments: argparse.Namespace) -> str:

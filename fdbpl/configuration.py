@@ -54,6 +54,18 @@ class _PlainLoader(yaml.SafeLoader):
 def pairs(words: list[str]) -> dict:
     """["A.B", "1", ...] -> {"A.B": "1", ...}; the last of equal keys wins."""
     words = [word for word in words if word != "--"]
+    for word in words[::2]:
+        if word.startswith("--"):
+            raise UserError(
+                f"the flag {quoted(word)} is after the KEY VALUE pairs, where it would be read as a key. Put all flags "
+                f"before the first pair ({shortened(words[0])})."
+            )
+        if "=" in word:
+            key, _, value = word.partition("=")
+            raise UserError(
+                f"{quoted(word)} is not a KEY VALUE pair. Write the key and the value with a space in between: "
+                f"{shortened(key)} {shortened(value) or 'VALUE'}"
+            )
     if len(words) % 2:
         raise UserError(
             f"expected overrides as KEY VALUE pairs, found {len(words)} words ({shortened(' '.join(words))}); "
@@ -80,7 +92,8 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or name not in node or isinstance(node[name], CfgNode):
         known = known_keys(cfg)
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        same = [other for other in known if other.casefold() == key.casefold()]
+        close = same or difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.5)
         near = f"; did you mean {close[0]}?" if close else "; see configs/ for the keys there are"
         raise UserError(f"expected a configuration key, found {quoted(key)} in {source}{near}")
     return node, name

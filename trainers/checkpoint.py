@@ -55,9 +55,19 @@ def choose(folder: str | os.PathLike, epoch: int | None) -> Path:
         epoch = there[-1]
     if epoch not in there:
         wanted = "a checkpoint" if epoch is None else f"the checkpoint of epoch {epoch}"
+        run = _run_folder_above(folder.parent)
+        if run:
+            raise UserError(f"{folder.parent} is inside the run folder {run}: give that folder as --model-dir")
         found = f"those of epochs {', '.join(map(str, there))}" if there else "none"
         raise UserError(f"expected {wanted} in {folder}, found {found}; check --model-dir and --load-epoch")
     return folder / f"model.pth.tar-{epoch}"
+
+
+def _run_folder_above(path: Path) -> Path | None:
+    """The run folder that a checkpoint file, or the folder of one module's checkpoints, belongs to; else None."""
+    if path.is_file():
+        path = path.parent
+    return path.parent if epochs(path) or (path / BEST).is_file() else None
 
 
 # what those objects keep their values in

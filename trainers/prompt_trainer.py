@@ -21,7 +21,7 @@ from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
 from .held_out import keep_test_images_out
-from .settings import check_method, check_settings, require
+from .settings import check_method, check_settings, require, warn_about_warmup
 from .stepping_trainer import SteppingTrainer
 from .student import Scorer, Student
 from .supervision.supervision import Supervision
@@ -193,6 +193,7 @@ class PromptTrainer(SteppingTrainer):
 
     def before_train(self) -> None:
         begin = time.perf_counter()
+        warn_about_warmup(self.cfg.OPTIM)
         self.asked = self.supervision.prepare(self.student)
         self.asked.prepare()
         super().before_train()

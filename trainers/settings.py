@@ -36,6 +36,15 @@ def check_settings(cfg: CfgNode) -> None:
             require(holds, f"{section}.{key}", expected, value)
 
 
+def warn_about_warmup(optim: CfgNode) -> None:
+    """Print a warning where the learning rate never reaches OPTIM.LR because all epochs are warm-up epochs."""
+    if 0 < optim.MAX_EPOCH <= optim.WARMUP_EPOCH:
+        print(
+            f"Warning: OPTIM.WARMUP_EPOCH {optim.WARMUP_EPOCH} covers all epochs (OPTIM.MAX_EPOCH {optim.MAX_EPOCH}): "
+            f"the learning rate stays at its warm-up value and never reaches OPTIM.LR {optim.LR}"
+        )
+
+
 def check_method(settings: CfgNode, name: str) -> None:
     """Refuse values of a method's node, called `name`: numbers of prompts, and weights that would reward what they
     are to punish."""

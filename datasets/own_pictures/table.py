@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.own_pictures.found import Found, Picture, relative_path
 from datasets.own_pictures.split_names import split_of
-from fdbpl.errors import UserError, enumerated, quoted
+from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 SPLIT_COLUMNS = ("split", "splits", "set", "subset", "part", "partition", "phase", "usage")
 SPLIT_NUMBERS = {"0": "train", "1": "val", "2": "test"}
@@ -68,6 +68,11 @@ def read_csv(file: Path) -> Found:
     with ThreadPoolExecutor(16) as pool:
         exists = pool.map(lambda path: os.path.isfile(file.parent / path), line_of)
         missing = [path for path, is_file in zip(line_of, exists, strict=True) if not is_file]
+    if missing and "\\" in missing[0]:
+        slashes = missing[0].replace("\\", "/")
+        raise UserError(
+            f"{file} has paths with backslashes ({shortened(missing[0])}); write them with /, as {shortened(slashes)}"
+        )
     if missing:
         raise UserError(
             f"images of {file} are missing: {len(missing)} of {len(line_of)} ({enumerated(missing, 3)}); paths start "

@@ -121,7 +121,7 @@ def csv_of(results: Results) -> str:
             no_formula(cell) for cell in [
                 labels.get(run.path, run.trainer), run.trainer, train.config, described(run.overrides), run.digest,
                 train.dataset, run.dataset, run.classes, train.shots, run.seed, run.backbone,
-                "test" if run.tested else "train", run.state or "finished",
+                "test" if run.tested else "train", f"unfinished: {run.state}" if run.state else "finished",
                 "" if run.accuracy is None else repr(run.accuracy), _repr(run.number("error_rate")),
                 _repr(run.number("macro_f1")), repr(h[run.path]) if run.path in h else "",
                 "full" if run.exact else "as printed in the log",

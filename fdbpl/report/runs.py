@@ -253,16 +253,16 @@ def _how_far(folder: Path, test: bool) -> str:
     try:
         log = read_log(folder / "log.txt")
     except OSError:
-        return "started and unfinished"
+        return "no log"
     return _progress(log, test)
 
 
 def _progress(log: DasslLog, test: bool) -> str:
     if log.ended:
-        return "trained; its test has not finished"
+        return "trained, in its test"
     if log.epoch and not test:
-        return f"started and unfinished: at epoch {log.epoch} of {log.epochs}"
-    return "test started and unfinished" if test else "started and unfinished: before its first epoch"
+        return f"at epoch {log.epoch} of {log.epochs}"
+    return "in its test" if test else "in its first epoch"
 
 
 # other code bases' -------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import MachineError, UserError, one_sentence_errors, shortened
+from fdbpl.configuration import pairs
+from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.folder import config_name
@@ -26,7 +27,7 @@ from fdbpl.runs.verify import fingerprint_of, verify_run
 def main() -> None:
     arguments = parse_arguments()
     with one_sentence_errors():
-        refuse_odd(getattr(arguments, "overrides", []))
+        pairs(getattr(arguments, "overrides", []))  # refuses what are no KEY VALUE pairs
         if arguments.command == "config-name":
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts use it as a folder name
             print(config_name(arguments.config, arguments.overrides))
@@ -73,14 +74,6 @@ def parse_arguments() -> argparse.Namespace:
     grid.add_argument("--dry-run", action="store_true", help="only print what would run")
     grid.add_argument("overrides", nargs=argparse.REMAINDER)
     return parser.parse_args()
-
-
-def refuse_odd(overrides: list[str]) -> None:
-    if len(overrides) % 2:
-        raise UserError(
-            f"expected overrides as KEY VALUE pairs, found {len(overrides)} words ({shortened(' '.join(overrides))}); "
-            "give each key its value"
-        )
 
 
 def verify(places: list[Path]) -> int:

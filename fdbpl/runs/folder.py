@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,15 @@ class RunFolder:
                 **describe_environment(),
             },
         )
+
+    def remove_unless_trained(self) -> None:
+        """Remove what `start` and the log wrote for a run that was refused before its first training step."""
+        if (self.path / "tensorboard").exists() or any(self.path.glob("*/checkpoint")):
+            return
+        for name in ("run.json", "config.yaml", "log.txt", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            self.path.rmdir()
 
     def finish(self, metrics: dict) -> None:
         """Write metrics.json, then the done marker with the SHA-256 of what the run leaves."""

@@ -29,8 +29,8 @@ def test_what_a_plan_lacks_is_named_with_its_reason(tree):
     ):  # fmt: skip
         tree.plan(seed=seed, status=status, reason=reason)
     assert missing(tree) == {
-        "CoOp, demo, 16 shots, seed 3": ("unfinished", "started and unfinished: at epoch 4 of 10"),
-        "CoOp, demo, 16 shots, seed 4": ("unfinished", "test started and unfinished"),
+        "CoOp, demo, 16 shots, seed 3": ("unfinished", "at epoch 4 of 10"),
+        "CoOp, demo, 16 shots, seed 4": ("unfinished", "in its test"),
         "CoOp, demo, 16 shots, seed 5": ("planned", "not run yet"),
         "CoOp, demo, 16 shots, seed 6": ("failed", "error: the disk is full"),
         "CoOp, demo, 16 shots, seed 7": ("planned", "said to be done, but its run is not here"),
@@ -44,7 +44,7 @@ def test_without_a_plan_what_was_begun_is_missing(tree):
     tree.run("base2new/train_base", seed=2, accuracy=None, log="Loading CLIP\n")
     tree.run("base2new/train_base", seed=3)
     assert missing(tree) == {
-        "CoOp, demo, 16 shots, seed 2": ("unfinished", "started and unfinished: before its first epoch"),
+        "CoOp, demo, 16 shots, seed 2": ("unfinished", "in its first epoch"),
         "CoOp, demo, 16 shots, seed 3": ("unfinished", "trained, not tested on the new classes yet"),
     }
     (section,) = sections(read_results(tree.output))
@@ -127,7 +127,7 @@ def test_logs_that_give_no_number_say_why(tree):
     tree.log("lost", seed=4, classes="new", model_dir="/gone", dataset="dtd")
     tree.log("cut", seed=5).write_text("** Arguments **\ntrainer: CoOp\n")
     (first,) = [one for one in read_results(tree.output).missing if "(stopped)" in one.what]
-    assert first.reason == "started and unfinished: at epoch 7 of 50"
+    assert first.reason == "at epoch 7 of 50"
     found = missing(tree)
     assert found["CoOp, caltech101, 16 shots, seed 2"][1] == "trained; its test has not finished"
     assert found["CoOp, caltech101, 16 shots, seed 3"][1] == "trained; its test has not finished"

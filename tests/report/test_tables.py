@@ -199,7 +199,7 @@ def test_the_csv_has_every_run_at_full_precision(tree):
     by_place = {(row["task"], row["seed"]): row for row in rows}
     assert float(by_place["train", "1"]["accuracy"]) == 80 + 1 / 3
     assert float(by_place["test", "1"]["H"]) == pytest.approx(h(80 + 1 / 3, 60 + 1 / 7), abs=1e-12)
-    assert by_place["test", "2"]["state"] == "test started and unfinished" and by_place["test", "2"]["accuracy"] == ""
+    assert by_place["test", "2"]["state"] == "unfinished: in its test" and by_place["test", "2"]["accuracy"] == ""
 
 
 def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):

@@ -1,0 +1,59 @@
+"""Mistakes whose messages have to name what was really wrong."""
+
+import pytest
+
+import train
+from fdbpl.errors import UserError
+from trainers import checkpoint
+
+from .sentences import refused
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--output-dir", "x"], "the flag '--output-dir' is after the KEY VALUE pairs"),
+        (["--eval-only"], "the flag '--eval-only' is after the KEY VALUE pairs"),
+        (["OPTIM.LR=0.1"], "OPTIM.LR 0.1"),
+        (["optim.lr", "0.1"], "did you mean OPTIM.LR?"),
+        (["Optim.Max_epochs", "1"], "did you mean OPTIM.MAX_EPOCH?"),
+    ],
+)
+def test_overrides(training, root, words, hint):
+    training.refused(root, *words, names=hint)
+
+
+def test_model_dir_inside_a_run_folder(tmp_path):
+    file = checkpoint.write(tmp_path / "run" / "prompt_learner", "model.pth.tar-3", {"state_dict": {}})
+    for place in (file, file.parent):
+        with pytest.raises(UserError, match=f"inside the run folder {tmp_path / 'run'}: give that folder"):
+            checkpoint.choose(place / "prompt_learner", None)
+    assert checkpoint.choose(tmp_path / "run" / "prompt_learner", None) == file
+
+
+def test_backslashes_in_a_csv(training, root):
+    table = root / "dtd" / "images" / "labels.csv"
+    table.write_text("path,class\nbanded\\banded_0.jpg,banded\ndotted\\dotted_0.jpg,dotted\n")
+    training.refused(table, dataset="folder", names="write them with /, as banded/banded_0.jpg")
+
+
+@pytest.mark.parametrize(
+    "words", [{"overrides": ("DATASET.NUM_SHOTS", 0)}, {"flags": ("--eval-only", "--model-dir", "nowhere")}]
+)
+def test_a_refused_run_leaves_no_folder(training, root, words):
+    refused(train.main, training.words(root, *words.pop("overrides", ()), trainer="CoOp", **words))
+    assert not training.output.exists()
+
+
+def test_a_refused_run_leaves_what_was_in_its_folder(training, root):
+    training.output.mkdir()
+    (training.output / "notes.txt").write_text("mine")
+    training.refused(root, "DATASET.NUM_SHOTS", 0)
+    assert [file.name for file in training.output.iterdir()] == ["notes.txt"]
+
+
+def test_a_schedule_of_warm_up_alone_and_shots_that_a_class_does_not_have(training, root):
+    words = ("OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 1, "DATASET.NUM_SHOTS", 40)
+    ended = training.succeeds(root, *words, trainer="CoOp")
+    assert "Warning: OPTIM.WARMUP_EPOCH 1 covers all epochs" in ended.out
+    assert "40 shots (fewer images of 4 classes: 3 to 3)" in ended.out
