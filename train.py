@@ -111,6 +111,11 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
         otherwise = arguments.deterministic and not metrics.get("deterministic", False)
         how = "without --deterministic; " * otherwise + "delete it to run again"
         print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} ({how})")
+        if cfg.TEST.SAVE_PREDICTIONS and not (folder.path / "predictions.csv").exists():
+            print(
+                f"It has no predictions.csv; test it for one: --eval-only --model-dir {cfg.OUTPUT_DIR}, another "
+                "--output-dir, TEST.SAVE_PREDICTIONS True"
+            )
         return
     fresh = not (folder.path / "run.json").exists()
     if is_first():

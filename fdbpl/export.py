@@ -1,12 +1,15 @@
 """`python -m fdbpl.export RUN`: a finished run as a classifier that needs nothing of this toolbox.
 
     python -m fdbpl.export output/base2new/train_base/demo/shots_16/FDBPL/demo/seed1 --to classifier
+    python -m fdbpl.export RUN --features features.npz    # image features of its test set, e.g. for t-SNE or UMAP
 
 It writes text_features.safetensors and classifier.json; docs/PREDICT.md says what they hold and how to use them.
 """
 
 import argparse
 import hashlib
+import io
+import os
 from pathlib import Path
 
 from fdbpl import class_names
@@ -26,12 +29,18 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: RUN/export)")
     class_names.add_arguments(parser)
+    parser.add_argument("--features", type=Path, metavar="FILE.npz", help="write the features of the test images only")
+    parser.add_argument("--root", default="", help="folder of the data sets, for --features (default: the run's)")
     arguments = parser.parse_args(words)
     with one_sentence_errors():
         names = class_names.chosen(arguments)
 
-        from fdbpl.toolbox import finished_run
+        from fdbpl.toolbox import finished_run, register_datasets
 
+        if arguments.features:
+            register_datasets()
+            print(export_features(finished_run(arguments.run), arguments.features, arguments.root))
+            return
         print(export(finished_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
 
 
@@ -89,6 +98,35 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     extra = f"; it needs {', '.join(needs)} too" if needs else ""
     known = class_names.described(names, run.subset if names == run.classnames else "all", run.dataset)
     return f"Classifier of {run.cfg.TRAINER.NAME} on {student.backbone.name} in {folder}{extra}\n{one_line(known)}"
+
+
+def export_features(run, file: Path, root: str = "") -> str:
+    """Write the features of the images that a `FinishedRun` was tested on; returns a description.
+
+    The file holds features (unit, float32 [N, D]), labels (int64 [N]), paths (N texts, relative to the data root) and
+    classnames (C texts). No array needs pickle.
+
+    Args:
+        root: folder of the data sets; "" = the run's.
+
+    Raises:
+        UserError: another ending than .npz, or the data set is not there.
+    """
+    import numpy as np
+
+    if file.suffix != ".npz":
+        raise UserError(f"{file} does not end in .npz. Rename it.")
+    features, images, folder = run.test_image_features(root)
+    content = io.BytesIO()
+    np.savez(
+        content,
+        features=features.numpy(),
+        labels=np.array([image.label for image in images], dtype=np.int64),
+        paths=np.array([os.path.relpath(image.impath, folder) for image in images]),
+        classnames=np.array(run.classnames),
+    )
+    write_bytes(file, content.getvalue())
+    return f"Features of {len(images)} test images of {run.dataset}: {file}"
 
 
 def preprocessing(cfg) -> dict:

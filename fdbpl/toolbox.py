@@ -38,6 +38,17 @@ def trainers() -> ModuleType:
     return importlib.import_module("trainers")
 
 
+def register_datasets() -> None:
+    """Register the data sets of the checkout with Dassl, where there is one; a fork has registered its own.
+
+    Raises:
+        UserError: Dassl is missing.
+    """
+    trainers()
+    if (CHECKOUT / "datasets").is_dir():
+        importlib.import_module("datasets")
+
+
 def finished_run(folder: str | Path, device: str = "cpu") -> Any:
     """`trainers.finished_run.FinishedRun` of a run folder.
 

@@ -24,6 +24,7 @@ from .supervision import teacher
 from .supervision.matching_banks import stored_class_features
 from .supervision.region_bank import RegionBank
 from .templates import template_of
+from .tested_features import tested_features
 
 if TYPE_CHECKING:
     from .prompt_trainer import PromptTrainer
@@ -135,6 +136,46 @@ class FinishedRun:
             self._restore(learner, "negative_prompt_learner")
             learner.to(self.device).eval().requires_grad_(False)
         return learner
+
+    def contexts(self) -> dict[str, Tensor]:
+        """Learned context vectors at the input of the text tower, by module: float32 [M, d], or [C, M, d] with CSC."""
+        modules = dict(self.student().learners())
+        negative = self.negative_prompt_learner()
+        if negative is not None:
+            modules["negative_prompt_learner"] = negative
+        learners = {
+            name: learner
+            for name, module in modules.items()
+            for learner in module.modules()
+            if isinstance(learner, PromptLearner)
+        }
+        return {name: learner.ctx.detach().float() for name, learner in learners.items()}
+
+    def test_image_features(self, root: str = "") -> tuple[Tensor, list, str]:
+        """Unit features of the images that the run was tested on, float32 [N, D], the N images (Dassl's Datum), and
+        the folder of their data set.
+
+        Features that a test has cached are read, others are computed.
+
+        Args:
+            root: folder of the data sets; "" = the run's.
+
+        Raises:
+            UserError: the data set is not there.
+        """
+        from dassl.data.data_manager import build_data_loader
+        from dassl.data.datasets import build_dataset
+
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
+        dataset = build_dataset(cfg)
+        size = cfg.DATALOADER.TEST.BATCH_SIZE
+        loader = build_data_loader(cfg, data_source=dataset.test, batch_size=size, tfm=self.transform, is_train=False)
+        with torch.no_grad():
+            batches = tested_features(cfg, self.student(), loader, lambda batch: (batch["img"], batch["label"]))
+            features = torch.cat([features.cpu() for features, _ in batches])
+        return features, list(dataset.test), getattr(dataset, "root", cfg.DATASET.ROOT)
 
     def predictor(self, classnames: list[str] | None = None) -> Callable[[Tensor], Tensor]:
         """Images [B, 3, S, S] as `transform` makes them -> logits, float32 [B, C], on the run's device; as in the

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
 from .held_out import keep_test_images_out
+from .predictions import write_predictions
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .stepping_trainer import SteppingTrainer
 from .student import Scorer, Student
@@ -34,6 +36,7 @@ PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
+    cfg.TEST.SAVE_PREDICTIONS = False  # write OUTPUT_DIR/predictions.csv: path, label and probabilities of test images
     cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all
 
 
@@ -275,20 +278,28 @@ class PromptTrainer(SteppingTrainer):
         begin = time.perf_counter()
         self.set_model_mode("eval")
         self.evaluator.reset()
+        saved = self.cfg.TEST.SAVE_PREDICTIONS and split is None  # the final test, no validation during training
         wanted = split or self.cfg.TEST.SPLIT
         split = "val" if wanted == "val" and self.val_loader is not None else "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
+        kept: list[Tensor] = []
         score, finite = self.scorer(), torch.ones((), dtype=torch.bool, device=self.device)
         for features, labels in tested_features(self.cfg, self.student, loader, self.parse_batch_test):
             logits = score(features)
             finite &= logits.isfinite().all()
             self.evaluator.process(logits, labels)
+            if saved:
+                kept.append(logits.float().cpu())
         if not finite:  # an accuracy of them would look like a result
             raise UserError(
                 f"expected finite logits on the {split} set, found others; train with a lower OPTIM.LR or in PREC "
                 "fp32, or load another checkpoint"
             )
+        if saved and is_first():
+            dataset, file = self.dm.dataset, Path(self.output_dir, "predictions.csv")
+            root = getattr(dataset, "root", self.cfg.DATASET.ROOT)  # data sets of other code have none
+            write_predictions(file, loader.dataset.data_source, root, dataset.classnames, torch.cat(kept))
         with first_before_the_others():  # TEST.COMPUTE_CMAT: a file
             results = self.evaluator.evaluate()
         for name, value in results.items():

@@ -34,6 +34,13 @@ def check_settings(cfg: CfgNode) -> None:
             for part in key.split("."):
                 value = value[part]
             require(holds, f"{section}.{key}", expected, value)
+    _check_predictions(cfg)
+
+
+def _check_predictions(cfg: CfgNode) -> None:
+    in_order = cfg.DATALOADER.TEST.SAMPLER == "SequentialSampler"
+    expected = "of SequentialSampler with TEST.SAVE_PREDICTIONS"
+    require(in_order or not cfg.TEST.SAVE_PREDICTIONS, "DATALOADER.TEST.SAMPLER", expected, cfg.DATALOADER.TEST.SAMPLER)
 
 
 def warn_about_warmup(optim: CfgNode) -> None:

@@ -1,6 +1,7 @@
 """OpenAI's CLIP models: by name (downloaded by the `clip` package) or from a file. `clip/model.py` stays unmodified."""
 
 import hashlib
+import importlib
 import os
 from pathlib import Path
 
@@ -123,6 +124,14 @@ def tokenize(texts: list[str], package=None) -> Tensor:
                 f"expected a text of at most 75 tokens, found a longer one ({text[:60]!r}...); shorten it"
             ) from error
     return torch.cat(rows) if rows else torch.zeros(0, 77, dtype=torch.long)
+
+
+def vocabulary() -> list[str]:
+    """The text of each token of CLIP, in the order of the token embedding's rows; "-" ends a piece of a word."""
+    package = clip_package()
+    tokenizer = importlib.import_module(f"{package.__name__}.simple_tokenizer").SimpleTokenizer()
+    texts = [tokenizer.decode([number]) for number in range(len(tokenizer.decoder))]
+    return [text.strip() if text.endswith(" ") or text.startswith("<|") else f"{text}-" for text in texts]
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ NOT_IDENTITY = {
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
+    "TEST.SAVE_PREDICTIONS",
 }
 # keys that the records of older runs lack, with the value that those runs had
 ADDED = {"REGIONS.DALI_DEVICE": "cpu"}
@@ -130,7 +131,7 @@ class RunFolder:
         """Configuration, metrics, and of each learner the checkpoint that was written last and the best one."""
         last = [pointer.parent / pointer.read_text().strip() for pointer in sorted(self.path.glob("*/checkpoint"))]
         best = sorted(self.path.glob("*/model-best.pth.tar"))
-        files = [self.path / "config.yaml", self.path / "metrics.json", *last, *best]
+        files = [self.path / "config.yaml", self.path / "metrics.json", self.path / "predictions.csv", *last, *best]
         return [file for file in dict.fromkeys(files) if file.is_file()]
 
     def _difference(self, stored: dict) -> str:

@@ -129,8 +129,8 @@ def test_logs_that_give_no_number_say_why(tree):
     (first,) = [one for one in read_results(tree.output).missing if "(stopped)" in one.what]
     assert first.reason == "at epoch 7 of 50"
     found = missing(tree)
-    assert found["CoOp, caltech101, 16 shots, seed 2"][1] == "trained; its test has not finished"
-    assert found["CoOp, caltech101, 16 shots, seed 3"][1] == "trained; its test has not finished"
+    assert found["CoOp, caltech101, 16 shots, seed 2"][1] == "trained, in its test"
+    assert found["CoOp, caltech101, 16 shots, seed 3"][1] == "trained, in its test"
     assert set(problems(tree)) == {"lost", "cut"} and "not below this folder" in problems(tree)["lost"]
 
 
