@@ -26,9 +26,11 @@ def main() -> None:
 
 
 def missing_folder(name: str, root: Path) -> Path | None:
-    """Where below `root` the images are expected; None where they are, or where the data set draws them itself."""
+    """Where below `root` the images are expected; None if they are there, or if none are expected."""
     from dassl.data.datasets import DATASET_REGISTRY
 
+    if name == "folder":  # the user's own images, which are not below the root
+        return None
     kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
     folder = Path(kind.dataset_dir, kind.image_dir)
     return None if (root.expanduser() / folder).exists() or kind.__module__.startswith("datasets.demo") else folder

@@ -11,6 +11,7 @@ from pathlib import Path
 from datasets.own_pictures.description import Description, read_description, refuse_unknown
 from datasets.own_pictures.found import Found, find_in_folder
 from datasets.own_pictures.split import PARTS, hashed_split
+from datasets.own_pictures.split_names import split_of
 from datasets.own_pictures.table import read_csv
 from fdbpl.class_names import check_distinct
 from fdbpl.errors import UserError, enumerated, quoted
@@ -90,6 +91,12 @@ def class_names(place: Path, found: Found, given: dict[str, str], file: Path) ->
     for label, name in names.items():
         if not name:
             raise UserError(f"expected a class name for {quoted(label)} in {place}, found none; give one in {file}")
+    splits = {split_of(label): label for label in labels if label not in given and split_of(label)}
+    if "train" in splits and len(splits) > 1:
+        raise UserError(
+            f"the classes {enumerated(splits.values(), 3)} of {place} are named like splits; give the split in a column "
+            f"of its own, or, if they are classes, list them under classes in {file}"
+        )
     if not order:
         raise UserError(f"{place} lists no images; add some")
     if len(order) < 2:

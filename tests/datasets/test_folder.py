@@ -265,6 +265,7 @@ FIRST, SECOND = "dog-9/picture 0.jpg", "dog-9/picture 1.png"
     (("path", "class", "split"), [(FIRST, "a", "dev")], "'split' of .* holds 'dev' in line 2"),
     (("path", "class", "split"), [(FIRST, "a", "train"), (SECOND, "a", "")],
      "holds nothing in line 3"),
+    (("path", "class"), [(FIRST, "Training"), (SECOND, "Testing")], "classes Testing, Training of .* like splits"),
     (("path", "class"), [], "labels.csv lists no images"),
 ])  # fmt: skip
 def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):

@@ -10,6 +10,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from PIL import Image
 
 import datasets
+from datasets.missing import missing_folder
 from datasets.prepare import check, commands
 from fdbpl.errors import UserError
 
@@ -81,6 +82,7 @@ def test_own_images_are_checked_too(tmp_path, capsys):
         (tmp_path / name).mkdir()
         for number in range(2):
             Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    assert missing_folder("folder", tmp_path / "elsewhere") is None
     assert commands.check_all(["folder"], tmp_path) == 0
     assert "folder: 5 classes, 10 images (train 5, val 0, test 5)" in capsys.readouterr().out
 
