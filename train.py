@@ -7,8 +7,8 @@
 import argparse
 import difflib
 import os
+import secrets
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -77,6 +77,10 @@ def run(arguments: argparse.Namespace) -> None:
     cfg = build_config(arguments)
     with deterministic_algorithms(arguments.deterministic):
         distributed.start(cfg.USE_CUDA)
+        if cfg.SEED < 0:
+            cfg.defrost()
+            cfg.SEED = distributed.agree(seed_of_chance(cfg, arguments))
+            cfg.freeze()
         if arguments.generate_regions:
             print(dassl_line)
             generate_regions(cfg)
@@ -108,6 +112,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     metrics = folder.finished_metrics()
     barrier()
     if metrics is not None:
+        compare_inputs(folder, cfg, arguments)
         otherwise = arguments.deterministic and not metrics.get("deterministic", False)
         how = "without --deterministic; " * otherwise + "delete it to run again"
         print(f"{cfg.OUTPUT_DIR} is finished: accuracy {metrics['accuracy']:.2f} ({how})")
@@ -131,7 +136,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     print(f"Deterministic algorithms alone: {'yes' if arguments.deterministic else 'no'}\n")
 
     try:
-        metrics = train_or_test(cfg, arguments)
+        metrics = train_or_test(cfg, arguments, folder)
     except UserError as error:
         if fresh and is_first() and not isinstance(error, MachineError):
             folder.remove_unless_trained()
@@ -183,6 +188,15 @@ def build_config(arguments: argparse.Namespace):
     others = [flag for flag in given if given[flag]]
     if arguments.generate_regions and others:
         raise UserError(f"expected --generate-regions alone, found {' and '.join(others)} as well; give one of them")
+    if arguments.load_epoch is not None and not arguments.eval_only:
+        raise UserError(
+            "--load-epoch chooses the weights of a test and needs --eval-only; to go on from a run, give --resume RUN"
+        )
+    if cfg.TEST.NO_TEST:
+        raise UserError(
+            "TEST.NO_TEST True would leave a run without a result, which no table can show; leave it False (a test "
+            "that reads fewer images: TEST.SPLIT val)"
+        )
     if not -1 <= cfg.SEED < 2**32:
         raise UserError(f"expected --seed from 0 to {2**32 - 1}, or -1, found {cfg.SEED}; e.g. --seed 1")
     if not cfg.OUTPUT_DIR:
@@ -207,20 +221,22 @@ def flag_values(arguments: argparse.Namespace) -> dict:
     return {key: value for key, value in keys.items() if value} | {"SEED": arguments.seed}
 
 
-def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
+def train_or_test(cfg, arguments: argparse.Namespace, folder) -> dict | None:
     """Everything of a run between its log's header and its metrics."""
     from dassl.engine import build_trainer
 
-    from fdbpl.distributed import world_size
+    from fdbpl.distributed import is_first, world_size
     from fdbpl.runs import peak_memory
+    from trainers.run_inputs import inputs_of, test_record
 
-    begin = time.perf_counter()
     trainer = build_trainer(cfg)
-    built = time.perf_counter()
-    print_protocol(trainer.dm.dataset, cfg)
+    dataset = trainer.dm.dataset
+    print_protocol(dataset, cfg)
+    if is_first():
+        folder.record_inputs(inputs_of(cfg, dataset, trainer.student.backbone.sha256, not arguments.eval_only))
     if arguments.no_train and not arguments.eval_only:
         return None
-    with broken_images_named(trainer.dm.dataset):
+    with broken_images_named(dataset):
         if arguments.eval_only:
             trainer.load_model(arguments.model_dir, epoch=arguments.load_epoch)
             trainer.test()
@@ -228,7 +244,7 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
             trainer.train()
     return {
         "trainer": cfg.TRAINER.NAME,
-        "dataset": trainer.dm.dataset.name or Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
+        "dataset": dataset.name or Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
         "seed": cfg.SEED,
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,
@@ -236,11 +252,48 @@ def train_or_test(cfg, arguments: argparse.Namespace) -> dict | None:
         "processes": world_size(),
         "deterministic": arguments.deterministic,
         **trainer.results,
-        "protocol": trainer.dm.dataset.protocol,
-        **left_out(trainer.dm.dataset),
-        "seconds": {"build": built - begin, **trainer.seconds, "total": time.perf_counter() - begin},
+        "protocol": dataset.protocol,
+        "tested": test_record(cfg, dataset),
+        **left_out(dataset),
+        "seconds": trainer.seconds,
         "peak_memory_mib": peak_memory(),
     }
+
+
+def compare_inputs(folder, cfg, arguments: argparse.Namespace) -> None:
+    """Refuse to take a finished run for one on other data or around another CLIP.
+
+    Raises:
+        UserError: the run was on other data or weights than those that are there now.
+    """
+    from io import StringIO
+
+    from dassl.data.datasets import build_dataset
+
+    from fdbpl.backbones import weights_sha256
+    from trainers.run_inputs import inputs_of
+
+    try:
+        with redirect_stdout(StringIO()):
+            dataset = build_dataset(cfg)
+        student = weights_sha256(cfg.MODEL.BACKBONE.NAME)
+    except UserError as error:  # nothing is there to compare with
+        print(f"The data and the weights of {folder.path} are not compared: {error}")
+        return
+    folder.refuse_other_inputs(inputs_of(cfg, dataset, student, not arguments.eval_only))
+
+
+def seed_of_chance(cfg, arguments: argparse.Namespace) -> int:
+    """The seed of a run that asks for none: that of the run in its folder, of the one that it tests or continues, else
+    a new one, so that the run can be resumed and repeated. -1 where nothing is trained."""
+    from fdbpl.atomic import read_record
+
+    for place in [arguments.model_dir] if arguments.eval_only else [cfg.OUTPUT_DIR, cfg.RESUME]:
+        record = Path(place, "run.json")
+        if place and record.is_file():
+            seed = read_record(record, "the record of a run", config=dict)["config"].get("SEED")
+            return seed if isinstance(seed, int) else -1
+    return -1 if arguments.eval_only or arguments.generate_regions else secrets.randbits(31)
 
 
 def left_out(dataset) -> dict:
@@ -264,7 +317,13 @@ def broken_images_named(dataset) -> Iterator[None]:
 
 
 def generate_regions(cfg) -> None:
-    """Label the regions that a training run of this configuration reads; nothing that is there is made again."""
+    """Label the regions that a training run of this configuration reads; nothing that is there is made again.
+
+    Raises:
+        UserError: no seed says which few shots the training draws.
+    """
+    if cfg.SEED < 0 and cfg.DATASET.NUM_SHOTS > 0:
+        raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
     from fdbpl.distributed import first_before_the_others
     from fdbpl.regions import generate
     from trainers import region_bank_plan
@@ -293,13 +352,16 @@ def task_of(arguments: argparse.Namespace) -> str:
 
 
 def print_protocol(dataset, cfg) -> None:
-    """One line: which images and which class names training sees."""
-    protocol = dataset.protocol
+    """One line: which images and which class names training sees, and which images are tested."""
+    from trainers.run_inputs import tested_split
+
+    protocol, split = dataset.protocol, tested_split(cfg, dataset)
     names, more = protocol["classnames"][:3], " ..." if len(protocol["classnames"]) > 3 else ""
     print(
         f"Protocol: {cfg.DATASET.NAME}, {protocol['subsample']} classes ({len(protocol['classnames'])}: "
         f"{', '.join(names)}{more}), {shots_of(dataset)}, seed {protocol['seed']}, "
-        f"{protocol['train_images']} training images, {len(dataset.test)} test images"
+        f"{protocol['train_images']} training images, {len(getattr(dataset, split))} "
+        f"{'validation' if split == 'val' else 'test'} images"
     )
 
 

@@ -13,6 +13,8 @@ from fdbpl.distributed import agree, barrier, is_first
 from fdbpl.errors import UserError
 
 from . import checkpoint
+from .attempts import Attempts
+from .loaded_weights import check_resumed_run, check_tested_run
 
 LOST_AT_MOST = 10  # seconds of training that an interruption costs, beside the epoch under way
 
@@ -23,6 +25,7 @@ class CheckpointedTrainer(TrainerX):
     Between those of TRAIN.CHECKPOINT_FREQ there is one of the last epoch that ended; the next one takes its place.
     """
 
+    attempts: Attempts
     scaler: torch.amp.GradScaler
     skipped_steps = 0  # of the whole training, because scaled gradients overflowed
     _saved = math.inf  # when the last numbered one was written
@@ -35,6 +38,8 @@ class CheckpointedTrainer(TrainerX):
         super().after_epoch()
         if agree(int(time.monotonic() - self._saved >= LOST_AT_MOST)):
             self.save_model(self.epoch, self.output_dir)
+        if is_first():
+            self.attempts.write(Path(self.output_dir), last=self.epoch + 1 == self.max_epoch)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
@@ -86,10 +91,12 @@ class CheckpointedTrainer(TrainerX):
         Args:
             directory: run folder. epoch: which checkpoint; None = the best one if there is one, else the last.
         """
-        if not self._models:
-            return
         if not directory:
-            raise UserError(f"expected --model-dir with the weights of {type(self).__name__}, found none; name a run")
+            if self._models:
+                method = type(self).__name__
+                raise UserError(f"expected --model-dir with the weights of {method}, found none; name a run")
+            return
+        check_tested_run(directory, self.cfg, self.settings_key(), self.student)
         paths = {name: checkpoint.choose(Path(directory) / name, epoch) for name in self._models}
         contents = {name: checkpoint.read(path) for name, path in paths.items()}
         ignored = self.student.ignored_keys
@@ -102,11 +109,38 @@ class CheckpointedTrainer(TrainerX):
     def resume_model_if_exist(self, directory):
         """Continue from the last epoch that all modules have a readable checkpoint of; returns the epochs done.
 
-        The learning rate is replayed step by step, so it does not depend on what a scheduler stores.
+        The run's own checkpoints come before those of the run that RESUME names. The learning rate is replayed step by
+        step, so it does not depend on what a scheduler stores.
+
+        Args:
+            directory: a run folder: the one that RESUME names, else the run's own.
+
+        Raises:
+            UserError: RESUME names a run of other settings or data, one without checkpoints, or one that has trained
+                for all of this run's epochs.
         """
-        folders = {name: Path(directory) / name for name in self._models}
-        common = set.intersection(*(set(checkpoint.epochs(folder)) for folder in folders.values()))
-        for epoch in sorted(common, reverse=True):
+        own, origin = Path(self.output_dir), Path(directory) if self.cfg.RESUME else None
+        if origin is None or origin.resolve() == own.resolve():
+            self.attempts.add_earlier(Path(directory))
+            epoch = self._resume_from(Path(directory))
+        else:
+            check_resumed_run(origin, self.cfg, getattr(self.dm.dataset, "digests", {}), self.student)
+            self._refuse_trained(origin)
+            self.attempts.add_earlier(own, origin)
+            epoch = self._resume_from(own) or self._resume_from(origin)
+        if not epoch and self.cfg.RESUME:
+            raise UserError(
+                f"expected checkpoints of {', '.join(self._models)} in {self.cfg.RESUME} to resume from, found none; "
+                "check --resume"
+            )
+        if not epoch:
+            print("No checkpoint found, train from scratch")
+        return epoch
+
+    def _resume_from(self, directory: Path) -> int:
+        """Restore the last epoch that all modules have a readable checkpoint of; 0 where there is none."""
+        folders = {name: directory / name for name in self._models}
+        for epoch in sorted(self._common_epochs(directory), reverse=True):
             paths = {name: folder / f"model.pth.tar-{epoch}" for name, folder in folders.items()}
             try:
                 contents = {name: checkpoint.read(path) for name, path in paths.items()}
@@ -124,13 +158,21 @@ class CheckpointedTrainer(TrainerX):
             self._take_up_best(folders)
             print(f"Resuming from epoch {epoch} in {directory}")
             return epoch
-        if self.cfg.RESUME:
-            raise UserError(
-                f"expected checkpoints of {', '.join(folders)} in {self.cfg.RESUME} to resume from, found none; "
-                "check --resume"
-            )
-        print("No checkpoint found, train from scratch")
         return 0
+
+    def _refuse_trained(self, origin: Path) -> None:
+        """Refuse to resume a run that leaves nothing to train: no checkpoint would be written here."""
+        epochs = max(self._common_epochs(origin), default=0)
+        if epochs >= self.max_epoch:
+            raise UserError(
+                f"The run in {origin} has trained for {epochs} epochs, and OPTIM.MAX_EPOCH is {self.max_epoch}: "
+                "nothing is left to train; set a larger OPTIM.MAX_EPOCH, or test that run with "
+                f"--eval-only --model-dir {origin}"
+            )
+
+    def _common_epochs(self, directory: Path) -> set[int]:
+        """Epochs that every learner has a checkpoint of in a run folder."""
+        return set.intersection(*(set(checkpoint.epochs(directory / name)) for name in self._models))
 
     def _take_up_best(self, folders: dict[str, Path]) -> None:
         """The best validation result so far, where all modules have it; its files go where this run will look."""

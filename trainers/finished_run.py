@@ -1,5 +1,6 @@
 """A finished training run, taken up to be used: its student with what it learnt, for its classes or any others."""
 
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from fdbpl.runs.folder import read_metrics
 from fdbpl.templates import fill_template
 
 from . import checkpoint
+from .loaded_weights import recorded_student
 from .student import Student
 from .supervision import teacher
 from .supervision.matching_banks import stored_class_features
@@ -105,9 +107,21 @@ class FinishedRun:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The frozen CLIP."""
-        half = self._settings.PREC == "fp16"
-        return load_backbone(self.cfg.MODEL.BACKBONE.NAME, str(self.device), "fp16" if half else "fp32")
+        """The frozen CLIP.
+
+        Raises:
+            UserError: its weights are not those that the run was trained around.
+        """
+        half, name = self._settings.PREC == "fp16", self.cfg.MODEL.BACKBONE.NAME
+        backbone, recorded = load_backbone(name, str(self.device), "fp16" if half else "fp32"), self._student_sha256
+        if recorded is None:
+            print(f"{self.folder} does not record the weights of {name}: they are not compared", file=sys.stderr)
+        elif recorded != backbone.sha256:
+            raise UserError(
+                f"The weights of {name} have changed since the run in {self.folder} was trained around them (SHA-256 "
+                f"{recorded:.12}, now {backbone.sha256:.12}); restore that file, or train again"
+            )
+        return backbone
 
     def student(self, classnames: list[str] | None = None, template: str | None = None) -> Student:
         """The student with what it learnt, in eval mode.
@@ -194,6 +208,12 @@ class FinishedRun:
 
         with redirect_stdout(StringIO()):  # it says what it builds
             return build_transform(self.cfg, is_train=False)
+
+    @property
+    def _student_sha256(self) -> str | None:
+        """Hash of the student's CLIP as recorded; None in the records of older versions."""
+        file = self.folder / "run.json"
+        return recorded_student(self._record) if file.is_file() else None
 
     @property
     def _record(self) -> dict:

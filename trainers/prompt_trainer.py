@@ -21,8 +21,10 @@ from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
+from .attempts import Attempts
 from .held_out import keep_test_images_out
 from .predictions import write_predictions
+from .run_inputs import tested_split
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .stepping_trainer import SteppingTrainer
 from .student import Scorer, Student
@@ -59,8 +61,7 @@ class PromptTrainer(SteppingTrainer):
         supervision_class: where the supervision comes from.
         node: `cfg.TRAINER.<node>` with the student's settings; by default the student's own.
         results: metrics of the last test at full precision: accuracy, error_rate, macro_f1 in percent.
-        seconds: duration of the stages "prepare", "train" and "test" (the last one), and "step", the mean of a step.
-        steps: done by this process (fewer than the schedule's where it resumed).
+        attempts: the steps of the training and the seconds of its stages, those of earlier attempts included.
         learnt_parameters: number of values that are trained.
     """
 
@@ -70,11 +71,29 @@ class PromptTrainer(SteppingTrainer):
 
     def __init__(self, cfg: CfgNode):
         self.results: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
-        self.steps = self.learnt_parameters = 0
+        self.attempts = Attempts()
+        self.attempts.begin("total")
+        self.attempts.begin("build")
+        self._test_seconds: float | None = None
+        self.learnt_parameters = 0
         self._open = ExitStack()  # the progress bar
         self._count_step: Callable[[], object] = lambda: None
         super().__init__(cfg)
+        self.attempts.end("build")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all attempts."""
+        return self.attempts.steps
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of all attempts up to now: "build", "prepare", "train", "total", "step" (the mean of a step), and of
+        the last test alone "test"."""
+        seconds = self.attempts.seconds()
+        if "train" in seconds:
+            seconds["step"] = seconds["train"] / max(self.steps, 1)
+        return seconds if self._test_seconds is None else {**seconds, "test": self._test_seconds}
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -82,6 +101,11 @@ class PromptTrainer(SteppingTrainer):
     def settings(cls, cfg: CfgNode) -> CfgNode:
         """The student's node of the configuration."""
         return cfg.TRAINER[cls.node or cls.student_class.node]
+
+    @classmethod
+    def settings_key(cls) -> str:
+        """The key of that node: TRAINER.<node>."""
+        return f"TRAINER.{cls.node or cls.student_class.node}"
 
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode) -> dict | None:
@@ -101,7 +125,7 @@ class PromptTrainer(SteppingTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse what cannot work, before data or weights are loaded."""
         settings = self.settings(cfg)
-        name = f"TRAINER.{self.node or self.student_class.node}"
+        name = self.settings_key()
         require(settings.PREC in PRECISIONS, f"{name}.PREC", f"of {', '.join(PRECISIONS)}", settings.PREC)
         if settings.PREC in ("fp16", "amp") and not (torch.cuda.is_available() and cfg.USE_CUDA):
             raise UserError(
@@ -195,7 +219,7 @@ class PromptTrainer(SteppingTrainer):
     # ---------------------------------------------------------------------------------------------- training
 
     def before_train(self) -> None:
-        begin = time.perf_counter()
+        self.attempts.begin("prepare")
         warn_about_warmup(self.cfg.OPTIM)
         self.asked = self.supervision.prepare(self.student)
         self.asked.prepare()
@@ -203,8 +227,8 @@ class PromptTrainer(SteppingTrainer):
         steps = len(self.train_loader_x)
         bar = progress_bar(self.max_epoch * steps, self.start_epoch * steps, "Training", "step", not is_first())
         self._count_step = self._open.enter_context(bar)
-        self._train_begin = time.perf_counter()
-        self.seconds["prepare"] = self._train_begin - begin
+        self.attempts.end("prepare")
+        self.attempts.begin("train")
 
     def before_epoch(self) -> None:
         """Order of the images and their crops (workers included) become a function of seed and epoch alone."""
@@ -225,13 +249,12 @@ class PromptTrainer(SteppingTrainer):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         summary = super().forward_backward(batch)
         self._count_step()
+        self.attempts.steps += 1
         return summary
 
     def after_train(self) -> None:
         self._open.close()
-        self.seconds["train"] = time.perf_counter() - self._train_begin
-        self.steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
-        self.seconds["step"] = self.seconds["train"] / max(self.steps, 1)
+        self.attempts.end("train")
         super().after_train()
 
     def train(self) -> None:
@@ -279,8 +302,7 @@ class PromptTrainer(SteppingTrainer):
         self.set_model_mode("eval")
         self.evaluator.reset()
         saved = self.cfg.TEST.SAVE_PREDICTIONS and split is None  # the final test, no validation during training
-        wanted = split or self.cfg.TEST.SPLIT
-        split = "val" if wanted == "val" and self.val_loader is not None else "test"
+        split = tested_split(self.cfg, self.dm.dataset, split)
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         kept: list[Tensor] = []
@@ -305,7 +327,7 @@ class PromptTrainer(SteppingTrainer):
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self.results = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
-        self.seconds["test"] = time.perf_counter() - begin
+        self._test_seconds = time.perf_counter() - begin
         return next(iter(results.values()))
 
 

@@ -65,6 +65,7 @@ class PromptKDStudent(FixedTextStudent):
     """Args: as `Student`, and `class_features`: the teacher's unit ones, float32 [C, D of the teacher]."""
 
     node = "PROMPTKD"
+    keeps_teacher_features = True
     serves_as_teacher = False
     frozen_image_tower = False
 

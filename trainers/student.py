@@ -51,6 +51,7 @@ class Student(nn.Module):
     frozen_image_tower = True  # nothing is learnt in the image tower: a region's feature is a constant
     compares_with_frozen_images = False  # True: training reads the frozen image tower's features beside its own
     ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
+    keeps_teacher_features = False  # True: its class features are the teacher's, in tests as well (PromptKD)
     serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
     text_follows_image = False  # True: every image has class features of its own (CoCoOp)
     learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces

@@ -39,6 +39,29 @@ NOT_IDENTITY = {
 ADDED = {"REGIONS.DALI_DEVICE": "cpu"}
 
 
+DATA_PARTS = {"train": "training images", "val": "validation images", "test": "test images"}
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """{"A.B": value} of the keys that decide what comes out of a run; the same for records that lack `ADDED`."""
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key not in NOT_IDENTITY and (key not in ADDED or value != ADDED[key])
+    }
+
+
+def fingerprint(config: dict[str, Any], task: str, inputs: dict[str, Any] | None = None) -> str:
+    """Hex digest that identifies a run.
+
+    Args:
+        config, task: as for `RunFolder`.
+        inputs: the run's data and weights; None in the records of older versions.
+    """
+    parts = [identity(config), task, *([inputs] if inputs else [])]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 class RunFolder:
     """One run's folder.
 
@@ -46,18 +69,23 @@ class RunFolder:
         path: the folder (Dassl's OUTPUT_DIR).
         config: the resolved configuration as nested plain dicts.
         task: what the run does with the configuration: "train", or "test <model folder>".
+
+    Attributes:
+        inputs: what the result depends on beyond the configuration, known once it has been read; None before:
+            {"data": {part: SHA-256 of its rows and class names}, "student": SHA-256 of the weights of
+            MODEL.BACKBONE or None, "resumed_from": fingerprint or folder of the run that RESUME continues, or None}.
     """
 
     def __init__(self, path: str | os.PathLike, config: dict[str, Any], task: str = "train"):
         self.path = Path(path)
         self.config = config
         self.task = task
+        self.inputs: dict[str, Any] | None = None
+        self._record: dict[str, Any] = {}
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the configuration (less places and verbosity) and the task."""
-        identity = _identity(self.config)
-        return hashlib.sha256(json.dumps([identity, self.task], sort_keys=True).encode()).hexdigest()
+        return fingerprint(self.config, self.task, self.inputs)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -75,11 +103,10 @@ class RunFolder:
         Raises:
             UserError: the folder holds a run of another configuration; the differing keys are named.
         """
-        record = self.path / "run.json"
-        if not record.is_file():
+        stored = self._stored()
+        if stored is None:
             return None
-        stored = read_record(record, "the record of a run", REMEDY, fingerprint=str, config=dict)
-        if stored.get("fingerprint") != self.fingerprint:
+        if stored["fingerprint"] != fingerprint(self.config, self.task, stored.get("inputs")):
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
                 "choose another --output-dir (OUTPUT for the scripts) or delete that folder"
@@ -87,6 +114,34 @@ class RunFolder:
         if not (self.path / "done.json").is_file():
             return None
         return read_metrics(self.path)
+
+    def refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
+        """Compare the data and the weights with those that the folder's run has recorded.
+
+        Raises:
+            UserError: they differ.
+        """
+        stored = self._stored()
+        if stored is None:
+            return
+        if not stored.get("inputs"):
+            print(f"{self.path / 'run.json'} does not record the data and the weights: they are not compared")
+            return
+        found = _other_inputs(stored["inputs"], inputs)
+        if found:
+            raise UserError(
+                f"{self.path} holds a run {found}; choose another --output-dir, or delete that folder to run it again"
+            )
+
+    def _stored(self) -> dict | None:
+        """The folder's record; None where there is none."""
+        record = self.path / "run.json"
+        if not record.is_file():
+            return None
+        stored = read_record(record, "the record of a run", REMEDY, fingerprint=str, config=dict)
+        if not isinstance(stored.get("inputs"), dict | None):
+            raise UserError(f"inputs in {record} are not an object; {REMEDY}")
+        return stored
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
@@ -97,18 +152,30 @@ class RunFolder:
             names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
             asides = (self.path / f"log.txt-{name}" for name in names)
             log.rename(next(aside for aside in asides if not aside.exists()))  # two in a second, or a clock set back
+        self.inputs = (self._stored() or {}).get("inputs")  # an earlier attempt's, until `record_inputs`
         write_text(self.path / "config.yaml", config_text)
-        write_json(
-            self.path / "run.json",
-            {
-                "command": [sys.executable, *sys.argv],
-                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "fingerprint": self.fingerprint,
-                "task": self.task,
-                "config": self.config,
-                **describe_environment(),
-            },
-        )
+        self._record = {
+            "command": [sys.executable, *sys.argv],
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "fingerprint": self.fingerprint,
+            "task": self.task,
+            "inputs": self.inputs,
+            "config": self.config,
+            **describe_environment(),
+        }
+        write_json(self.path / "run.json", self._record)
+
+    def record_inputs(self, inputs: dict[str, Any]) -> None:
+        """Record the data and the weights of the run that `start` has begun.
+
+        Raises:
+            UserError: an earlier attempt had others.
+        """
+        if self.inputs is not None:
+            self.refuse_other_inputs(inputs)
+        self.inputs = inputs
+        self._record.update(fingerprint=self.fingerprint, inputs=inputs)
+        write_json(self.path / "run.json", self._record)
 
     def remove_unless_trained(self) -> None:
         """Remove what `start` and the log wrote for a run that was refused before its first training step."""
@@ -137,18 +204,24 @@ class RunFolder:
     def _difference(self, stored: dict) -> str:
         if stored.get("task") != self.task:
             return f"task {quoted(stored.get('task'))} instead of {self.task!r}"
-        theirs, ours = _identity(stored.get("config", {})), _identity(self.config)
+        theirs, ours = identity(stored.get("config", {})), identity(self.config)
         keys = [key for key in sorted(theirs.keys() | ours.keys()) if theirs.get(key) != ours.get(key)]
         shown = ", ".join(f"{key} {quoted(theirs.get(key))} instead of {quoted(ours.get(key))}" for key in keys[:3])
         return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") if keys else "another configuration"
 
 
-def _identity(config: dict) -> dict[str, Any]:
-    """The flat values of a configuration that its results follow from; the same for records that lack `ADDED`."""
-    return {
-        key: value for key, value in flatten(config).items()
-        if key not in NOT_IDENTITY and (key not in ADDED or value != ADDED[key])
-    }  # fmt: skip
+def _other_inputs(stored: dict[str, Any], inputs: dict[str, Any]) -> str:
+    """How a recorded run's data and weights differ from the given ones, to be read after "a run"; "" = not at all."""
+    if stored.get("resumed_from") != inputs["resumed_from"]:
+        origin = stored.get("resumed_from")
+        return f"that --resume continued from another run ({origin:.12})" if origin else "that continued no other run"
+    theirs, ours = (part.get("data") or {} for part in (stored, inputs))
+    other = [words for part, words in DATA_PARTS.items() if part in theirs and theirs[part] != ours.get(part)]
+    if other:
+        return f"on other {' and other '.join(other)} (or other names of their classes)"
+    if None not in (stored.get("student"), inputs["student"]) and stored["student"] != inputs["student"]:
+        return f"with other weights in MODEL.BACKBONE (SHA-256 {stored['student']:.12}, now {inputs['student']:.12})"
+    return ""
 
 
 def read_metrics(folder: Path, **kinds: type) -> dict:

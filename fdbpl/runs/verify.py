@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from fdbpl.atomic import read_record
+from fdbpl.backbones import weights_at_hand, weights_sha256
 from fdbpl.configuration import flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.report.dassl_log import read_log
 from fdbpl.runs.environment import describe_environment, part_of
-from fdbpl.runs.folder import RunFolder
+from fdbpl.runs.folder import fingerprint
 from fdbpl.runs.validity import mismatch, tested_on_validation
 
 AGAIN = "delete the folder and run it again"
@@ -61,7 +62,7 @@ def verify_run(folder: Path, known: Mapping[str, Path] | None = None) -> Iterato
         yield Finding(WRONG, folder, str(error))
         return
     held, failed = [], False
-    for look in (_configuration, _classes, _checkpoints, _checksums, _log, _tested_run):
+    for look in (_configuration, _weights, _classes, _checkpoints, _checksums, _log, _tested_run):
         try:
             held.append(look(run))
         except (UserError, Wrong) as error:
@@ -107,7 +108,8 @@ def _read(folder: Path, known: Mapping[str, Path]) -> Recorded:
 
 
 def _configuration(run: Recorded) -> str:
-    if RunFolder(run.folder, run.record["config"], run.record["task"]).fingerprint != run.record["fingerprint"]:
+    expected = fingerprint(run.record["config"], run.record["task"], run.record.get("inputs"))
+    if expected != run.record["fingerprint"]:
         raise Wrong(f"expected the configuration that run.json's fingerprint is of, found another; {AGAIN}")
     written, recorded = read_yaml(str(run.folder / "config.yaml")), run.config
     differing = [key for key in sorted(written.keys() | recorded.keys()) if written.get(key) != recorded.get(key)]
@@ -115,6 +117,27 @@ def _configuration(run: Recorded) -> str:
         found = f"{differing[0]} {written.get(differing[0])!r} and {recorded.get(differing[0])!r}"
         raise Wrong(f"expected config.yaml and run.json of one run, found {found}; {AGAIN}")
     return "configuration as its fingerprint says"
+
+
+def _weights(run: Recorded) -> str:
+    """The weights of the student's CLIP, where the run has recorded them and they are here."""
+    recorded, name = (run.record.get("inputs") or {}).get("student"), run.config["MODEL.BACKBONE.NAME"]
+    found = _sha256_of(name) if recorded else None
+    if found not in (None, recorded):
+        raise Wrong(
+            f"The weights of {name} have changed: the run recorded SHA-256 {recorded:.12}, the file has {found:.12}; "
+            f"restore the file or {AGAIN}"
+        )
+    return ""
+
+
+@cache
+def _sha256_of(name: str) -> str | None:
+    """The hash of a CLIP's weights; None where they are not here."""
+    try:
+        return weights_sha256(name) if weights_at_hand(name) else None
+    except UserError:
+        return None
 
 
 def _classes(run: Recorded) -> str:
@@ -208,11 +231,11 @@ def _tested_run(run: Recorded) -> str:
     words = str(run.record["task"]).split()
     if not run.tests or len(words) < 2:
         return ""
-    fingerprint, named = words[1], _flag(run.record.get("command") or [], "--model-dir")
-    folder = run.known.get(fingerprint) or Path(named or "nowhere")
+    tested_key, named = words[1], _flag(run.record.get("command") or [], "--model-dir")
+    folder = run.known.get(tested_key) or Path(named or "nowhere")
     if not (folder / "run.json").is_file():
         return f"a test of a run that is not here ({named})"
-    if fingerprint_of(folder) != fingerprint:
+    if fingerprint_of(folder) != tested_key:
         raise Wrong(f"expected the run that it tested in {folder}, found another one; test that run again")
     trained = flatten(read_record(folder / "run.json", "the record of a run", AGAIN, config=dict)["config"])
     file = folder / "metrics.json"

@@ -155,7 +155,7 @@ def test_the_pointer_is_not_needed(world):
 
 NOT_RUNS = {
     "nothing there": ("nowhere", [], "expected a checkpoint"),
-    "another method's": ("CoOp", [], "negative_prompt_learner"),
+    "another method's": ("CoOp", [], "TRAINER.NAME 'CoOp' (here 'FDBPL')"),
     "an epoch that is not there": ("FDBPL", ["--load-epoch", 9], "found those of epochs 1, 2"),
     "a negative epoch": ("FDBPL", ["--load-epoch", -1], "found those of epochs 1, 2"),
     "a file": ("FDBPL/config.yaml", [], "expected a checkpoint"),

@@ -1,0 +1,122 @@
+"""Compare a test, or a training that is resumed elsewhere, with the recorded run whose weights it loads."""
+
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from fdbpl.atomic import read_record
+from fdbpl.configuration import flatten, plain
+from fdbpl.errors import UserError
+from fdbpl.runs.folder import DATA_PARTS, identity
+
+from .student import Student
+
+BACKBONE = "MODEL.BACKBONE.NAME"
+TEST_INPUT = ("INPUT.SIZE", "INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
+TEACHER = ("TEACHER.NAME", "TEACHER.TEMPLATE")
+# what a training that goes on may change: its length and rates, how it is validated, how fast it reads
+CHANGEABLE = ("OPTIM.", "TRAIN.", "TEST.", "DATALOADER.", "MODEL.TEXT_CHUNK", "USE_CUDA")
+
+
+def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: Student) -> None:
+    """Refuse weights that were learnt by another method, around another CLIP or from other pixels than a test uses.
+
+    A folder without a record, as other code leaves it, is accepted with a line that says so.
+
+    Args:
+        folder: the run folder that the weights are from. settings: the key of the method's settings, TRAINER.<node>.
+
+    Raises:
+        UserError: what differs, with the values of the run.
+    """
+    record = _record(folder, "--model-dir")
+    if record is None:
+        return
+    keys = [*TEST_INPUT, *(TEACHER if student.keeps_teacher_features else ())]
+    own = flatten(plain(cfg))
+    keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith(".PREC")]
+    theirs = flatten(record["config"])
+    differing = _differing(theirs, own, ["TRAINER.NAME"]) or _differing(theirs, own, keys)
+    if "INPUT.TRANSFORMS" in theirs and ("normalize" in theirs["INPUT.TRANSFORMS"]) != (
+        "normalize" in own["INPUT.TRANSFORMS"]
+    ):
+        differing.append(f"INPUT.TRANSFORMS {theirs['INPUT.TRANSFORMS']} (here {own['INPUT.TRANSFORMS']})")
+    differing += _other_weights(folder, record, own, student)
+    if differing:
+        raise UserError(
+            f"The weights in {folder} cannot be tested with these settings: they were trained with "
+            f"{_shown(differing)}; give the test the settings of that run, or another --model-dir"
+        )
+
+
+def check_resumed_run(folder: str | Path, cfg: CfgNode, digests: dict[str, str], student: Student) -> None:
+    """Refuse to go on from the weights of a run on other data or classes, of another seed, method or CLIP.
+
+    Args:
+        folder: the run folder that RESUME names. digests: of the data of this run (`SplitDataset.digests`).
+
+    Raises:
+        UserError: what differs, with the values of the run.
+    """
+    record = _record(folder, "--resume")
+    if record is None:
+        return
+    theirs, own = identity(record["config"]), identity(plain(cfg))
+    keys = [
+        key for key in own
+        if key != BACKBONE and not key.startswith(CHANGEABLE) and not key.endswith(".PREC")
+    ]  # fmt: skip
+    differing = _differing(theirs, own, keys) + _other_weights(folder, record, own, student)
+    data = _inputs(record).get("data") or {}
+    if data.get("train", digests.get("train")) != digests.get("train"):
+        differing.append(f"other {DATA_PARTS['train']}")
+    if differing:
+        raise UserError(
+            f"The training in {folder} cannot be continued with these settings: it was run with {_shown(differing)}. "
+            "Only OPTIM, TRAIN, TEST and DATALOADER may change; give the other settings of that run, or start anew "
+            "without --resume"
+        )
+
+
+def recorded_student(record: dict) -> str | None:
+    """SHA-256 of the weights of a recorded run's CLIP; None where an older version left the record."""
+    found = _inputs(record).get("student")
+    return found if isinstance(found, str) else None
+
+
+def _inputs(record: dict) -> dict:
+    inputs = record.get("inputs")
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _record(folder: str | Path, flag: str) -> dict | None:
+    """The record of the run in `folder`; None, and a line, where there is none of this toolbox."""
+    file = Path(folder, "run.json")
+    record = read_record(file, "the record of a run", f"give another {flag}") if file.is_file() else {}
+    if "fingerprint" in record:
+        return read_record(file, "the record of a run", f"give another {flag}", config=dict)
+    print(f"{folder} holds no record of a run: method, CLIP and data of its weights are not compared")
+    return None
+
+
+def _differing(theirs: dict[str, Any], own: dict[str, Any], keys: list[str]) -> list[str]:
+    """The keys that both know with two values, each with the recorded value and the one here."""
+    both = [key for key in keys if key in theirs and key in own and theirs[key] != own[key]]
+    return [f"{key} {theirs[key]!r} (here {own[key]!r})" for key in both]
+
+
+def _other_weights(folder: str | Path, record: dict, own: dict[str, Any], student: Student) -> list[str]:
+    """How the CLIP of a recorded run differs from the one at work: by its weights, or in older records by its name."""
+    recorded, name = recorded_student(record), flatten(record["config"]).get(BACKBONE)
+    if recorded is None:
+        print(f"{folder} does not record the weights of its CLIP: only the name is compared")
+        return _differing({BACKBONE: name}, own, [BACKBONE])
+    if recorded == student.backbone.sha256:
+        return []
+    here = f"{own[BACKBONE]!r}, SHA-256 {student.backbone.sha256:.12}"
+    return [f"{BACKBONE} {name!r}, SHA-256 {recorded:.12} (here {here})"]
+
+
+def _shown(differing: list[str]) -> str:
+    return ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")

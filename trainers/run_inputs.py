@@ -1,0 +1,45 @@
+"""What the result of a run depends on beyond its configuration: the rows of its data, the weights of its CLIP."""
+
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from fdbpl.atomic import read_record
+
+
+def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:
+    """Which images a test reads: "val" where TEST.SPLIT (or `wanted`) asks for them and there are some, else "test"."""
+    return "val" if (wanted or cfg.TEST.SPLIT) == "val" and dataset.val else "test"
+
+
+def test_record(cfg: CfgNode, dataset) -> dict[str, Any]:
+    """What the accuracy of a run is of: split, number of images, half of the classes, SHA-256 of rows and names."""
+    split = tested_split(cfg, dataset)
+    return {
+        "split": split,
+        "images": len(getattr(dataset, split)),
+        "classes": dataset.protocol["subsample"],
+        "sha256": dataset.digests[split],
+    }
+
+
+def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[str, Any]:
+    """A run's inputs, as `fdbpl.runs.RunFolder` keeps them.
+
+    Args:
+        dataset: a `SplitDataset`. student: SHA-256 of the weights of MODEL.BACKBONE, None where it is not known.
+        trains: False for a test, which reads one split only.
+    """
+    read = dataset.digests if trains else {split: dataset.digests[split] for split in [tested_split(cfg, dataset)]}
+    return {"data": dict(read), "student": student, "resumed_from": _origin(cfg) if trains else None}
+
+
+def _origin(cfg: CfgNode) -> str | None:
+    """The run that RESUME continues in another folder: its fingerprint, or its folder where it has no record."""
+    if not cfg.RESUME or Path(cfg.RESUME).resolve() == Path(cfg.OUTPUT_DIR).resolve():
+        return None
+    record = Path(cfg.RESUME, "run.json")
+    if not record.is_file():
+        return str(Path(cfg.RESUME).resolve())
+    return read_record(record, "the record of a run", "give another --resume", fingerprint=str)["fingerprint"]
