@@ -2,20 +2,19 @@
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from numbers import Real
 from pathlib import Path
 
 from fdbpl.atomic import read_record, write_json
 
 FILE = "attempts.json"
-WRITTEN_EVERY = 1.0  # seconds, so that many short epochs do not wait for the disk
 
 
 class Attempts:
     """The time that a training has taken so far.
 
-    An interrupted attempt counts up to the end of its last epoch, to a second.
+    An interrupted attempt counts up to its last checkpoint, and to the end of its last epoch within about a second.
 
     Attributes:
         steps: of all attempts.
@@ -23,7 +22,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self.steps = 0
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._running: dict[str, float] = {}
         self._written = -math.inf
 
@@ -35,8 +34,10 @@ class Attempts:
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage up to now."""
-        now = time.perf_counter()
-        return dict(self._seconds + Counter({stage: now - begin for stage, begin in self._running.items()}))
+        now, seconds = time.perf_counter(), self._seconds.copy()
+        for stage, begin in self._running.items():
+            seconds[stage] += now - begin
+        return dict(seconds)
 
     def add_earlier(self, *folders: Path) -> None:
         """Add what earlier attempts have left in the first of some run folders that holds such a file.
@@ -49,12 +50,12 @@ class Attempts:
                 what, kinds = "the times of a run's attempts", {"steps": int, "seconds": dict}
                 earlier = read_record(file, what, "delete that file", **kinds)
                 self.steps += earlier["steps"]
-                times = {stage: value for stage, value in earlier["seconds"].items() if isinstance(value, Real)}
-                self._seconds.update(times)
+                for stage, value in earlier["seconds"].items():
+                    self._seconds[stage] += float(value) if isinstance(value, Real) else 0.0
                 return
 
-    def write(self, folder: Path, last: bool = False) -> None:
-        """Keep the steps and the seconds in a run folder, at most once in `WRITTEN_EVERY` seconds unless `last`."""
-        if last or time.monotonic() - self._written >= WRITTEN_EVERY:
+    def write(self, folder: Path, interval: float = 0.0) -> None:
+        """Keep the steps and the seconds in a run folder, unless that was done less than `interval` seconds ago."""
+        if time.monotonic() - self._written >= interval:
             write_json(folder / FILE, {"steps": self.steps, "seconds": self.seconds()})
             self._written = time.monotonic()

@@ -17,6 +17,7 @@ from .attempts import Attempts
 from .loaded_weights import check_resumed_run, check_tested_run
 
 LOST_AT_MOST = 10  # seconds of training that an interruption costs, beside the epoch under way
+WRITTEN_EVERY = 1.0  # seconds between two records of the times, so that short epochs do not wait for the disk
 
 
 class CheckpointedTrainer(TrainerX):
@@ -38,8 +39,8 @@ class CheckpointedTrainer(TrainerX):
         super().after_epoch()
         if agree(int(time.monotonic() - self._saved >= LOST_AT_MOST)):
             self.save_model(self.epoch, self.output_dir)
-        if is_first():
-            self.attempts.write(Path(self.output_dir), last=self.epoch + 1 == self.max_epoch)
+        elif is_first():
+            self.attempts.write(Path(self.output_dir), WRITTEN_EVERY)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
@@ -48,6 +49,7 @@ class CheckpointedTrainer(TrainerX):
         if not model_name:
             self._saved = time.monotonic()
             if is_first():
+                self.attempts.write(Path(directory))
                 self._remove_between(epoch, directory)
         barrier()
 
