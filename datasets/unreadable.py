@@ -18,14 +18,15 @@ def unreadable_of(images: Path, paths: list[str], cfg: CfgNode, remembered: Path
     Raises:
         UserError: names all images that cannot be decoded, unless they are to be left out.
     """
+    side = max(cfg.INPUT.SIZE)  # of test images, whose shorter edge is resized to it
     listing = Path(cfg.OUTPUT_DIR, "unreadable.txt") if cfg.OUTPUT_DIR else None
     if listing and listing.is_file():
         listing.unlink()  # an earlier attempt's
     if not cfg.DATASET.SKIP_UNREADABLE:
         otherwise = "set DATASET.SKIP_UNREADABLE True to leave them out"
-        refuse_unreadable(images, paths, remembered, listing, otherwise)
+        refuse_unreadable(images, paths, remembered, listing, otherwise, side)
         return None
-    bad = unreadable_images(images, paths, remembered)
+    bad = unreadable_images(images, paths, remembered, side=side)
     what = named(bad, listing) if bad else "all can be read"
     print(f"Left out of {len(paths)} images below {images}: {len(bad)} ({what}; DATASET.SKIP_UNREADABLE)")
     return bad

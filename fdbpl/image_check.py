@@ -15,19 +15,25 @@ from fdbpl.errors import MachineError, UserError
 from fdbpl.image_reading import UnreadableImage, read_image
 
 NAMED = 20  # in a sentence; more are written to a file
+THIN = 100  # longer edge over shorter; whether such an image can be read depends on `side`, so it is not remembered
 TOGETHER = 64  # files that a thread takes at a time
 
 _read: set[int] = set()  # seals of the files that this process has read
 
 
 def unreadable_images(
-    root: str | os.PathLike, paths: Iterable[str], remembered: Path | None = None, title: str = "Checking images"
+    root: str | os.PathLike,
+    paths: Iterable[str],
+    remembered: Path | None = None,
+    title: str = "Checking images",
+    side: int = 0,
 ) -> dict[str, str]:
     """{path: reason} of the files that cannot be decoded, in order.
 
     Args:
         root: folder that `paths` start from.
         remembered: file with the seals of what was read before, by any process; what is read now is added to it.
+        side: as of `read_image`.
     """
     paths = list(dict.fromkeys(paths))
     known = _read | (_seals_in(remembered) if remembered else set())
@@ -38,7 +44,7 @@ def unreadable_images(
         ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool,
         tqdm(total=len(paths), desc=title, unit="image", leave=False, delay=1, disable=None) as progress,
     ):
-        for part, found in zip(parts, pool.map(lambda part: _check(root, part, known), parts), strict=True):
+        for part, found in zip(parts, pool.map(lambda part: _check(root, part, known, side), parts), strict=True):
             bad.update(found[0])
             fresh |= found[1]
             progress.update(len(part))
@@ -55,15 +61,16 @@ def refuse_unreadable(
     remembered: Path | None = None,
     listing: Path | None = None,
     otherwise: str = "take them out of the split",
+    side: int = 0,
 ) -> None:
     """Raise a UserError that names all of the files that cannot be decoded.
 
     Args:
         remembered: as of `unreadable_images`. listing: as of `named`.
-        otherwise: what can be done but replace the files.
+        otherwise: what can be done but replace the files. side: as of `read_image`.
     """
     paths = list(dict.fromkeys(paths))
-    bad = unreadable_images(root, paths, remembered)
+    bad = unreadable_images(root, paths, remembered, side=side)
     if bad:
         raise UserError(
             f"expected {len(paths)} readable images below {root}, found {len(bad)} that are not "
@@ -81,15 +88,15 @@ def named(bad: dict[str, str], listing: Path | None = None) -> str:
     return "; ".join(pairs)
 
 
-def _check(root: str | os.PathLike, paths: list[str], known: set[int]) -> tuple[dict[str, str], set[int]]:
-    """What cannot be read, with its reason, and the seals of what can."""
+def _check(root: str | os.PathLike, paths: list[str], known: set[int], side: int) -> tuple[dict[str, str], set[int]]:
+    """What cannot be read, with its reason, and the seals of what can: for images of any `side`."""
     bad, seals = {}, set()
     for path in paths:
         file = os.path.join(root, path)
         try:
             seal = _seal(file)
-            if seal not in known:
-                read_image(file)
+            if seal not in known and max(size := read_image(file, side).size) > THIN * min(size):
+                continue
             seals.add(seal)
         except UnreadableImage as error:
             bad[path] = str(error)

@@ -153,16 +153,17 @@ def refuse_folder(error: OSError) -> NoReturn:
     ) from error
 
 
-def decoded(paths: list[str], transform: Callable, batch_size: int, threads: int = 0) -> Iterator[Decoded]:
+def decoded(paths: list[str], transform: Callable, batch_size: int, threads: int = 0, side: int = 0) -> Iterator[Decoded]:
     """Every file once, in order, `batch_size` at a time; only a few batches are held at once.
 
     Args:
         transform: PIL image in RGB -> [3, S, S]. threads: that decode; 0 = one for each processor, 8 at most.
+        side: as of `read_image`.
     """
 
     def read(path: str) -> Tensor | str:
         try:
-            return transform(read_image(path))
+            return transform(read_image(path, side))
         except UnreadableImage as error:
             return str(error)
 

@@ -19,17 +19,40 @@ class UnreadableImage(Exception):
     """The file holds no image that can be read; the message is the reason, in one line."""
 
 
-def read_image(source: str | os.PathLike | BytesIO) -> Image.Image:
+def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Image:
     """The image as RGB: the first frame, transparency dropped, EXIF orientation ignored.
+
+    Args:
+        side: pixels that the shorter edge will be resized to, as test transforms do; 0 = it will not be resized so.
 
     Raises:
         UnreadableImage: no file, no image, a part of one, more than 8 bits a channel, or too large to be trusted.
         MachineError: the machine fails, whatever is in the file.
     """
     with _opened(source) as image:
+        refuse_large(image.size, side)
         if image.mode.startswith(DEEP_MODES):
             raise UnreadableImage("more than 8 bits a channel, which would turn white: convert it")
         return image.convert("RGB")
+
+
+def refuse_large(size: tuple[int, int], side: int) -> None:
+    """Refuse an image that takes too much memory once its shorter edge is resized to `side` pixels.
+
+    The limit is the one that Pillow has for files: a thin image of few pixels may pass it there and not here.
+
+    Args:
+        size: of the image, in pixels.
+
+    Raises:
+        UnreadableImage: the resized image would have too many pixels.
+    """
+    pixels = side**2 * max(size) // max(min(size), 1)
+    if Image.MAX_IMAGE_PIXELS and pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        raise UnreadableImage(
+            f"{size[0]} x {size[1]} pixels, which are {pixels / 1e6:.0f} million when the shorter edge is resized to "
+            f"{side}: crop it"
+        )
 
 
 def image_size(source: str | os.PathLike) -> tuple[int, int]:

@@ -114,7 +114,8 @@ def predictions_of(
     names = names or run.classnames
     predict = run.predictor(names)
     warnings.filterwarnings("ignore", module="PIL")  # of odd but readable files
-    batches = decoded(paths, run.transform, batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE)
+    batch_size = batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE
+    batches = decoded(paths, run.transform, batch_size, side=max(run.cfg.INPUT.SIZE))
 
     def likeliest(paths: list[str], images) -> list[Prediction]:
         logits = predict(images).float().cpu()

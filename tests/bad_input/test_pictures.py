@@ -155,6 +155,34 @@ def test_predictions_name_all_that_cannot_be_read(finished_run, tmp_path):
     assert sorted(line.rpartition("/")[2].partition(": ")[0] for line in listed) == sorted(BAD)
 
 
+def test_a_thin_image_that_grows_too_large_when_it_is_resized(tmp_path):
+    """30,000 pixels, which are 3,387 million at 336 pixels, 13.5 GB in Pillow."""
+    put(tmp_path, "thin.png", saved(scene(30_000, 1), "PNG"))
+    assert read_image(tmp_path / "thin.png", side=64).size == (30_000, 1)
+    assert unreadable_images(tmp_path, ["thin.png"], side=64) == {}
+    with pytest.raises(UnreadableImage, match="30000 x 1 pixels, which are 3387 million .* resized to 336"):
+        read_image(tmp_path / "thin.png", side=336)
+    assert list(unreadable_images(tmp_path, ["thin.png"], side=336)) == ["thin.png"]  # although it was read before
+
+
+@pytest.fixture
+def small_limit(monkeypatch):
+    """200,000 pixels in place of 179 million: of 64 pixels, the demo's input, times 48."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+
+
+def test_predictions_name_thin_images(finished_run, tmp_path, small_limit):
+    put(tmp_path / "pictures", "thin.png", saved(scene(100, 1), "PNG"))
+    put(tmp_path / "pictures", "good.jpg", PHOTO)
+    refused(predict.main, [finished_run, tmp_path / "pictures", "--top", 1], ["thin.png: 100 x 1 pixels"])
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_run_stops_at_its_start_for_a_thin_image(training, root, small_limit, part):
+    (root / "dtd" / "images" / PLACES[part]).write_bytes(saved(scene(1, 100), "JPEG"))
+    training.refused(root, "DATASET.NUM_SHOTS", "-1", names=(PLACES[part], "1 x 100 pixels", "SKIP_UNREADABLE"))
+
+
 def test_a_run_on_odd_pictures(training, root):
     """As training, validation and test images."""
     images = sorted((root / "dtd" / "images").rglob("*.jpg"))
