@@ -38,8 +38,8 @@ def main(words: list[str] | None = None) -> None:
         from fdbpl.toolbox import finished_run, register_datasets
 
         if arguments.features:
-            register_datasets()
-            print(export_features(finished_run(arguments.run), arguments.features, arguments.root))
+            defaults = register_datasets()
+            print(export_features(finished_run(arguments.run), arguments.features, defaults, arguments.root))
             return
         print(export(finished_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
 
@@ -100,13 +100,14 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     return f"Classifier of {run.cfg.TRAINER.NAME} on {student.backbone.name} in {folder}{extra}\n{one_line(known)}"
 
 
-def export_features(run, file: Path, root: str = "") -> str:
+def export_features(run, file: Path, defaults, root: str = "") -> str:
     """Write the features of the images that a `FinishedRun` was tested on; returns a description.
 
     The file holds features (unit, float32 [N, D]), labels (int64 [N]), paths (N texts, relative to the data root) and
     classnames (C texts). No array needs pickle.
 
     Args:
+        defaults: configuration with the keys of all data sets.
         root: folder of the data sets; "" = the run's.
 
     Raises:
@@ -116,7 +117,7 @@ def export_features(run, file: Path, root: str = "") -> str:
 
     if file.suffix != ".npz":
         raise UserError(f"{file} does not end in .npz. Rename it.")
-    features, images, folder = run.test_image_features(root)
+    features, images, folder = run.test_image_features(defaults, root)
     content = io.BytesIO()
     np.savez(
         content,

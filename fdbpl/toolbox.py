@@ -38,15 +38,17 @@ def trainers() -> ModuleType:
     return importlib.import_module("trainers")
 
 
-def register_datasets() -> None:
-    """Register the data sets of the checkout with Dassl, where there is one; a fork has registered its own.
+def register_datasets() -> Any:
+    """Register the checkout's data sets with Dassl; returns Dassl's default configuration with their keys.
 
     Raises:
-        UserError: Dassl is missing.
+        UserError: neither a checkout nor an installed package with Dassl.
     """
     trainers()
-    if (CHECKOUT / "datasets").is_dir():
-        importlib.import_module("datasets")
+    cfg = importlib.import_module("dassl.config").get_cfg_default()
+    if (CHECKOUT / "datasets").is_dir():  # an installed package brings none
+        importlib.import_module("datasets").extend_cfg(cfg)
+    return cfg
 
 
 def finished_run(folder: str | Path, device: str = "cpu") -> Any:

@@ -165,23 +165,30 @@ class FinishedRun:
         }
         return {name: learner.ctx.detach().float() for name, learner in learners.items()}
 
-    def test_image_features(self, root: str = "") -> tuple[Tensor, list, str]:
+    def test_image_features(self, defaults: CfgNode, root: str = "") -> tuple[Tensor, list, str]:
         """Unit features of the images that the run was tested on, float32 [N, D], the N images (Dassl's Datum), and
         the folder of their data set.
 
         Features that a test has cached are read, others are computed.
 
         Args:
+            defaults: configuration with the keys of all data sets, for those that the run's lacks.
             root: folder of the data sets; "" = the run's.
 
         Raises:
-            UserError: the data set is not there.
+            UserError: the data set is not registered, or its files are not there.
         """
         from dassl.data.data_manager import build_data_loader
-        from dassl.data.datasets import build_dataset
+        from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
-        cfg = self.cfg.clone()
-        cfg.defrost()
+        cfg = defaults.clone()
+        cfg.set_new_allowed(True)
+        cfg.merge_from_other_cfg(self.cfg)
+        if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
+            raise UserError(
+                f"the data set {cfg.DATASET.NAME} of {self.folder} is not registered here; run the command in the "
+                "checkout that has it"
+            )
         cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
         dataset = build_dataset(cfg)
         size = cfg.DATALOADER.TEST.BATCH_SIZE

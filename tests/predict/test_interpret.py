@@ -10,7 +10,7 @@ import torch
 
 from fdbpl import export, interpret
 from fdbpl.backbones.openai import tokenize, vocabulary
-from fdbpl.toolbox import finished_run
+from fdbpl.toolbox import finished_run, register_datasets
 
 CSC = {"TRAINER.COOP.CSC": True, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2}
 
@@ -80,6 +80,13 @@ def test_predictions_are_those_of_the_test(method, build_shared, finished):
     for row in table:
         chances = [float(row[name]) for name in names]
         assert sum(chances) == pytest.approx(1, abs=1e-5) and names[int(np.argmax(chances))] == row["prediction"]
+
+
+def test_features_of_the_checkout_s_data_sets_can_be_exported():
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    defaults = register_datasets()
+    assert "FOLDER" in defaults.DATASET and "Folder" in DATASET_REGISTRY.registered_names()
 
 
 @pytest.mark.parametrize("method", ["CoOp", "PromptSRC"])
