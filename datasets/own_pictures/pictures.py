@@ -94,8 +94,8 @@ def class_names(place: Path, found: Found, given: dict[str, str], file: Path) ->
     splits = {split_of(label): label for label in labels if label not in given and split_of(label)}
     if "train" in splits and len(splits) > 1:
         raise UserError(
-            f"the classes {enumerated(splits.values(), 3)} of {place} are named like splits; give the split in a column "
-            f"of its own, or, if they are classes, list them under classes in {file}"
+            f"the classes {enumerated(splits.values(), 3)} of {place} are named like splits; give the split in a "
+            f"column of its own, or, if they are classes, list them under classes in {file}"
         )
     if not order:
         raise UserError(f"{place} lists no images; add some")
