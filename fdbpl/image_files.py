@@ -153,7 +153,9 @@ def refuse_folder(error: OSError) -> NoReturn:
     ) from error
 
 
-def decoded(paths: list[str], transform: Callable, batch_size: int, threads: int = 0, side: int = 0) -> Iterator[Decoded]:
+def decoded(
+    paths: list[str], transform: Callable, batch_size: int, threads: int = 0, side: int = 0
+) -> Iterator[Decoded]:
     """Every file once, in order, `batch_size` at a time; only a few batches are held at once.
 
     Args:
