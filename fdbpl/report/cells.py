@@ -45,7 +45,7 @@ def costs(experiments: Sequence[Experiment]) -> list[Cell]:
     cells = [
         plain(max(learnt, default=math.nan) if len(learnt) == 1 else math.nan, ",.0f"),
         plain(mean(steps), ".1f"),
-        plain(mean(run.seconds("train") if run.number("steps") > 0 else 0.0 for run in runs if run.metrics), ".1f"),
+        plain(mean(run.training_seconds for run in runs), ".1f"),
         plain(mean(run.seconds("total") for run in runs), ".1f"),
         plain(max((run.memory() for run in runs if not math.isnan(run.memory())), default=math.nan), ".0f"),
     ]

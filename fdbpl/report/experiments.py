@@ -9,8 +9,8 @@ from typing import Any
 
 from fdbpl.report.families import place
 from fdbpl.report.plan import Planned
-from fdbpl.report.runs import Problem, Run
-from fdbpl.report.settings import changed_for_test, described, differing, digest
+from fdbpl.report.runs import IMAGES, Problem, Run
+from fdbpl.report.settings import changed_for_test, conflicting, described, differing, digest
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted
 from fdbpl.runs.targets import default_targets
@@ -57,9 +57,7 @@ class Experiment:
     def settings(self) -> dict[str, Any]:
         """What has to be equal in the runs of a row: the training's settings, and how a test on new classes differs."""
         changed = changed_for_test(self.train.settings, self.tests["new"].settings) if "new" in self.tests else {}
-        own = {name: run for name, run in self.tests.items() if run.dataset == self.train.dataset}
-        images = {f"images tested ({name})": run.test_images for name, run in own.items()}
-        settings = self.train.settings | changed | images
+        settings = self.train.settings | changed
         return {key: value for key, value in settings.items() if key != self.each}
 
     @property
@@ -67,6 +65,14 @@ class Experiment:
         """The settings that differ from the configuration files, and those that differ in a test on new classes."""
         typed = self.train.overrides
         return {key: value for key, value in self.settings.items() if key in typed or key.startswith("test ")}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the accuracies on the training's data set depend on besides the settings; None where not recorded."""
+        if self.each:  # the plan averages over e.g. class splits, whose test images differ
+            return {}
+        new = self.tests["new"].facts if "new" in self.tests else {}
+        return self.train.facts | {f"new {key}": new[key] for key in IMAGES if key in new}
 
     @cached_property
     def digest(self) -> str:
@@ -144,7 +150,7 @@ def _linked(runs: list[Run], problems: list[Problem]) -> tuple[list[Run], dict[s
     trainings, copies = _without_copies([run for run in runs if not run.tested or _untrained(run)])
     problems += copies
     problems += [
-        Problem(run.path, reason) for run in trainings if run.finished and (reason := tested_on_validation(run.values))
+        Problem(run.path, reason) for run in trainings if run.finished and (reason := tested_on_validation(run.outcome))
     ]
     by_key, tests = defaultdict(list), defaultdict(list)
     for train in trainings:
@@ -175,8 +181,8 @@ def _linked(runs: list[Run], problems: list[Problem]) -> tuple[list[Run], dict[s
 
 def _no_result(train: Run, test: Run) -> str:
     """Why a test is in no table; "" where it may be."""
-    reason = mismatch(train.values, train.metrics, test.values, test.metrics)
-    return f"{reason}; no table has it" if reason else tested_on_validation(test.values)
+    reason = mismatch(train.outcome, test.outcome)
+    return f"{reason}; no table has it" if reason else tested_on_validation(test.outcome)
 
 
 def _the_tested(test: Run, candidates: list[Run]) -> Run | None:
@@ -293,7 +299,9 @@ def _without_doubles(experiments: list[Experiment], problems: list[Problem]) -> 
         groups.setdefault((*cell, seed, settings), []).append(one)
     kept = []
     for first, *others in groups.values():
-        if all(one.values == first.values for one in others):
+        if conflicting(one.facts for one in (first, *others)):  # they stand in different rows
+            kept += [first, *others]
+        elif all(one.values == first.values for one in others):
             kept.append(first)
             reason = f"has the result of {first.train.path}, which is the one that counts"
             problems += [Problem(one.train.path, reason) for one in others]

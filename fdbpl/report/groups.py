@@ -6,7 +6,7 @@ from typing import Any
 
 from fdbpl.report.experiments import Experiment, Results, in_order
 from fdbpl.report.runs import Run
-from fdbpl.report.settings import described, differing
+from fdbpl.report.settings import conflicting, described, differing
 from fdbpl.report.table import Cell, one_line
 
 LOG_MARK = "†"
@@ -79,16 +79,19 @@ def _names(experiments: list[Experiment]) -> Callable[[Experiment], str]:
     shortest: dict[tuple, dict[str, Any]] = {}  # overrides by cell and setting: a file may say what another run typed
     for one in sorted(experiments, key=lambda one: -len(one.overrides)):
         shortest[_cell(one), one.digest] = one.overrides
-    rows: dict[tuple, dict[tuple, list[dict[str, Any]]]] = {}  # settings by label, overrides, and cell
+    rows: dict[tuple, dict[tuple, list[Experiment]]] = {}  # by label and overrides, then by cell
     for one in experiments:
         row = (*_cell(one)[:2], described(shortest[_cell(one), one.digest]))
-        rows.setdefault(row, {}).setdefault(_cell(one), []).append(one.settings)
-    apart = {row: {key for cell in cells.values() for key in differing(cell)} for row, cells in rows.items()}
+        rows.setdefault(row, {}).setdefault(_cell(one), []).append(one)
+    apart: dict[tuple, set[str]] = {row: set() for row in rows}
+    for row, cells in rows.items():
+        for members in cells.values():
+            apart[row].update(differing(one.settings for one in members), conflicting(one.facts for one in members))
 
     def name(one: Experiment) -> str:
         overrides = shortest[_cell(one), one.digest]
         keys = sorted(apart[(*_cell(one)[:2], described(overrides))])
-        told = described(overrides | {key: one.settings.get(key) for key in keys})
+        told = described(overrides | {key: (one.settings | one.facts).get(key) for key in keys})
         return one_line(one.label + (f" ({told})" if told else "")) + ("" if one.train.exact else f" {LOG_MARK}")
 
     return name

@@ -3,18 +3,21 @@
 from collections.abc import Iterable
 
 from fdbpl.report.experiments import Experiment, in_order
-from fdbpl.report.runs import Run
+from fdbpl.report.runs import IMAGES, Run
+from fdbpl.report.settings import conflicting
 from fdbpl.runs.results import counted
 
 
 def remarks_on(experiments: Iterable[Experiment]) -> list[str]:
     """Sentences, in the order of the data sets."""
+    experiments = list(experiments)
+    targets = [run for one in experiments if not one.each for run in one.tests.values() if run is not one.train]
     runs = {run.path: run for one in experiments for run in (one.train, *one.tests.values())}
     found = []
     for dataset in in_order(run.dataset for run in runs.values()):
         here = [run for run in runs.values() if run.dataset == dataset]
-        facts = [*_missing_shots(here), *_left_out(here), *_different_tests(here)]
-        found += [f"{dataset}: {fact}." for fact in facts]
+        tests = [run for run in targets if run.dataset == dataset]
+        found += [f"{dataset}: {fact}." for fact in (*_missing_shots(here), *_left_out(here), *_different_tests(tests))]
     return found
 
 
@@ -38,10 +41,11 @@ def _left_out(runs: list[Run]) -> list[str]:
 
 
 def _different_tests(runs: list[Run]) -> list[str]:
-    """Different numbers of test images of the same classes, as after a change of the data."""
-    numbers: dict[str, set[int]] = {}
-    for run in runs:
-        if run.test_images:
-            numbers.setdefault(run.classes, set()).add(run.test_images)
-    several = [sorted(found) for found in numbers.values() if len(found) > 1]
-    return [f"tested on different numbers of images ({', '.join(map(str, found))})" for found in several]
+    """Targets whose tests were of different images of the same classes, as after a change of the data."""
+    found = []
+    for classes in sorted({run.classes for run in runs}):
+        here = [run for run in runs if run.classes == classes]
+        if conflicting({key: run.facts[key] for key in IMAGES} for run in here):
+            numbers = ", ".join(map(str, sorted({run.test_images for run in here if run.test_images})))
+            found.append(f"tested on different images of {classes} classes (their numbers: {numbers})")
+    return found

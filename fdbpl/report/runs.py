@@ -16,8 +16,10 @@ from fdbpl.report.dassl_log import DasslLog, overrides, read_log
 from fdbpl.report.settings import digest, overrides_of, settings_of
 from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import config_name
+from fdbpl.runs.validity import Outcome
 
 OURS = ("run.json", "metrics.json", "done.json")  # any of them makes a folder a run of ours
+IMAGES = ("test images", "digest of test images")  # of `Run.facts`
 NOT_RUNS = {"regions", "split_fewshot", "report", "tensorboard"}
 
 
@@ -90,9 +92,28 @@ class Run:
         return digest(self.settings)
 
     @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.values, self.metrics, self.record)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What its accuracy depends on besides the settings, as far as it was recorded; None where it was not."""
+        sha256 = part_of(self.metrics, "tested").get("sha256")
+        return {
+            "test images": self.test_images or None,
+            "digest of test images": str(sha256)[:8] if sha256 else None,
+            "digest of weights": str(self.outcome.student)[:8] if self.outcome.student else None,
+        }
+
+    @property
+    def training_seconds(self) -> float:
+        """Duration of the training in all attempts; 0 where nothing is learned, nan where it was not recorded."""
+        return 0.0 if self.number("parameters") == 0 else self.seconds("train")
+
+    @property
     def test_images(self) -> int:
-        """Their number; 0 where it was not recorded."""
-        return self._recorded("protocol", "test_images")
+        """The number of images that its accuracy is of; 0 where it was not recorded."""
+        return self._recorded("tested", "images") or self._recorded("protocol", "test_images")
 
     @property
     def train_images(self) -> int:
@@ -115,8 +136,15 @@ class Run:
         return number if isinstance(number, int) else 0
 
     def seconds(self, stage: str) -> float:
-        """Duration of a stage; nan where it was not recorded."""
+        """Duration of a stage, in all attempts; nan where it was not recorded."""
+        if stage != "test" and self._last_attempt_alone:
+            return math.nan
         return _finite(self.metrics.get("seconds"), stage)
+
+    @cached_property
+    def _last_attempt_alone(self) -> bool:
+        """An interrupted run of a version that recorded the times of the last attempt only."""
+        return any(self.folder.glob("log.txt-*")) and not (self.folder / "attempts.json").is_file()
 
     def number(self, name: str) -> float:
         """A value of metrics.json; nan where there is none."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fdbpl.runs.folder import NOT_IDENTITY
+from fdbpl.runs.folder import NOT_IDENTITY, identity
 
 # the seed, and what a table says in its heading, columns or row names
 ELSEWHERE = {
@@ -27,7 +27,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: {"A.B": value}, as recorded.
     """
-    return {key: value for key, value in config.items() if key not in NOT_IDENTITY | ELSEWHERE}
+    return {key: value for key, value in identity(dict(config)).items() if key not in ELSEWHERE}
 
 
 def overrides_of(command: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +49,13 @@ def differing(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     several = list(settings)
     keys = {key for one in several for key in one}
     return sorted(key for key in keys if len({repr(one.get(key)) for one in several}) > 1)
+
+
+def conflicting(facts: Iterable[Mapping[str, object]]) -> list[str]:
+    """The keys that have more than one known value, sorted; None is unknown and agrees with any value."""
+    several = list(facts)
+    keys = {key for one in several for key in one}
+    return sorted(key for key in keys if len({one[key] for one in several if one.get(key) is not None}) > 1)
 
 
 def changed_for_test(training: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:

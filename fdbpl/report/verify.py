@@ -120,16 +120,10 @@ def _step(runs: list[Run]) -> float:
 COSTS: dict[str, Callable[[list[Run]], str]] = {
     "learnt": lambda runs: f"{max(_numbers(runs, lambda run: run.number('parameters'))):,.0f}",
     "ms/step": lambda runs: f"{_step(runs):.1f}",
-    "s training": lambda runs: f"{fmean(_numbers(runs, _training)):.1f}",
+    "s training": lambda runs: f"{fmean(_numbers(runs, lambda run: run.training_seconds)):.1f}",
     "s in all": lambda runs: f"{fmean(_numbers(runs, lambda run: run.seconds('total'))):.1f}",
     "MiB": lambda runs: f"{max(_numbers(runs, lambda run: run.memory())):.0f}",
 }
-
-
-def _training(run: Run) -> float:
-    if not run.metrics:
-        return math.nan
-    return run.seconds("train") if _stepping(run) else 0.0
 
 
 def _csv(file: Path, output: Path, runs: dict[str, Run]) -> Iterator[Finding]:

@@ -1,46 +1,68 @@
 """Rules that decide whether a finished run is a result that may stand in a table."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from fdbpl.runs.environment import part_of
 
-def tested_on_validation(config: Mapping[str, Any]) -> str:
-    """Why a run's accuracy is not of test images; "" where it is.
 
-    Args:
-        config: {"A.B": value}, as recorded.
+@dataclass(frozen=True)
+class Outcome:
+    """A run's records.
+
+    Attributes:
+        config: its configuration, {"A.B": value}.
+        metrics: the content of metrics.json; {} where there is none.
+        record: the content of run.json; {} where there is none.
     """
-    if str(config.get("TEST.SPLIT", "test")) == "test":
+
+    config: Mapping[str, Any]
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def split(self) -> str:
+        """Whose images its accuracy is of: test or val."""
+        return str(part_of(self.metrics, "tested").get("split") or self.config.get("TEST.SPLIT", "test"))
+
+    @property
+    def student(self) -> str | None:
+        """SHA-256 of the weights of the student's CLIP; None where it was not recorded."""
+        return part_of(self.record, "inputs").get("student")
+
+    @property
+    def classnames(self) -> list[str]:
+        """Of its images; empty where they were not recorded."""
+        names = part_of(self.metrics, "protocol").get("classnames")
+        return names if isinstance(names, list) else []
+
+
+def tested_on_validation(run: Outcome) -> str:
+    """Why a run's accuracy is not of test images; "" where it is."""
+    if run.split == "test":
         return ""
-    return "its accuracy is of validation images (TEST.SPLIT val). Test it with TEST.SPLIT test"
+    return "its accuracy is of validation images (TEST.SPLIT val); test it with TEST.SPLIT test"
 
 
-def mismatch(
-    trained: Mapping[str, Any], learned: Mapping[str, Any], tested: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
-    """Why a test is not a result of the run that it names; "" where it is.
-
-    Args:
-        trained, tested: configurations of the training and of the test, {"A.B": value}.
-        learned, metrics: the content of their metrics.json; {} where there is none.
-    """
-    for key, what in (("TRAINER.NAME", "trainer"), ("MODEL.BACKBONE.NAME", "backbone")):
-        if trained.get(key) != tested.get(key):
-            return f"it tests with the {what} {tested.get(key)} what was trained with {trained.get(key)}"
-    names = _class_names(learned)
-    other = _class_names(metrics)
-    if not names or not other or learned.get("dataset") != metrics.get("dataset"):
+def mismatch(training: Outcome, test: Outcome) -> str:
+    """Why a test is not a result of the training that it names; "" where it is."""
+    trained, tested = (run.config.get("TRAINER.NAME") for run in (training, test))
+    if trained != tested:
+        return f"it tests with the trainer {tested} what was trained with {trained}"
+    trained, tested = (run.config.get("MODEL.BACKBONE.NAME") for run in (training, test))
+    if None in (training.student, test.student):
+        if trained != tested:
+            return f"it tests with the backbone {tested} what was trained with {trained}"
+    elif training.student != test.student:
+        return f"it tests with other weights of the backbone ({tested}) than the training had ({trained})"
+    names, others = training.classnames, test.classnames
+    if not names or not others or training.metrics.get("dataset") != test.metrics.get("dataset"):
         return ""
-    half, trained_half = (config.get("DATASET.SUBSAMPLE_CLASSES") for config in (tested, trained))
-    both = sorted(set(names) & set(other))
-    if half == "new" and trained_half == "base" and both:
+    learned_half, half = (run.config.get("DATASET.SUBSAMPLE_CLASSES") for run in (training, test))
+    both = sorted(set(names) & set(others))
+    if half == "new" and learned_half == "base" and both:
         return f"it tests {both[0]!r} as a new class, which the training learned"
-    if half == trained_half and names != other:
+    if half == learned_half and names != others:
         return "its classes are not those of the training"
     return ""
-
-
-def _class_names(metrics: Mapping[str, Any]) -> list[str]:
-    protocol = metrics.get("protocol")
-    names = protocol.get("classnames") if isinstance(protocol, dict) else None
-    return names if isinstance(names, list) else []

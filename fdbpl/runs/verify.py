@@ -16,7 +16,7 @@ from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.report.dassl_log import read_log
 from fdbpl.runs.environment import describe_environment, part_of
 from fdbpl.runs.folder import fingerprint
-from fdbpl.runs.validity import mismatch, tested_on_validation
+from fdbpl.runs.validity import Outcome, mismatch, tested_on_validation
 
 AGAIN = "delete the folder and run it again"
 
@@ -49,6 +49,10 @@ class Recorded:
         """{"A.B": value}"""
         return flatten(self.record["config"])
 
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.config, self.metrics, self.record)
+
 
 def verify_run(folder: Path, known: Mapping[str, Path] | None = None) -> Iterator[Finding]:
     """What there is to say of one run folder.
@@ -75,7 +79,7 @@ def verify_run(folder: Path, known: Mapping[str, Path] | None = None) -> Iterato
     if not failed:
         result = f"accuracy {run.metrics['accuracy']:.2f}" if run.metrics else "not finished yet"
         yield Finding(OK, folder, ", ".join([*filter(None, held), result]))
-        if run.metrics and (reason := tested_on_validation(run.config)):
+        if run.metrics and (reason := tested_on_validation(run.outcome)):
             yield Finding(NOTE, folder, reason)
     code = _other_code(run)
     if code:
@@ -237,10 +241,9 @@ def _tested_run(run: Recorded) -> str:
         return f"a test of a run that is not here ({named})"
     if fingerprint_of(folder) != tested_key:
         raise Wrong(f"expected the run that it tested in {folder}, found another one; test that run again")
-    trained = flatten(read_record(folder / "run.json", "the record of a run", AGAIN, config=dict)["config"])
-    file = folder / "metrics.json"
-    learned = read_record(file, "the metrics of a finished run", AGAIN) if file.is_file() else {}
-    reason = mismatch(trained, learned, run.config, run.metrics)
+    record, file = read_record(folder / "run.json", "the record of a run", AGAIN, config=dict), folder / "metrics.json"
+    metrics = read_record(file, "the metrics of a finished run", AGAIN) if file.is_file() else {}
+    reason = mismatch(Outcome(flatten(record["config"]), metrics, record), run.outcome)
     if reason:
         raise Wrong(f"{reason} ({folder}); {AGAIN}")
     return f"a test of {folder}"

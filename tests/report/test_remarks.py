@@ -39,7 +39,7 @@ def test_targets_with_different_test_images(tree):
         key = tree.run("train_all", classes="all", seed=seed)
         tree.run("evaluation/food101", dataset="food101", source="demo", classes="all", seed=seed, tests=key,
                  protocol={"test_images": images})  # fmt: skip
-    assert "food101: tested on different numbers of images (100, 500)" in told(tree)
+    assert "food101: tested on different images of all classes (their numbers: 100, 500)" in told(tree)
 
 
 def test_the_csv_has_the_settings_and_images_of_every_run(tree):

@@ -54,8 +54,20 @@ def test_tests_on_different_numbers_of_images_are_not_averaged(tree):
     for seed, images in ((1, 500), (2, 100)):
         train(tree, f"run{seed}", 80.0, seed=seed, protocol={"test_images": images})
     assert {name: row["runs"] for name, row in rows(tree).items()} == {
-        "CoOp (images tested (all)=100)": "1", "CoOp (images tested (all)=500)": "1",
+        "CoOp (test images=100)": "1", "CoOp (test images=500)": "1",
     }  # fmt: skip
+
+
+def test_other_data_or_weights_are_other_rows_and_a_record_without_their_digests_is_none(tree):
+    def tested(sha256):
+        return {"protocol": {"test_images": 9}, **({"tested": {"images": 9, "sha256": sha256}} if sha256 else {})}
+
+    train(tree, "a", 80.0, seed=1, record={"inputs": {"student": "1" * 64}}, **tested("a" * 64))
+    train(tree, "old", 82.0, seed=2, **tested(""))
+    assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
+    train(tree, "b", 60.0, seed=1, record={"inputs": {"student": "2" * 64}}, **tested("b" * 64))
+    assert "CoOp (digest of test images=bbbbbbbb, digest of weights=22222222)" in rows(tree)
+    assert {row["runs"] for row in rows(tree).values()} == {"1"} and not problems(tree)
 
 
 def test_what_is_typed_and_what_a_file_says_is_one_setting(tree):
@@ -123,6 +135,15 @@ def test_classes_that_were_learned_are_not_new(tree):
     key = tree.run("base2new/train_base", accuracy=80.0, protocol=learned)
     tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, protocol=overlapping)
     assert not rows(tree) and "'dog' as a new class" in problems(tree)["test_new"]
+
+
+def test_the_weights_decide_whether_a_test_has_the_backbone_of_its_training(tree):
+    key = tree.run("base2new/train_base", accuracy=80.0, record={"inputs": {"student": "1"}})
+    same = {"classes": "new", "tests": key, "backbone": "elsewhere/the_same.pt"}
+    tree.run("", at="test_new", accuracy=74.0, record={"inputs": {"student": "1"}}, **same)
+    assert rows(tree)["CoOp"]["new"] == "74.00"
+    tree.run("", at="test_new", accuracy=74.0, record={"inputs": {"student": "2"}}, **same)
+    assert not rows(tree) and "other weights" in problems(tree)["test_new"]
 
 
 def test_a_test_with_another_backbone_is_no_result_of_the_training(tree):

@@ -97,7 +97,7 @@ def test_the_name_of_a_row_says_which_settings_differ_from_the_file(tree):
 
 def test_a_key_that_a_plan_runs_through_is_averaged_over(tree):
     for split, base in ((1, 80.0), (2, 90.0)):
-        tree.pair(base, base, config=f"demo+SPLIT={split}")
+        tree.pair(base, base, config=f"demo+SPLIT={split}", tested={"images": split, "sha256": f"of split {split}"})
         tree.plan(config=f"demo+SPLIT={split}", each="SPLIT=1,2")
     assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "runs", "base") == ["2", "85.00 ± 7.07"]
 
@@ -188,6 +188,29 @@ def test_published_harmonic_means_agree_with_their_parts():
         for row in rows:
             means = [row.values[name][0] for name in row.over]
             assert statistics.mean(means) == pytest.approx(row.average[0], abs=0.011)
+
+
+def test_an_average_counts_each_target_once_and_never_the_source(tree):
+    key = tree.run("train_all", classes="all", accuracy=99.0)
+    for place, target, accuracy in (("a", "demo_colours", 40.0), ("b", "demo_colours", 40.0), ("c", "demo", 99.0),
+                                    ("d", "food101", 60.0)):  # fmt: skip
+        tree.run(place, dataset=target, source="demo", classes="all", accuracy=accuracy, tests=key)
+    row = tables_of(tree)["cross_dataset", "From demo"]["CoOp"]
+    assert texts(row, "average of 2 targets") == ["50.00"]
+
+
+def test_times_of_the_last_attempt_alone_are_not_shown(tree):
+    """Older versions recorded no more of an interrupted run, and nothing where it was interrupted in its test."""
+    for seed in (1, 2, 3):
+        tree.pair(80.0, 60.0, seed=seed, seconds={"train": 10.0 * seed, "step": seed, "total": 20.0 * seed})
+    folder = "base2new/train_base/demo/shots_16/CoOp/demo/seed"
+    for seed in (1, 2):
+        tree.write(f"{folder}{seed}/log.txt-2026-11-23-10-00-00", "")
+    tree.write(f"{folder}2/attempts.json", {})
+    row = tables_of(tree)["base2new", "demo"]["CoOp"]
+    assert texts(row, "ms/step", "s training", "s in all") == ["2500.0", "25.0", "50.0"]
+    tree.pair(80.0, 60.0, trainer="ZeroshotCLIP", steps=0, parameters=0)
+    assert texts(tables_of(tree)["base2new", "demo"]["ZeroshotCLIP"], "s training") == ["0.0"]
 
 
 def test_the_csv_has_every_run_at_full_precision(tree):
