@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.atomic import read_record
-from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.backbones import Backbone
 from fdbpl.configuration import known_keys, merge, read_yaml
 from fdbpl.errors import UserError, quoted
 from fdbpl.prompts import PromptLearner
@@ -21,7 +21,7 @@ from fdbpl.templates import fill_template
 
 from . import checkpoint
 from .loaded_weights import recorded_student
-from .student import Student
+from .student import Student, load_student_backbone
 from .supervision import teacher
 from .supervision.matching_banks import stored_class_features
 from .supervision.region_bank import RegionBank
@@ -112,8 +112,8 @@ class FinishedRun:
         Raises:
             UserError: its weights are not those that the run was trained around.
         """
-        half, name = self._settings.PREC == "fp16", self.cfg.MODEL.BACKBONE.NAME
-        backbone, recorded = load_backbone(name, str(self.device), "fp16" if half else "fp32"), self._student_sha256
+        name, recorded = self.cfg.MODEL.BACKBONE.NAME, self._student_sha256
+        backbone = load_student_backbone(name, str(self.device), self._settings.PREC)
         if recorded is None:
             print(f"{self.folder} does not record the weights of {name}: they are not compared", file=sys.stderr)
         elif recorded != backbone.sha256:

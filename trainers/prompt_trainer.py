@@ -15,7 +15,6 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.backbones import load_backbone
 from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
@@ -27,7 +26,7 @@ from .predictions import write_predictions
 from .run_inputs import tested_split
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .stepping_trainer import SteppingTrainer
-from .student import Scorer, Student
+from .student import Scorer, Student, load_student_backbone
 from .supervision.supervision import Supervision
 from .supervision.view import View
 from .templates import template_of
@@ -151,7 +150,7 @@ class PromptTrainer(SteppingTrainer):
     def build_model(self) -> None:
         settings, name = self.settings(self.cfg), self.cfg.MODEL.BACKBONE.NAME
         print(f"Loading CLIP (backbone: {name})")
-        backbone = load_backbone(name, str(self.device), "fp16" if settings.PREC == "fp16" else "fp32")
+        backbone = load_student_backbone(name, str(self.device), settings.PREC)
         if tuple(self.cfg.INPUT.SIZE) != (backbone.image_size,) * 2:
             raise UserError(
                 f"expected INPUT.SIZE ({backbone.image_size}, {backbone.image_size}) for the backbone {name}, "

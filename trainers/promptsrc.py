@@ -49,10 +49,8 @@ class PromptSRCStudent(IVLPStudent):
     @cached_property
     def frozen_text(self) -> Tensor:
         """Unit frozen class features over many templates, float32 [C, D]: made in training, which alone reads them."""
-        backbone = self.backbone
-        with torch.no_grad():
-            tokens = [backbone.tokenize(fill_template(text, self.classnames)) for text in IMAGENET_TEMPLATES]
-            raw = sum(backbone.encode_tokens(part.to(backbone.device)).float() for part in tokens)
+        with self.autocast():
+            raw = sum(self.backbone.text_features(fill_template(text, self.classnames)) for text in IMAGENET_TEMPLATES)
         return F.normalize(raw, dim=-1)
 
     def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:

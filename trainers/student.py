@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone
+from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.backbones.openai import for_autocast
 from fdbpl.distributed import gather, share, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
@@ -19,6 +20,7 @@ from .supervision.view import View
 from .templates import DEFAULT_TEMPLATE
 
 Scorer = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
+AUTOCAST = {"amp": torch.float16, "bf16": torch.bfloat16}  # PREC: the dtype of autocast
 
 
 class Outputs(NamedTuple):
@@ -132,7 +134,8 @@ class Student(nn.Module):
 
     def frozen_text_features(self, template: str) -> Tensor:
         """Unit features [C, D] of the classes in a template, without anything learnt."""
-        return self.backbone.encode_text(fill_template(template, self.classnames))
+        with self.autocast():
+            return self.backbone.encode_text(fill_template(template, self.classnames))
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Scaled cosines [B, C] in float32."""
@@ -180,9 +183,15 @@ class Student(nn.Module):
         return self.outputs(view_of(images)).logits
 
     def autocast(self) -> AbstractContextManager:
-        """Autocast under PREC amp (float16) and bf16, nothing otherwise. Losses stay outside, in float32."""
-        half = {"amp": torch.float16, "bf16": torch.bfloat16}.get(self.settings.PREC)
+        """Autocast under PREC amp and bf16, nothing otherwise. Losses stay outside, in float32."""
+        half = AUTOCAST.get(self.settings.PREC)
         return torch.autocast(self.backbone.device.type, half or torch.bfloat16, enabled=half is not None)
+
+
+def load_student_backbone(name: str, device: str, precision: str) -> Backbone:
+    """The frozen CLIP of a student with PREC `precision`; that of amp and bf16 only works inside `Student.autocast`."""
+    backbone = load_backbone(name, device, "fp16" if precision == "fp16" else "fp32")
+    return for_autocast(backbone, AUTOCAST[precision]) if precision in AUTOCAST else backbone
 
 
 def view_of(images: Tensor) -> View:
@@ -199,4 +208,4 @@ def share_of_classes(space: Prompts) -> Prompts:
     """The prompts of this process's share of the classes."""
     if world_size() == 1:
         return space
-    return space.of_classes(share(torch.arange(len(space.eot), device=space.eot.device)))
+    return space.of_classes(share(torch.arange(len(space.eot))))

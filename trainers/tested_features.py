@@ -62,7 +62,7 @@ def kept_features(cfg: CfgNode, student: Student, loader: DataLoader) -> ImageFe
         "precision": [str(backbone.dtype), student.settings.PREC],
         "transform": transform,
         "batch_size": loader.batch_size,
-        "device": str(backbone.device.type),
+        "device": torch.cuda.get_device_name(backbone.device) if backbone.device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "processes": world_size(),
         "torch": torch.__version__,

@@ -39,6 +39,8 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
         MachineError: weights that have to be downloaded cannot be.
     """
     dtype = resolve_precision(precision, device)
+    if dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False  # torch's default rounds the inputs of convolutions to 10 bits
     module, rest = _kind(name)
     return module.load(rest, str(device), dtype)
 
@@ -63,10 +65,10 @@ def _kind(name: str) -> tuple[ModuleType, str]:
     return import_module(f"{__name__}.openai_names"), name
 
 
-def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype:
-    """The dtype of `precision`, refused where `device` cannot run it."""
+def resolve_precision(precision: str, device: str | torch.device, key: str = "PREC") -> torch.dtype:
+    """The dtype of `precision`, refused where `device` cannot run it. Args: key: the setting's name, for the error."""
     if precision not in PRECISIONS:
-        raise UserError(f"expected a precision of {', '.join(PRECISIONS)}, found {precision!r}; choose one of these")
+        raise UserError(f"{key} {precision!r} is no precision. Choose one of {', '.join(PRECISIONS)}")
     if precision == "fp16" and torch.device(device).type == "cpu":
-        raise UserError("expected a GPU for precision fp16, found a CPU; use fp32 (PREC fp32 on the command line)")
+        raise UserError(f"{key} fp16 needs a GPU, and this run uses the CPU. Set {key} fp32 or bf16")
     return PRECISIONS[precision]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TEXTS_AT_A_TIME = 256  # 20,930 at once would need 26 GB for one activation of a ViT-H teacher
 
 
 @dataclass
@@ -62,8 +63,13 @@ class Backbone:
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
         """Unit text embeddings of C texts: float32 [C, D]."""
-        features = self.encode_tokens(self.tokenize(texts).to(self.device)).float()
-        return nn.functional.normalize(features, dim=-1)
+        return nn.functional.normalize(self.text_features(texts), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Text embeddings of C texts, not normalised: float32 [C, D]. The texts are encoded in parts."""
+        parts = self.tokenize(texts).split(TEXTS_AT_A_TIME)
+        return torch.cat([self.encode_tokens(part.to(self.device)).float() for part in parts])
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the model takes them: on its device, in its dtype, uint8 pixels normalised."""
@@ -74,7 +80,8 @@ class Backbone:
         """uint8 [B, 3, S, S] -> float32, minus mean, over standard deviation."""
         if pixels.device not in self._moments:
             self._moments[pixels.device] = [
-                torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (self.mean, self.std)
+                torch.tensor(values).view(1, 3, 1, 1).to(pixels.device, non_blocking=True)
+                for values in (self.mean, self.std)
             ]
         mean, std = self._moments[pixels.device]
         return (pixels.float() / 255 - mean) / std

@@ -1,8 +1,10 @@
 """OpenAI's CLIP models: by name (downloaded by the `clip` package) or from a file. `clip/model.py` stays unmodified."""
 
+import copy
 import hashlib
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -112,6 +114,20 @@ def wrap(model: nn.Module, name: str, sha256: str, device: str, dtype: torch.dty
     )
 
 
+def for_autocast(backbone: Backbone, dtype: torch.dtype) -> Backbone:
+    """A copy of an OpenAI model for use under autocast alone: the matrices that autocast would cast at every use are
+    stored in `dtype`.
+
+    Its features are bit for bit those of autocast around float32 weights. The image tower's first convolution stays in
+    float32, because CLIP reads the dtype of its activations there. Other models are returned as they are.
+    """
+    if not isinstance(backbone.model, clip_package().model.CLIP):
+        return backbone
+    model = copy.deepcopy(backbone.model)
+    _cast(model, dtype, keep=model.visual.conv1)
+    return replace(backbone, model=model, encode_tokens=lambda tokens: encode_tokens(model, tokens))
+
+
 def tokenize(texts: list[str], package=None) -> Tensor:
     """Token ids, int64 [C, 77]; a text that does not fit ends in a sentence that quotes it."""
     package = package or clip_package()
@@ -161,10 +177,11 @@ def sha256_of(file: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Matrices and their biases to `dtype`; norms, embeddings and the logit scale stay in float32, as in OpenAI's."""
+def _cast(model: nn.Module, dtype: torch.dtype, keep: nn.Module | None = None) -> None:
+    """Matrices and their biases to `dtype`, but for those of `keep`; norms, embeddings and the logit scale stay in
+    float32, as in OpenAI's."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention) and module is not keep:
             module.to(dtype)
         for name in ("text_projection", "proj"):
             if isinstance(getattr(module, name, None), nn.Parameter):

@@ -22,17 +22,21 @@ class Prompts(NamedTuple):
             nothing worth sharing leads.
         deep: block number -> vectors that stand at positions 1 ... n at that block's input, [n, d] for all classes or
             [C, n, d] for each.
+        host_eot: `eot` on the CPU, so that the number of positions is known without waiting for a GPU; None = unknown.
     """
 
     embeddings: Tensor
     eot: Tensor
     shared: int
     deep: dict[int, Tensor] = {}  # noqa: RUF012 (never written to)
+    host_eot: Tensor | None = None
 
     def of_classes(self, index: Tensor) -> "Prompts":
-        """The prompts of the classes `index`, int64 [K]."""
+        """The prompts of the classes `index`, int64 [K]; `host_eot` is kept for an index on the CPU."""
+        host_eot = self.host_eot[index] if self.host_eot is not None and index.device.type == "cpu" else None
+        index = index.to(self.eot.device, non_blocking=True)
         deep = {block: value[index] if value.dim() == 3 else value for block, value in self.deep.items()}
-        return Prompts(self.embeddings.index_select(-3, index), self.eot[index], self.shared, deep)
+        return Prompts(self.embeddings.index_select(-3, index), self.eot[index], self.shared, deep, host_eot)
 
     @property
     def classes(self) -> int:
@@ -41,18 +45,23 @@ class Prompts(NamedTuple):
 
     def by_classes(self, count: int) -> "list[Prompts]":
         """The prompts of `count` classes at a time: views."""
-        parts = zip(self.embeddings.split(count, dim=-3), self.eot.split(count, dim=-1), strict=True)
-        deep = {block: value.split(count) for block, value in self.deep.items() if value.dim() == 3}
+        embeddings, eot = self.embeddings.split(count, dim=-3), self.eot.split(count, dim=-1)
+        host_eot = None if self.host_eot is None else self.host_eot.split(count, dim=-1)
+        split = {block: value.split(count) for block, value in self.deep.items() if value.dim() == 3}
+        deep = [self.deep | {block: value[i] for block, value in split.items()} for i in range(len(eot))]
         return [
-            Prompts(embeddings, eot, self.shared, {**self.deep, **{block: value[i] for block, value in deep.items()}})
-            for i, (embeddings, eot) in enumerate(parts)
+            Prompts(embeddings[i], eot[i], self.shared, deep[i], None if host_eot is None else host_eot[i])
+            for i in range(len(eot))
         ]
 
     def of_groups(self, count: int) -> "list[Prompts]":
         """The prompts of `count` groups at a time: views."""
         parts = self.embeddings.split(count)
-        ends = self.eot.split(count) if self.eot.dim() == 2 else [self.eot] * len(parts)
-        return [self._replace(embeddings=part, eot=end) for part, end in zip(parts, ends, strict=True)]
+        if self.eot.dim() == 1:
+            return [self._replace(embeddings=part) for part in parts]
+        eot = self.eot.split(count)
+        host_eot = [None] * len(parts) if self.host_eot is None else self.host_eot.split(count)
+        return [Prompts(part, eot[i], self.shared, self.deep, host_eot[i]) for i, part in enumerate(parts)]
 
 
 class PromptLearner(nn.Module):
@@ -125,14 +134,16 @@ class PromptLearner(nn.Module):
                 # the words' own tokens; a word of several tokens contributes as many as there are words, as in CoOp
                 start = embedded[0, 1 : 1 + n_ctx].float().clone()
             else:
-                start = torch.empty(*([len(names)] if csc else []), n_ctx, width, device=device)
-                nn.init.normal_(start, std=0.02)
+                start = torch.empty(*([len(names)] if csc else []), n_ctx, width)
+                nn.init.normal_(start, std=0.02)  # on the CPU: the same numbers for a seed on every device
+                start = start.to(device)
         self.ctx = nn.Parameter(start)
         self.register_buffer("token_prefix", embedded[:, :1].clone())
         self.register_buffer("token_suffix", embedded[:, 1 + n_ctx :].clone())
 
         source = _sources(class_token_position, n_ctx, name_lengths, length)
         self.register_buffer("eot", eot.to(device), persistent=False)
+        self._host_eot = eot
         self.register_buffer("source", source.to(device), persistent=False)
         self.classnames = list(classnames)
         self.n_ctx = n_ctx
@@ -156,7 +167,7 @@ class PromptLearner(nn.Module):
         embeddings = torch.cat(pieces, dim=-2)
         if self.class_token_position != "end":
             embeddings = embeddings.gather(-2, self.source[..., None].expand_as(embeddings))
-        return Prompts(embeddings, self.eot, self.shared)
+        return Prompts(embeddings, self.eot, self.shared, host_eot=self._host_eot)
 
 
 def _sources(position: str, n_ctx: int, name_lengths: list[int], length: int) -> Tensor:

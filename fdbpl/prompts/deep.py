@@ -68,7 +68,8 @@ def _names(depth: int) -> list[str]:
 
 
 def _drawn(count: int, width: int, device: torch.device) -> nn.Parameter:
-    return nn.Parameter(nn.init.normal_(torch.empty(count, width, device=device), std=0.02))
+    vectors = nn.init.normal_(torch.empty(count, width), std=0.02)  # on the CPU: the same numbers on every device
+    return nn.Parameter(vectors.to(device))
 
 
 def _refuse_depth(depth: int, blocks: int, key: str) -> None:

@@ -25,6 +25,7 @@ tower runs forward twice.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     prefix = hidden[:, 0, :cut] if cut else None  # [G, P, d]
     suffix = hidden[:, :, cut:].reshape(groups * classes, length - cut, width)  # [G * C, S, d]
     eot = prompts.eot.repeat(groups) if prompts.eot.dim() == 1 else prompts.eot.reshape(-1)
-    packing = _packing(prefix, suffix, eot - cut, prompts.deep)
+    packing = _packing(prefix, suffix, _ends(prompts, groups, cut), prompts.deep)
     suffix = packing.packed(suffix)  # [T, d]
     *blocks, last = clip_model.transformer.resblocks
     for number, block in enumerate(blocks):
@@ -106,8 +107,12 @@ def encode_spaces(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> li
     )
     if len(spaces) == 1 or not alike:
         return [encode_prompts(clip_model, space, chunk) for space in spaces]
+    host_eot = [space.host_eot for space in spaces if space.host_eot is not None]
     stacked = Prompts(
-        torch.stack([space.embeddings for space in spaces]), torch.stack([space.eot for space in spaces]), first.shared
+        torch.stack([space.embeddings for space in spaces]),
+        torch.stack([space.eot for space in spaces]),
+        first.shared,
+        host_eot=torch.stack(host_eot) if len(host_eot) == len(spaces) else None,
     )
     return list(encode_prompts(clip_model, stacked, chunk))
 
@@ -158,17 +163,29 @@ class _Put(torch.autograd.Function):
         return _Pick.apply(gradient, ctx.saved_tensors[0]), None, None
 
 
-def _packing(prefix: Tensor | None, suffix: Tensor, eot: Tensor, deep: dict[int, Tensor]) -> _Packing:
-    """The positions up to `eot`, [N]. All of them where each is needed, where deep prompts go in among them, and on a
-    GPU, where the host would have to wait for their number."""
+def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
+    """Last position of each of the N prompts, counted from `cut`, where the host knows it."""
+    eot = prompts.eot if prompts.eot.device.type == "cpu" else prompts.host_eot
+    if eot is None:
+        return None
+    return tuple((eot - cut).flatten().tolist()) * (groups if eot.dim() == 1 else 1)
+
+
+def _packing(prefix: Tensor | None, suffix: Tensor, ends: tuple[int, ...] | None, deep: dict[int, Tensor]) -> _Packing:
+    """The positions up to `ends`, N of them. All positions where each is needed, where deep prompts go in among them,
+    and where the host does not know the ends."""
     count, length = suffix.shape[:2]
     kept = 0 if prefix is None else prefix.shape[1]
     among = any(value.dim() == 3 or 1 + value.shape[-2] > kept for value in deep.values())
-    rows = None
-    if suffix.device.type == "cpu" and not among:
-        counts = (torch.arange(length) <= eot[:, None]).flatten()
-        rows = None if counts.all() else counts.nonzero()[:, 0]
+    rows = None if among or ends is None else _rows(ends, length, suffix.device)
     return _Packing(count, length, rows)
+
+
+@lru_cache(maxsize=256)  # the same in every step: a GPU gets them once
+def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> Tensor | None:
+    """Which of the flattened [N, length] positions are not behind their prompt's end: int64 [T]; None = all."""
+    kept = (torch.arange(length) <= torch.tensor(ends)[:, None]).flatten()
+    return None if kept.all() else kept.nonzero()[:, 0].to(device, non_blocking=True)
 
 
 def _insert(

@@ -76,8 +76,8 @@ def test_bf16_stays_near_fp32(weights):
 @pytest.mark.parametrize(
     ("name", "precision", "sentence"),
     [
-        ("RN50", "fp16", "expected a GPU for precision fp16"),
-        ("RN50", "int8", "expected a precision of"),
+        ("RN50", "fp16", "PREC fp16 needs a GPU"),
+        ("RN50", "int8", "PREC 'int8' is no precision"),
         ("RN51", "fp32", "expected a CLIP name.*RN50"),
         ("missing.pt", "fp32", r"expected CLIP weights at missing\.pt, found no file"),
         ("open_clip:ViT-B-32", "fp32", "expected open_clip:ARCHITECTURE/TAG"),

@@ -41,7 +41,8 @@ class OnlineTeacher(Supervision):
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
         teacher.check_cfg(cfg)
-        resolve_precision(cfg.TEACHER.PREC, "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
+        resolve_precision(cfg.TEACHER.PREC, device, "TEACHER.PREC")
         if cfg.TRAINER.KDPL.K_MAX < 2:
             raise UserError(f"expected TRAINER.KDPL.K_MAX of at least 2, found {cfg.TRAINER.KDPL.K_MAX}; give more")
         if max(cfg.TRAINER.KDPL.ALPHA, cfg.TRAINER.KDPL.BETA) <= 0:

@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from fdbpl.backbones import PRECISIONS, Backbone, load_backbone, weights_sha256
+from fdbpl.backbones import PRECISIONS, Backbone, load_backbone, resolve_precision, weights_sha256
 from fdbpl.errors import UserError
 
 from ..templates import DEFAULT_TEMPLATE, template_of
@@ -49,6 +49,7 @@ def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
         from .trained_teacher import TrainedTeacher
 
         return TrainedTeacher(cfg.TEACHER.NAME, template_of(cfg, dataset), device)
+    resolve_precision(cfg.TEACHER.PREC, device, "TEACHER.PREC")
     return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
 
 

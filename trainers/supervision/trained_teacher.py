@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fdbpl.backbones import Backbone, weights_sha256
+from fdbpl.backbones.backbone import TEXTS_AT_A_TIME
 from fdbpl.distributed import alone
 from fdbpl.errors import UserError
 
@@ -47,8 +48,10 @@ class TrainedTeacher(Backbone):
             return F.normalize(self._for(texts).text_features()[0], dim=-1)
 
     def _for(self, classnames: list[str]) -> Student:
-        """The run's student before these classes."""
-        return self._run.student(classnames, self._template)
+        """The run's student before these classes, which it encodes in parts."""
+        student = self._run.student(classnames, self._template)
+        student.text_chunk = TEXTS_AT_A_TIME
+        return student
 
 
 def run_of(name: str, device: str = "cpu") -> FinishedRun:

@@ -1,0 +1,15 @@
+"""Labelling on a stand-in for CUDA: the host waits for the device once a file, not once a batch."""
+
+from trainers import region_bank_plan
+
+
+def test_labelling_waits_once_a_file(cfg_in, tmp_path, cuda):
+    from fdbpl.regions import generate
+
+    settings = {"USE_CUDA": True, "TEACHER.NAME": "random:tiny teacher", "MODEL.BACKBONE.NAME": "random:tiny"}
+    plan = region_bank_plan(cfg_in(tmp_path, "FDBPL", "run", settings | {"REGIONS.BATCH_SIZE": 4}))
+    generate(**plan)
+    waits = {place: count for (_, place), count in cuda.waits.items() if place.startswith("fdbpl/regions/labelling.py")}
+    assert cuda.problems == []
+    files = len(list(tmp_path.glob("regions/**/*.safetensors")))
+    assert 0 < sum(waits.values()) <= files, waits
