@@ -55,7 +55,7 @@ def read_own_pictures(place: str) -> OwnPictures:
     """
     path = Path(os.path.abspath(os.path.expanduser(place)))
     if not path.is_dir() and not path.is_file():
-        raise UserError(f"there is no folder of images and no CSV at {path}; check DATA")
+        raise UserError(f"there is no folder of images and no CSV at {path}; check the path")
     said = read_description(path if path.is_dir() else path.parent)
     found = find_in_folder(path, said) if path.is_dir() else read_csv(path)
     file = said.file
