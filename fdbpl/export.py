@@ -1,6 +1,6 @@
 """`python -m fdbpl.export RUN`: a finished run as a classifier that needs nothing of this toolbox.
 
-    python -m fdbpl.export output/base2new/train_base/demo/shots_16/FDBPL/demo/seed1 --to classifier
+    python -m fdbpl.export output/train_all/demo/shots_16/FDBPL/demo/seed1 --to classifier
     python -m fdbpl.export RUN --features features.npz    # image features of its test set, e.g. for t-SNE or UMAP
 
 It writes text_features.safetensors and classifier.json; docs/PREDICT.md says what they hold and how to use them.
