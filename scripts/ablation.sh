@@ -6,7 +6,7 @@
 # Environment as in compare.sh, which it is a special case of (EACH, JOBS, STUDENT, OUTPUT, LAUNCHER, DRY_RUN ...).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/grid.sh"
-grid_arguments base2new "${1:-demo}" "${2:-1 2 3}"
+grid_arguments base2new "${1:-demo}" "${2:-1 2 3}" "${@:4}"
 TRAINER="${3:-FDBPL}"
 
 rows() {

@@ -11,6 +11,7 @@
 # SHOTS, STUDENT, CFG, TARGETS as it says there. TRAINERS: by default every one that has a file for the student; on the demo
 # world, whose student here is the ViT, for few_shot ZeroshotCLIP CoOp CoOp_KDPL FDBPL MaPLe FDBPL_MaPLe, and for the
 # last two protocols PromptSRC FDBPL_PromptSRC as well.
+# LEARN=all: base-to-new whose trainings see all classes (base2new_train.sh).
 # JOBS runs at a time (default 1; 2 for the demo world's small models). EACH=KEY=A,B,... runs through the values of a key and
 # averages over them as over seeds. LAUNCHER=slurm submits the runs, JOBS at a time, with settings such as
 # SLURM="partition=gpu gpus_per_node=1 timeout_min=240"; LAUNCHER=local rehearses that on this machine (docs/PROTOCOLS.md).
@@ -24,7 +25,7 @@ case "${1:-}" in
         check_dataset "$DATASET" "a protocol (base2new,few_shot,cross_dataset,domain_generalization) or data sets"
     done ;;
 esac
-grid_arguments "$PROTOCOL" "${1:-demo}" "${2:-1 2 3}"
+grid_arguments "$PROTOCOL" "${1:-demo}" "${2:-1 2 3}" "${@:4}"
 NAMED="${3:-}"
 
 # The trainers of DATASET: those that were named, or the defaults that have a file for its student

@@ -12,7 +12,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 protocol_arguments cross_dataset "$@"
-echo "Cross-dataset: $TRAINER, seed $SEED, learns from $SHOTS images of each class of $DATASET, with all its class names; tested" \
+echo "Cross-dataset: $TRAINER, seed $SEED, learns from $(images) of each class of $DATASET, with all its class names; tested" \
     "on all test images of $TARGETS, each with its own class names"
 
 learn_and_transfer

@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 protocol_arguments domain_generalization "$@"
-echo "Domain generalization: $TRAINER, seed $SEED, learns from $SHOTS images of each class of $DATASET, with all its class names;" \
+echo "Domain generalization: $TRAINER, seed $SEED, learns from $(images) of each class of $DATASET, with all its class names;" \
     "tested on all test images of $TARGETS, each with the names of those classes that it has"
 
 learn_and_transfer

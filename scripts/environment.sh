@@ -17,6 +17,10 @@ CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 for variable in FDBPL_VENV DATA IMAGES TARGET_IMAGES SYNTHETIC OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
+    if [[ "$value/" = \~/* ]]; then # behind quotes the shell has not expanded it
+        value="$HOME${value#\~}"
+        export "$variable=$value"
+    fi
     case "$value" in
         "" | /*) ;;
         -*) export "$variable=$CALLED_FROM/$value" ;; # no flag
@@ -58,7 +62,8 @@ make_environment() {
         PYTHON="$(command -v python3)"
         return
     fi
-    mkdir -p "$(dirname "$FDBPL_VENV")" || STATUS=1 fail "cannot make the folder of $FDBPL_VENV; set FDBPL_VENV to a place you may write to"
+    { mkdir -p "$(dirname "$FDBPL_VENV")" && (: >>"$FDBPL_VENV.lock"); } 2>/dev/null ||
+        STATUS=1 fail "no Python here has the packages of $requirements, and the environment $FDBPL_VENV cannot be made: its folder is not writable. Set FDBPL_VENV to a folder that you may write to, or to an environment that has the packages"
     (
         command -v flock >/dev/null && flock 9 # two scripts at once: the second waits for the first one's environment
         has_packages "$PYTHON" "$@" && exit 0

@@ -10,7 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 protocol_arguments base2new "$@"
 case "${SUB:=all}" in all | base | new) ;; *) fail "expected SUB to be all, base or new, found '$SUB'; e.g. SUB=all" ;; esac
-echo "Region bank: $TRAINER on $DATASET, seed $SEED, regions of $SHOTS images of each of $SUB classes"
+echo "Region bank: $TRAINER on $DATASET, seed $SEED, regions of $(images) of each of $SUB classes"
 
-name_run
-train_py "$DATASET" "$OUTPUT/regions" "$SUB" --generate-regions
+plan_steps
+train_py "$DATASET" "$OUTPUT/regions" "$SUB" "$SHOTS" --generate-regions

@@ -5,10 +5,11 @@
 source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
 DEMO_STUDENT=demo_vit # every method can train it
 
-# grid_arguments PROTOCOL DATASETS SEEDS -> variables, checked
+# grid_arguments PROTOCOL DATASETS SEEDS [KEY VALUE ...] -> variables, checked
 grid_arguments() {
     local only_demo=yes
     PROTOCOL="$1" DATASETS="$2" SEEDS="$3"
+    learnt_classes
     OUTPUT="${OUTPUT:-output}" SHOTS="${SHOTS:-$(default_shots)}"
     [ -n "${DATASETS// /}" ] || fail "expected data sets of $(names configs/datasets/*.yaml), found none; give some"
     for DATASET in $DATASETS; do
@@ -17,6 +18,7 @@ grid_arguments() {
             fail "IMAGES does not name the images for the data set folder; e.g. IMAGES=my_photos"
         is_demo "$DATASET" || only_demo=
         data_places
+        [ "${DRY_RUN:-0}" != 0 ] || check_weights "${@:4}" # a plan lists what is missing
     done
     for NAME in "${CFG:-}" "${STUDENT:-}"; do
         [ -z "$NAME" ] || is_name "$NAME" || fail "expected the name of a file of configs/trainers as CFG or STUDENT, found '$NAME'; e.g. STUDENT=vit_b32"

@@ -15,23 +15,81 @@ protocol_arguments() {
     OVERRIDES=("${@:5}")
     OUTPUT="${OUTPUT:-output}"
     SHOTS="${SHOTS:-$(default_shots)}"
+    learnt_classes
     check_dataset "$DATASET"
     check_trainer
-    [[ "$SEED" =~ ^[0-9]+$ ]] || fail "expected a whole number as SEED, found '$SEED'; e.g. 1"
-    [[ "$PROTOCOL" = few_shot || "$SHOTS" =~ ^-?[0-9]+$ ]] || fail "expected a whole number as SHOTS, found '$SHOTS'; e.g. SHOTS=16"
+    [[ "$SEED" =~ ^(0|[1-9][0-9]*)$ ]] || fail "expected a whole number without leading zeros as SEED, found '$SEED'; e.g. 1"
+    [[ "$SHOTS" =~ ^((-1|[1-9][0-9]*)\ *)+$ && ("$PROTOCOL" = few_shot || ! "$SHOTS" = *\ *) ]] ||
+        fail "expected $([ "$PROTOCOL" = few_shot ] && echo numbers || echo a number) of images as SHOTS (-1: all images), found '$SHOTS'; e.g. SHOTS='$(default_shots)'"
     [[ "${NPROC:-1}" =~ ^([1-9][0-9]*|gpu|cpu|auto)$ ]] || fail "expected a number of processes as NPROC, found '$NPROC'; e.g. NPROC=2"
     TARGETS="$(targets)"
     data_places
+    check_weights ${OVERRIDES[@]+"${OVERRIDES[@]}"}
     CFG="${CFG:-$(default_config)}"
     is_name "$CFG" && [ -f "$FOLDER/$CFG.yaml" ] ||
         fail "expected CFG to be one of $(names "$FOLDER"/*.yaml), found '$CFG'; give one of these"
+    TESTED_HALF="" EPOCH="" # of base2new_test.sh
 }
 
-# The environment, and RUN, the part of the folders' names that says which run it is
-name_run() {
+# LEARN=all: base-to-new whose training sees all classes, as PromptKD's does; its folders and tables are its own.
+learnt_classes() {
+    case "$PROTOCOL:${LEARN:-}" in
+        *: | base2new:base) ;;
+        base2new:all) PROTOCOL=base2new_all ;;
+        base2new:*) fail "expected LEARN to be base or all, found '$LEARN'; e.g. LEARN=all" ;;
+        *) fail "expected no LEARN for $PROTOCOL, which learns all classes, found '$LEARN'; leave it out" ;;
+    esac
+}
+
+# SHOTS in words
+images() { echo "${SHOTS//-1/all} images"; }
+
+# plan_steps: makes the environment, checks what is asked for, and sets STEPS, the calls of train.py that the
+# protocol consists of (see `python -m fdbpl.runs steps --help`)
+plan_steps() {
+    local name="" targets=" $TARGETS "
     make_environment requirements.txt
-    RUN="$DATASET/shots_$SHOTS/$TRAINER/$("$PYTHON" -m fdbpl.runs config-name "$CFG" ${OVERRIDES[@]+"${OVERRIDES[@]}"})/seed$SEED"
-    folder_arguments
+    OWN=() TARGET_OWN=()
+    if [[ "$targets" = *" folder "* ]]; then
+        find_own_images "$TARGET_IMAGES"
+        TARGET_OWN=("${OWN[@]}") OWN=()
+        targets="${targets// folder / folder:$OWN_NAME }"
+    fi
+    if [ "$DATASET" = folder ]; then
+        find_own_images "$IMAGES"
+        name="$OWN_NAME"
+    fi
+    STEPS="$("$PYTHON" -m fdbpl.runs steps --protocol "$PROTOCOL" --output="$OUTPUT" --seeds="$SEED" --shots="$SHOTS" \
+        --dataset "$DATASET" --own-name="$name" --targets="$targets" --trainer "$TRAINER" \
+        --config-file "$FOLDER/$CFG.yaml" --half="$TESTED_HALF" --epoch="$EPOCH" -- ${OVERRIDES[@]+"${OVERRIDES[@]}"})" || exit
+}
+
+# run_steps: the calls of STEPS. Sets RUNS, the folders of trainings and tests, and WITHOUT, the other data sets whose tests
+# failed: they say why, and the rest goes on.
+run_steps() {
+    local lines line kind shots dataset classes folder trained code flags target own=(${OWN[@]+"${OWN[@]}"})
+    mapfile -t lines <<<"$STEPS"
+    RUNS=() WITHOUT=() STATUS=0
+    for line in "${lines[@]}"; do
+        IFS=$'\t' read -r kind shots dataset classes folder trained <<<"$line"
+        code=0 flags=() target="" OWN=(${own[@]+"${own[@]}"})
+        if [[ "$folder" =~ ^evaluation/([^/]+)/ ]]; then
+            target="${BASH_REMATCH[1]}"
+            [ "$dataset" != folder ] || OWN=("${TARGET_OWN[@]}")
+        fi
+        case "$kind" in
+            bank) flags=(--generate-regions) ;;
+            test) flags=(--eval-only --model-dir "$OUTPUT/$trained" ${EPOCH:+--load-epoch "$EPOCH"}) ;;
+        esac
+        train_py "$dataset" "$OUTPUT/$folder" "$classes" "$shots" ${flags[@]+"${flags[@]}"} || code=$?
+        if [ "$code" = 0 ]; then
+            [ "$kind" = bank ] || RUNS+=("$OUTPUT/$folder")
+        elif [ "$code" -lt 128 ] && [ -n "$target" ]; then
+            STATUS=$code WITHOUT+=("$target")
+        else
+            exit "$code" # interrupted, or nothing more can be done without it
+        fi
+    done
 }
 
 # Sets DATA, the root of the data sets; SYNTHETIC, that of the synthetic ones, in which nothing else lies; IMAGES, the user's
@@ -64,14 +122,6 @@ find_own_images() {
     OWN=(DATASET.FOLDER "$(realpath -s -- "$1")" DATASET.FOLDER_DIGEST "${found##* }")
 }
 
-# For `folder` the name of the images stands in the run's name
-folder_arguments() {
-    OWN=()
-    [ "$DATASET" = folder ] || return 0
-    find_own_images "$IMAGES"
-    RUN="$OWN_NAME/${RUN#*/}"
-}
-
 # A file's name, which leads nowhere else
 is_name() { [[ "$1" =~ ^[A-Za-z0-9_][A-Za-z0-9_.+-]*$ ]]; }
 
@@ -95,20 +145,14 @@ default_shots() {
 
 # The data sets that are tested on: TARGETS, or for the field's sources the field's; none where the protocol has none
 targets() {
-    local found="${TARGETS:-}" target protocol source defaults seen=" "
-    case "$PROTOCOL" in base2new | few_shot) return ;; esac
+    local found="${TARGETS:-}" target protocol source defaults
+    case "$PROTOCOL" in base2new* | few_shot) return ;; esac
     while read -r protocol source defaults; do
         [ "$protocol $source" != "$PROTOCOL $DATASET" ] || found="${found:-$defaults}"
     done <fdbpl/runs/targets.txt
     [ -n "${found// /}" ] ||
         fail "expected TARGETS, the data sets to test on (only the sources imagenet and demo have their own), found none for $DATASET; e.g. TARGETS='caltech101 dtd'"
-    for target in $found; do
-        check_dataset "$target" "TARGETS"
-        [[ "$seen" != *" $target "* ]] || fail "TARGETS contains $target twice; name it once"
-        [ "$target" != "$DATASET" ] || [ "$target" = folder ] ||
-            fail "TARGETS contains $target, the data set that is learnt from; leave it out"
-        seen="$seen$target "
-    done
+    for target in $found; do check_dataset "$target" "TARGETS"; done
     echo "$found"
 }
 
@@ -136,19 +180,21 @@ default_config() {
     echo "$student"
 }
 
-# The embedded demo pair for the demo world, and wherever no weights of CLIP have been fetched yet; the latter is said aloud.
+# The demo models for the demo's data sets; for all others CLIP's ViT-B/32, whose weights have to be here (`check_weights`)
 default_student() {
-    if is_demo "$DATASET"; then
-        echo "$DEMO_STUDENT"
-    elif [ -f "${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt" ]; then
-        echo vit_b32
-    else
-        echo "neither CFG nor STUDENT given and no weights of CLIP ViT-B/32 here: using the embedded demo pair (real CLIP: STUDENT=vit_b32)" >&2
-        echo demo
-    fi
+    if is_demo "$DATASET"; then echo "$DEMO_STUDENT"; else echo vit_b32; fi
 }
 
-# train_py DATASET RUN_FOLDER CLASSES [FLAGS ...]; NPROC processes share the work of one run; DETERMINISTIC=1: as the flag
+# check_weights [KEY VALUE ...]: where neither STUDENT nor CFG nor an override says which student, its weights are here
+check_weights() {
+    local weights="${FDBPL_CLIP_CACHE:-$HOME/.cache/clip}/ViT-B-32.pt"
+    [ -z "${STUDENT:-}${CFG:-}" ] || return 0
+    ! is_demo "$DATASET" && [ ! -f "$weights" ] || return 0
+    case " $* " in *" MODEL.BACKBONE.NAME "*) return 0 ;; esac
+    fail "the weights of CLIP ViT-B/32 are missing ($weights). STUDENT=vit_b32 downloads them (340 MB), or copy the file there; STUDENT=demo takes the embedded demo models, which know only 28 synthetic classes"
+}
+
+# train_py DATASET RUN_FOLDER CLASSES SHOTS [FLAGS ...]; NPROC processes share the work of one run; DETERMINISTIC=1: as the flag
 train_py() {
     local launcher=()
     [ "${NPROC:-1}" = 1 ] || launcher=(-m fdbpl.torchrun --standalone --nproc_per_node "$NPROC")
@@ -159,38 +205,22 @@ train_py() {
         --dataset-config-file "configs/datasets/$1.yaml" \
         --config-file "$FOLDER/$CFG.yaml" \
         --output-dir "$2" \
-        ${DETERMINISTIC:+--deterministic} "${@:4}" \
+        ${DETERMINISTIC:+--deterministic} "${@:5}" \
         REGIONS.ROOT "$OUTPUT/regions" \
         FEATURES.ROOT "$OUTPUT/features" \
         DATASET.CACHE "$OUTPUT/split_fewshot" \
-        DATASET.NUM_SHOTS "$SHOTS" \
+        DATASET.NUM_SHOTS "$4" \
         DATASET.SUBSAMPLE_CLASSES "$3" \
         ${OWN[@]+"${OWN[@]}"} \
         ${OVERRIDES[@]+"${OVERRIDES[@]}"}
 }
 
-# learn RUN_FOLDER CLASSES: the region bank where one is read, then the training
-learn() {
-    case "$TRAINER" in FDBPL*) [ -e "$1/done.json" ] || train_py "$DATASET" "$1" "$2" --generate-regions ;; esac
-    train_py "$DATASET" "$1" "$2"
-}
-
-# Learn on all classes, then test on each of TARGETS. One that cannot be tested says why; the others are.
+# Learn on all classes, then test on each of TARGETS
 learn_and_transfer() {
-    local source target name code status=0 tested=() without=() own
-    name_run
-    own=(${OWN[@]+"${OWN[@]}"})
-    source="$OUTPUT/train_all/$RUN"
-    learn "$source" all
-    for target in $TARGETS; do
-        code=0 name="$target" OWN=(${own[@]+"${own[@]}"})
-        [ "$target" != folder ] || { find_own_images "$TARGET_IMAGES" && name="$OWN_NAME"; }
-        train_py "$target" "$OUTPUT/evaluation/$name/$RUN" all --eval-only --model-dir "$source" || code=$?
-        [ "$code" -lt 128 ] || exit "$code" # interrupted
-        if [ "$code" = 0 ]; then tested+=("$OUTPUT/evaluation/$name/$RUN"); else status=$code without+=("$name"); fi
-    done
-    "$PYTHON" -m fdbpl.runs transfer "$source" ${tested[@]+"${tested[@]}"} ${without[@]+--without "${without[@]}"}
-    exit "$status"
+    plan_steps
+    run_steps
+    "$PYTHON" -m fdbpl.runs transfer "${RUNS[@]}" ${WITHOUT[@]+--without "${WITHOUT[@]}"}
+    exit "$STATUS"
 }
 
 # names PATH ... -> their names without folder and .yaml, separated by commas

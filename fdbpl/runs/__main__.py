@@ -13,8 +13,8 @@ from fdbpl.arguments import ArgumentParser
 from fdbpl.configuration import pairs
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
-from fdbpl.runs.comparison import Comparison, banks, read_rows
-from fdbpl.runs.folder import config_name
+from fdbpl.runs.checks import check_epoch
+from fdbpl.runs.comparison import Comparison, Row, banks, read_rows
 from fdbpl.runs.grid import Ended, run_grid
 from fdbpl.runs.grid_record import GridRecord
 from fdbpl.runs.launchers import launcher
@@ -27,12 +27,14 @@ from fdbpl.runs.verify import fingerprint_of, verify_run
 def main() -> None:
     arguments = parse_arguments()
     with one_sentence_errors():
-        pairs(getattr(arguments, "overrides", []))  # refuses what are no KEY VALUE pairs
-        if arguments.command == "config-name":
-            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts use it as a folder name
-            print(config_name(arguments.config, arguments.overrides))
+        if "overrides" in arguments:
+            arguments.overrides = [word for word in arguments.overrides if word != "--"]
+            pairs(arguments.overrides)  # refuses what are no KEY VALUE pairs
+        if arguments.command == "steps":
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts take folder names from it
+            print(*steps(arguments), sep="\n")
         elif arguments.command == "base2new":
-            print(base2new_line(arguments.base, arguments.new))
+            print(base2new_line(arguments.base, arguments.new, arguments.learnt))
         elif arguments.command == "few-shot":
             print(few_shot_line(arguments.runs))
         elif arguments.command == "transfer":
@@ -48,12 +50,18 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m fdbpl.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    name = commands.add_parser("config-name", help="folder name of a configuration with its overrides")
-    name.add_argument("config")
-    name.add_argument("overrides", nargs=argparse.REMAINDER)
+    one = commands.add_parser("steps", help="check a protocol's arguments, then print its calls of train.py")
+    one.add_argument("--dataset", required=True)
+    one.add_argument("--own-name", default="", help="what own images are called in folders and results")
+    one.add_argument("--targets", default="", help="data sets to test on, separated by spaces")
+    one.add_argument("--trainer", required=True)
+    one.add_argument("--config-file", type=Path, required=True)
+    one.add_argument("--half", default="", choices=["", "base", "new"], help="only a test of a finished training")
+    one.add_argument("--epoch", default="", help="whose weights that test is of (default: the last)")
     pair = commands.add_parser("base2new", help="one line: base, new and harmonic mean of a finished pair of runs")
     pair.add_argument("base", type=Path)
     pair.add_argument("new", type=Path)
+    pair.add_argument("--learnt", choices=["base", "all"], default="base", help="the classes of the training")
     points = commands.add_parser("few-shot", help="one line: the accuracies of runs with different shots")
     points.add_argument("runs", type=Path, nargs="+")
     transfer = commands.add_parser("transfer", help="one line: a run's accuracies on other data sets")
@@ -63,17 +71,41 @@ def parse_arguments() -> argparse.Namespace:
     check = commands.add_parser("verify", help="whether runs and tables are what they say; exit code 1 = not all")
     check.add_argument("places", type=Path, nargs="+", metavar="RUN_OR_OUTPUT", help="run folder, or a folder above")
     grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then tables of them")
-    grid.add_argument("--protocol", choices=PROTOCOLS, default="base2new")
-    grid.add_argument("--output", type=Path, required=True)
-    grid.add_argument("--seeds", required=True, help="separated by spaces")
-    grid.add_argument("--shots", default="16", help="separated by spaces")
     grid.add_argument("--jobs", default="1", help="runs at a time")
     grid.add_argument("--launcher", default="", help="slurm, local, or nothing: children of this process")
     grid.add_argument("--slurm", default="", help="settings of Slurm's jobs, KEY=VALUE separated by spaces")
     grid.add_argument("--each", default="", help="KEY=VALUE,VALUE,... to run through and average over, like seeds")
     grid.add_argument("--dry-run", action="store_true", help="only print what would run")
-    grid.add_argument("overrides", nargs=argparse.REMAINDER)
+    for command in (one, grid):
+        command.add_argument("--protocol", choices=PROTOCOLS, default="base2new")
+        command.add_argument("--output", type=Path, required=True)
+        command.add_argument("--seeds", required=True, help="separated by spaces")
+        command.add_argument("--shots", default="16", help="separated by spaces")
+        command.add_argument("overrides", nargs=argparse.REMAINDER)
     return parser.parse_args()
+
+
+def steps(arguments: argparse.Namespace) -> list[str]:
+    """A line for each call of train.py that a protocol's script makes: six words, separated by tabs. They are kind,
+    shots, data set, classes, run folder below OUTPUT, and of a test the folder of the training (else -).
+
+    Raises:
+        UserError: the protocol cannot do what it is asked for.
+    """
+    row = Row(
+        arguments.dataset, tuple(arguments.targets.split()), arguments.trainer, arguments.trainer,
+        arguments.config_file, own=arguments.own_name,
+    )  # fmt: skip
+    seeds, shots = arguments.seeds.split(), arguments.shots.split()
+    comparison = Comparison(arguments.protocol, arguments.output, [row], seeds, shots, tuple(arguments.overrides))
+    lines = []
+    for cell in comparison.cells:
+        found = cell.steps
+        if arguments.half:
+            found = [cell.protocol.test_of(arguments.half, row.dataset, cell.run, arguments.epoch)]
+            check_epoch(arguments.output / found[0].trained, arguments.epoch)
+        lines += ["\t".join([step.kind, cell.shots, *step[1:-1], step.trained or "-"]) for step in found]
+    return lines
 
 
 def verify(places: list[Path]) -> int:

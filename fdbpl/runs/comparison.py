@@ -4,11 +4,17 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from fdbpl.configuration import for_dataset, pairs, read_yaml, split_per_dataset
 from fdbpl.errors import UserError
+from fdbpl.runs.checks import check_class_contexts, check_numbers, check_overrides, check_targets
 from fdbpl.runs.folder import config_name
-from fdbpl.runs.protocols import PROTOCOLS, Protocol
+from fdbpl.runs.protocols import PROTOCOLS, Protocol, Step
+
+yaml_values = cache(read_yaml)
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,44 @@ class Cell:
         return self.protocol.name, row.trainer, self.config_name, row.name, int(self.shots), int(self.seed)
 
     @property
+    def run(self) -> str:
+        """What the folders of its runs have in common."""
+        return f"{self.row.name}/shots_{self.shots}/{self.row.trainer}/{self.config_name}/seed{self.seed}"
+
+    @property
+    def steps(self) -> list[Step]:
+        """The calls of train.py that it consists of; regions are labelled for a training that is not finished."""
+        row = self.row
+        steps = self.protocol.steps(row.dataset, self.run, row.targets, row.trainer.startswith("FDBPL"))
+        return [step for step in steps if step.kind != "bank" or not (self.output / step.folder / "done.json").exists()]
+
+    @property
     def folders(self) -> list[Path]:
         """The training's run folder, then the tests'."""
-        run = Path(self.row.name, f"shots_{self.shots}", self.row.trainer, self.config_name, f"seed{self.seed}")
-        return self.protocol.folders(self.output, run, self.row.targets)
+        return [self.output / step.folder for step in self.steps if step.kind != "bank"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Values by dotted key, as far as the YAML files and the overrides name them."""
+        files = [Path("configs/datasets", f"{self.row.dataset}.yaml"), self.row.config]
+        values: dict[str, Any] = {}
+        special: dict[str, dict] = {}
+        for file in filter(Path.is_file, files):
+            general, special = split_per_dataset(yaml_values(str(file)), str(file))
+            values.update(general)
+        here = for_dataset(special, str(values.get("DATASET.NAME", "")), int(self.shots))
+        return {**values, **here, **pairs(list(self.overrides))}
+
+    def check(self) -> None:
+        """Refuse what its protocol cannot do.
+
+        Raises:
+            UserError: says what to do instead.
+        """
+        row = self.row
+        check_overrides(self.overrides)
+        check_targets(row.dataset, row.targets)
+        check_class_contexts(self.protocol.name, row.trainer, self.settings, row.dataset, row.targets)
 
     @property
     def finished(self) -> bool:
@@ -121,6 +161,8 @@ class Cell:
     def call(self, script: str = "", **settings: str) -> list[str]:
         """The command that runs the cell, or another script of it."""
         variables = {"CFG": self.row.config.stem, "OUTPUT": str(self.output), "SHOTS": self.shots, **settings}
+        if self.protocol.name == "base2new_all":
+            variables["LEARN"] = "all"
         if self.row.targets and not script:
             variables["TARGETS"] = " ".join(self.row.targets)
         words = [f"{name}={value}" for name, value in variables.items()]
@@ -135,6 +177,9 @@ class Comparison:
     Attributes:
         output: the scripts' OUTPUT. shots, seeds: of every row.
         common: overrides of every row. each: overrides to run through like seeds, see `variants`.
+
+    Raises:
+        UserError: something that cannot be run.
     """
 
     protocol: str
@@ -147,24 +192,23 @@ class Comparison:
     cells: list[Cell] = field(init=False)
 
     def __post_init__(self) -> None:
-        for numbers, what, example in ((self.seeds, "SEEDS", "1 2 3"), (self.shots, "SHOTS", "16")):
-            odd = [number for number in numbers if not (number.isascii() and number.isdigit())]
-            if odd:
-                raise UserError(f"expected whole numbers as {what}, found {odd[0]!r}; give e.g. {what}='{example}'")
+        check_numbers(self.seeds, self.shots)
         if self.protocol != "few_shot" and len(self.shots) != 1:
             raise UserError(
                 f"expected one number of shots for {self.protocol}, found {len(self.shots)}; e.g. SHOTS=16, or few_shot"
             )
         object.__setattr__(self, "cells", list(self._cells()))
+        for cell in self.cells:
+            cell.check()
 
     def _cells(self) -> Iterator[Cell]:
         """In the order data set, seed, row: the first seed's table is complete first."""
-        datasets = dict.fromkeys(row.dataset for row in self.rows)
-        order = itertools.product(datasets, dict.fromkeys(self.seeds), variants(self.each), self.rows, self.shots)
-        for dataset, seed, variant, row, shots in order:
+        datasets, shots = dict.fromkeys(row.dataset for row in self.rows), dict.fromkeys(self.shots)
+        order = itertools.product(datasets, dict.fromkeys(self.seeds), variants(self.each), self.rows, shots)
+        for dataset, seed, variant, row, number in order:
             if row.dataset == dataset:
                 overrides = (*self.common, *variant, *row.overrides)
-                yield Cell(PROTOCOLS[self.protocol], self.output, row, shots, seed, overrides)
+                yield Cell(PROTOCOLS[self.protocol], self.output, row, number, seed, overrides)
 
 
 def banks(cells: Sequence[Cell]) -> list[list[str]]:

@@ -21,9 +21,7 @@ from fdbpl.runs.grid import Ended, Launcher, fair_share, gpu_count, in_process, 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
 PATIENCE = 15.0  # seconds that the answer of a job may come after its end
-SIGNAL_DELAY_S = (
-    90  # submitit's default: how long before its time limit Slurm signals a job, which is then queued again
-)
+SIGNAL_DELAY_S = 90  # submitit's default: Slurm signals a job this long before its time limit, and it is queued again
 POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
 
 

@@ -1,14 +1,9 @@
 """What a comparison would run, without running it: counts, commands, weights that are not here yet."""
 
 import shlex
-from functools import cache
-from pathlib import Path
 
-from fdbpl.configuration import pairs, read_yaml
 from fdbpl.runs.comparison import Cell, Comparison, banks
 from fdbpl.runs.results import counted
-
-yaml_values = cache(read_yaml)
 
 
 def plan(comparison: Comparison) -> str:
@@ -34,9 +29,7 @@ def missing_weights(cells: list[Cell]) -> list[str]:
 
     names: dict[str, None] = {}
     for cell in cells:
-        files = (Path("configs/datasets", f"{cell.row.dataset}.yaml"), cell.row.config)
-        settings = {key: value for file in files for key, value in yaml_values(str(file)).items()}
-        settings.update(pairs(list(cell.overrides)))
+        settings = cell.settings
         names[settings["MODEL.BACKBONE.NAME"]] = None
         if cell.row.trainer.startswith(("FDBPL", "PromptKD")) or cell.row.trainer.endswith("_KDPL"):
             names[settings["TEACHER.NAME"]] = None

@@ -1,37 +1,78 @@
-"""The four protocols: the script that runs each, and the folders that it leaves."""
+"""The protocols: which runs each consists of, and in which folders they stay."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal, NamedTuple
+
+
+class Step(NamedTuple):
+    """One call of train.py.
+
+    Attributes:
+        kind: "bank" labels the regions that the training reads.
+        dataset: its name in configs/datasets. classes: DATASET.SUBSAMPLE_CLASSES.
+        folder: of the run, below the scripts' OUTPUT. trained: of a test, the folder of the training; else "".
+    """
+
+    kind: Literal["bank", "train", "test"]
+    dataset: str
+    classes: str
+    folder: str
+    trained: str = ""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a model is learnt and tested.
+    """How a model is trained and tested.
 
     Attributes:
         script: of scripts/, runs one cell of a grid.
         classes: those that are learnt, as DATASET.SUBSAMPLE_CLASSES names them.
+        train: the folder of trainings.
+        tests: folder -> the half of the classes that is tested there.
         transfers: tested on other data sets.
     """
 
     name: str
     script: str
     classes: str
+    train: str = "train_all"
+    tests: tuple[tuple[str, str], ...] = ()
     transfers: bool = False
 
-    def folders(self, output: Path, run: str | Path, targets: tuple[str, ...] = ()) -> list[Path]:
-        """Run folders below the scripts' OUTPUT: the training's, then the tests' in the order of `targets`."""
-        if self.name == "base2new":
-            return [output / "base2new" / part / run for part in ("train_base", "test_new")]
-        return [output / "train_all" / run, *(output / "evaluation" / target / run for target in targets)]
+    def steps(self, dataset: str, run: str, targets: Sequence[str] = (), reads_bank: bool = False) -> list[Step]:
+        """The calls of train.py in their order.
+
+        Args:
+            run: data set, shots, trainer, configuration and seed, as they stand in the folders' names.
+            targets: the data sets to test on; own images as `folder:NAME`.
+            reads_bank: whether the trainer reads a region bank.
+        """
+        train = f"{self.train}/{run}"
+        banks = [Step("bank", dataset, self.classes, train)] if reads_bank else []
+        halves = [Step("test", dataset, half, f"{folder}/{run}", train) for folder, half in self.tests]
+        named = [(target, *target.split(":"))[-2:] for target in targets]
+        others = [Step("test", target, "all", f"evaluation/{name}/{run}", train) for target, name in named]
+        return [*banks, Step("train", dataset, self.classes, train), *halves, *others]
+
+    def test_of(self, half: str, dataset: str, run: str, epoch: str = "") -> Step:
+        """A further test of a training, on the "base" or the "new" classes, after its last or another epoch."""
+        folder = self.name + f"/test_{half}" + f"_epoch{epoch}" * bool(epoch)
+        return Step("test", dataset, half, f"{folder}/{run}", f"{self.train}/{run}")
 
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("base2new", "base2new_train.sh", "base"),
+        Protocol(
+            "base2new", "base2new_train.sh", "base", train="base2new/train_base", tests=(("base2new/test_new", "new"),)
+        ),
+        Protocol(
+            "base2new_all", "base2new_train.sh", "all",
+            tests=(("base2new_all/test_base", "base"), ("base2new_all/test_new", "new")),
+        ),
         Protocol("few_shot", "few_shot.sh", "all"),
         Protocol("cross_dataset", "cross_dataset.sh", "all", transfers=True),
         Protocol("domain_generalization", "domain_generalization.sh", "all", transfers=True),
     )
-}
+}  # fmt: skip

@@ -14,12 +14,23 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
-def base2new_line(base: Path, new: Path) -> str:
-    """`FDBPL demo seed1: base 00.00 new 00.00 H 00.00`"""
+def shots_text(number: int) -> str:
+    """`1 shot`, `2 shots`, and for -1 `all images`"""
+    return "all images" if number == -1 else counted(number, "shot")
+
+
+def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
+    """`FDBPL demo seed1: base 00.00 new 00.00 H 00.00`
+
+    Args:
+        base, new: folders of the runs that were tested on the base and on the new classes.
+        learnt: the classes of the training, "base" or "all", which the line mentions.
+    """
     first, second = _metrics_of(base), _metrics_of(new)
     accuracies = first["accuracy"], second["accuracy"]
+    mark = " (learnt from all classes)" if learnt == "all" else ""
     return (
-        f"{first['trainer']} {first['dataset']} seed{first['seed']}: base {accuracies[0]:.2f} "
+        f"{first['trainer']} {first['dataset']} seed{first['seed']}{mark}: base {accuracies[0]:.2f} "
         f"new {accuracies[1]:.2f} H {harmonic_mean(*accuracies):.2f}"
     )
 
@@ -29,7 +40,7 @@ def few_shot_line(runs: Sequence[Path]) -> str:
     found = [_metrics_of(folder) for folder in runs]
     points = []
     for metrics in found:
-        points.append(f"{counted(_shots(metrics), 'shot')} {metrics['accuracy']:.2f}")
+        points.append(f"{shots_text(_shots(metrics))} {metrics['accuracy']:.2f}")
     return f"{found[0]['trainer']} {found[0]['dataset']} seed{found[0]['seed']}: {' '.join(points)}"
 
 
@@ -46,7 +57,8 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
     parts.append(
         f"(not tested: {', '.join(without)})" if without else f"average {fmean(run['accuracy'] for run in found):.2f}"
     )
-    what = f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {_shots(trained)}"
+    shots = str(_shots(trained)).replace("-1", "all")
+    what = f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {shots}"
     return f"{what} -> {' '.join(parts)}"
 
 

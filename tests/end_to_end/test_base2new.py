@@ -118,14 +118,14 @@ def test_photographs(scripts, shared, tmp_path):
     [
         (("dmeo",), {}, "expected a data set of .*demo.*found 'dmeo'"),
         (("demo", 1, "FDPBL"), {}, "expected a trainer of .*FDBPL.*found 'FDPBL'"),
-        (("demo", "one"), {}, "expected a whole number as SEED, found 'one'"),
+        (("demo", "one"), {}, "expected a whole number without leading zeros as SEED, found 'one'"),
         (("demo", 1, "CoOp", "OPTIM.LR"), {}, "KEY VALUE pairs, found 1 words"),
         (("demo", 1, "CoOp", "OPTIM.LRR", 1), {}, "did you mean OPTIM.LR"),
         (("demo", 1, "CoOp", "OPTIM.LR", "fast"), {}, "expected float for OPTIM.LR"),
         (("demo", 1, "CoOp", "TRAINER.COOP.PREC", "fp16"), {"CUDA_VISIBLE_DEVICES": ""}, "fp16.*GPU|GPU.*fp16"),
         (("demo", 1, "CoOp"), {"CFG": "vit"}, "expected CFG to be one of .*demo.*found 'vit'"),
-        (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected a whole number as SHOTS, found .many."),
-        (("caltech101", 1, "CoOp"), {"DATA": "/nowhere"}, "/nowhere"),
+        (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected a number of images as SHOTS .-1: all images., found .many."),
+        (("caltech101", 1, "CoOp"), {"DATA": "/nowhere", "STUDENT": "demo"}, "/nowhere"),
     ],
 )
 def test_mistakes_end_in_one_sentence(scripts, arguments, environment, sentence):

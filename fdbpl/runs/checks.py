@@ -1,0 +1,107 @@
+"""Checks of what a protocol's script or a grid is asked for, before anything runs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fdbpl.errors import UserError
+from fdbpl.runs.targets import default_targets
+
+# keys that a protocol sets itself -> what to use instead
+PROTOCOL_KEYS = {
+    "SEED": "Give the seed as the script's argument SEED",
+    "TRAINER.NAME": "Give the trainer as the script's argument TRAINER",
+    "DATASET.NAME": "Give the data set as the script's argument DATASET",
+    "DATASET.NUM_SHOTS": "Set the variable SHOTS, e.g. SHOTS=4 (SHOTS=-1: all images)",
+    "DATASET.SUBSAMPLE_CLASSES": "LEARN=all makes base-to-new learn from all classes and test both halves; few_shot.sh "
+    "learns and tests all classes; SUB chooses the classes of base2new_test.sh and generate_regions.sh",
+    "DATASET.ROOT": "Set the variable DATA",
+    "DATASET.FOLDER": "Set the variable DATA",
+    "DATASET.FOLDER_DIGEST": "Set the variable DATA",
+    "OUTPUT_DIR": "Set the variable OUTPUT",
+    "RESUME": "The same command resumes an interrupted run; to continue another run use train.py --resume",
+    "TEST.SPLIT": "The scripts test on the test images; for the validation images use train.py --eval-only",
+    "TEST.NO_TEST": "The result of a protocol is the accuracy of its tests; to train without a test use train.py",
+}  # fmt: skip
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides of what the protocol itself decides: they would reach each training and test alike.
+
+    Raises:
+        UserError: names the key and the argument or variable to use.
+    """
+    for key in overrides[::2]:
+        if key in PROTOCOL_KEYS:
+            raise UserError(f"{key} is set by the protocol and cannot be overridden here. {PROTOCOL_KEYS[key]}")
+
+
+def check_numbers(seeds: Sequence[str], shots: Sequence[str]) -> None:
+    """Refuse seeds and numbers of shots that are none, or that are not written as run folders name them (seed01)."""
+    for numbers, what, form, example in (
+        (seeds, "SEEDS", r"0|[1-9]\d*", "1 2 3"), (shots, "SHOTS", r"-1|[1-9]\d*", "16"),
+    ):  # fmt: skip
+        odd = [number for number in numbers if not re.fullmatch(form, number, re.ASCII)]
+        if odd:
+            more = " (-1: all images)" * (what == "SHOTS")
+            raise UserError(
+                f"expected whole numbers without leading zeros as {what}{more}, found {odd[0]!r:.100}; give e.g. "
+                f"{what}='{example}'"
+            )
+
+
+def check_targets(source: str, targets: Sequence[str]) -> None:
+    """Refuse a source that is tested on itself, and a target that comes twice: averages would count them.
+
+    Raises:
+        UserError: names the data set.
+    """
+    twice = [target for target in targets if targets.count(target) > 1]
+    if twice:
+        raise UserError(f"TARGETS contains {twice[0]} twice; name it once")
+    if source in targets:
+        raise UserError(f"TARGETS contains {source}, the data set that is learnt from; leave it out")
+
+
+def check_class_contexts(
+    protocol: str, trainer: str, settings: Mapping[str, Any], source: str, targets: Sequence[str]
+) -> None:
+    """Refuse class-specific contexts (CSC) where a protocol tests other classes than those that are learnt.
+
+    Args:
+        settings: values by dotted key, as YAML files or the command line give them.
+
+    Raises:
+        UserError: names the key and, for a transfer, the target.
+    """
+    key = f"TRAINER.{trainer.removesuffix('_KDPL').removeprefix('FDBPL_').upper()}.CSC"
+    if str(settings.get(key, False)).lower() != "true" or protocol == "few_shot":
+        return
+    same = default_targets("same_classes").get(source, ()) if protocol == "domain_generalization" else ()
+    other = [target for target in targets if target not in same]
+    if targets and not other:
+        return
+    tested = f"the classes of {other[0]}" if other else "one half of the classes at a time"
+    raise UserError(
+        f"{key} True learns a context for each class, which serves these classes only, but this protocol tests "
+        f"{tested}. Set {key} False, or use few_shot.sh, which tests all the classes that it learns"
+    )
+
+
+def check_epoch(run: Path, epoch: str) -> None:
+    """Refuse the test of an epoch whose weights a training run does not hold, or of a run that is not there.
+
+    Args:
+        epoch: "" for the last one.
+
+    Raises:
+        UserError: names the epochs that there are.
+    """
+    if not (run / "run.json").is_file():
+        raise UserError(f"There is no training run in {run}. Run base2new_train.sh with the same arguments first")
+    learnt = [pointer.parent for pointer in run.glob("*/checkpoint")]
+    if epoch and not all((folder / f"model.pth.tar-{epoch}").is_file() for folder in learnt):
+        numbers = {int(file.name.rpartition("-")[2]) for folder in learnt for file in folder.glob("model.pth.tar-*")}
+        there = ", ".join(map(str, sorted(numbers)))
+        raise UserError(f"{run} holds no weights of epoch {epoch}, only of {there}. Set LOADEP to one of these")
