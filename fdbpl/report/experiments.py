@@ -18,6 +18,7 @@ from fdbpl.runs.validity import mismatch, tested_on_validation
 
 PROTOCOLS = {
     "base2new": "Base-to-new",
+    "base2new_all": "Base-to-new, learnt from all classes",
     "few_shot": "Few-shot",
     "cross_dataset": "Cross-dataset",
     "domain_generalization": "Domain generalization",
@@ -90,7 +91,7 @@ class Experiment:
 
     def runs(self, name: str) -> tuple[str, ...]:
         """Paths of the runs that a value is from: one, or of H base's and new's."""
-        parts = ("base", "new") if (self.protocol, name) == ("base2new", "H") else (name,)
+        parts = ("base", "new") if name == "H" else (name,)
         return tuple(self.tests[part].path for part in parts)
 
 
@@ -273,6 +274,11 @@ def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
     if train.classes != "all":
         return []
     found = [Experiment("few_shot", *name, {"all": train.accuracy}, train, {"all": train})]
+    halves = {test.classes: test for test in tests if test.dataset == train.dataset and test.classes in ("base", "new")}
+    if len(halves) == 2:
+        values = {half: halves[half].accuracy for half in ("base", "new")}
+        values["H"] = harmonic_mean(*values.values())
+        found.append(Experiment("base2new_all", *name, values, train, halves))
     others = [test for test in tests if test.classes == "all" and test.dataset != train.dataset]
     for protocol in ("cross_dataset", "domain_generalization"):
         part = {test.dataset: test for test in others if _transfer(train, test) == protocol}
@@ -326,10 +332,10 @@ def _missing(
         lacking = [target for target in cell.targets if not experiment or target not in experiment.values]
         if run:
             explained.add(run.path)
-        if experiment and (not lacking or cell.protocol in ("base2new", "few_shot")):
+        if experiment and not lacking:
             continue
         state, reason = _why(cell, run, tests.get(run.path, []) if run else [])
-        if cell.protocol not in ("base2new", "few_shot") and lacking and run and run.finished:
+        if lacking and run and run.finished:
             reason += f"; no test on {', '.join(lacking)}"
         what = f"{cell.label}, {cell.dataset}, {counted(cell.shots, 'shot')}, seed {cell.seed}"
         missing.append(Missing(cell.protocol, what, state, reason, cell.key))
@@ -343,9 +349,13 @@ def _missing(
         elif run.classes == "base" and not any(one.train is run for one in experiments):
             missing.append(Missing(protocol, what, "unfinished", _test_state(tests.get(run.path, []))))
         for test in tests.get(run.path, []):
-            if not test.finished and run.classes != "base":
-                tested = f"{what}, tested on {test.dataset}"
-                missing.append(Missing(_transfer(run, test), tested, "unfinished", test.state))
+            if test.finished or run.classes == "base":
+                continue
+            if test.dataset == run.dataset:
+                protocol, where = "base2new_all", f"the {test.classes} classes"
+            else:
+                protocol, where = _transfer(run, test), test.dataset
+            missing.append(Missing(protocol, f"{what}, tested on {where}", "unfinished", test.state))
     return missing
 
 
@@ -366,7 +376,7 @@ def _why(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
         return "planned", where
     if not run.finished:
         return "unfinished", run.state
-    return "unfinished", _test_state(tests) if cell.protocol == "base2new" else "trained"
+    return "unfinished", _test_state(tests) if cell.protocol.startswith("base2new") else "trained"
 
 
 def _test_state(tests: list[Run]) -> str:

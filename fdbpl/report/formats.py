@@ -110,7 +110,7 @@ def csv_of(results: Results) -> str:
     for one in results.experiments:
         for run in (one.train, *one.tests.values()):
             labels.setdefault(run.path, one.label)
-        if one.protocol == "base2new":
+        if one.protocol in ("base2new", "base2new_all"):
             h[one.tests["new"].path] = one.values["H"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -28,7 +28,7 @@ HEADER = ("", "runs", *BASE2NEW, OF_RUNS, *COST)
 
 def sections(results: Results, protocol: str | None = None) -> list[Section]:
     """All tables, photographs before the demo world."""
-    make = {"base2new": _base2new, "few_shot": _few_shot}
+    make = {"base2new": _base2new, "base2new_all": _base2new, "few_shot": _few_shot}
     wanted = [protocol] if protocol else list(PROTOCOLS)
     return [make.get(name, _transfer)(group) for name in wanted for group in groups(results, name)]
 
@@ -37,7 +37,7 @@ def sections(results: Results, protocol: str | None = None) -> list[Section]:
 
 
 def _base2new(group: Group) -> Section:
-    published = read_published("base2new", group.backbone, group.shots) if not group.drawn else []
+    published = read_published(group.protocol, group.backbone, group.shots) if not group.drawn else []
     tables = [_base2new_table(group, dataset, published) for dataset in group.datasets]
     if len(tables) > 1:
         tables.insert(0, _base2new_average(group, published))

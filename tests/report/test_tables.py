@@ -53,6 +53,28 @@ def test_h_follows_the_convention_of_the_published_rows(tree):
     assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "H", "mean H of runs") == ["53.33", "51.30 ± 18.37"]
 
 
+def test_learning_from_all_classes_has_a_table_of_its_own(tree):
+    """LEARN=all: the ordinary runs of the same method and the same seeds are not averaged with it."""
+    for seed in (1, 2):
+        tree.pair(80.0, 60.0, seed=seed)
+        key = tree.run("train_all", classes="all", accuracy=70.0, seed=seed)
+        for half, accuracy in (("base", 90.0), ("new", 85.0)):
+            tree.run(f"base2new_all/test_{half}", classes=half, tests=key, accuracy=accuracy, seed=seed)
+    tables = tables_of(tree)
+    assert texts(tables["base2new", "demo"]["CoOp"], "runs", "base", "new") == ["2", "80.00 ± 0.00", "60.00 ± 0.00"]
+    row = tables["base2new_all", "demo"]["CoOp"]
+    assert texts(row, "runs", "base", "new", "H") == ["2", "90.00 ± 0.00", "85.00 ± 0.00", f"{h(90, 85):.2f}"]
+    assert "learnt from all classes" in write_report(tree.output)
+
+
+def test_a_planned_test_of_learning_from_all_classes_is_missed(tree):
+    key = tree.run("train_all", classes="all")
+    tree.run("base2new_all/test_base", classes="base", tests=key)
+    tree.plan("base2new_all")
+    (missing,) = [one for one in read_results(tree.output).missing if one.protocol == "base2new_all"]
+    assert missing.reason == "trained, not tested on the new classes yet"
+
+
 def test_the_average_h_is_the_harmonic_mean_of_the_average_accuracies(tree):
     """As in published tables; the mean of the data sets' H would be 62.5 here."""
     for dataset, base, new in (("caltech101", 100.0, 50.0), ("dtd", 50.0, 75.0)):

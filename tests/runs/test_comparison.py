@@ -98,12 +98,140 @@ def test_own_pictures_are_called_as_their_folder_is(tmp_path):
         ({"each": "SPLIT="}, "as EACH"),
         ({"seeds": ("1", "two")}, "whole numbers .* as SEEDS, found 'two'"),
         ({"shots": ("1", "-2"), "protocol": "few_shot"}, "whole numbers .* as SHOTS .*, found '-2'"),
+        ({"seeds": ("01",)}, "as SEEDS, found '01'"),
+        ({"shots": ("0",), "protocol": "few_shot"}, "as SHOTS .*found '0'"),
         ({"shots": ("1", "2")}, "one number of shots for base2new, found 2"),
     ],
 )
 def test_mistakes_are_sentences(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         compared(Path("out"), row(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (("DATASET.SUBSAMPLE_CLASSES", "all"), "LEARN=all"),
+        (("DATASET.NUM_SHOTS", "4"), "SHOTS"),
+        (("OPTIM.LR", "1", "SEED", "2"), "argument SEED"),
+        (("TRAINER.NAME", "FDBPL"), "argument TRAINER"),
+        (("DATASET.NAME", "Caltech101"), "argument DATASET"),
+        (("TEST.SPLIT", "val"), "train.py"),
+        (("TEST.NO_TEST", "True"), "train.py"),
+        (("OUTPUT_DIR", "here"), "OUTPUT"),
+        (("DATASET.ROOT", "here"), "DATA"),
+        (("RESUME", "here"), "--resume"),
+    ],
+)
+def test_what_a_protocol_sets_is_no_override(overrides, advice):
+    """Neither for all rows, nor of one row, nor as values to run through."""
+    for arguments in (
+        {"common": overrides}, {"each": f"{overrides[-2]}={overrides[-1]},{overrides[-1]}"},
+        {"row": row("few", "CoOp", "demo", *overrides)},
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"{overrides[-2]} is set by the protocol.*{advice}"):
+            compared(Path("out"), arguments.pop("row", row()), **arguments)
+
+
+def specific(protocol, trainer="CoOp", config="demo", targets="", dataset="demo", *overrides):
+    line = row(trainer, trainer, config, *overrides, targets=targets, dataset=dataset)
+    return compared(Path("out"), line, protocol=protocol, seeds=["1"])
+
+
+CSC = ("TRAINER.COOP.CSC", "True")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "dataset", "targets"),
+    [
+        ("base2new", "demo", ""), ("base2new_all", "demo", ""), ("cross_dataset", "demo", "demo_colours"),
+        ("domain_generalization", "imagenet", "imagenet_sketch imagenet_r"),
+    ],
+)  # fmt: skip
+def test_class_specific_contexts_are_refused_where_other_classes_are_tested(protocol, dataset, targets):
+    with pytest.raises(UserError, match=r"TRAINER.COOP.CSC True .* serves these classes only.*Set .* False"):
+        specific(protocol, "CoOp_KDPL", "demo", targets, dataset, *CSC)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "dataset", "targets"),
+    [("few_shot", "demo", ""), ("domain_generalization", "imagenet", "imagenetv2 imagenet_sketch")],
+)
+def test_class_specific_contexts_serve_the_same_classes(protocol, dataset, targets):
+    assert specific(protocol, "CoOp", "demo", targets, dataset, *CSC).cells
+    assert specific("base2new", "KgCoOp", "demo", "", "demo", *CSC).cells  # CoOp's setting says nothing of KgCoOp
+
+
+def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
+    config = tmp_path / "own.yaml"
+    config.write_text("TRAINER:\n  FDBPL:\n    CSC: True\n")
+    line = row("FDBPL", "FDBPL").replace("configs/trainers/X/demo.yaml", str(config))
+    with pytest.raises(UserError, match="TRAINER.FDBPL.CSC True"):
+        compared(tmp_path, line)
+
+
+@pytest.mark.parametrize(
+    ("targets", "sentence"),
+    [("demo_colours demo_colours", "demo_colours more than once"), ("demo_colours demo", "demo, which is the")],
+)
+def test_a_target_is_neither_the_source_nor_named_twice(targets, sentence):
+    with pytest.raises(UserError, match=f"TARGETS names {sentence}"):
+        compared(Path("out"), row(targets=targets), protocol="cross_dataset")
+
+
+def printed_steps(capsys, monkeypatch, *words) -> list[list[str]]:
+    monkeypatch.setattr(sys, "argv", ["fdbpl.runs", "steps", "--dataset", "demo", "--trainer", "FDBPL", *words])
+    runs.main()
+    return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_steps_of_each_protocol(capsys, monkeypatch, tmp_path):
+    """The training's region bank while the training is not finished; every test names its training."""
+    common = ("--config-file", "x/demo.yaml", "--output", str(tmp_path), "--seeds", "1")
+    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "16", "OPTIM.LR", "1")
+    run = "demo/shots_16/FDBPL/demo+OPTIM.LR=1/seed1"
+    base = f"base2new/train_base/{run}"
+    assert steps == [["bank", "16", "demo", "base", base, "-"], ["train", "16", "demo", "base", base, "-"],
+                     ["test", "16", "demo", "new", f"base2new/test_new/{run}", base]]  # fmt: skip
+    finish(tmp_path / base, 80.0)
+    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "16", "OPTIM.LR", "1")
+    assert [kind for kind, *_ in steps] == ["train", "test"]
+
+    steps = printed_steps(capsys, monkeypatch, *common, "--shots=-1", "--protocol", "base2new_all")
+    run = "demo/shots_-1/FDBPL/demo/seed1"
+    assert [step[3:] for step in steps[1:]] == [
+        ["all", f"train_all/{run}", "-"], ["base", f"base2new_all/test_base/{run}", f"train_all/{run}"],
+        ["new", f"base2new_all/test_new/{run}", f"train_all/{run}"],
+    ]  # fmt: skip
+    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "1 -1", "--protocol", "few_shot")
+    assert [step[:2] for step in steps] == [["bank", "1"], ["train", "1"], ["bank", "-1"], ["train", "-1"]]
+
+
+def test_the_steps_of_a_test_of_an_epoch(capsys, monkeypatch, tmp_path):
+    common = ("--config-file", "x/demo.yaml", "--output", str(tmp_path), "--seeds", "1", "--half=new", "--epoch=2")
+    run = tmp_path / "base2new/train_base/demo/shots_16/FDBPL/demo/seed1"
+
+    def refused(sentence):
+        with pytest.raises(SystemExit):
+            printed_steps(capsys, monkeypatch, *common)
+        assert sentence in capsys.readouterr().err
+
+    refused("There is no training run in")
+    (run / "prompt_learner").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    for name in ("checkpoint", "model.pth.tar-3"):
+        (run / "prompt_learner" / name).touch()
+    refused("holds no weights of epoch 2, only of 3")
+    (run / "prompt_learner/model.pth.tar-2").touch()
+    ((kind, _, _, half, folder, _),) = printed_steps(capsys, monkeypatch, *common)
+    assert (kind, half) == ("test", "new") and folder.startswith("base2new/test_new_epoch2/demo/")
+
+
+def test_a_grid_that_learns_from_all_classes_calls_its_script_so(tmp_path):
+    (cell,) = compared(tmp_path, row("FDBPL", "FDBPL"), protocol="base2new_all", seeds=["1"], shots=("-1",)).cells
+    assert "LEARN=all" in cell.call() and cell.call()[-4:-2] == ["scripts/base2new_train.sh", "demo"]
+    assert cell.folders[0] == tmp_path / "train_all/demo/shots_-1/FDBPL/demo/seed1" and len(cell.folders) == 3
+    assert "SUB=all" in banks([cell])[0] and cell.key[0] == "base2new_all"
 
 
 def cells_of(path):
