@@ -51,8 +51,10 @@ class Protocol:
         train = f"{self.train}/{run}"
         banks = [Step("bank", dataset, self.classes, train)] if reads_bank else []
         halves = [Step("test", dataset, half, f"{folder}/{run}", train) for folder, half in self.tests]
-        named = [(target, *target.split(":"))[-2:] for target in targets]
-        others = [Step("test", target, "all", f"evaluation/{name}/{run}", train) for target, name in named]
+        others = []
+        for target in targets:
+            name, _, own = target.partition(":")
+            others.append(Step("test", name, "all", f"evaluation/{own or name}/{run}", train))
         return [*banks, Step("train", dataset, self.classes, train), *halves, *others]
 
     def test_of(self, half: str, dataset: str, run: str, epoch: str = "") -> Step:

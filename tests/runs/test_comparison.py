@@ -172,10 +172,10 @@ def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("targets", "sentence"),
-    [("demo_colours demo_colours", "demo_colours more than once"), ("demo_colours demo", "demo, which is the")],
+    [("demo_colours demo_colours", "demo_colours twice"), ("demo_colours demo", "demo, the data set")],
 )
 def test_a_target_is_neither_the_source_nor_named_twice(targets, sentence):
-    with pytest.raises(UserError, match=f"TARGETS names {sentence}"):
+    with pytest.raises(UserError, match=f"TARGETS contains {sentence}"):
         compared(Path("out"), row(targets=targets), protocol="cross_dataset")
 
 
@@ -202,6 +202,11 @@ def test_the_steps_of_each_protocol(capsys, monkeypatch, tmp_path):
     assert [step[3:] for step in steps[1:]] == [
         ["all", f"train_all/{run}", "-"], ["base", f"base2new_all/test_base/{run}", f"train_all/{run}"],
         ["new", f"base2new_all/test_new/{run}", f"train_all/{run}"],
+    ]  # fmt: skip
+    words = ("--protocol", "cross_dataset", "--targets", "demo_colours folder:mine")
+    steps = printed_steps(capsys, monkeypatch, *common, "--shots=-1", *words)
+    assert [(step[2], step[4]) for step in steps[2:]] == [
+        ("demo_colours", f"evaluation/demo_colours/{run}"), ("folder", f"evaluation/mine/{run}")
     ]  # fmt: skip
     steps = printed_steps(capsys, monkeypatch, *common, "--shots", "1 -1", "--protocol", "few_shot")
     assert [step[:2] for step in steps] == [["bank", "1"], ["train", "1"], ["bank", "-1"], ["train", "-1"]]
