@@ -101,7 +101,7 @@ def test_the_halves_are_those_of_coop(parity):
         (lambda split: split.pop("val"), "expected lists train, val and test"),
         (lambda split: split["train"].clear(), "expected images in train"),
         (lambda split: split["train"].append(["a/x.jpg", 0, "other"]), "label 0 has several class names"),
-        (lambda split: split["train"].append(["a/x.jpg", 9, "nine"]), "no image has label 5 .*; correct the split file$"),
+        (lambda split: split["train"].append(["a/x.jpg", 9, "nine"]), "label 5 .*; correct the split file$"),
         (lambda split: split["test"].append(["a/x.jpg", 5, "f"]), r"found none of f \(1 such classes\)"),
         (lambda split: [row.__setitem__(2, "a") for rows in split.values() for row in rows], "'a' occurs twice"),
         (lambda split: split["test"].append(["../../secret.jpg", 0, "a"]), "expected paths below"),
