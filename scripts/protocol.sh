@@ -42,7 +42,11 @@ learnt_classes() {
 }
 
 # SHOTS in words
-images() { echo "${SHOTS//-1/all} images"; }
+images() {
+    local shots="${SHOTS//-1/all}"
+    [ "$shots" = all ] || shots="up to $shots"
+    echo "$shots images"
+}
 
 # plan_steps: makes the environment, checks what is asked for, and sets STEPS, the calls of train.py that the
 # protocol consists of (see `python -m fdbpl.runs steps --help`)
