@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_not_gone_on_from(world, case):
 
 def test_a_resume_that_is_nowhere(world):
     world.refused(flags=["--resume", world.folder / "nowhere"], names="nowhere")
-    world.refused(flags=["--resume", world.run("CoOp")], names="negative_prompt_learner")
+    world.refused(flags=["--resume", world.run("CoOp")], names="TRAINER.NAME")
 
 
 # any bit ------------------------------------------------------------------------------------------------------------
