@@ -249,6 +249,7 @@ def train_or_test(cfg, arguments: argparse.Namespace, folder) -> dict | None:
         "parameters": trainer.learnt_parameters,
         "steps": trainer.steps,
         "skipped_steps": trainer.skipped_steps,
+        **({} if arguments.eval_only else {"collapsed": trainer.collapsed}),
         "processes": world_size(),
         "deterministic": arguments.deterministic,
         **trainer.results,

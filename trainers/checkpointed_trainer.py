@@ -14,6 +14,7 @@ from fdbpl.errors import UserError
 
 from . import checkpoint
 from .attempts import Attempts
+from .collapse import EpochMean
 from .loaded_weights import check_resumed_run, check_tested_run
 
 LOST_AT_MOST = 10  # seconds of training that an interruption costs, beside the epoch under way
@@ -28,6 +29,7 @@ class CheckpointedTrainer(TrainerX):
 
     attempts: Attempts
     scaler: torch.amp.GradScaler
+    epoch_means: list[EpochMean]
     skipped_steps = 0  # of the whole training, because scaled gradients overflowed
     _saved = math.inf  # when the last numbered one was written
 
@@ -69,6 +71,7 @@ class CheckpointedTrainer(TrainerX):
                 "optimizer": self._optims[name].state_dict(),
                 "scheduler": self._scheds[name].state_dict(),
                 "val_result": None if val_result is None else float(val_result),
+                "epoch_means": [tuple(mean) for mean in self.epoch_means],
             }
             if self.scaler.is_enabled():
                 content.update(scaler=self.scaler.state_dict(), skipped_steps=self.skipped_steps)
@@ -154,6 +157,7 @@ class CheckpointedTrainer(TrainerX):
                 checkpoint.restore(self._models[name], content["state_dict"], paths[name])
                 checkpoint.restore_optimiser(self._optims[name], content, paths[name])
                 self.restore_extra_state(content.get("extra", {}))
+                self.epoch_means = [EpochMean(*mean) for mean in content.get("epoch_means", [])]
                 if "scaler" in content:
                     self.scaler.load_state_dict(content["scaler"])
                     self.skipped_steps = content["skipped_steps"]

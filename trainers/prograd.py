@@ -88,7 +88,7 @@ class ProGrad(PromptTrainer):
         if settings.CSC and settings.TEMPLATE_INIT:
             raise UserError(
                 "TRAINER.PROGRAD.CSC True asks for a context for each class, but TRAINER.PROGRAD.TEMPLATE_INIT True "
-                "starts one context for all classes. Set TRAINER.PROGRAD.TEMPLATE_INIT False for class-specific contexts"
+                "starts one context for all classes. Set TRAINER.PROGRAD.TEMPLATE_INIT False for contexts of each class"
             )
 
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:

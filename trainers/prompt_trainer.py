@@ -21,6 +21,7 @@ from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
 from .attempts import Attempts
+from .collapse import EpochMean, find_collapse
 from .held_out import keep_test_images_out
 from .predictions import write_predictions
 from .run_inputs import tested_split
@@ -62,6 +63,7 @@ class PromptTrainer(SteppingTrainer):
         results: metrics of the last test at full precision: accuracy, error_rate, macro_f1 in percent.
         attempts: the steps of the training and the seconds of its stages, those of earlier attempts included.
         learnt_parameters: number of values that are trained.
+        collapsed: whether the training ended in a classifier that cannot tell classes apart.
     """
 
     student_class: type[Student]
@@ -75,6 +77,9 @@ class PromptTrainer(SteppingTrainer):
         self.attempts.begin("build")
         self._test_seconds: float | None = None
         self.learnt_parameters = 0
+        self.epoch_means = []
+        self.collapsed = False
+        self._summaries: list[dict[str, float]] = []  # what the steps of the current epoch returned
         self._open = ExitStack()  # the progress bar
         self._count_step: Callable[[], object] = lambda: None
         super().__init__(cfg)
@@ -233,6 +238,7 @@ class PromptTrainer(SteppingTrainer):
         """Order of the images and their crops (workers included) become a function of seed and epoch alone."""
         reseed(self.cfg.SEED, self.epoch + 1)
         self.supervision.start_epoch(self.epoch)
+        self._summaries = []
         super().before_epoch()
 
     def parse_batch_train(self, batch: dict) -> View:
@@ -247,14 +253,35 @@ class PromptTrainer(SteppingTrainer):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         summary = super().forward_backward(batch)
+        self._summaries.append(summary)
         self._count_step()
         self.attempts.steps += 1
         return summary
 
+    def after_epoch(self) -> None:
+        self.epoch_means.append(EpochMean.of(self._summaries))
+        super().after_epoch()
+
     def after_train(self) -> None:
         self._open.close()
         self.attempts.end("train")
+        self._warn_of_collapse()
         super().after_train()
+
+    @torch.no_grad()
+    def _warn_of_collapse(self) -> None:
+        student, epochs = self.student, self.epoch_means
+        features = None if student.text_follows_image else student.text_features()[0]
+        found = find_collapse(
+            epochs if len(epochs) == self.max_epoch else [],  # an old checkpoint does not have those before it
+            len(student.classnames), features, student.backbone.logit_scale,
+        )  # fmt: skip
+        self.collapsed = bool(found)
+        if found:
+            print(
+                f"Warning: the training collapsed: {found}. The learning rate is the likely cause: train again with a "
+                f"lower OPTIM.LR (it is {self.cfg.OPTIM.LR:g}) or a lower OPTIM.CLIP_GRAD_NORM"
+            )
 
     def train(self) -> None:
         if self._models:

@@ -1,4 +1,4 @@
-"""Facts about the images of a table's runs that change its numbers and that no cell shows."""
+"""Facts about a table's runs that change its numbers and that no cell shows."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,8 @@ def remarks_on(experiments: Iterable[Experiment]) -> list[str]:
     for dataset in in_order(run.dataset for run in runs.values()):
         here = [run for run in runs.values() if run.dataset == dataset]
         tests = [run for run in targets if run.dataset == dataset]
-        found += [f"{dataset}: {fact}." for fact in (*_missing_shots(here), *_left_out(here), *_different_tests(tests))]
+        facts = [*_missing_shots(here), *_left_out(here), *_different_tests(tests), *_collapsed(here)]
+        found += [f"{dataset}: {fact}." for fact in facts]
     return found
 
 
@@ -49,3 +50,13 @@ def _different_tests(runs: list[Run]) -> list[str]:
             numbers = ", ".join(map(str, sorted({run.test_images for run in here if run.test_images})))
             found.append(f"tested on different images of {classes} classes (their numbers: {numbers})")
     return found
+
+
+def _collapsed(runs: list[Run]) -> list[str]:
+    """Trainings that ended in a classifier that cannot tell classes apart."""
+    trained = [run for run in runs if run.metrics.get("collapsed") is True]
+    return [
+        f"the training of {run.trainer} with {counted(run.shots, 'shot')} and seed {run.seed} collapsed, probably "
+        f"because of its learning rate (OPTIM.LR {run.values.get('OPTIM.LR', 'unknown')}); its accuracies are at chance"
+        for run in trained
+    ]

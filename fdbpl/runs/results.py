@@ -31,7 +31,7 @@ def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
     mark = " (learnt from all classes)" if learnt == "all" else ""
     return (
         f"{first['trainer']} {first['dataset']} seed{first['seed']}{mark}: base {accuracies[0]:.2f} "
-        f"new {accuracies[1]:.2f} H {harmonic_mean(*accuracies):.2f}"
+        f"new {accuracies[1]:.2f} H {harmonic_mean(*accuracies):.2f}{_collapse(first)}"
     )
 
 
@@ -40,7 +40,7 @@ def few_shot_line(runs: Sequence[Path]) -> str:
     found = [_metrics_of(folder) for folder in runs]
     points = []
     for metrics in found:
-        points.append(f"{shots_text(_shots(metrics))} {metrics['accuracy']:.2f}")
+        points.append(f"{shots_text(_shots(metrics))} {metrics['accuracy']:.2f}{_collapse(metrics)}")
     return f"{found[0]['trainer']} {found[0]['dataset']} seed{found[0]['seed']}: {' '.join(points)}"
 
 
@@ -59,7 +59,12 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
     )
     shots = str(_shots(trained)).replace("-1", "all")
     what = f"{trained['trainer']} {trained['dataset']} seed{trained['seed']} shots {shots}"
-    return f"{what} -> {' '.join(parts)}"
+    return f"{what} -> {' '.join(parts)}{_collapse(trained)}"
+
+
+def _collapse(metrics: dict) -> str:
+    """A remark where a training collapsed."""
+    return " (the training collapsed, see its log)" if metrics.get("collapsed") is True else ""
 
 
 def _shots(metrics: dict) -> int:

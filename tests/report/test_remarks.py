@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from fdbpl.report import write_report
+from fdbpl.runs.results import base2new_line
 
 NAMES = {"classnames": ["cat", "dog"]}
 
@@ -32,6 +33,18 @@ def told_of(tree, left_out: dict) -> str:
 def test_shots_that_classes_did_not_have(tree, images, few):
     tree.run("train_all", classes="all", shots=4, protocol={**NAMES, "train_images": images})
     assert ("demo: 4 training images in place of 4 shots of each class" in told(tree)) == few
+
+
+def test_trainings_that_collapsed(tree):
+    key = tree.run("base2new/train_base", seed=3, collapsed=True)
+    tree.run("base2new/test_new", seed=3, classes="new", tests=key)
+    text = told(tree)
+    assert "seed 3 collapsed, probably because of its learning rate (OPTIM.LR" in text
+    assert text.count("collapsed") == 1
+    base, new = (
+        next((tree.output / "base2new" / part).rglob("metrics.json")).parent for part in ("train_base", "test_new")
+    )
+    assert base2new_line(base, new).endswith("(the training collapsed, see its log)")
 
 
 def test_targets_with_different_test_images(tree):
