@@ -55,7 +55,7 @@ OUT_OF_MEMORY = (
 
 CONTINUES = "the same command continues where this one stopped"
 LESS = "work on less at a time (a smaller batch size), or end what else runs here"
-MAX_MESSAGE = 4000  # characters of an error message, however much input it quotes
+MAX_MESSAGE = 8000  # characters of an error message, however much input it quotes
 MAX_QUOTE = 120  # characters of one value that is quoted in a message
 
 
@@ -113,7 +113,7 @@ def sentence_and_code(error: BaseException, interrupted: str = CONTINUES, memory
     if isinstance(error, UserError):
         return f"error: {one_line(str(error))}", error.exit_code
     if isinstance(error, OSError) and error.errno in REMEDIES:  # e.g. a log line on a full disk
-        where = f" {one_line(str(error.filename))}" if error.filename else ""
+        where = f" {shortened(one_line(str(error.filename)), 1000)}" if error.filename else ""
         refused = f"the system refused a file operation{where} ({error.strerror})"
         return f"error: {refused}; {REMEDIES[error.errno]}", MachineError.exit_code
     if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):

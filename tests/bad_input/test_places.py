@@ -200,7 +200,7 @@ def test_predictions_of_a_folder_that_may_not_be_read(finished_run, public, monk
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [(["gone.jpg"], "gone.jpg"), (["*.jpg"], "*.jpg"), (["empty"], "found none"), (["x" * 5000], "xxx"),
+    [(["gone.jpg"], "gone.jpg"), (["*.jpg"], "*.jpg"), (["empty"], "no image in empty"), (["x" * 5000], "xxx"),
      (["a\nb.jpg"], "a\\nb.jpg")],
 )  # fmt: skip
 def test_predictions_of_nothing(finished_run, words, found):

@@ -28,7 +28,8 @@ def points(scripts) -> list[str]:
 
 
 def test_few_shots_of_all_classes(scripts, points):
-    assert re.match("Few-shot: CoOp on demo, seed 1, learns from up to 1 2 images of each class.*all class names", points[0])
+    line = "Few-shot: CoOp on demo, seed 1, learns from up to 1 2 images of each class.*all class names"
+    assert re.match(line, points[0])
     runs = [metrics(folder(scripts, "train_all", shots=shots)) for shots in (1, 2)]
     accuracies = [run["accuracy"] for run in runs]
     assert points[-1] == "CoOp demo seed1: 1 shot {:.2f} 2 shots {:.2f}".format(*accuracies)
