@@ -16,3 +16,26 @@ def test_shellcheck_finds_nothing():
     scripts = sorted(map(str, [*(ROOT / "scripts").glob("*.sh"), *(ROOT / ".ci").iterdir()]))
     run = subprocess.run([checker, *scripts], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def bash(script: str, **environment: str) -> subprocess.CompletedProcess:
+    variables = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", script], cwd=ROOT, env=variables, capture_output=True, text=True)
+
+
+def test_a_home_in_quotes_is_the_home_all_the_same(tmp_path):
+    script = 'source scripts/environment.sh; echo "$OUTPUT|$DATA|$FDBPL_VENV"'
+    run = bash(script, HOME=str(tmp_path), OUTPUT="~/out", DATA="~", FDBPL_VENV="/a/~/b")
+    assert run.stdout.strip() == f"{tmp_path}/out|{tmp_path}|/a/~/b"
+
+
+def test_where_no_environment_can_be_made_one_line_names_the_variable(tmp_path):
+    """A checkout that cannot be written to, for which /proc stands in: permissions do not stop the superuser."""
+    bare = tmp_path / "python3"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    script = "source scripts/environment.sh; make_environment requirements.txt; echo made"
+    run = bash(script, FDBPL_VENV="/proc/venv", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    (line,) = run.stderr.splitlines()
+    assert run.returncode == 1 and not run.stdout
+    assert line.startswith("error: ") and "not writable. Set FDBPL_VENV to a folder that you may write to" in line

@@ -126,6 +126,12 @@ def test_photographs(scripts, shared, tmp_path):
         (("demo", 1, "CoOp"), {"CFG": "vit"}, "expected CFG to be one of .*demo.*found 'vit'"),
         (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected a number of images as SHOTS .-1: all images., found .many."),
         (("caltech101", 1, "CoOp"), {"DATA": "/nowhere", "STUDENT": "demo"}, "/nowhere"),
+        (("caltech101", 1, "CoOp"), {"FDBPL_CLIP_CACHE": "/none"}, "missing ./none/ViT-B-32.pt.*STUDENT=demo"),
+        (("demo", "01", "CoOp"), {}, "without leading zeros as SEED, found '01'"),
+        (("demo", 1, "CoOp"), {"SHOTS": "0"}, "expected a number of images as SHOTS .-1: all images., found '0'"),
+        (("demo", 1, "CoOp"), {"LEARN": "new"}, "expected LEARN to be base or all, found 'new'"),
+        (("demo", 1, "CoOp", "DATASET.SUBSAMPLE_CLASSES", "all"), {}, "SUBSAMPLE_CLASSES is set by .*LEARN=all"),
+        (("demo", 1, "CoOp", "TRAINER.COOP.CSC", "True"), {}, "TRAINER.COOP.CSC True .*serves these classes only"),
     ],
 )
 def test_mistakes_end_in_one_sentence(scripts, arguments, environment, sentence):
@@ -134,6 +140,22 @@ def test_mistakes_end_in_one_sentence(scripts, arguments, environment, sentence)
     assert run.returncode == 2, run.stderr
     assert len(message) == 1 and re.search(sentence, message[0]), run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_learning_from_all_classes_is_a_result_of_its_own(scripts, tmp_path):
+    """One training on all images of all classes, and a test on each half."""
+    run = type(scripts)(tmp_path, data=scripts.data)
+    arguments, settings = ("demo", 1, "ZeroshotCLIP"), {"LEARN": "all", "SHOTS": "-1"}
+    lines = run.succeed("base2new_train.sh", *arguments, **settings)
+    assert "learns from all images of each class, with all class names" in lines[0]
+    base, new, h = re.fullmatch(
+        r"ZeroshotCLIP demo seed1 \(learnt from all classes\): base ([\d.]+) new ([\d.]+) H ([\d.]+)", lines[-1]
+    ).groups()
+    part = "demo/shots_-1/ZeroshotCLIP/demo/seed1"
+    halves = [metrics(run.output / "base2new_all" / f"test_{half}" / part) for half in ("base", "new")]
+    trained = metrics(run.output / "train_all" / part)
+    assert [f"{half['accuracy']:.2f}" for half in halves] == [base, new] and not (run.output / "base2new").exists()
+    assert trained["protocol"]["classnames"] == [name for half in halves for name in half["protocol"]["classnames"]]
 
 
 def test_testing_what_was_never_trained(scripts, tmp_path):
