@@ -152,3 +152,34 @@ def test_an_edited_clip_in_front_of_the_installed_one_is_left_alone(monkeypatch,
 def test_too_long_text_is_quoted(weights):
     with pytest.raises(UserError, match="at most 75 tokens, found a longer one"):
         load_backbone(str(weights / "dict.pt")).tokenize(["word " * 90])
+
+
+def test_many_texts_are_encoded_in_parts(monkeypatch):
+    model = load_backbone("random:tiny")
+    texts, sizes, encode = [f"a photo of {number} cats" for number in range(7)], [], model.encode_tokens
+    expected = model.encode_text(texts)
+    monkeypatch.setattr("fdbpl.backbones.backbone.TEXTS_AT_A_TIME", 3)
+    monkeypatch.setattr(model, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens))
+    torch.testing.assert_close(model.encode_text(texts), expected)
+    assert sizes == [3, 3, 1]
+
+
+@pytest.mark.parametrize("name", ["demo:rn-student", "random:tiny"])
+def test_a_model_for_autocast_has_the_features_of_autocast(name):
+    exact = load_backbone(name)
+    half = openai.for_autocast(exact, torch.bfloat16)
+    images = torch.randn(2, 3, exact.image_size, exact.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        for model in (exact, half):
+            assert torch.equal(model.encode_image(images), exact.encode_image(images))
+            assert torch.equal(model.encode_text(["a cat", "two dogs"]), exact.encode_text(["a cat", "two dogs"]))
+    kept = half.model.visual.conv1
+    linear = [module for module in half.model.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    assert all(module.weight.dtype == torch.bfloat16 for module in linear if module is not kept)
+    assert half.dtype == exact.dtype == torch.float32
+
+
+def test_float32_is_float32_in_convolutions(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_backbone("random:tiny teacher")
+    assert not torch.backends.cudnn.allow_tf32

@@ -51,6 +51,14 @@ def test_a_cpu_is_told_what_it_can_do(name, precision, make_cfg):
         build_trainer(make_cfg(name, **settings_of(name, precision), **{"DATASET.ROOT": "/nowhere"}))
 
 
+@pytest.mark.parametrize("name", ["CoOp_KDPL", "PromptKD"])
+def test_a_teacher_that_needs_a_gpu_is_named(name, make_cfg):
+    from dassl.engine import build_trainer
+
+    with pytest.raises(UserError, match="^TEACHER.PREC fp16 needs a GPU.*Set TEACHER.PREC fp32 or bf16"):
+        build_trainer(make_cfg(name, **{"TEACHER.PREC": "fp16", "DATASET.ROOT": "/nowhere"}))
+
+
 @pytest.mark.parametrize("name", one_of_each_student())
 def test_a_wrong_precision_is_told_the_others(name, make_cfg):
     from dassl.engine import build_trainer
@@ -63,7 +71,7 @@ def test_a_wrong_precision_is_told_the_others(name, make_cfg):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "amp", "bf16"])
 @pytest.mark.parametrize("name", trained())
 def test_precisions_on_a_gpu(name, precision, build_shared):
-    settings = settings_of(name, precision) | {"USE_CUDA": True}
+    settings = settings_of(name, precision) | {"USE_CUDA": True, "TRAINER.PROMPTKD.KD_WEIGHT": 10.0}  # no overflow
     trainer = build_shared(name, f"cuda-{precision}/{name}", **settings)
     train(trainer)
     assert all(value.is_cuda for value in learnt(trainer).values())
