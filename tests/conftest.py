@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,24 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Photographs, split files and reference numbers that are not part of the project."""
+def shared() -> Iterator[Path]:
+    """Photographs, split files and reference numbers that are not part of the project. Tests only read them."""
     path = Path(os.environ.get("FDBPL_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
         pytest.skip(f"no development material at {path}; set FDBPL_SHARED")
-    return path
+    before = set((path / "data").rglob("*"))
+    yield path
+    assert set((path / "data").rglob("*")) == before, f"a test made or removed files in {path / 'data'}"
+
+
+@pytest.fixture
+def photographs(shared: Path, tmp_path: Path) -> Path:
+    """A data root of this test that links to the shared photographs: few-shot lists are written next to them."""
+    source, root = shared / "data" / "caltech-101", tmp_path / "data"
+    (root / "caltech-101").mkdir(parents=True)
+    for name in ("101_ObjectCategories", "split_zhou_Caltech101.json"):
+        (root / "caltech-101" / name).symlink_to(source / name)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -106,10 +106,10 @@ def test_looked_up_features_and_the_tower_in_the_loop_agree(scripts, default_run
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.5)
 
 
-def test_photographs(scripts, shared, tmp_path):
-    photographs = type(scripts)(tmp_path, data=shared / "data")
+def test_photographs(scripts, photographs, tmp_path):
+    scripts = type(scripts)(tmp_path, data=photographs)
     arguments = ("caltech101", 1, "FDBPL", "OPTIM.MAX_EPOCH", 2, "REGIONS.PER_IMAGE", 2)
-    last = photographs.succeed("base2new_train.sh", *arguments, SHOTS="1", CFG="demo")[-1]
+    last = scripts.succeed("base2new_train.sh", *arguments, SHOTS="1", CFG="demo")[-1]
     assert re.fullmatch(LINE.replace("demo", "caltech101"), last)
 
 
