@@ -241,7 +241,7 @@ def _ours(folder: Path, path: str) -> Run:
     if done.get("fingerprint") != record["fingerprint"]:
         raise UserError(f"expected run.json and done.json of one run in {folder}, found those of two; run it again")
     metrics = _object(folder / "metrics.json", "the metrics of a finished run")
-    if "accuracy" not in metrics:
+    if "trainer" in metrics and "accuracy" not in metrics:
         return Run(dataset=named, state="trained without a test (TEST.NO_TEST)", metrics=metrics, **common)
     accuracy = float(metrics["accuracy"])
     if not 0 <= accuracy <= 100:
