@@ -18,6 +18,7 @@ from fdbpl.report.cost import bank_of
 from fdbpl.report.experiments import Results, in_order
 from fdbpl.report.families import supervision_of
 from fdbpl.report.runs import Run, printable
+from fdbpl.templates import fill_template
 
 REGIONS = 24  # of a data set on the page
 MOST_IMAGES = 128  # that they are chosen from
@@ -100,7 +101,7 @@ def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
     images = images[:: max(len(images) // MOST_IMAGES, 1)]
 
     per_image = finished.cfg.REGIONS.PER_IMAGE
-    prompts = teacher.prompts(teacher.template(finished.cfg, dataset), dataset.classnames)
+    prompts = fill_template(teacher.template(finished.cfg, dataset), dataset.classnames)
     lookup = RegionLookup(bank, images, per_image, prompts)
     image, number = torch.meshgrid(torch.arange(len(images)), torch.arange(per_image), indexing="ij")
     image, number = image.flatten(), number.flatten()
