@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--root", default="", help="folder of the data sets")
     parser.add_argument("--output-dir", default="", help="run folder")
     parser.add_argument("--resume", default="", help="checkpoint folder to resume from (default: --output-dir)")
-    parser.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 leaves it to chance")
+    parser.add_argument("--seed", type=int, default=-1, help="seed of everything random; -1 draws one for the run")
     parser.add_argument("--trainer", default="", help="registered trainer, e.g. FDBPL, CoOp, CoOp_KDPL, ZeroshotCLIP")
     parser.add_argument("--dataset-config-file", default="", help="configs/datasets/*.yaml")
     parser.add_argument("--config-file", default="", help="configs/trainers/<Trainer>/*.yaml")

@@ -171,7 +171,7 @@ class RunFolder:
         Raises:
             UserError: an earlier attempt had others.
         """
-        if self.inputs is not None:
+        if self.inputs is not None or any(self.path.glob("*/checkpoint")):
             self.refuse_other_inputs(inputs)
         self.inputs = inputs
         self._record.update(fingerprint=self.fingerprint, inputs=inputs)

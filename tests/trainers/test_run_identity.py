@@ -234,6 +234,11 @@ def test_runs_of_older_versions_are_finished(run, base, capsys):
     run("CoOp", "base", **{"TRAIN.CHECKPOINT_FREQ": 1})
     said = capsys.readouterr().out
     assert "is finished" in said and "does not record the data and the weights" in said
+    for name in ("done.json", "prompt_learner/model.pth.tar-2"):
+        (base / name).unlink()
+    run("CoOp", "base", **{"TRAIN.CHECKPOINT_FREQ": 1})  # an interrupted one goes on
+    assert "does not record the data and the weights" in (base / "log.txt").read_text()
+    assert record_of(base)["inputs"]["data"]["train"]
 
 
 def test_a_test_says_on_what_it_was_made(run, base):
