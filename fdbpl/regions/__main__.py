@@ -72,7 +72,7 @@ def main() -> None:
 
 def generate_bank(arguments: argparse.Namespace) -> None:
     """Generate a bank of the images and the teacher that the command line names."""
-    from fdbpl.backbones import load_backbone
+    from fdbpl.backbones import load_backbone, resolve_precision
     from fdbpl.devices import choose_device
     from fdbpl.regions import BankIdentity, generate
     from fdbpl.regions.identity import digest
@@ -101,6 +101,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
         raise UserError("expected --classnames for --content topk:K, found none; give the class list")
+    resolve_precision(arguments.precision, device, "--precision")
     model = load_backbone(arguments.teacher, device, arguments.precision)
     identity = BankIdentity(
         dataset=arguments.root.resolve().name,

@@ -77,6 +77,11 @@ def test_numbers_and_names_that_cannot_work_are_refused(generate, words):
     assert code == 2 and "Traceback" not in said and str(words[1]) in said
 
 
+def test_float16_on_a_cpu_is_refused_by_the_name_of_the_flag(generate):
+    code, said = generate("--precision", "fp16", "--device", "cpu")
+    assert code == 2 and "--precision fp16 needs a GPU" in said
+
+
 @without_gpu
 def test_a_bank_of_float16_is_verified_on_a_cpu(make, call, weights, photos, tmp_path):
     teacher = load_backbone(str(weights))  # float16 towers differ by less than float16 embeddings may
