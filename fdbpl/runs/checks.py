@@ -22,7 +22,7 @@ PROTOCOL_KEYS = {
     "OUTPUT_DIR": "Set the variable OUTPUT",
     "RESUME": "The same command resumes an interrupted run; to continue another run use train.py --resume",
     "TEST.SPLIT": "The scripts test on the test images; for the validation images use train.py --eval-only",
-    "TEST.NO_TEST": "The result of a protocol is the accuracy of its tests; to train without a test use train.py",
+    "TEST.NO_TEST": "The result of a protocol is the accuracy of its tests",
 }  # fmt: skip
 
 
