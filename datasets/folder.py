@@ -1,4 +1,4 @@
-"""Pictures of a user's own (docs/OWN_PICTURES.md)."""
+"""Pictures of a user's own (docs/CUSTOM_DATA.md)."""
 
 import hashlib
 import os

@@ -1,7 +1,7 @@
 """Several processes (torchrun) that train one model on one batch; each function does nothing in a single process.
 
 Every process reads the same batch, runs the towers on its share of the images and of the classes, and is given what the
-others made of theirs; so each knows the whole loss, as one process would. docs/DESIGN.md derives the gradients.
+others made of theirs; so each knows the whole loss, as one process would. docs/ARCHITECTURE.md derives the gradients.
 """
 
 import atexit

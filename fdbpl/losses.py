@@ -94,7 +94,7 @@ def cascaded_difference(agreement: Tensor, labels: Tensor, weights: Tensor, marg
 
     With S_ij = x_i . d_{y_j} the scalar product is S_ii + S_jj - S_ij - S_ji: columns of one matrix, no loop. Class
     features that depend on the image (CoCoOp) enter with those of region i.
-    Our reading of the paper; the released sum over ordered pairs of (d_a - d_b) is identically zero (docs/METHOD.md).
+    Our reading of the paper; the released sum over ordered pairs of (d_a - d_b) is identically zero (docs/FDBPL.md).
 
     Args:
         agreement: x_i . d_c, which is (s+ - s-) over the logit scale, [B, C].

@@ -1,6 +1,6 @@
 """FDBPL: Faster Distillation-Based Prompt Learning (Zhang et al., 2025): RIL, RADP and PCD.
 
-`FDBPL` learns CoOp's context; `FDBPL_MaPLe` and its like another student's prompts. docs/METHOD.md says line by line
+`FDBPL` learns CoOp's context; `FDBPL_MaPLe` and its like another student's prompts. docs/FDBPL.md says line by line
 what is the paper's, what the released code's (`trainers/coop_off.py`, `trainers/promptsrc_off.py`) and what ours.
 """
 

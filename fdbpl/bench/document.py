@@ -88,7 +88,7 @@ def _exactness(record: dict) -> Iterator[str]:
     yield "## What is exact, what approximate"
     yield ""
     yield (
-        "The text shortcuts and looked-up labels are exact up to rounding (docs/METHOD.md): losses and gradients of "
+        "The text shortcuts and looked-up labels are exact up to rounding (docs/FDBPL.md): losses and gradients of "
         "(a) and (a*) agree to 1e-5. Approximate is float16 in the bank, of embeddings and image features: 5e-4 of an "
         "entry."
     )

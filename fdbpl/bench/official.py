@@ -4,7 +4,7 @@ class, in every prompt space, whatever the names; the student's image tower in e
 `KDPLStep`: KDPL (Mistretta et al., ECCV 2024) on CoOp: the teacher's image tower in every step, forward and reverse KL.
 `ReleaseStep`: FDBPL's release: stored teacher logits, a positive and a negative prompt space that pass the text tower
 one after the other, and its Prompt-Cascaded Difference: a Python loop over ordered pairs of the batch's classes, which
-adds up to zero. Losses in float32, region weights as here (docs/METHOD.md), so that numbers can be compared.
+adds up to zero. Losses in float32, region weights as here (docs/FDBPL.md), so that numbers can be compared.
 
 Where the activations of all classes do not fit the memory, a number of classes passes at a time: the gradient of the
 class features is known beforehand (outside of the timed step), so that forward and backward run once for each class, as
