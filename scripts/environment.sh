@@ -35,7 +35,7 @@ has_packages() {
 import importlib.util, sys
 assert sys.version_info >= (3, 10)
 names = ["torch", "torchvision", "yacs", "yaml", "numpy", "PIL", "safetensors", "sklearn", "tensorboard", "tqdm", "gdown",
-         "requests", "jinja2", "matplotlib", "pkg_resources", *sys.argv[1:]]
+         "requests", "jinja2", "matplotlib", "pandas", "pkg_resources", *sys.argv[1:]]
 assert all(importlib.util.find_spec(name) for name in names)
 assert importlib.util.find_spec("clip").submodule_search_locations, "a module called clip, not OpenAI's package"
 from pathlib import Path

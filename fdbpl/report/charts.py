@@ -9,8 +9,8 @@ from markupsafe import Markup
 from fdbpl.report import cost, figures
 from fdbpl.report.cells import mean
 from fdbpl.report.experiments import Results
-from fdbpl.report.families import supervision_of
 from fdbpl.report.groups import Group
+from fdbpl.report.method_names import supervision_of
 from fdbpl.report.runs import Run
 from fdbpl.report.tables import base2new_averages
 

@@ -8,7 +8,7 @@ from fdbpl.errors import UserError
 from fdbpl.regions.cost import read_cost
 from fdbpl.report.cells import mean
 from fdbpl.report.experiments import Results
-from fdbpl.report.families import online_twin, supervision_of
+from fdbpl.report.method_names import online_variant, supervision_of
 from fdbpl.report.runs import Run
 
 STAGES = {"build": "loading", "prepare": "preparing", "train": "training", "test": "testing"}
@@ -116,7 +116,7 @@ def break_evens(results: Results, banks: dict[str, list[BankCost]]) -> list[Brea
         for (trainer, config, epochs, setting), runs in sorted(groups.items()):
             if supervision_of(trainer) != "bank":
                 continue
-            twin = online_twin(trainer)
+            twin = online_variant(trainer)
             twins = groups.get((twin, config, epochs, setting)) or [
                 run for key, others in groups.items() if (key[0], *key[2:]) == (twin, epochs, setting) for run in others
             ]

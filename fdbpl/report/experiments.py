@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fdbpl.report.families import place
+from fdbpl.report.method_names import sort_key
 from fdbpl.report.plan import Planned
 from fdbpl.report.runs import IMAGES, Problem, Run
 from fdbpl.report.settings import changed_for_test, conflicting, described, differing, digest
@@ -141,7 +141,7 @@ def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned
                 experiments.append(named)
     experiments, problems = _without_doubles(experiments, problems)
     order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
-    experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), place(one.train.trainer), one.key))
+    experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), sort_key(one.train.trainer), one.key))
     trainings = [train for train in trainings if train.path not in excluded]
     return Results(experiments, _missing(experiments, trainings, tests, planned), problems, runs, planned)
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from fdbpl.report.families import STUDENTS, student_of, supervision_of
+from fdbpl.report.method_names import STUDENTS, student_of, supervision_of
 
 matplotlib.use("svg")
 

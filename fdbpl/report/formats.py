@@ -1,15 +1,14 @@
-"""The tables as Markdown, LaTeX, CSV and JSON. Names are others' text: each format escapes what would be its own."""
+"""The tables as Markdown, LaTeX and CSV. Names are others' text: each format escapes what would be its own."""
 
 import csv
 import io
-import json
 import math
 import re
 
 from fdbpl.report.experiments import Results
 from fdbpl.report.runs import Run
 from fdbpl.report.settings import described
-from fdbpl.report.table import Cell, Line, Section, Table, one_line
+from fdbpl.report.table import Cell, Section, Table, one_line
 
 CSV_COLUMNS = (
     "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
@@ -155,31 +154,3 @@ def _repr(value: float) -> str:
     if value != value:  # nan: not recorded
         return ""
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-
-
-# JSON --------------------------------------------------------------------------------------------------------------
-
-
-def json_of(sections: list[Section]) -> str:
-    """The text of every cell and, by number in the list of runs, what it was computed from; a row a line.
-
-    {"runs": [path, ...], "tables": [{"protocol", "setting", "title", "rows": [{"name", "published", "cells": {column:
-    [text, [[run], ...]]}}]}]}. A value of H is of two runs: base and new.
-    """
-    numbers: dict[str, int] = {}
-
-    def row(table: Table, line: Line) -> str:
-        cells = {
-            column: [cell.text, [[numbers.setdefault(path, len(numbers)) for path in value] for value in cell.runs]]
-            for column, cell in zip(table.header[1:], line.cells, strict=True)
-        }
-        return json.dumps({"name": line.name, "published": line.published, "cells": cells}, ensure_ascii=False)
-
-    tables = []
-    for section in sections:
-        for table in section.tables:
-            head = {"protocol": section.protocol, "setting": section.setting, "title": table.title}
-            rows = ",\n  ".join(row(table, line) for line in table.lines)
-            tables.append(f'{json.dumps(head, ensure_ascii=False)[:-1]}, "rows": [\n  {rows}\n]}}')
-    joined = ",\n".join(tables)
-    return f'{{"tables": [\n{joined}\n],\n"runs": {json.dumps(list(numbers), ensure_ascii=False, indent=1)}}}\n'

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from fdbpl.errors import UserError
 from fdbpl.report.cost import bank_of
 from fdbpl.report.experiments import Results, in_order
-from fdbpl.report.families import supervision_of
+from fdbpl.report.method_names import supervision_of
 from fdbpl.report.runs import Run, printable
 from fdbpl.templates import fill_template
 

@@ -1,4 +1,4 @@
-"""One folder of runs -> table.md, table.csv, table.tex, table.json and report.html."""
+"""One folder of runs -> table.md, table.csv, table.tex and report.html."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from fdbpl.atomic import write_bytes
 from fdbpl.errors import MachineError, UserError
 from fdbpl.report.experiments import Results, put_together
-from fdbpl.report.formats import csv_of, json_of, latex, markdown
+from fdbpl.report.formats import csv_of, latex, markdown
 from fdbpl.report.plan import read_plan
 from fdbpl.report.runs import read_runs
 from fdbpl.report.tables import sections
@@ -49,7 +49,6 @@ def write_report(
         "table.md": markdown(tables, results) + "\n",
         "table.csv": csv_of(results),
         "table.tex": latex(tables),
-        "table.json": json_of(tables),
         "report.html": page(output, results, tables, folder, gallery),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # a record may hold halves of characters

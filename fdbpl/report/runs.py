@@ -3,7 +3,6 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +13,12 @@ from fdbpl.configuration import flatten
 from fdbpl.errors import UserError
 from fdbpl.report.dassl_log import DasslLog, overrides, read_log
 from fdbpl.report.settings import digest, overrides_of, settings_of
+from fdbpl.runs.discovery import RUN_FILES, find_run_folders
 from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.validity import Outcome
 
-OURS = ("run.json", "metrics.json", "done.json")  # any of them makes a folder a run of ours
 IMAGES = ("test images", "digest of test images")  # of `Run.facts`
-NOT_RUNS = {"regions", "split_fewshot", "report", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -173,35 +171,16 @@ def read_runs(output: Path) -> tuple[list[Run], list[Problem]]:
     def refused(error: OSError) -> None:
         problems.append(Problem(printable(str(error.filename)), f"cannot be looked into ({error.strerror})"))
 
-    for folder, files in run_folders(output, refused):
+    for folder, files in find_run_folders(output, refused):
         path = printable(folder.relative_to(output).as_posix())
         try:
-            runs.append(_ours(folder, path) if any(name in files for name in OURS) else _others(folder, path))
+            runs.append(_ours(folder, path) if any(name in files for name in RUN_FILES) else _others(folder, path))
         except UserError as error:
             problems.append(Problem(path, printable(_below(str(error), output))))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
             reason = f"expected the files of a run, found others ({type(error).__name__}: {error})"
             problems.append(Problem(path, printable(reason)))
     return runs, problems
-
-
-def run_folders(output: Path, refused: Callable[[OSError], None]) -> Iterator[tuple[Path, set[str]]]:
-    """Folders that hold a run, with their files' names, sorted; nothing below a run is looked at.
-
-    Args:
-        refused: called for a folder that cannot be read.
-    """
-    seen: set[str] = set()
-    for root, folders, names in os.walk(output, onerror=refused, followlinks=True):
-        real, files = os.path.realpath(root), set(names)
-        if real in seen:  # a link in a circle, or a second way to the same runs
-            folders.clear()
-            continue
-        seen.add(real)
-        if "log.txt" in files or any(name in files for name in OURS):
-            folders.clear()
-            yield Path(root), files
-        folders[:] = sorted(name for name in folders if name not in NOT_RUNS and not name.startswith("."))
 
 
 # ours -------------------------------------------------------------------------------------------------------------

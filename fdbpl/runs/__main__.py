@@ -1,6 +1,6 @@
 """`python -m fdbpl.runs COMMAND`: what the shell scripts ask of run folders, and `verify`, what they are worth.
 
-python -m fdbpl.runs verify output                    # every run below it, and the tables of output/report
+python -m fdbpl.runs verify output                    # every run below it
 python -m fdbpl.runs verify output/train_all/demo/shots_16/FDBPL/demo/seed1
 """
 
@@ -15,6 +15,7 @@ from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
 from fdbpl.runs.checks import check_epoch
 from fdbpl.runs.comparison import Comparison, Row, banks, read_rows
+from fdbpl.runs.discovery import RUN_FILES, find_run_folders
 from fdbpl.runs.grid import Ended, run_grid
 from fdbpl.runs.grid_record import GridRecord
 from fdbpl.runs.launchers import launcher
@@ -68,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     transfer.add_argument("source", type=Path)
     transfer.add_argument("tests", type=Path, nargs="*")
     transfer.add_argument("--without", nargs="+", default=[], help="data sets that could not be tested")
-    check = commands.add_parser("verify", help="whether runs and tables are what they say; exit code 1 = not all")
+    check = commands.add_parser("verify", help="check run folders for consistency; exit code 1 = problems found")
     check.add_argument("places", type=Path, nargs="+", metavar="RUN_OR_OUTPUT", help="run folder, or a folder above")
     grid = commands.add_parser("compare", help="run rows (tab-separated on stdin), then tables of them")
     grid.add_argument("--jobs", default="1", help="runs at a time")
@@ -109,32 +110,25 @@ def steps(arguments: argparse.Namespace) -> list[str]:
 
 
 def verify(places: list[Path]) -> int:
-    """Print what holds of every run folder and of the reports' tables, and what does not; 0 = all holds, 1 = not.
+    """Print what holds of every run folder, and what does not; 0 = all holds, 1 = not.
 
     Raises:
         UserError: a place without runs.
     """
-    from fdbpl.report.verify import TABLES, verify_tables
-
-    runs = [(place, run_places(place)) for place in places]
-    every = [folder for _, folders in runs for folder in folders]
-    every.sort(key=lambda folder: (folder / "done.json").is_file())
-    known = {fingerprint_of(folder): folder for folder in every}  # of two of a kind a finished one
+    folders = [folder for place in places for folder in run_places(place)]
+    finished_last = sorted(folders, key=lambda folder: (folder / "done.json").is_file())
+    known = {fingerprint_of(folder): folder for folder in finished_last}  # the finished one of two with one fingerprint
     code = 0
-    for place, folders in runs:
-        for folder in folders:
-            code |= tell(verify_run(folder, known))
-        if (place / TABLES).is_file():
-            code |= tell(verify_tables(place))
+    for folder in folders:
+        code |= tell(verify_run(folder, known))
     return code
 
 
 def run_places(place: Path) -> list[Path]:
     """The run folders of ours at or below a place."""
-    from fdbpl.report.runs import OURS, run_folders
-
     refused: list[OSError] = []
-    found = [folder for folder, files in run_folders(place, refused.append) if any(name in files for name in OURS)]
+    folders = find_run_folders(place, refused.append)
+    found = [folder for folder, files in folders if any(name in files for name in RUN_FILES)]
     if refused:
         one = f"{refused[0].filename} ({refused[0].strerror})"
         raise UserError(f"expected run folders that can be read, found {one}; check the path and its permissions")

@@ -35,7 +35,7 @@ def test_the_report_of_a_run(output, tmp_path):
     command = [sys.executable, "-m", "fdbpl.report", str(output), "--to", str(tmp_path / "to")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    files = {"table.md", "table.csv", "table.tex", "table.json", "report.html"}
+    files = {"table.md", "table.csv", "table.tex", "report.html"}
     assert {file.name for file in (tmp_path / "to").iterdir()} == files
     base, new, h = map(float, re.search(r"\| FDBPL \| 1 \| \**([\d.]+)\** \| \**([\d.]+)\** \| \**([\d.]+)\** \|",
                                         done.stdout).groups())  # fmt: skip

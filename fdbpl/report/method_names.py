@@ -26,13 +26,13 @@ def supervision_of(trainer: str) -> str:
     return "none" if trainer.startswith("Zeroshot") or trainer == "CLIP" else "labels"
 
 
-def online_twin(trainer: str) -> str:
+def online_variant(trainer: str) -> str:
     """The trainer that learns the same from an online teacher: FDBPL_MaPLe -> MaPLe_KDPL."""
     student = student_of(trainer)
     return student if student == "PromptKD" else f"{student}_KDPL"
 
 
-def place(trainer: str) -> tuple:
+def sort_key(trainer: str) -> tuple:
     """Sorts twins beside each other."""
     student = student_of(trainer)
     number = STUDENTS.index(student) if student in STUDENTS else len(STUDENTS)
