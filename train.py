@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     """One run in its folder, which no other run enters meanwhile."""
-    from fdbpl.configuration import plain
+    from fdbpl.config import plain
     from fdbpl.distributed import is_first
     from fdbpl.runs import RunFolder
 
@@ -156,7 +156,7 @@ def build_config(arguments: argparse.Namespace):
 
     import datasets
     import trainers
-    from fdbpl.configuration import for_dataset, merge, pairs, read_yaml, split_per_dataset
+    from fdbpl.config import for_dataset, merge, pairs, read_yaml, split_per_dataset
 
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
@@ -287,7 +287,7 @@ def compare_inputs(folder, cfg, arguments: argparse.Namespace) -> None:
 def seed_of_chance(cfg, arguments: argparse.Namespace) -> int:
     """The seed of a run that asks for none: that of the run in its folder, of the one that it tests or continues, else
     a new one, so that the run can be resumed and repeated. -1 where nothing is trained."""
-    from fdbpl.atomic import read_record
+    from fdbpl.io.atomic import read_record
 
     for place in [arguments.model_dir] if arguments.eval_only else [cfg.OUTPUT_DIR, cfg.RESUME]:
         record = Path(place, "run.json")
@@ -306,7 +306,7 @@ def left_out(dataset) -> dict:
 @contextmanager
 def broken_images_named(dataset) -> Iterator[None]:
     """Where an image breaks while the run goes on: decode all of the run's, raise a UserError that names the broken."""
-    from fdbpl.image_check import refuse_unreadable
+    from fdbpl.io.image_check import refuse_unreadable
 
     try:
         yield
@@ -345,7 +345,7 @@ def task_of(arguments: argparse.Namespace) -> str:
         return "test"
     record = Path(arguments.model_dir, "run.json")
     if record.is_file():
-        from fdbpl.atomic import read_record
+        from fdbpl.io.atomic import read_record
 
         tested = read_record(record, "the record of a run", "give another --model-dir", fingerprint=str)
         return f"test {tested['fingerprint']} epoch {arguments.load_epoch}"

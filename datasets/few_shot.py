@@ -9,8 +9,8 @@ from yacs.config import CfgNode
 
 from datasets.pickled_lists import read_pickled
 from datasets.rows import Item, digest, read_rows, refuse_repeated
-from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError, quoted
+from fdbpl.io.atomic import read_json, write_json
 
 DRAW_AGAIN = "delete that file to draw the images again"
 

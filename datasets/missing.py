@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.configuration import read_yaml
+from fdbpl.config import read_yaml
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from datasets.classes import class_names, subsample_classes
 from datasets.few_shot import few_shot_lists
 from datasets.rows import Item, digest, read_rows, refuse_repeated
 from datasets.unreadable import unreadable_of, without
-from fdbpl.atomic import read_json
 from fdbpl.errors import UserError, enumerated
+from fdbpl.io.atomic import read_json
 
 
 class Sizes(NamedTuple):

@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from datasets.rows import Item
 from fdbpl.errors import UserError
-from fdbpl.image_check import named, refuse_unreadable, unreadable_images
+from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
 
 
 def unreadable_of(images: Path, paths: list[str], cfg: CfgNode, remembered: Path) -> dict[str, str] | None:

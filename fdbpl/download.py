@@ -15,8 +15,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from fdbpl.atomic import TEMPORARY_SUFFIX, read_record, write_json
 from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.io.atomic import TEMPORARY_SUFFIX, read_record, write_json
 
 ORIGIN = ("url", "digest", "is")  # what is kept beside a part of a file: where from, its hash, the server's mark of it
 CHUNK = 1 << 16  # what a silent connection may lose

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.atomic import tensor_bytes, write_bytes, write_json
 from fdbpl.errors import UserError, one_line, one_sentence_errors
+from fdbpl.io.atomic import tensor_bytes, write_bytes, write_json
 
 FORMAT = "FDBPL classifier 1"
 FORMULA = "logit_scale * image_features @ text_features.T"

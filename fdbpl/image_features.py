@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fdbpl.atomic import write_tensors
+from fdbpl.io.atomic import write_tensors
 
 
 class ImageFeatures:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.atomic import writing
 from fdbpl.errors import UserError, one_line, one_sentence_errors
+from fdbpl.io.atomic import writing
 
 FORMATS = (".csv", ".json")
 
@@ -44,7 +44,7 @@ def main(words: list[str] | None = None) -> None:
     with one_sentence_errors(interrupted="nothing was written; start again"):
         check(arguments)
         unreadable, count = predict(arguments)
-        from fdbpl.image_check import named
+        from fdbpl.io.image_check import named
 
         if arguments.output:
             print(f"{count - len(unreadable)} of {count} images: {arguments.output}")
@@ -70,7 +70,7 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     from tqdm import tqdm
 
     from fdbpl.devices import choose_device
-    from fdbpl.image_files import find_images
+    from fdbpl.io.image_files import find_images
     from fdbpl.toolbox import finished_run
 
     (paths, skipped), unreadable = find_images(arguments.images), []
@@ -109,7 +109,7 @@ def predictions_of(
     Raises:
         UserError: class names that the run cannot serve; in the iteration, a logit that is no finite number.
     """
-    from fdbpl.image_files import decoded
+    from fdbpl.io.image_files import decoded
 
     names = names or run.classnames
     predict = run.predictor(names)

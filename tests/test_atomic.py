@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fdbpl import atomic
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io import atomic
 
 
 def test_written_whole_with_usual_permissions_and_nothing_beside(tmp_path):

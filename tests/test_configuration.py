@@ -1,7 +1,7 @@
 import pytest
 from yacs.config import CfgNode
 
-from fdbpl.configuration import flatten, merge, pairs, plain, read_yaml
+from fdbpl.config import flatten, merge, pairs, plain, read_yaml
 from fdbpl.errors import UserError
 
 

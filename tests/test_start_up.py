@@ -32,5 +32,5 @@ def test_help_imports_nothing_heavy(how, what):
 
 
 def test_a_failure_that_needs_no_torch_imports_none():
-    code = "import sys, fdbpl.errors, fdbpl.atomic; sys.exit('torch' in sys.modules)"
+    code = "import sys, fdbpl.errors, fdbpl.io.atomic; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

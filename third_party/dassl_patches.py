@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from fdbpl.atomic import write_bytes, write_text
-from fdbpl.tensor_files import refuse
+from fdbpl.io.atomic import write_bytes, write_text
+from fdbpl.io.tensor_files import refuse
 
 
 def apply_patches() -> list[str]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from numbers import Real
 from pathlib import Path
 
-from fdbpl.atomic import read_record, write_json
+from fdbpl.io.atomic import read_record, write_json
 
 FILE = "attempts.json"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fdbpl import tensor_files
-from fdbpl.atomic import write_bytes, write_text
 from fdbpl.errors import UserError, enumerated
+from fdbpl.io import tensor_files
+from fdbpl.io.atomic import write_bytes, write_text
 from fdbpl.prompts import PromptLearner
 
 BEST = "model-best.pth.tar"

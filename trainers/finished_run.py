@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.atomic import read_record
 from fdbpl.backbones import Backbone
-from fdbpl.configuration import known_keys, merge, read_yaml
+from fdbpl.config import known_keys, merge, read_yaml
 from fdbpl.errors import UserError, quoted
+from fdbpl.io.atomic import read_record
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
 from fdbpl.templates import fill_template

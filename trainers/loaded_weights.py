@@ -5,9 +5,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from fdbpl.atomic import read_record
-from fdbpl.configuration import flatten, plain
+from fdbpl.config import flatten, plain
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_record
 from fdbpl.runs.folder import DATA_PARTS, identity
 
 from .student import Student

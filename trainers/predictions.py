@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fdbpl.atomic import writing
+from fdbpl.io.atomic import writing
 
 
 def write_predictions(file: Path, items: list, root: str, classnames: list[str], logits: Tensor) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from fdbpl.atomic import read_record
+from fdbpl.io.atomic import read_record
 
 
 def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:

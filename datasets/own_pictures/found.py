@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.own_pictures.description import FILE_NAMES, Description
 from datasets.own_pictures.split_names import contains_splits, split_of
 from fdbpl.errors import UserError, enumerated
-from fdbpl.image_files import Skipped, images_below, is_hidden, refuse_folder
+from fdbpl.io.image_files import Skipped, images_below, is_hidden, refuse_folder
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import datasets
 from datasets.prepare.install import missing
 from datasets.prepare.recipes import RECIPES, Recipe
 from datasets.split_dataset import Sizes, SplitDataset
-from fdbpl.configuration import merge, read_yaml
+from fdbpl.config import merge, read_yaml
 from fdbpl.errors import UserError
-from fdbpl.image_check import unreadable_images
+from fdbpl.io.image_check import unreadable_images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from datasets.prepare.recipes import Part, Recipe
 from fdbpl.archives import EXTRACTING, extract
-from fdbpl.atomic import TEMPORARY_SUFFIX, write_bytes
 from fdbpl.download import Downloader, Source
 from fdbpl.errors import REMEDIES, MachineError, UserError
-from fdbpl.locks import take
+from fdbpl.io.atomic import TEMPORARY_SUFFIX, write_bytes
+from fdbpl.io.locks import take
 
 DOWNLOADS = "downloads"  # below a data set's folder: archives while they are needed
 SUMS = "SHA256SUMS"

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fdbpl import tensor_files
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io import tensor_files
 
 
 def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:

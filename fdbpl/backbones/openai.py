@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fdbpl import tensor_files
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.backbones.openai_package import clip_package
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io import tensor_files
 
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives carry along
 

@@ -51,8 +51,8 @@ def benchmark(arguments: argparse.Namespace) -> None:
 
 
 def write_document(file: Path | None, output: Path) -> None:
-    from fdbpl.atomic import read_json, write_text
     from fdbpl.bench.document import document
+    from fdbpl.io.atomic import read_json, write_text
 
     if file is None:
         raise UserError("expected a benchmark.json behind document, found nothing; give its path")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from fdbpl.atomic import read_json, write_json, write_text
 from fdbpl.backbones.untrained import load_untrained
 from fdbpl.bench import banks, profiles, stages, whole_runs
 from fdbpl.bench.memory import HOW
@@ -17,6 +16,7 @@ from fdbpl.bench.steps import measure_step, measure_visual
 from fdbpl.bench.tables import table
 from fdbpl.bench.world import World
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_json, write_json, write_text
 from fdbpl.runs.environment import describe_environment
 
 MEASURES = {

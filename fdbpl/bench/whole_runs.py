@@ -7,10 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from fdbpl.atomic import read_json
 from fdbpl.bench.profiles import WholeRun
 from fdbpl.bench.world import World
 from fdbpl.errors import MachineError
+from fdbpl.io.atomic import read_json
 from fdbpl.toolbox import CHECKOUT
 
 CONFIGS = {"FDBPL": "FDBPL", "CoOp_KDPL": "CoOp"}  # folder of a trainer's configurations

@@ -11,7 +11,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from fdbpl import toolbox
-from fdbpl.configuration import merge
+from fdbpl.config import merge
 from fdbpl.errors import UserError
 
 # words of one token each

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fdbpl.atomic import read_json, write_bytes, write_json
 from fdbpl.interruption import helper_process
-from fdbpl.locks import held
+from fdbpl.io.atomic import read_json, write_bytes, write_json
+from fdbpl.io.locks import held
 
 DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
 DRAWN = "drawn.json"  # marker in the folder of a finished draw

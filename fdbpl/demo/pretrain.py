@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.atomic import write_bytes
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
 from fdbpl.backbones.openai import encode_tokens
 from fdbpl.demo.captions import NOT_NAME, caption, consistent, no_caption
@@ -30,6 +29,7 @@ from fdbpl.demo.schedules import STUDENT_PHASES, TEACHER_PHASES, VIT_PHASE, Phas
 from fdbpl.demo.small_models import EMBEDDING, SIDE, WEIGHTS, build, load_small, save_small
 from fdbpl.demo.vocabulary import SmallTokenizer, token_ids
 from fdbpl.errors import one_sentence_errors
+from fdbpl.io.atomic import write_bytes
 
 MEDIA_SHARES = [0.62, 0.12, 0.10, 0.16]
 HEAD_SIZES = [2 * len(NAMES) + 1, len(COLOURS), len(MEDIA), len(FILLS), len(BACKGROUNDS)]

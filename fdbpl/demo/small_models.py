@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import nn
 
-from fdbpl.atomic import write_tensors, write_text
 from fdbpl.backbones.openai import sha256_of
 from fdbpl.backbones.openai_package import clip_package
+from fdbpl.io.atomic import write_tensors, write_text
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "backbones" / "weights"
 SIDE, EMBEDDING, CONTEXT = 64, 128, 77

@@ -33,7 +33,7 @@ def own_images(data: Path) -> str:
     """How many images and class folders are in a folder of a user's own images; "" where it is none, or cannot be
     told because Pillow or torch is missing."""
     try:
-        from fdbpl.image_files import Skipped, images_below, is_hidden
+        from fdbpl.io.image_files import Skipped, images_below, is_hidden
     except ImportError:
         return ""
     folders = sorted(path for path in data.glob("*") if path.is_dir() and not is_hidden(path.name))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fdbpl.devices import with_index
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io.threads import ahead
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
-from fdbpl.pipelines.threads import ahead
 
 __all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "dali_installed", "image_sizes"]
 

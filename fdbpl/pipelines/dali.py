@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from fdbpl.errors import MachineError, out_of_memory
-from fdbpl.image_reading import UnreadableImage, image_mode, read_image
+from fdbpl.io.image_reading import UnreadableImage, image_mode, read_image
+from fdbpl.io.threads import decoding_threads, thread_count
 from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.pipelines.threads import decoding_threads, thread_count
 from fdbpl.regions.boxes import pixel_boxes
 
 

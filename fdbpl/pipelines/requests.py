@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.image_check import named
-from fdbpl.image_reading import UnreadableImage, image_size
+from fdbpl.io.image_check import named
+from fdbpl.io.image_reading import UnreadableImage, image_size
 
 
 @dataclass(frozen=True)

@@ -141,8 +141,8 @@ def generate_bank(arguments: argparse.Namespace) -> None:
 
 def list_images(source: Path, root: Path) -> list[str]:
     """Paths relative to `root`, posix."""
-    from fdbpl.atomic import read_json
-    from fdbpl.image_files import find_images
+    from fdbpl.io.atomic import read_json
+    from fdbpl.io.image_files import find_images
 
     if source.is_dir():
         files, skipped = find_images([str(source)])
@@ -173,7 +173,7 @@ def path_below(root: Path, file: str) -> str:
 
 def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
     """Those that can be decoded, before a teacher is built; all of them, unless others may be left out."""
-    from fdbpl.image_check import named, refuse_unreadable, unreadable_images
+    from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
 
     listing = Path(f"{arguments.bank}-unreadable.txt")
     if not arguments.skip_unreadable:

@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fdbpl.atomic import remove_leftovers, write_json, write_tensors
 from fdbpl.errors import UserError, quoted
+from fdbpl.io.atomic import remove_leftovers, write_json, write_tensors
 from fdbpl.regions.identity import UNSAID, BankIdentity, digest, disagreement, read_identity
 from fdbpl.regions.rows import REMEDY, Header, read_header
 from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, payload_digest

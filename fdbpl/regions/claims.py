@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fdbpl.errors import MachineError
-from fdbpl.locks import WITHOUT_LOCKS
+from fdbpl.io.locks import WITHOUT_LOCKS
 
 
 class Claims:

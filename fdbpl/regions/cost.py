@@ -6,9 +6,9 @@ A record, not content: two banks that hold the same may have taken different tim
 import time
 from pathlib import Path
 
-from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError
-from fdbpl.locks import held
+from fdbpl.io.atomic import read_json, write_json
+from fdbpl.io.locks import held
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}

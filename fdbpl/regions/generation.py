@@ -12,11 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fdbpl import distributed, locks
+from fdbpl import distributed
 from fdbpl.backbones import Backbone
 from fdbpl.devices import with_index
 from fdbpl.errors import UserError
-from fdbpl.image_check import refuse_unreadable
+from fdbpl.io import locks
+from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.claims import Claims

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import get_origin
 
-from fdbpl.atomic import read_record
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_record
 
 SCHEMA = 1
 UNSAID = {"precision": "fp32"}  # what a manifest leaves out

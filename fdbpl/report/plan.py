@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fdbpl.atomic import read_json
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_json
 from fdbpl.report.runs import Problem, printable
 
 FILE = "grid.json"

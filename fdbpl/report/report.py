@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from fdbpl.atomic import write_bytes
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io.atomic import write_bytes
 from fdbpl.report.experiments import Results, put_together
 from fdbpl.report.formats import csv_of, latex, markdown
 from fdbpl.report.plan import read_plan

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import read_json
-from fdbpl.configuration import flatten
+from fdbpl.config import flatten
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_json
 from fdbpl.report.dassl_log import DasslLog, overrides, read_log
 from fdbpl.report.settings import digest, overrides_of, settings_of
 from fdbpl.runs.discovery import RUN_FILES, find_run_folders

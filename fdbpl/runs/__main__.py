@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.configuration import pairs
+from fdbpl.config import pairs
 from fdbpl.errors import MachineError, UserError, one_sentence_errors
 from fdbpl.findings import tell
 from fdbpl.runs.checks import check_epoch

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fdbpl.configuration import for_dataset, pairs, read_yaml, split_per_dataset
+from fdbpl.config import for_dataset, pairs, read_yaml, split_per_dataset
 from fdbpl.errors import UserError
 from fdbpl.runs.checks import check_class_contexts, check_numbers, check_overrides, check_targets
 from fdbpl.runs.folder import config_name

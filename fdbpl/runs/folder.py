@@ -13,10 +13,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fdbpl.atomic import read_record, remove_leftovers, write_json, write_text
-from fdbpl.configuration import flatten
+from fdbpl.config import flatten
 from fdbpl.errors import UserError, quoted
-from fdbpl.locks import held
+from fdbpl.io.atomic import read_record, remove_leftovers, write_json, write_text
+from fdbpl.io.locks import held
 from fdbpl.runs.environment import describe_environment
 
 REMEDY = "delete the run's folder and run it again"

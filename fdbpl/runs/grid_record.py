@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fdbpl.atomic import read_record, write_json
 from fdbpl.errors import UserError
-from fdbpl.locks import held
+from fdbpl.io.atomic import read_record, write_json
+from fdbpl.io.locks import held
 from fdbpl.runs.comparison import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from fdbpl.atomic import read_record, write_json
 from fdbpl.errors import MachineError, UserError
+from fdbpl.io.atomic import read_record, write_json
 from fdbpl.runs.grid import Ended, Launcher, fair_share, gpu_count, in_process, start, stop, telling_line
 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on

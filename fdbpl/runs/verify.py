@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fdbpl.atomic import read_record
 from fdbpl.backbones import weights_at_hand, weights_sha256
-from fdbpl.configuration import flatten, read_yaml
+from fdbpl.config import flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
+from fdbpl.io.atomic import read_record
 from fdbpl.report.dassl_log import read_log
 from fdbpl.runs.environment import describe_environment, part_of
 from fdbpl.runs.folder import fingerprint

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fdbpl import predict
-from fdbpl.image_check import unreadable_images
-from fdbpl.image_reading import UnreadableImage, image_mode, image_size, read_image
+from fdbpl.io.image_check import unreadable_images
+from fdbpl.io.image_reading import UnreadableImage, image_mode, image_size, read_image
 from fdbpl.pipelines import RegionRequests, dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline

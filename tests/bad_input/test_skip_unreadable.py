@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import train
-from fdbpl import image_check
+from fdbpl.io import image_check
 from fdbpl.regions import RegionLookup
 from fdbpl.regions import __main__ as regions
 

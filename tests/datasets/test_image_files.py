@@ -7,7 +7,7 @@ from PIL import Image
 
 from datasets.own_pictures.pictures import read_own_pictures
 from fdbpl.doctor.places import own_images
-from fdbpl.image_files import find_images, is_image
+from fdbpl.io.image_files import find_images, is_image
 from fdbpl.regions.__main__ import list_images
 
 NAMES = ["a.jfif", "b.jpe", "c.JPG", "f.webp", "h.tga", "i.ico", "real/d.png"]

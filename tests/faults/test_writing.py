@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from fdbpl import atomic
 from fdbpl.errors import MachineError
 from fdbpl.interruption import Terminated, sigterm_interrupts
-from fdbpl.locks import held
+from fdbpl.io import atomic
+from fdbpl.io.locks import held
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 300_000
 WRITER = f"""
 import sys
-from fdbpl.atomic import write_bytes
+from fdbpl.io.atomic import write_bytes
 for turn in range(10**9):
     write_bytes(sys.argv[1], bytes([turn % 256]) * {SIZE})
 """
@@ -136,7 +136,7 @@ with one_sentence_errors():
 
 
 def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
-    code = "import sys, time; from pathlib import Path; from fdbpl.locks import held\n" \
+    code = "import sys, time; from pathlib import Path; from fdbpl.io.locks import held\n" \
            "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
     holder = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "lock"], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fdbpl.atomic import write_json, write_text
+from fdbpl.io.atomic import write_json, write_text
 from trainers import checkpoint
 
 from .official import settings_of

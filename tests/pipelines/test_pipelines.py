@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fdbpl.errors import MachineError, UserError, sentence_and_code
-from fdbpl.image_check import refuse_unreadable
+from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline

@@ -131,7 +131,7 @@ def test_entry_points_find_the_installed_trainers(installed, tmp_path):
 import dassl.engine, pathlib, sys
 from dassl.config import get_cfg_default
 from fdbpl import trainers
-from fdbpl.atomic import write_json, write_text
+from fdbpl.io.atomic import write_json, write_text
 cfg = get_cfg_default()
 trainers.extend_cfg(cfg)
 cfg.merge_from_list(["TRAINER.NAME", "ZeroshotCLIP", "MODEL.BACKBONE.NAME", "demo:vit-student",

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fdbpl import predict
-from fdbpl.image_files import decoded, find_images
+from fdbpl.io.image_files import decoded, find_images
 from fdbpl.toolbox import finished_run
 
 
@@ -149,7 +149,7 @@ def test_an_interrupted_one_leaves_what_was_there(finished, photos, tmp_path, mo
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fdbpl.image_files._collect", interrupt)
+    monkeypatch.setattr("fdbpl.io.image_files._collect", interrupt)
     with pytest.raises(SystemExit) as stop:
         predict.main([str(finished("CoOp")), str(photos), "--output", str(output)])
     assert stop.value.code == 130 and "nothing was written" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 import datasets
 from datasets.prepare.recipes import RECIPES
-from fdbpl.configuration import read_yaml
+from fdbpl.config import read_yaml
 from fdbpl.download import file_digest
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"

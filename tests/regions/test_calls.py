@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from fdbpl.locks import held
+from fdbpl.io.locks import held
 from fdbpl.regions.inspection import informativeness
 
 from .conftest import content, tiny

@@ -116,7 +116,7 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
 
     import datasets
     import trainers
-    from fdbpl.configuration import merge
+    from fdbpl.config import merge
 
     register_tiny_dataset()
 

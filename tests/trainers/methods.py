@@ -6,7 +6,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 import trainers
-from fdbpl.configuration import plain
+from fdbpl.config import plain
 from fdbpl.runs import RunFolder
 from trainers.zsclip import ZeroshotTrainer
 

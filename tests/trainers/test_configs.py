@@ -15,7 +15,7 @@ def load(file: Path):
 
     import datasets
     import trainers
-    from fdbpl.configuration import merge, read_yaml, split_per_dataset
+    from fdbpl.config import merge, read_yaml, split_per_dataset
 
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
@@ -81,14 +81,14 @@ def test_every_method_is_configured_for_every_student_it_can_train():
 
 
 def per_dataset(file: Path) -> dict:
-    from fdbpl.configuration import read_yaml, split_per_dataset
+    from fdbpl.config import read_yaml, split_per_dataset
 
     return split_per_dataset(read_yaml(str(file)))[1]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_what_differs_for_a_data_set_fits_the_configuration(file):
-    from fdbpl.configuration import merge
+    from fdbpl.config import merge
 
     known = {"ImageNet", "StanfordCars", "OxfordFlowers", "FGVCAircraft", "DescribableTextures", "EuroSAT", ""}
     for condition, values in per_dataset(file).items():

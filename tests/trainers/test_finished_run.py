@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from fdbpl.atomic import read_json, write_json
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_json, write_json
 from trainers.finished_run import FinishedRun
 
 from .methods import as_train_py_leaves_it, logits

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fdbpl.atomic import write_json, write_text
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import write_json, write_text
 from trainers import checkpoint
 from trainers.supervision.matching_banks import matching_banks
 
@@ -19,7 +19,7 @@ SHORT = {"OPTIM.MAX_EPOCH": 2}
 @pytest.fixture(scope="module")
 def finished(build_shared):
     """finished(method) -> the folder of a run as train.py leaves it, trained once, and its trainer."""
-    from fdbpl.configuration import plain
+    from fdbpl.config import plain
     from fdbpl.runs import RunFolder
 
     made = {}

@@ -16,8 +16,8 @@ import yaml  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from fdbpl import distributed  # noqa: E402
-from fdbpl.atomic import write_json  # noqa: E402
 from fdbpl.errors import one_sentence_errors  # noqa: E402
+from fdbpl.io.atomic import write_json  # noqa: E402
 
 
 def check_gather() -> None:
@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
 
     import datasets
     import trainers
-    from fdbpl.configuration import flatten, merge
+    from fdbpl.config import flatten, merge
 
     conftest().register_tiny_dataset()
     distributed.start(use_gpu=False)

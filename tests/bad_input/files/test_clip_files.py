@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fdbpl import tensor_files
 from fdbpl.backbones import load_backbone
+from fdbpl.io import tensor_files
 
 from .test_checkpoints import compressed, scripted, tarred, torn
 from .worlds import TENTHS, cut

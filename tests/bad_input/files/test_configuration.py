@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from yacs.config import CfgNode
 
 import train
-from fdbpl.configuration import flatten, merge, pairs, plain, read_yaml
+from fdbpl.config import flatten, merge, pairs, plain, read_yaml
 from fdbpl.errors import UserError
 
 from ..sentences import refused, succeeds

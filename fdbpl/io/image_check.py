@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from fdbpl.atomic import write_tensors, write_text
 from fdbpl.errors import MachineError, UserError
-from fdbpl.image_reading import UnreadableImage, read_image
+from fdbpl.io.atomic import write_tensors, write_text
+from fdbpl.io.image_reading import UnreadableImage, read_image
 
 NAMED = 20  # in a sentence; more are written to a file
 THIN = 100  # longer edge over shorter; whether such an image can be read depends on `side`, so it is not remembered

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError, enumerated
-from fdbpl.image_reading import UnreadableImage, read_image
-from fdbpl.pipelines.threads import decoding_threads, thread_count
+from fdbpl.io.image_reading import UnreadableImage, read_image
+from fdbpl.io.threads import decoding_threads, thread_count
 
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # of the endings of images
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
