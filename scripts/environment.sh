@@ -52,6 +52,14 @@ find_python() {
     STATUS=1 fail "expected Python 3.10 or newer, found none; install one, e.g. apt-get install python3 python3-venv"
 }
 
+# Requirements file of NVIDIA DALI for the driver's CUDA version, else for that of torch; without a GPU that of CUDA 13
+dali_requirements() {
+    local cuda
+    cuda="$(nvidia-smi 2>/dev/null | sed -nE 's/.*CUDA[^:]*Version: *([0-9]+).*/\1/p' | head -n 1)" || true
+    [ -n "$cuda" ] || cuda="$("$1" -c 'import torch; print((torch.version.cuda or "").partition(".")[0])' 2>/dev/null)" || true
+    if [ "$cuda" = 12 ]; then echo requirements/dali-cuda12.txt; else echo requirements/dali-cuda13.txt; fi
+}
+
 # make_environment REQUIREMENTS [MODULE ...]: sets PYTHON; the modules are those of REQUIREMENTS beyond requirements.txt
 make_environment() {
     local requirements="$1"
@@ -74,6 +82,8 @@ make_environment() {
         fi
         "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
             STATUS=1 fail "the packages of $requirements cannot be installed; check the network and run the script again"
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$(dali_requirements "$PYTHON")" ||
+            echo "NVIDIA DALI cannot be installed; torchvision decodes the images instead" >&2
         has_packages "$PYTHON" "$@" || STATUS=1 fail "$FDBPL_VENV lacks packages after its installation; delete it and run the script again"
     ) 9>"$FDBPL_VENV.lock" || exit 1
     rm -f "$FDBPL_VENV.lock"

@@ -39,3 +39,16 @@ def test_where_no_environment_can_be_made_one_line_names_the_variable(tmp_path):
     (line,) = run.stderr.splitlines()
     assert run.returncode == 1 and not run.stdout
     assert line.startswith("error: ") and "not writable. Set FDBPL_VENV to a folder that you may write to" in line
+
+
+@pytest.mark.parametrize(
+    ("line", "cuda"),
+    [("| NVIDIA-SMI 550.54   Driver Version: 550.54   CUDA Version: 12.4     |", 12),
+     ("| NVIDIA-SMI 580.65   Driver Version: 580.65   CUDA Version: 13.0     |", 13)],
+)  # fmt: skip
+def test_dali_is_chosen_by_the_driver(tmp_path, line, cuda):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{line}'\n")
+    program.chmod(0o755)
+    run = bash("source scripts/environment.sh; dali_requirements python3", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert run.stdout.strip() == f"requirements/dali-cuda{cuda}.txt" and (ROOT / run.stdout.strip()).is_file()

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,7 +18,7 @@ from fdbpl.doctor.findings import ROOT, Finding, fine, imports, present, problem
 INSTALL = "pip install -r requirements.txt, or any script of scripts/, which makes its own environment in .venv"
 # packages that are imported under another name
 MODULES = {"pyyaml": "yaml", "pillow": "PIL", "scikit-learn": "sklearn"}
-TOLD_APART = {"torch", "torchvision", "openai-clip", "setuptools", "nvidia-dali-cuda130"}
+TOLD_APART = {"torch", "torchvision", "openai-clip", "setuptools"}
 
 
 def python() -> Iterator[Finding]:
@@ -32,9 +33,13 @@ def python() -> Iterator[Finding]:
 
 
 def requirements() -> list[tuple[str, str]]:
-    """(package, its range) of requirements.txt, or of the installed distribution."""
+    """(package, version range) pairs of requirements.txt, or of the installed distribution."""
     file = ROOT / "requirements.txt"
-    lines = file.read_text().splitlines() if file.is_file() else metadata.requires("fdbpl") or []
+    if file.is_file():
+        included = re.findall(r"^-r (\S+)", file.read_text(), re.M)
+        lines = [line for name in included for line in (ROOT / name).read_text().splitlines()]
+    else:
+        lines = metadata.requires("fdbpl") or []
     found = []
     for line in lines:
         match = re.match(r"([\w.-]+)\s*([^;#]*)", line.strip())
@@ -181,17 +186,35 @@ def dassl() -> Iterator[Finding]:
         yield fine("Dassl", line.removeprefix("Dassl: "))
 
 
+def cuda_of_driver() -> str | None:
+    """Major CUDA version that the NVIDIA driver supports, by nvidia-smi; None without a driver."""
+    try:
+        printed = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"CUDA[^:\n]*Version: *(\d+)", printed)
+    return found[1] if found else None
+
+
 def dali() -> Iterator[Finding]:
-    remedy = "without it torchvision decodes: pip install nvidia-dali-cuda130 (Linux), or REGIONS.PIPELINE torchvision"
-    name = next((name for name in metadata_names() if name.startswith("nvidia-dali")), None)
-    if name is None or not present("nvidia.dali"):
+    cuda = cuda_of_driver()
+    wanted = "nvidia-dali-cuda120" if cuda == "12" else "nvidia-dali-cuda130"
+    remedy = f"torchvision decodes instead. To use DALI (Linux): pip install {wanted}"
+    installed = [name for name in metadata_names() if name.startswith("nvidia-dali-cuda")]
+    if not installed or not present("nvidia.dali"):
         yield warning("DALI", "none", remedy)
-    elif not imports("nvidia.dali"):
-        yield warning("DALI", f"{version(name)}, does not import", remedy)
+        return
+    found = ", ".join(f"{version(name)} ({name})" for name in installed)
+    if len(installed) > 1 or (cuda == "12" and wanted not in installed):  # a driver of CUDA 13 runs both
+        why = "two builds share one folder" if len(installed) > 1 else f"the driver supports CUDA {cuda} only"
+        replace = f"pip uninstall -y {' '.join(installed)} && pip install {wanted}"
+        yield warning("DALI", f"{found}, but {why}", replace)
+    if not imports("nvidia.dali"):
+        yield warning("DALI", f"{found}, does not import", remedy)
     elif not imports("torch"):
-        yield warning("DALI", f"{version(name)}, not tried without torch", "mend torch first")
+        yield warning("DALI", f"{found}, not tried without torch", "fix torch first")
     else:
-        yield from dali_devices(f"{version(name)} ({name})", remedy)
+        yield from dali_devices(found, remedy)
 
 
 def dali_devices(found: str, remedy: str) -> Iterator[Finding]:

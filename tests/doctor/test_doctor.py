@@ -112,6 +112,16 @@ def test_gpus_that_cannot_be_used_are_found(monkeypatch):
     assert all(f"GPU {number} (MachineError: " in finding.found for number, finding in enumerate(on_gpus))
 
 
+def test_dali_of_another_cuda_than_the_driver(monkeypatch):
+    monkeypatch.setattr(software, "cuda_of_driver", lambda: "12")
+    monkeypatch.setattr(software, "metadata_names", lambda: ["torch", "nvidia-dali-cuda130"])
+    monkeypatch.setattr(software, "present", lambda module: True)
+    monkeypatch.setattr(software, "imports", lambda module: False)
+    finding, _ = software.dali()
+    assert "nvidia-dali-cuda130" in finding.found and "CUDA 12" in finding.found
+    assert finding.remedy.endswith("pip install nvidia-dali-cuda120")
+
+
 def test_clip_without_pkg_resources(monkeypatch):
     monkeypatch.setattr(software, "present", lambda module: module != "pkg_resources")
     (finding,) = software.clip()
