@@ -90,7 +90,7 @@ class FinishedRun:
     @property
     def subset(self) -> str:
         """The part of its data set's classes that it learned: "all", "base" or "new"."""
-        return str(self.metrics["protocol"].get("subsample", self.cfg.DATASET.SUBSAMPLE_CLASSES))
+        return str(self.metrics["protocol"].get("subsample") or self.cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"))
 
     @property
     def template(self) -> str:

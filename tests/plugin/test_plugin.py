@@ -156,7 +156,7 @@ write_json("run/done.json", {})
     python("-c", make)
     assert re.fullmatch(r"red\.png: (moon|tree) \d+\.\d %, (moon|tree) \d+\.\d %\n",
                         python("-m", "fdbpl.predict", "run", "red.png"))  # fmt: skip
-    assert python("-m", "fdbpl.export", "run") == "2 classes of ZeroshotCLIP on demo:vit-student: run/export\n"
+    assert "2 classes: moon, tree" in python("-m", "fdbpl.export", "run")
     assert python("-m", "fdbpl.doctor").endswith("lack something)\n")
 
 
