@@ -1,4 +1,4 @@
-"""Results of many runs: tables in Markdown, CSV and LaTeX, and one page to look at."""
+"""Results of many runs as tables in Markdown, CSV and LaTeX, and as one self-contained page."""
 
 from fdbpl.report.report import write_report
 

@@ -1,24 +1,29 @@
-"""`python -m fdbpl.report OUTPUT`: tables and a page of all runs below a folder."""
+"""Write tables and a page of all runs below a folder."""
 
+import argparse
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
-from fdbpl.report.experiments import PROTOCOLS
+from fdbpl.report.experiments import PROTOCOL_TITLES
 from fdbpl.report.report import write_report
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m fdbpl.report", description=__doc__)
-    parser.add_argument("output", type=Path, help="the scripts' OUTPUT, or any folder with runs below it")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="print the tables of this protocol only")
-    parser.add_argument("--to", type=Path, help="folder of the report (default: report below OUTPUT)")
-    parser.add_argument("--no-gallery", action="store_true", help="leave out the gallery of regions, which needs torch")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     with one_sentence_errors():
         folder = arguments.to or arguments.output / "report"
         print(write_report(arguments.output, arguments.protocol, folder, gallery=not arguments.no_gallery))
         print(f"Report: {folder / 'report.html'} (and table.md, table.csv, table.tex)")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = ArgumentParser(prog="python -m fdbpl.report", description=__doc__)
+    parser.add_argument("output", type=Path, help="OUTPUT of the scripts, or any folder with runs below it")
+    parser.add_argument("--protocol", choices=PROTOCOL_TITLES, help="print the tables of this protocol only")
+    parser.add_argument("--to", type=Path, help="folder of the report (default: OUTPUT/report)")
+    parser.add_argument("--no-gallery", action="store_true", help="leave out the gallery of regions, which needs torch")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,87 +1,68 @@
-"""Where the seconds went, and after how many runs a region bank has paid for itself."""
+"""Cost of region banks, and the number of runs after which a bank has saved its generation time."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from fdbpl.errors import UserError
 from fdbpl.regions.cost import read_cost
-from fdbpl.report.cells import mean
 from fdbpl.report.experiments import Results
-from fdbpl.report.method_names import online_variant, supervision_of
+from fdbpl.report.method_names import student_of, supervision_of
 from fdbpl.report.runs import Run
+from fdbpl.report.settings import describe
 
-STAGES = {"build": "loading", "prepare": "preparing", "train": "training", "test": "testing"}
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Mean seconds of the trainings of a row on a data set."""
-
-    name: str
-    seconds: dict[str, float]
+SETTING = ["dataset", "classes", "backbone", "shots", "epochs", "student"]  # equal in two trainings that are compared
 
 
 @dataclass(frozen=True)
 class BankCost:
-    """What a bank took to make; `seconds` is nan where it was not timed."""
+    """Generation time of a bank; `seconds` is NaN where it is unknown, for the given reason."""
 
     dataset: str
     name: str
     seconds: float
-    regions: int
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """After how many runs a bank has paid for itself against the online twin.
+    """Comparison of trainings from a region bank with trainings of the same student by an online teacher.
 
     Attributes:
-        setting: which classes and shots. generation: seconds of labelling the regions.
-        seconds, twin_seconds: mean training seconds of the trainer and of its twin.
+        trainer, online: names of the two trainers with the settings that their commands override.
+        generation: seconds of the bank's generation.
+        seconds, online_seconds: mean seconds of training.
     """
 
     dataset: str
     setting: str
     trainer: str
-    twin: str
+    online: str
     generation: float
     seconds: float
-    twin_seconds: float
+    online_seconds: float
 
     @property
     def runs(self) -> int | None:
-        """ceil(generation / (seconds of the online twin - seconds of the FDBPL run)); None where that is slower."""
-        saved = self.twin_seconds - self.seconds
+        """ceil(generation / (online_seconds - seconds)); None where training from the bank is not faster."""
+        saved = self.online_seconds - self.seconds
         return max(math.ceil(self.generation / saved), 1) if saved > 0 else None
 
 
-def stages(rows: dict[str, list], dataset: str) -> list[Stages]:
-    """Mean seconds of every stage of each row's trainings on a data set; rows without recorded seconds are left out."""
-    found = []
-    for name, experiments in rows.items():
-        runs = [one.train for one in experiments if one.train.dataset == dataset]
-        seconds = {stage: mean(run.seconds(stage) for run in runs) for stage in STAGES}
-        seconds = {stage: value for stage, value in seconds.items() if not math.isnan(value)}
-        if seconds:
-            found.append(Stages(name, seconds))
-    return found
-
-
-def bank_costs(output: Path, results: Results) -> dict[str, list[BankCost]]:
-    """The banks that the finished runs read, by data set."""
-    found: dict[str, dict[Path, BankCost]] = {}
-    for run in results.runs:
-        if run.finished and not run.tested and supervision_of(run.trainer) == "bank" and run.exact:
-            bank = bank_of(output, run)
-            if bank is not None and bank not in found.setdefault(run.dataset, {}):
-                found[run.dataset][bank] = _cost(bank, run.dataset)
-    return {dataset: list(banks.values()) for dataset, banks in found.items() if banks}
+def bank_costs(output: Path, results: Results) -> list[BankCost]:
+    """Costs of the banks that the finished trainings read."""
+    found: dict[tuple[str, Path], BankCost] = {}
+    for run in _trainings(results):
+        bank = bank_of(output, run) if supervision_of(run.trainer) == "bank" else None
+        if bank is not None and (run.dataset, bank) not in found:
+            found[run.dataset, bank] = _bank_cost(bank, run.dataset)
+    return list(found.values())
 
 
 def bank_of(output: Path, run: Run) -> Path | None:
-    """The bank that a run's log names: there, or below `output` where the folder has moved since; None = gone."""
+    """The bank that a run's log names, there or below `output` if the folder has moved; None if it does not exist."""
     for log in reversed(run.logs()):
         if log.bank:
             named = Path(log.bank)
@@ -90,41 +71,58 @@ def bank_of(output: Path, run: Run) -> Path | None:
     return None
 
 
-def _cost(bank: Path, dataset: str) -> BankCost:
+def _bank_cost(bank: Path, dataset: str) -> BankCost:
     try:
-        cost = read_cost(bank)
+        seconds = float(read_cost(bank)["seconds"])
     except UserError:
-        return BankCost(dataset, bank.name, math.nan, 0, "its cost.json is broken")
-    if not cost["seconds"] > 0:
-        return BankCost(dataset, bank.name, math.nan, 0, "its generation was not timed")
-    return BankCost(dataset, bank.name, float(cost["seconds"]), int(cost["regions"]))
+        return BankCost(dataset, bank.name, math.nan, "its cost.json is broken")
+    if not seconds > 0:
+        return BankCost(dataset, bank.name, math.nan, "its generation was not timed")
+    return BankCost(dataset, bank.name, seconds)
 
 
-def break_evens(results: Results, banks: dict[str, list[BankCost]]) -> list[BreakEven]:
-    """One for each FDBPL configuration and data set whose online twin has run as well; of several shots the most."""
-    found = []
-    for dataset, costs in banks.items():
-        generation = sum(cost.seconds for cost in costs)
-        if math.isnan(generation):
-            continue
-        groups: dict[tuple, list[Run]] = {}
-        for run in results.runs:
-            if run.finished and not run.tested and run.exact and run.dataset == dataset:
-                setting = (run.classes, run.backbone, run.shots)
-                groups.setdefault((run.trainer, run.config, run.epochs, setting), []).append(run)
-        pairs = {}
-        for (trainer, config, epochs, setting), runs in sorted(groups.items()):
-            if supervision_of(trainer) != "bank":
-                continue
-            twin = online_variant(trainer)
-            twins = groups.get((twin, config, epochs, setting)) or [
-                run for key, others in groups.items() if (key[0], *key[2:]) == (twin, epochs, setting) for run in others
-            ]
-            seconds, twin_seconds = (mean(run.seconds("train") for run in part) for part in (runs, twins))
-            if not math.isnan(seconds + twin_seconds):
-                classes, _, shots = setting
-                pairs[trainer, config, classes] = BreakEven(
-                    dataset, f"{classes} classes, {shots} shots", trainer, twin, generation, seconds, twin_seconds
-                )
-        found += pairs.values()
-    return found
+def break_evens(results: Results, banks: list[BankCost]) -> list[BreakEven]:
+    """Compare each configuration that learns from a bank with the online variants of the same student.
+
+    Trainings are grouped by the digest of their settings. Where several numbers of shots were run, the largest counts;
+    online trainings with the same overrides are preferred to others.
+    """
+    rows = [
+        {
+            "dataset": run.dataset, "classes": run.classes, "backbone": run.backbone, "shots": run.shots,
+            "epochs": run.epochs, "student": student_of(run.trainer), "supervision": supervision_of(run.trainer),
+            "digest": run.digest, "trainer": run.trainer, "overrides": describe(run.overrides),
+            "seconds": run.seconds("train"),
+        }
+        for run in _trainings(results)
+    ]  # fmt: skip
+    if not rows or not banks:
+        return []
+    configuration = [*SETTING, "trainer", "digest"]
+    means = pd.DataFrame(rows).groupby([*configuration, "supervision"], as_index=False)
+    means = means.agg({"seconds": "mean", "overrides": "min"}).dropna(subset="seconds")
+    bank, online = (means[means["supervision"] == kind] for kind in ("bank", "online"))
+    pairs = bank.merge(online, on=SETTING, suffixes=("", "_online"))
+    generation = pd.Series({one.dataset: 0.0 for one in banks})
+    for one in banks:
+        generation[one.dataset] += one.seconds
+    pairs["generation"] = pairs["dataset"].map(generation)
+    pairs["alike"] = pairs["overrides"] == pairs["overrides_online"]
+    pairs = pairs[pairs["alike"] | ~pairs.groupby(configuration)["alike"].transform("any")]
+    most = pairs.groupby(["dataset", "classes", "trainer", "overrides"])["shots"].transform("max")
+    pairs = pairs[(pairs["shots"] == most) & pairs["generation"].notna()]
+    return [
+        BreakEven(
+            one.dataset, f"{one.classes} classes, {one.shots} shots", _name(one.trainer, one.overrides),
+            _name(one.trainer_online, one.overrides_online), one.generation, one.seconds, one.seconds_online,
+        )
+        for one in pairs.itertuples()
+    ]  # fmt: skip
+
+
+def _trainings(results: Results) -> list[Run]:
+    return [run for run in results.runs if run.finished and not run.tested and run.exact]
+
+
+def _name(trainer: str, overrides: str) -> str:
+    return f"{trainer} ({overrides})" if overrides else trainer

@@ -9,16 +9,16 @@ from typing import Any
 
 from fdbpl.report.method_names import sort_key
 from fdbpl.report.plan import Planned
-from fdbpl.report.runs import IMAGES, Problem, Run
-from fdbpl.report.settings import changed_for_test, conflicting, described, differing, digest
+from fdbpl.report.runs import TEST_IMAGE_FACTS, Problem, Run
+from fdbpl.report.settings import changed_for_test, conflicting_keys, describe, differing_keys, digest
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted
 from fdbpl.runs.targets import default_targets
 from fdbpl.runs.validity import mismatch, tested_on_validation
 
-PROTOCOLS = {
+PROTOCOL_TITLES = {
     "base2new": "Base-to-new",
-    "base2new_all": "Base-to-new, learnt from all classes",
+    "base2new_all": "Base-to-new, trained on all classes",
     "few_shot": "Few-shot",
     "cross_dataset": "Cross-dataset",
     "domain_generalization": "Domain generalization",
@@ -30,7 +30,7 @@ DATASETS = (  # in the order of the field's tables
 )  # fmt: skip
 
 
-def in_order(datasets: Iterable[str]) -> list[str]:
+def sort_datasets(datasets: Iterable[str]) -> list[str]:
     return sorted(set(datasets), key=lambda name: (DATASETS.index(name) if name in DATASETS else 99, name))
 
 
@@ -73,7 +73,7 @@ class Experiment:
         if self.each:  # the plan averages over e.g. class splits, whose test images differ
             return {}
         new = self.tests["new"].facts if "new" in self.tests else {}
-        return self.train.facts | {f"new {key}": new[key] for key in IMAGES if key in new}
+        return self.train.facts | {f"new {key}": new[key] for key in TEST_IMAGE_FACTS if key in new}
 
     @cached_property
     def digest(self) -> str:
@@ -89,10 +89,10 @@ class Experiment:
     def targets(self) -> list[str]:
         return [name for name in self.values if name != self.train.dataset]
 
-    def runs(self, name: str) -> tuple[str, ...]:
-        """Paths of the runs that a value is from: one, or of H base's and new's."""
-        parts = ("base", "new") if name == "H" else (name,)
-        return tuple(self.tests[part].path for part in parts)
+    @property
+    def paths(self) -> list[str]:
+        """Paths of its run folders, the training's first."""
+        return list(dict.fromkeys(run.path for run in (self.train, *self.tests.values())))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Results:
         return Results(experiments, missing, [], [one.train for one in experiments], planned)
 
 
-def put_together(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
+def build_results(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
     """Experiments in the order of the plan, then with twins beside each other."""
     trainings, tests, problems = _linked(runs, list(problems))
     excluded = {problem.path for problem in problems}
@@ -233,11 +233,11 @@ def _without_rivals(tests: list[Run]) -> tuple[list[Run], list[Problem]]:
 
 def _rivals(run: Run, group: list[Run]) -> str:
     """Why none of several runs counts: their results, and what tells them apart."""
-    keys = differing(one.settings for one in group)
+    keys = differing_keys(one.settings for one in group)
 
     def told(one: Run) -> str:
         result = f"{one.accuracy:.2f}" if one.finished else one.state
-        apart = described({key: one.settings.get(key) for key in keys})
+        apart = describe({key: one.settings.get(key) for key in keys})
         return f"{result} with {apart}" if apart else result
 
     others = ", ".join(f"{one.path} ({told(one)})" for one in group if one is not run)
@@ -283,7 +283,7 @@ def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
     for protocol in ("cross_dataset", "domain_generalization"):
         part = {test.dataset: test for test in others if _transfer(train, test) == protocol}
         if part:
-            part = {train.dataset: train, **{name: part[name] for name in in_order(part)}}
+            part = {train.dataset: train, **{name: part[name] for name in sort_datasets(part)}}
             values = {name: run.accuracy for name, run in part.items()}
             found.append(Experiment(protocol, *name, values, train, part))
     return found
@@ -305,7 +305,7 @@ def _without_doubles(experiments: list[Experiment], problems: list[Problem]) -> 
         groups.setdefault((*cell, seed, settings), []).append(one)
     kept = []
     for first, *others in groups.values():
-        if conflicting(one.facts for one in (first, *others)):  # they stand in different rows
+        if conflicting_keys(one.facts for one in (first, *others)):  # they stand in different rows
             kept += [first, *others]
         elif all(one.values == first.values for one in others):
             kept.append(first)

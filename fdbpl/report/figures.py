@@ -1,35 +1,36 @@
-"""The page's charts: matplotlib's SVG, with its colours replaced by those of the page, so that it is light and dark.
+"""SVG drawings of the page's charts.
 
-The same numbers give the same bytes. No text of others is interpreted: names stand in the page's legend.
+matplotlib draws with placeholder colours, which are replaced by CSS variables: the page's colour scheme, light or dark,
+sets them. The same numbers give the same bytes. Names are never interpreted as markup; legends are part of the page.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from fdbpl.report.method_names import STUDENTS, student_of, supervision_of
+from fdbpl.report.method_names import student_number, supervision_of
 
 matplotlib.use("svg")
 
-# drawn in these, shown in the variables of page.css
+# placeholder colours and the variables of page.css that replace them
 INK, MUTED, GRID, PAPER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04"
 SERIES = [f"#0b0b{number:02x}" for number in range(8)]
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES)
 }
-SUPERVISION = {"none": 7, "labels": 0, "online": 1, "bank": 2}  # places in SERIES
+SUPERVISION = {"none": 7, "labels": 0, "online": 1, "bank": 2}  # index in SERIES
 LINES = {"none": ":", "labels": ":", "online": "--", "bank": "-"}
-MARKERS = "hpovPX*<>s^Dd"  # by the places in STUDENTS
-STAGE_SERIES = {"build": 7, "prepare": 4, "train": 2, "test": 0}
+MARKERS = "hpovPX*<>s^Dd"  # by student_number
+STAGE_SERIES = {"generation": 3, "build": 7, "prepare": 4, "train": 2, "test": 0}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -59,7 +60,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a row is drawn: colour is a place in SERIES, marker and line matplotlib's."""
+    """Style of a row: index of its colour in SERIES, marker and line style of matplotlib."""
 
     colour: int
     marker: str
@@ -68,11 +69,11 @@ class Look:
 
     @property
     def symbol(self) -> str:
-        """Id of its <symbol> on the page."""
+        """Id of the <symbol> element on the page."""
         return f"look-{self.colour}-{MARKERS.index(self.marker)}{'-hollow' * self.hollow}"
 
-    def drawn(self, size: float) -> dict:
-        """Arguments of matplotlib's plot."""
+    def line_style(self, size: float) -> dict:
+        """Keyword arguments of matplotlib's plot."""
         colour = SERIES[self.colour]
         face, edge, width = (PAPER, colour, 1.6) if self.hollow else (colour, PAPER, 0.8)
         return {
@@ -81,81 +82,75 @@ class Look:
         }  # fmt: skip
 
 
-def looks(rows: Sequence[tuple[str, str]]) -> dict[str, Look]:
-    """Looks of (name, trainer) rows: colour, line and filling say the supervision and the marker the student where that
-    tells all of them apart, else each row has its own pair of colour and marker."""
-    of_family = {}
-    for name, trainer in rows:
+def looks(trainers: Mapping[str, str]) -> dict[str, Look]:
+    """Choose the look of each row.
+
+    Colour, line and filling show the supervision, the marker shows the student. Where two rows would look the same,
+    each row has its own pair of colour and marker instead.
+
+    Args:
+        trainers: trainer by row.
+    """
+    by_method = {}
+    for row, trainer in trainers.items():
         supervision = supervision_of(trainer)
-        marker = MARKERS[_student(trainer) % len(MARKERS)]
-        of_family[name] = Look(SUPERVISION[supervision], marker, LINES[supervision], supervision in ("labels", "none"))
-    if len(set(of_family.values())) == len(of_family):
-        return of_family
+        marker = MARKERS[student_number(trainer) % len(MARKERS)]
+        by_method[row] = Look(SUPERVISION[supervision], marker, LINES[supervision], supervision in ("labels", "none"))
+    if len(set(by_method.values())) == len(by_method):
+        return by_method
     return {
-        name: Look(number % 7, MARKERS[(number // 7 + number) % len(MARKERS)]) for number, (name, _) in enumerate(rows)
+        row: Look(number % 7, MARKERS[(number // 7 + number) % len(MARKERS)]) for number, row in enumerate(trainers)
     }
-
-
-def _student(trainer: str) -> int:
-    student = student_of(trainer)
-    return STUDENTS.index(student) if student in STUDENTS else len(STUDENTS)
 
 
 # charts ------------------------------------------------------------------------------------------------------------
 
 
-def few_shot(name: str, curves: dict[str, dict[int, list[float]]], look: dict[str, Look]) -> str:
-    """Accuracy against shots (log2): a line through the means, a band of one standard deviation.
+def few_shot(name: str, curves: Mapping[str, pd.DataFrame], look: Mapping[str, Look]) -> str:
+    """Accuracy in percent against shots (log2): a line through the means with a band of one standard deviation.
 
     Args:
-        curves: accuracies of the runs, by row and shots.
+        curves: mean and std by shots, for each row.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(5.2, 3.4)
         for row, points in curves.items():
-            shots = sorted(points)
-            means = [fmean(points[count]) for count in shots]
-            spreads = [stdev(points[count]) if len(points[count]) > 1 else 0.0 for count in shots]
-            colour = SERIES[look[row].colour]
-            low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
-            high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-            axes.fill_between(shots, low, high, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(shots, means, **look[row].drawn(6))
-        ticks = sorted({count for points in curves.values() for count in points})
+            low, high = points["mean"] - points["std"], points["mean"] + points["std"]
+            axes.fill_between(points.index, low, high, color=SERIES[look[row].colour], alpha=0.16, linewidth=0)
+            axes.plot(points.index, points["mean"], **look[row].line_style(6))
         axes.set_xscale("log", base=2)
-        _plain_ticks(axes, ticks)
-        axes.set_xlabel("shots a class")
+        _plain_ticks(axes, FixedLocator(sorted({count for points in curves.values() for count in points.index})))
+        axes.set_xlabel("shots per class")
         axes.set_ylabel("accuracy in %")
         axes.yaxis.set_major_locator(MaxNLocator(6))
         return _svg(figure, name)
 
 
-def score_against_seconds(name: str, points: dict[str, tuple[float, float]], look: dict[str, Look]) -> str:
-    """H (y, percent) against seconds of training (x, log), a point a row."""
+def score_against_seconds(name: str, points: pd.DataFrame, look: Mapping[str, Look]) -> str:
+    """H in percent against seconds of training (log): one point for each row, from the columns H and seconds."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(5.2, 3.4)
-        for row, (seconds, score) in points.items():
-            axes.plot([seconds], [score], **look[row].drawn(8))
+        for row, score, seconds in points.itertuples():
+            axes.plot([seconds], [score], **look[row].line_style(8))
         axes.set_xscale("log")
-        low, high = min(x for x, _ in points.values()), max(x for x, _ in points.values())
-        axes.set_xlim(low / 1.5, high * 1.5)
-        _round_log_ticks(axes)
+        axes.set_xlim(points["seconds"].min() / 1.5, points["seconds"].max() * 1.5)
+        _plain_ticks(axes, LogLocator(subs=(1, 2, 5)))
         axes.margins(y=0.12)
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("seconds of training, logarithmic")
+        axes.set_xlabel("seconds of training (log scale)")
         axes.set_ylabel("H in %")
         return _svg(figure, name)
 
 
 def learning(name: str, losses: list[dict[int, float]], rates: dict[int, float], colour: int) -> str:
-    """Mean loss of each epoch, a line a run, above the learning rate."""
+    """Mean loss of each epoch, one line for each run, above the learning rate."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1, 2.2))
         above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 1], "hspace": 0.18})
         for curve in losses:
-            epochs = thinned(sorted(curve))
+            epochs = thin_out(sorted(curve))
             above.plot(epochs, [curve[epoch] for epoch in epochs], color=SERIES[colour], linewidth=1.3, alpha=0.85)
-        epochs = thinned(sorted(rates))
+        epochs = thin_out(sorted(rates))
         below.plot(epochs, [rates[epoch] for epoch in epochs], color=MUTED, linewidth=1.2, drawstyle="steps-mid")
         above.set_ylabel("loss")
         below.set_ylabel("lr")
@@ -167,29 +162,32 @@ def learning(name: str, losses: list[dict[int, float]], rates: dict[int, float],
         return _svg(figure, name)
 
 
-def thinned(epochs: list[int], most: int = 60) -> list[int]:
-    """At most about `most` of the epochs, the first and the last among them."""
-    step = max(len(epochs) // most, 1)
+def thin_out(epochs: list[int], limit: int = 60) -> list[int]:
+    """Select about `limit` of the epochs, including the first and the last."""
+    step = max(len(epochs) // limit, 1)
     return sorted({*epochs[::step], *epochs[-1:]})
 
 
-def stacked(name: str, bars: dict[str, dict[str, float]], bank: tuple[str, float] | None) -> str:
-    """Seconds of the stages of each row, stacked, a bar a row; the bank's generation apart, above them."""
+def stacked(name: str, seconds: pd.DataFrame, generation: float) -> str:
+    """Seconds of the stages as stacked bars, one for each row; the bank's generation, if any, as a bar above them.
+
+    Args:
+        seconds: stages as columns, by row.
+        generation: seconds of the region bank's generation; 0 = no bank.
+    """
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        names = ([bank[0]] if bank else []) + list(bars)
-        figure, axes = _axes(7.4, 0.6 + 0.27 * len(names))
-        for place, row in enumerate(names):
+        rows = [("region bank, once", {"generation": generation})] if generation else []
+        rows += [(row, values.dropna().to_dict()) for row, values in seconds.iterrows()]
+        figure, axes = _axes(7.4, 0.6 + 0.27 * len(rows))
+        for place, (_, stages) in enumerate(rows):
             left = 0.0
-            if bank and place == 0:
-                axes.barh([place], [bank[1]], color=SERIES[3], height=0.62)
-                left = bank[1]
-            for stage, seconds in bars.get(row, {}).items() if not (bank and place == 0) else []:
-                axes.barh([place], [seconds], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
-                left += seconds
+            for stage, value in stages.items():
+                axes.barh([place], [value], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
+                left += value
             axes.annotate(
                 f"{left:.1f} s", (left, place), xytext=(4, 0), textcoords="offset points", va="center", size=9
             )
-        axes.set_yticks(range(len(names)), [_short(row) for row in names], color=INK)
+        axes.set_yticks(range(len(rows)), [_shorten(row) for row, _ in rows], color=INK)
         axes.invert_yaxis()
         axes.spines["left"].set_visible(False)
         axes.set_xlim(0, axes.get_xlim()[1] * 1.06)
@@ -197,8 +195,8 @@ def stacked(name: str, bars: dict[str, dict[str, float]], bank: tuple[str, float
         return _svg(figure, name)
 
 
-def _short(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _shorten(name: str, limit: int = 34) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 # drawing -----------------------------------------------------------------------------------------------------------
@@ -209,23 +207,17 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _plain_ticks(axes: Axes, ticks: list[int]) -> None:
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _round_log_ticks(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def _plain_ticks(axes: Axes, locator: Locator) -> None:
+    axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The drawing as an element of an HTML page, its ids beginning with `name`."""
+    """Convert a figure to an <svg> element; all ids begin with `name`, which makes them unique on the page."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has other fonts
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # browsers have other fonts
         figure.savefig(
             text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.04, metadata={"Date": None}
         )
@@ -249,12 +241,12 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def symbol(look: Look) -> str:
-    """A row's marker for legends, which use it by its id."""
+    """The <symbol> element of a look, which legends refer to by its id."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.2, 0.2))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.plot([0], [0], **look.drawn(9))
+        axes.plot([0], [0], **look.line_style(9))
         svg = _svg(figure, look.symbol)
     svg = re.sub(r"<svg (viewBox=\"[^\"]*\")[^>]*>", rf'<symbol id="{look.symbol}" \1>', svg)
     return svg.replace("</svg>", "</symbol>")

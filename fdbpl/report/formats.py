@@ -1,140 +1,163 @@
-"""The tables as Markdown, LaTeX and CSV. Names are others' text: each format escapes what would be its own."""
+"""Tables as Markdown, LaTeX and CSV. Each format escapes names, which come from outside and may hold its own syntax."""
 
-import csv
-import io
 import math
 import re
 
-from fdbpl.report.experiments import Results
-from fdbpl.report.runs import Run
-from fdbpl.report.settings import described
-from fdbpl.report.table import Cell, Section, Table, one_line
+import pandas as pd
 
-CSV_COLUMNS = (
-    "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
-    "backbone", "task", "state", "accuracy", "error_rate", "macro_f1", "H", "precision", "learnt", "steps",
-    "processes", "train_images", "test_images", "left_out", "seconds_build", "seconds_prepare", "seconds_train",
-    "seconds_step", "seconds_test", "seconds_total", "mib_host", "folder",
-)  # fmt: skip
+from fdbpl.report.experiments import Results
+from fdbpl.report.runs import STAGES, Run
+from fdbpl.report.settings import describe
+from fdbpl.report.tables import Section, Table, TableCell
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 # Markdown ----------------------------------------------------------------------------------------------------------
 
 
 def markdown(sections: list[Section], results: Results) -> str:
-    """All tables, then what is missing and what could not be read."""
+    """All tables, then the missing results and the folders that give none."""
     parts = []
     for section in sections:
         parts.append(f"## {escape_markdown(section.title)}")
-        if section.drawn:
-            parts.append("A drawn world: these figures say nothing of photographs.")
+        if section.synthetic:
+            parts.append("Synthetic demo images: these numbers say nothing about photographs.")
         for table in section.tables:
-            parts += [f"### {escape_markdown(table.title)}", markdown_table(table)]
+            parts += [f"### {escape_markdown(table.title)}", _markdown_table(table)]
         parts.append("\n".join(f"* {escape_markdown(note)}" for note in section.notes))
     if not sections:
-        parts.append("No finished experiment to show.")
-    for title, entries in (
-        ("Missing", [(one.what, f"{one.state}: {one.reason}" if one.reason else one.state) for one in results.missing]),
-        ("Not read", [(one.path, one.reason) for one in results.problems]),
-    ):
+        parts.append("There is no finished experiment.")
+    missing = [(one.what, f"{one.state}: {one.reason}" if one.reason else one.state) for one in results.missing]
+    problems = [(one.path, one.reason) for one in results.problems]
+    for title, entries in (("Missing", missing), ("Not in the tables", problems)):
         if entries:
             parts.append(f"## {title}")
             parts.append("\n".join(f"* {escape_markdown(what)}: {escape_markdown(why)}" for what, why in entries))
     return "\n\n".join(parts)
 
 
-def markdown_table(table: Table) -> str:
-    header = ["", *map(escape_markdown, table.header[1:])]
-    lines = [header, ["---"] * len(header)]
-    lines += [[escape_markdown(line.name), *map(_markdown_cell, line.cells)] for line in table.lines]
+def _markdown_table(table: Table) -> str:
+    lines = [["", *map(escape_markdown, table.columns)], ["---"] * (1 + len(table.columns))]
+    lines += [[escape_markdown(row.name), *map(_markdown_cell, row.cells)] for row in table.rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     return {"best": "**{}**", "second": "_{}_", "": "{}"}[cell.mark].format(cell.text)
 
 
 def escape_markdown(text: str) -> str:
-    """`_` inside a word means nothing to Markdown and stays."""
-    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Escape Markdown and HTML; `_` inside a word has no meaning in Markdown and stays."""
+    text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*|\[\]$~])", r"\\\1", text)
     return re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
 
 
 # LaTeX -------------------------------------------------------------------------------------------------------------
 
-LATEX = {
+LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "†": r"\dag{}",
-}  # fmt: skip
+})  # fmt: skip
+LATEX_TABLE = r"""\begin{{table}}
+\centering
+\caption{{{caption}}}
+\resizebox{{\linewidth}}{{!}}{{%
+\begin{{tabular}}{{l{columns}}}
+\toprule
+{head}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}}}
+\end{{table}}"""
 
 
 def latex(sections: list[Section]) -> str:
-    """A table environment for each table; needs booktabs and, for wide ones, graphicx."""
+    """A table environment for each table; needs booktabs and, for wide tables, graphicx."""
     parts = ["% \\usepackage{booktabs, graphicx}"]
     for section in sections:
         for table in section.tables:
-            caption = f"{section.title}. {table.title}. {' '.join(section.notes)}"
-            rows = [["", *map(escape_latex, table.header[1:])]]
-            rows += [[escape_latex(line.name), *map(_latex_cell, line.cells)] for line in table.lines]
-            first, *others = [f"{' & '.join(cells)} \\\\" for cells in rows]
-            parts.append(
-                "\\begin{table}\n\\centering\n"
-                f"\\caption{{{escape_latex(caption)}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
-                f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}\n\\toprule\n{first}\n\\midrule\n"
-                + "\n".join(others)
-                + "\n\\bottomrule\n\\end{tabular}}\n\\end{table}"
-            )
+            caption = escape_latex(f"{section.title}. {table.title}. {' '.join(section.notes)}")
+            rows = [["", *map(escape_latex, table.columns)]]
+            rows += [[escape_latex(row.name), *map(_latex_cell, row.cells)] for row in table.rows]
+            head, *body = [f"{' & '.join(cells)} \\\\" for cells in rows]
+            columns = "r" * len(table.columns)
+            parts.append(LATEX_TABLE.format(caption=caption, columns=columns, head=head, body="\n".join(body)))
     return "\n\n".join(parts) + "\n"
 
 
 def escape_latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in one_line(text))
+    return _one_line(text).translate(LATEX)
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     form = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}", "": "{}"}[cell.mark]
     return form.format(escape_latex(cell.text))
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
-
 # CSV ---------------------------------------------------------------------------------------------------------------
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet computes
 
-def csv_of(results: Results) -> str:
-    """One row a run, finished or not; numbers at full precision."""
-    trained, labels, h = _trained(results), {}, {}
+
+def to_csv(results: Results) -> str:
+    """One line for each run, finished or not, with numbers at full precision."""
+    trainings, labels, scores = {}, {}, {}
     for one in results.experiments:
         for run in (one.train, *one.tests.values()):
             labels.setdefault(run.path, one.label)
-        if one.protocol in ("base2new", "base2new_all"):
-            h[one.tests["new"].path] = one.values["H"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+            if run is not one.train:
+                trainings[run.path] = one.train
+        if "H" in one.values:
+            scores[one.tests["new"].path] = one.values["H"]
+    rows = []
     for run in results.runs:
-        train = trained.get(run.path, run)
-        writer.writerow(
-            no_formula(cell) for cell in [
-                labels.get(run.path, run.trainer), run.trainer, train.config, described(run.overrides), run.digest,
-                train.dataset, run.dataset, run.classes, train.shots, run.seed, run.backbone,
-                "test" if run.tested else "train", f"unfinished: {run.state}" if run.state else "finished",
-                "" if run.accuracy is None else repr(run.accuracy), _repr(run.number("error_rate")),
-                _repr(run.number("macro_f1")), repr(h[run.path]) if run.path in h else "",
-                "full" if run.exact else "as printed in the log",
-                *(_repr(run.number(name)) for name in ("parameters", "steps", "processes")),
-                *(number or "" for number in (run.train_images, run.test_images, run.left_out)),
-                *(_repr(run.seconds(stage)) for stage in ("build", "prepare", "train", "step", "test", "total")),
-                _repr(run.memory()), run.path,
-            ]
-        )  # fmt: skip
-    return text.getvalue()
+        train, label = trainings.get(run.path, run), labels.get(run.path, run.trainer)
+        rows.append(_csv_row(run, train) | {"label": label, "H": scores.get(run.path)})
+    frame = pd.DataFrame(rows, dtype=object)
+    columns = ["label", *(name for name in frame.columns if name != "label")]
+    return frame.reindex(columns=columns).map(no_formula).to_csv(index=False, lineterminator="\n")
+
+
+def _csv_row(run: Run, train: Run) -> dict[str, object]:
+    return {
+        "trainer": run.trainer,
+        "config": train.config,
+        "overrides": describe(run.overrides),
+        "settings": run.digest,
+        "trained_on": train.dataset,
+        "tested_on": run.dataset,
+        "classes": run.classes,
+        "shots": train.shots,
+        "seed": run.seed,
+        "backbone": run.backbone,
+        "task": "test" if run.tested else "train",
+        "state": f"unfinished: {run.state}" if run.state else "finished",
+        "accuracy": run.accuracy,
+        "error_rate": run.number("error_rate"),
+        "macro_f1": run.number("macro_f1"),
+        "precision": "full" if run.exact else "as printed in the log",
+        **{name: _whole(run.number(name)) for name in ("parameters", "steps", "processes")},
+        "train_images": run.train_images or None,
+        "test_images": run.test_images or None,
+        "left_out": run.left_out or None,
+        **{f"seconds_{stage}": run.seconds(stage) for stage in (*STAGES, "step", "total")},
+        "mib_host": run.memory(),
+        "folder": run.path,
+    }
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
 
 
 def no_formula(cell: object) -> object:
-    """A name that a spreadsheet would take for a formula, quoted by an apostrophe as spreadsheets do it."""
+    """Quote, by an apostrophe, a text that a spreadsheet would take for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) and not _is_number(cell) else cell
 
 
@@ -143,14 +166,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _trained(results: Results) -> dict[str, Run]:
-    """The training that each test is of, by the test's path."""
-    return {run.path: one.train for one in results.experiments for run in one.tests.values()}
-
-
-def _repr(value: float) -> str:
-    if value != value:  # nan: not recorded
-        return ""
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

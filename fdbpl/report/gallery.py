@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fdbpl.errors import UserError
 from fdbpl.report.cost import bank_of
-from fdbpl.report.experiments import Results, in_order
+from fdbpl.report.experiments import Results, sort_datasets
 from fdbpl.report.method_names import supervision_of
 from fdbpl.report.runs import Run, printable
 from fdbpl.templates import fill_template
@@ -61,7 +61,7 @@ def galleries(output: Path, results: Results) -> list[Gallery]:
             before = chosen.get(run.dataset, run)
             chosen[run.dataset] = max(before, run, key=lambda one: (one.trainer == "FDBPL", one.shots))
     count = REGIONS if len(chosen) <= 3 else REGIONS // 2
-    bar = tqdm(in_order(chosen), desc="Cutting regions", unit="data set", disable=None, leave=False)
+    bar = tqdm(sort_datasets(chosen), desc="Cutting regions", unit="data set", disable=None, leave=False)
     return [_gallery(output, chosen[dataset], count) for dataset in bar]
 
 

@@ -1,98 +1,133 @@
-"""Which experiments may stand in one table, and in which of its rows."""
+"""Data frames of the experiments that may stand in one table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fdbpl.report.experiments import Experiment, Results, in_order
-from fdbpl.report.runs import Run
-from fdbpl.report.settings import conflicting, described, differing
-from fdbpl.report.table import Cell, one_line
+import pandas as pd
+
+from fdbpl.report.experiments import Experiment, Results, sort_datasets
+from fdbpl.report.runs import STAGES, Run
+from fdbpl.report.settings import conflicting_keys, describe, differing_keys
+from fdbpl.runs.results import shots_text
 
 LOG_MARK = "†"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Experiments of a protocol that may stand in one table, by row."""
+    """Experiments of one protocol with one student backbone and one number of shots (few-shot: any number).
+
+    Attributes:
+        synthetic: whether the data sets are those of the embedded demo.
+        experiments: in the order of `trainings`.
+        trainings: one line for each experiment: row (its name in tables), trainer, dataset, shots, paths (of its run
+            folders), parameters, ms/step, MiB and the seconds of each stage; NaN where a value was not recorded.
+        accuracies: one line for each accuracy: row, dataset (of the training), shots, column and accuracy in percent.
+        expected: number of runs that were planned or started, by (row, dataset).
+    """
 
     protocol: str
     backbone: str
     shots: int
-    drawn: bool
-    rows: dict[str, list[Experiment]]
-    wanted: dict[tuple[str, str], int]  # runs that were planned or begun, by row and data set
-
-    @property
-    def experiments(self) -> list[Experiment]:
-        return [one for experiments in self.rows.values() for one in experiments]
+    synthetic: bool
+    experiments: list[Experiment]
+    trainings: pd.DataFrame
+    accuracies: pd.DataFrame
+    expected: dict[tuple[str, str], int]
 
     @property
     def datasets(self) -> list[str]:
-        return in_order(one.train.dataset for one in self.experiments)
+        return sort_datasets(self.trainings["dataset"])
 
-    def runs(self, name: str, dataset: str | None = None) -> Cell:
-        """`3`, or `2 of 3`: finished of planned."""
-        here = [one for one in self.rows[name] if dataset in (None, one.train.dataset)]
-        wanted = sum(number for (row, where), number in self.wanted.items() if row == name and dataset in (None, where))
-        count = len(here)
-        text = str(count) if count >= wanted else f"{count} of {wanted}"
-        return Cell(text, count, runs=tuple((one.train.path,) for one in here))
+    @property
+    def trainers(self) -> dict[str, str]:
+        """The trainer of each row, in the order of the rows."""
+        return self.trainings.drop_duplicates("row").set_index("row")["trainer"].to_dict()
 
 
-def is_drawn(dataset: str) -> bool:
-    """Of the demo world, which says nothing of photographs."""
+def is_synthetic(dataset: str) -> bool:
+    """Whether a data set is one of the embedded demo."""
     return dataset == "demo" or dataset.startswith("demo_")
 
 
-def groups(results: Results, protocol: str) -> list[Group]:
-    """What may stand in one table: of one world, one student backbone, and one number of shots (few-shot: all)."""
+def make_groups(results: Results, protocol: str) -> list[Group]:
+    """Groups of the experiments of a protocol."""
     found: dict[tuple, list[Experiment]] = {}
     for one in results.of(protocol):
         run = one.train
         shots = 0 if protocol == "few_shot" else run.shots
         source = run.dataset if protocol in ("cross_dataset", "domain_generalization") else ""
-        found.setdefault((is_drawn(run.dataset), source, run.backbone, shots), []).append(one)
-    return [
-        _group(protocol, key, experiments, results)
-        for key, experiments in sorted(found.items(), key=lambda item: item[0])
-    ]
+        found.setdefault((is_synthetic(run.dataset), source, run.backbone, shots), []).append(one)
+    return [_make_group(protocol, key, found[key], results) for key in sorted(found)]
 
 
-def _group(protocol: str, key: tuple, experiments: list[Experiment], results: Results) -> Group:
-    drawn, _, backbone, shots = key
-    name = _names(experiments)
+def _make_group(protocol: str, key: tuple, experiments: list[Experiment], results: Results) -> Group:
+    synthetic, _, backbone, shots = key
+    name = _row_names(experiments)
     rows: dict[str, list[Experiment]] = {}
     for one in experiments:
         rows.setdefault(name(one), []).append(one)
-    wanted: dict[tuple[str, str], int] = {}
+    trainings, accuracies, expected = [], [], {}
     for row, members in rows.items():
-        for dataset in in_order(one.train.dataset for one in members):
-            here = [one for one in members if one.train.dataset == dataset]
-            wanted[row, dataset] = _wanted(protocol, here, results)
-    return Group(protocol, backbone, shots, drawn, rows, wanted)
+        for dataset in sort_datasets(one.train.dataset for one in members):
+            expected[row, dataset] = _expected(
+                protocol, [one for one in members if one.train.dataset == dataset], results
+            )
+        for one in members:
+            trainings.append({"row": row, "paths": one.paths, **training_values(one.train)})
+            for column, value in one.values.items():
+                column = shots_text(one.train.shots) if protocol == "few_shot" else column
+                accuracies.append((row, one.train.dataset, one.train.shots, column, value))
+    ordered = [one for members in rows.values() for one in members]
+    frame = pd.DataFrame(accuracies, columns=["row", "dataset", "shots", "column", "accuracy"])
+    return Group(protocol, backbone, shots, synthetic, ordered, pd.DataFrame(trainings), frame, expected)
 
 
-def _names(experiments: list[Experiment]) -> Callable[[Experiment], str]:
-    """Names of rows: the label, with the settings that its command overrides, and those in which runs of one cell
-    differ nevertheless; marked where of a log. Runs of a cell have one name if and only if their settings are equal."""
-    shortest: dict[tuple, dict[str, Any]] = {}  # overrides by cell and setting: a file may say what another run typed
+def training_values(run: Run) -> dict[str, Any]:
+    """What tables and charts show of a training."""
+    return {
+        "trainer": run.trainer,
+        "dataset": run.dataset,
+        "shots": run.shots,
+        "parameters": run.number("parameters"),
+        "ms/step": 1000 * run.seconds("step") if run.number("steps") > 0 else float("nan"),
+        "training": run.training_seconds,
+        "total": run.seconds("total"),
+        "MiB": run.memory(),
+        **{stage: run.seconds(stage) for stage in STAGES},
+    }
+
+
+# names of rows -----------------------------------------------------------------------------------------------------
+
+
+def _row_names(experiments: list[Experiment]) -> Callable[[Experiment], str]:
+    """Return a function that names an experiment's row.
+
+    A name is the label with the settings that the command overrides, then those in which experiments on the same data
+    set with the same shots differ nevertheless; a mark follows where the accuracy comes from a log. Two experiments on
+    the same data set with the same shots share a row if and only if their settings are equal.
+    """
+    shortest: dict[tuple, dict[str, Any]] = {}  # a configuration file may set what another command overrides
     for one in sorted(experiments, key=lambda one: -len(one.overrides)):
         shortest[_cell(one), one.digest] = one.overrides
-    rows: dict[tuple, dict[tuple, list[Experiment]]] = {}  # by label and overrides, then by cell
+    rows: dict[tuple, dict[tuple, list[Experiment]]] = {}
     for one in experiments:
-        row = (*_cell(one)[:2], described(shortest[_cell(one), one.digest]))
+        row = (one.label, one.train.exact, describe(shortest[_cell(one), one.digest]))
         rows.setdefault(row, {}).setdefault(_cell(one), []).append(one)
     apart: dict[tuple, set[str]] = {row: set() for row in rows}
     for row, cells in rows.items():
         for members in cells.values():
-            apart[row].update(differing(one.settings for one in members), conflicting(one.facts for one in members))
+            apart[row].update(differing_keys(one.settings for one in members))
+            apart[row].update(conflicting_keys(one.facts for one in members))
 
     def name(one: Experiment) -> str:
         overrides = shortest[_cell(one), one.digest]
-        keys = sorted(apart[(*_cell(one)[:2], described(overrides))])
-        told = described(overrides | {key: (one.settings | one.facts).get(key) for key in keys})
-        return one_line(one.label + (f" ({told})" if told else "")) + ("" if one.train.exact else f" {LOG_MARK}")
+        keys = sorted(apart[one.label, one.train.exact, describe(overrides)])
+        settings = describe(overrides | {key: (one.settings | one.facts).get(key) for key in keys})
+        text = one.label + (f" ({settings})" if settings else "") + ("" if one.train.exact else f" {LOG_MARK}")
+        return " ".join(text.split())
 
     return name
 
@@ -101,8 +136,11 @@ def _cell(one: Experiment) -> tuple:
     return (one.label, one.train.exact, one.train.dataset, one.train.shots)
 
 
-def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
-    """Runs of a row and data set that were planned, else begun."""
+# numbers of runs ---------------------------------------------------------------------------------------------------
+
+
+def _expected(protocol: str, members: list[Experiment], results: Results) -> int:
+    """Number of runs that were planned, or started where there is no plan, for experiments of one row and data set."""
     cells = {(one.label, one.config, one.train.dataset, one.train.shots) for one in members}
     planned = [
         cell for cell in results.planned
@@ -112,10 +150,9 @@ def _wanted(protocol: str, members: list[Experiment], results: Results) -> int:
         return len(planned)
     like = {_setting(one.train) for one in members}
     known = {one.train.path for one in results.of(protocol)} | {problem.path for problem in results.problems}
-    begun = [run for run in results.runs if not run.tested and _setting(run) in like and run.path not in known]
-    return len(members) + len(begun)
+    started = [run for run in results.runs if not run.tested and _setting(run) in like and run.path not in known]
+    return len(members) + len(started)
 
 
 def _setting(run: Run) -> tuple:
-    """What the runs of a cell share."""
     return (run.trainer, run.digest, run.dataset, run.shots, run.classes, run.backbone, run.exact)

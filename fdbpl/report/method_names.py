@@ -1,15 +1,10 @@
-"""A trainer's name says what is learnt and what from: `FDBPL_MaPLe` is MaPLe, supervised by the region bank."""
+"""Student and supervision of a trainer, read from its name: `FDBPL_MaPLe` is MaPLe, supervised by the region bank."""
 
 STUDENTS = (
     "ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "VPT", "IVLP", "MaPLe", "PromptSRC",
     "PromptKD",
 )  # fmt: skip
-SUPERVISIONS = {
-    "none": "nothing learnt",
-    "labels": "labels of the few shots",
-    "online": "a teacher in every step (KDPL, PromptKD)",
-    "bank": "the region bank (FDBPL)",
-}
+SUPERVISIONS = ("none", "labels", "online", "bank")
 
 
 def student_of(trainer: str) -> str:
@@ -18,7 +13,14 @@ def student_of(trainer: str) -> str:
     return trainer.removeprefix("FDBPL_").removesuffix("_KDPL")
 
 
+def student_number(trainer: str) -> int:
+    """Position of a trainer's student in STUDENTS; their number for an unknown one."""
+    student = student_of(trainer)
+    return STUDENTS.index(student) if student in STUDENTS else len(STUDENTS)
+
+
 def supervision_of(trainer: str) -> str:
+    """One of SUPERVISIONS: nothing trained, labels, an online teacher, the region bank."""
     if trainer.startswith("FDBPL"):
         return "bank"
     if trainer.endswith("_KDPL") or trainer == "PromptKD":
@@ -26,14 +28,6 @@ def supervision_of(trainer: str) -> str:
     return "none" if trainer.startswith("Zeroshot") or trainer == "CLIP" else "labels"
 
 
-def online_variant(trainer: str) -> str:
-    """The trainer that learns the same from an online teacher: FDBPL_MaPLe -> MaPLe_KDPL."""
-    student = student_of(trainer)
-    return student if student == "PromptKD" else f"{student}_KDPL"
-
-
 def sort_key(trainer: str) -> tuple:
-    """Sorts twins beside each other."""
-    student = student_of(trainer)
-    number = STUDENTS.index(student) if student in STUDENTS else len(STUDENTS)
-    return (number, student, list(SUPERVISIONS).index(supervision_of(trainer)), trainer)
+    """Key that sorts variants of one student next to each other."""
+    return (student_number(trainer), student_of(trainer), SUPERVISIONS.index(supervision_of(trainer)), trainer)

@@ -1,4 +1,4 @@
-"""Numbers from papers, shipped beside: `published.json`. Shown only where the setting is the same."""
+"""Published numbers, read from `published.json`, for tables of the same setting."""
 
 import json
 from dataclasses import dataclass
@@ -14,50 +14,41 @@ class Published:
     """One row of a published table.
 
     Attributes:
-        values: by data set: (base, new, H), or (accuracy,); None = not published.
-        average: of the paper itself, over all of its data sets (without a source).
-        over: these data sets.
-        source: where it was read. note: what to know about it.
+        values: (base, new, H) or (accuracy,) by data set; None = not published.
+        average: the paper's own average over the data sets `over`, without the source.
+        source: where the numbers were read.
     """
 
     trainer: str
-    values: dict[str, tuple[float | None, ...]]
-    average: tuple[float | None, ...]
-    over: tuple[str, ...]
+    values: dict[str, list[float | None]]
+    average: list[float]
+    over: list[str]
     source: str
     note: str
 
-    def average_of(self, datasets: list[str]) -> tuple[float | None, ...] | None:
-        """The published average where it is over `datasets`, else the same average over these; None: not all there."""
+    def average_of(self, datasets: list[str]) -> list[float] | None:
+        """The published average if it is over `datasets`, else the same average of these; None if one is missing."""
         if set(datasets) == set(self.over):
             return self.average
-        rows = [self.values.get(dataset, (None,)) for dataset in datasets]
-        if not rows or any(value is None for row in rows for value in row[:2]):
+        rows = [self.values.get(dataset, [None])[:2] for dataset in datasets]
+        if not rows or any(value is None for row in rows for value in row):
             return None
-        means = [fmean(column) for column in zip(*(row[:2] for row in rows), strict=True)]
-        return tuple(means) if len(means) == 1 else (*means, harmonic_mean(*means))
+        means = [fmean(column) for column in zip(*rows, strict=True)]
+        return means if len(means) == 1 else [*means, harmonic_mean(*means)]
 
 
 def read_published(protocol: str, backbone: str, shots: int, source: str = "") -> list[Published]:
-    """Published rows of a setting: the protocol, the student's backbone, the shots and the source data set."""
-    rows = []
-    for table in _tables():
-        setting = (table["protocol"], table["backbone"], table["shots"], table.get("source_dataset", ""))
-        if setting != (protocol, backbone, shots, source):
-            continue
-        for row in table["rows"]:
-            values = {name: tuple(numbers) for name, numbers in row.get("values", {}).items()}
-            rows.append(
-                Published(
-                    row["trainer"],
-                    values,
-                    tuple(row.get("average", ())),
-                    tuple(table["over"]),
-                    row.get("source", table["source"]),
-                    row.get("note", ""),
-                )
-            )
-    return rows
+    """Published rows for a protocol, the student's backbone, the number of shots and the source data set."""
+    return [
+        Published(
+            row["trainer"], row.get("values", {}), row.get("average", []), table["over"],
+            row.get("source", table["source"]), row.get("note", ""),
+        )
+        for table in _tables()
+        if (table["protocol"], table["backbone"], table["shots"]) == (protocol, backbone, shots)
+        and table.get("source_dataset", "") == source
+        for row in table["rows"]
+    ]  # fmt: skip
 
 
 @cache

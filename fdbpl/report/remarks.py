@@ -1,20 +1,20 @@
-"""Facts about a table's runs that change its numbers and that no cell shows."""
+"""Notes on facts about a table's runs that affect its numbers and that no cell shows."""
 
 from collections.abc import Iterable
 
-from fdbpl.report.experiments import Experiment, in_order
-from fdbpl.report.runs import IMAGES, Run
-from fdbpl.report.settings import conflicting
+from fdbpl.report.experiments import Experiment, sort_datasets
+from fdbpl.report.runs import TEST_IMAGE_FACTS, Run
+from fdbpl.report.settings import conflicting_keys
 from fdbpl.runs.results import counted
 
 
 def remarks_on(experiments: Iterable[Experiment]) -> list[str]:
-    """Sentences, in the order of the data sets."""
+    """Notes in the order of the data sets."""
     experiments = list(experiments)
     targets = [run for one in experiments if not one.each for run in one.tests.values() if run is not one.train]
     runs = {run.path: run for one in experiments for run in (one.train, *one.tests.values())}
     found = []
-    for dataset in in_order(run.dataset for run in runs.values()):
+    for dataset in sort_datasets(run.dataset for run in runs.values()):
         here = [run for run in runs.values() if run.dataset == dataset]
         tests = [run for run in targets if run.dataset == dataset]
         facts = [*_missing_shots(here), *_left_out(here), *_different_tests(tests), *_collapsed(here)]
@@ -23,14 +23,14 @@ def remarks_on(experiments: Iterable[Experiment]) -> list[str]:
 
 
 def _missing_shots(runs: list[Run]) -> list[str]:
-    """Trainings with fewer images than their number of shots promises."""
+    """Trainings with fewer images than shots × classes."""
     trained = {
         (run.shots, run.train_images)
         for run in runs
-        if not run.tested and run.number("parameters") > 0 and 0 < run.train_images < run.shots * run.classes_learned
+        if not run.tested and run.number("parameters") > 0 and 0 < run.train_images < run.shots * run.num_classes
     }
     return [
-        f"{counted(images, 'training image')} in place of {counted(shots, 'shot')} of each class, because classes have "
+        f"{counted(images, 'training image')} instead of {counted(shots, 'shot')} per class, because classes have "
         "fewer images"
         for shots, images in sorted(trained)
     ]
@@ -42,21 +42,21 @@ def _left_out(runs: list[Run]) -> list[str]:
 
 
 def _different_tests(runs: list[Run]) -> list[str]:
-    """Targets whose tests were of different images of the same classes, as after a change of the data."""
+    """Tests on different images of the same classes, as after a change of the data."""
     found = []
     for classes in sorted({run.classes for run in runs}):
         here = [run for run in runs if run.classes == classes]
-        if conflicting({key: run.facts[key] for key in IMAGES} for run in here):
+        if conflicting_keys({key: run.facts[key] for key in TEST_IMAGE_FACTS} for run in here):
             numbers = ", ".join(map(str, sorted({run.test_images for run in here if run.test_images})))
-            found.append(f"tested on different images of {classes} classes (their numbers: {numbers})")
+            found.append(f"runs were tested on different images of {classes} classes (number of images: {numbers})")
     return found
 
 
 def _collapsed(runs: list[Run]) -> list[str]:
-    """Trainings that ended in a classifier that cannot tell classes apart."""
-    trained = [run for run in runs if run.metrics.get("collapsed") is True]
     return [
         f"the training of {run.trainer} with {counted(run.shots, 'shot')} and seed {run.seed} collapsed, probably "
-        f"because of its learning rate (OPTIM.LR {run.values.get('OPTIM.LR', 'unknown')}); its accuracies are at chance"
-        for run in trained
+        f"because of its learning rate (OPTIM.LR {run.values.get('OPTIM.LR', 'unknown')}); its accuracies are "
+        "at chance level"
+        for run in runs
+        if run.metrics.get("collapsed") is True
     ]

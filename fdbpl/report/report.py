@@ -5,11 +5,9 @@ from pathlib import Path
 
 from fdbpl.errors import MachineError, UserError
 from fdbpl.io.atomic import write_bytes
-from fdbpl.report.experiments import Results, put_together
-from fdbpl.report.formats import csv_of, latex, markdown
+from fdbpl.report.experiments import Results, build_results
 from fdbpl.report.plan import read_plan
 from fdbpl.report.runs import read_runs
-from fdbpl.report.tables import sections
 
 
 def write_report(
@@ -22,56 +20,58 @@ def write_report(
     """Write the report of all runs below `output`; the same runs give the same bytes.
 
     Args:
-        protocol: of the tables that are returned; None = all. The files always have all.
-        cells: keys of the planned cells (`Planned.key`) whose tables are returned; None = all.
+        protocol: return the tables of this protocol only; the files always hold all tables.
+        cells: return the tables of these planned cells only (`Planned.key`).
         folder: of the report; None = `report` below `output`.
-        gallery: cut regions for the page, which needs torch, the bank and the images.
+        gallery: show regions on the page, which needs torch, the region bank and the images.
 
     Returns:
         The tables as Markdown.
 
     Raises:
-        UserError: no such folder, or no run below it.
+        UserError: the folder does not exist or holds no runs.
         MachineError: a package is missing, or the report cannot be written.
     """
     output = Path(output)
     results = read_results(output)
-    try:
+    try:  # here and not above: --help does not wait for these packages
+        from fdbpl.report.formats import latex, markdown, to_csv
         from fdbpl.report.page import page
+        from fdbpl.report.tables import make_sections
     except ImportError as error:
         raise MachineError(
-            f"expected matplotlib and jinja2 for the report, found {error}; run: pip install -r requirements.txt"
+            f"The report needs pandas, matplotlib and jinja2 ({error}). Run: pip install -r requirements.txt"
         ) from error
 
-    tables = sections(results)
+    sections = make_sections(results)
     folder = Path(folder) if folder else output / "report"
     for name, text in {
-        "table.md": markdown(tables, results) + "\n",
-        "table.csv": csv_of(results),
-        "table.tex": latex(tables),
-        "report.html": page(output, results, tables, folder, gallery),
+        "table.md": markdown(sections, results) + "\n",
+        "table.csv": to_csv(results),
+        "table.tex": latex(sections),
+        "report.html": page(output, results, sections, folder, gallery),
     }.items():
-        write_bytes(folder / name, text.encode("utf-8", "replace"))  # a record may hold halves of characters
+        write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:
         results = results.of_cells(cells)
-    return markdown(sections(results, protocol), results)
+    return markdown(make_sections(results, protocol), results)
 
 
 def read_results(output: Path) -> Results:
-    """Everything below `output`.
+    """Results of all runs below `output`.
 
     Raises:
-        UserError: no such folder, or no run below it.
+        UserError: the folder does not exist or holds no runs.
     """
     if not output.is_dir():
-        raise UserError(f"expected the folder of the runs (OUTPUT) at {output}, found none; check the path")
+        raise UserError(f"There is no folder {output}. Check the path: it is the OUTPUT of the scripts.")
     runs, problems = read_runs(output)
     planned, broken = read_plan(output)
     if not runs and not problems and not planned and not broken:
-        there = sorted(entry.name for entry in output.iterdir())
-        shown = ", ".join(there[:8]) + (" ..." if len(there) > 8 else "") if there else "nothing"
+        names = sorted(entry.name for entry in output.iterdir())
+        found = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") or "nothing"
         raise UserError(
-            f"expected runs below {output} (folders with run.json, or with a log.txt of Dassl), found none; there is "
-            f"{shown}; give the OUTPUT of the scripts, or run one: bash scripts/base2new_train.sh"
+            f"There are no runs below {output} (folders with run.json, or with a log.txt of Dassl), only: {found}. "
+            "Give the OUTPUT of the scripts, or start a run: bash scripts/base2new_train.sh"
         )
-    return put_together(runs, problems + broken, planned)
+    return build_results(runs, problems + broken, planned)

@@ -18,7 +18,13 @@ from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import config_name
 from fdbpl.runs.validity import Outcome
 
-IMAGES = ("test images", "digest of test images")  # of `Run.facts`
+STAGES = {
+    "build": "loading",
+    "prepare": "preparing",
+    "train": "training",
+    "test": "testing",
+}  # of a run, by key of `seconds`
+TEST_IMAGE_FACTS = ("test images", "digest of test images")  # of `Run.facts`
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Run:
         return self._recorded("protocol", "train_images")
 
     @property
-    def classes_learned(self) -> int:
+    def num_classes(self) -> int:
         """The number of classes; 0 where they were not recorded."""
         names = part_of(self.metrics, "protocol").get("classnames")
         return len(names) if isinstance(names, list) else 0

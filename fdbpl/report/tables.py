@@ -1,196 +1,291 @@
 """Tables of results by protocol.
 
 Conventions. A cell is the mean over runs (seeds) ± their sample standard deviation. H of a row is, as in published
-tables, the harmonic mean of its mean base and mean new accuracy; the mean of the runs' H has a column of its own. The
-average over data sets is the mean of the data sets' means. Cross-dataset averages leave out the source; those of domain
-generalization are over the shifted sets.
+tables, the harmonic mean of its mean base and its mean new accuracy; the mean of the runs' H has a column of its own.
+The average over data sets is the mean of the data sets' means. Cross-dataset averages leave out the source; averages
+of domain generalization are over the shifted data sets.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from statistics import fmean
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
-from fdbpl.report.cells import NOTHING, accuracy, costs, from_runs, marked, plain
-from fdbpl.report.experiments import PROTOCOLS, Experiment, Results, in_order
-from fdbpl.report.groups import LOG_MARK, Group, groups
+import pandas as pd
+
+from fdbpl.report.experiments import PROTOCOL_TITLES, Results, sort_datasets
+from fdbpl.report.groups import LOG_MARK, Group, make_groups
 from fdbpl.report.published import Published, read_published
 from fdbpl.report.remarks import remarks_on
-from fdbpl.report.table import Cell, Line, Section, Table
 from fdbpl.runs.metrics import harmonic_mean
+from fdbpl.runs.results import shots_text
 
-LOG_NOTE = f"{LOG_MARK} from a log of Dassl, which prints one decimal of each run."
-MARK_NOTE = "Best of our runs bold, second best underlined (Markdown: italic)."
+LOG_NOTE = f"{LOG_MARK} read from a log of Dassl, which prints one decimal for each run."
+MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown: italic)."
 BASE2NEW = ("base", "new", "H")
-COST = ("learnt", "ms/step", "s training", "s in all", "MiB")
-OF_RUNS = "mean H of runs"
-HEADER = ("", "runs", *BASE2NEW, OF_RUNS, *COST)
+MEAN_H = "mean H of runs"
+COSTS = {  # column -> values of the trainings, how they are aggregated, format
+    "parameters": ("parameters", lambda values: values.max() if values.nunique() == 1 else math.nan, ",.0f"),
+    "ms/step": ("ms/step", "mean", ".1f"),
+    "training s": ("training", "mean", ".1f"),
+    "total s": ("total", "mean", ".1f"),
+    "MiB": ("MiB", "max", ".0f"),
+}
+MARKS = {1: "best", 2: "second"}
 
 
-def sections(results: Results, protocol: str | None = None) -> list[Section]:
-    """All tables, photographs before the demo world."""
+@dataclass(frozen=True)
+class TableCell:
+    """Text of a table and its number. `mark` is best, second or empty."""
+
+    text: str = "-"
+    value: float | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table. `runs` are the paths of the run folders that its numbers come from."""
+
+    name: str
+    cells: list[TableCell]
+    runs: list[str] = field(default_factory=list)
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `columns` are the titles of the columns after the row's name."""
+
+    title: str
+    columns: list[str]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The tables of a protocol in one setting.
+
+    Attributes:
+        setting: what all of its runs have in common. notes: explanations of the tables.
+        synthetic: whether the data sets are those of the embedded demo.
+    """
+
+    protocol: str
+    setting: str
+    tables: list[Table]
+    notes: list[str]
+    synthetic: bool
+
+    @property
+    def title(self) -> str:
+        return f"{PROTOCOL_TITLES[self.protocol]}: {self.setting}"
+
+
+Cells = dict[tuple[str, str], TableCell]  # by row and column
+
+
+def make_sections(results: Results, protocol: str | None = None) -> list[Section]:
+    """All tables, or those of one protocol; tables of photographs come before those of the embedded demo."""
     make = {"base2new": _base2new, "base2new_all": _base2new, "few_shot": _few_shot}
-    wanted = [protocol] if protocol else list(PROTOCOLS)
-    return [make.get(name, _transfer)(group) for name in wanted for group in groups(results, name)]
+    protocols = [protocol] if protocol else list(PROTOCOL_TITLES)
+    return [make.get(name, _transfer)(group) for name in protocols for group in make_groups(results, name)]
 
 
-# base-to-new -------------------------------------------------------------------------------------------------------
+# cells -------------------------------------------------------------------------------------------------------------
+
+
+def number_cell(value: float | None, form: str = ".2f") -> TableCell:
+    return TableCell() if value is None or math.isnan(value) else TableCell(format(value, form), value)
+
+
+def means_over(accuracies: pd.DataFrame, by: str, over: str, required: Collection[str]) -> pd.Series:
+    """Means over the values `required` of column `over`, each of which is itself a mean over runs.
+
+    Returns:
+        Means by (row, `by`); NaN where a required value is missing.
+    """
+    means = accuracies.pivot_table(index=["row", by], columns=over, values="accuracy", aggfunc="mean", sort=False)
+    return means.reindex(columns=list(required)).mean(axis=1, skipna=False)
+
+
+def base2new_means(group: Group, datasets: list[str]) -> pd.DataFrame:
+    """base, new and H of each row, averaged over data sets; NaN where a data set is missing."""
+    means = means_over(group.accuracies, "column", "dataset", datasets).unstack()
+    means["H"] = [harmonic_mean(base, new) for base, new in zip(means["base"], means["new"], strict=True)]
+    return means
+
+
+def _spread_cells(accuracies: pd.DataFrame) -> Cells:
+    """Mean ± sample standard deviation by row and column."""
+    stats = accuracies.groupby(["row", "column"], sort=False)["accuracy"].agg(["mean", "std"])
+    cells = {}
+    for (row, column), mean, std in stats.itertuples():
+        form = _accuracy_format(row)
+        text = format(mean, form) + ("" if math.isnan(std) else f" ± {std:{form}}")
+        cells[row, column] = TableCell(text, mean)
+    return cells
+
+
+def _mean_cells(means: pd.Series) -> Cells:
+    return {(row, column): number_cell(mean, _accuracy_format(row)) for (row, column), mean in means.items()}
+
+
+def _accuracy_format(row: str) -> str:
+    return ".1f" if row.endswith(LOG_MARK) else ".2f"
+
+
+def _run_cells(group: Group, datasets: list[str]) -> Cells:
+    """`3`, or `2 of 3` where runs are missing."""
+    trainings = group.trainings[group.trainings["dataset"].isin(datasets)]
+    cells = {}
+    for row, count in trainings["row"].value_counts(sort=False).items():
+        expected = sum(number for (name, where), number in group.expected.items() if name == row and where in datasets)
+        cells[row, "runs"] = TableCell(str(count) if count >= expected else f"{count} of {expected}", count)
+    return cells
+
+
+def _cost_cells(group: Group, datasets: list[str]) -> Cells:
+    rows = group.trainings[group.trainings["dataset"].isin(datasets)].groupby("row", sort=False)
+    return {
+        (row, column): number_cell(value, form)
+        for column, (values, how, form) in COSTS.items()
+        for row, value in rows[values].agg(how).items()
+    }
+
+
+# tables ------------------------------------------------------------------------------------------------------------
 
 
 def _base2new(group: Group) -> Section:
-    published = read_published(group.protocol, group.backbone, group.shots) if not group.drawn else []
-    tables = [_base2new_table(group, dataset, published) for dataset in group.datasets]
-    if len(tables) > 1:
-        tables.insert(0, _base2new_average(group, published))
+    published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots)
+    tables = [_base2new_table(group, datasets, published) for datasets in dataset_sets(group)]
     notes = [
         "Mean ± standard deviation over runs. H is the harmonic mean of the row's base and new, as in published "
-        f"tables; {OF_RUNS} is the mean of each run's H, which is never above it. {MARK_NOTE}"
+        f"tables; {MEAN_H} is the mean of each run's H, which is never larger. {MARK_NOTE}"
     ]
     if len(tables) > 1:
         notes.append(
-            "Average over data sets: the mean of the data sets' means for base and new; only for rows that have every "
-            "data set. Costs are means over all runs."
+            "Average over data sets: the mean of the data sets' means for base and new, for rows that have every data "
+            "set. Costs are means over all runs."
         )
     notes.append(
-        "Costs are of the training run: s in all is its training and test without start-up; MiB the largest. Test "
-        "images go through a frozen image tower once: the first run to test on them pays, the others look them up."
+        "Costs are those of the training run: total s is its training and test without start-up, MiB the largest. The "
+        "features of test images of a frozen image encoder are cached: the first run that tests on them computes them."
     )
     return _section(group, tables, published, notes)
 
 
-def _base2new_table(group: Group, dataset: str, published: list[Published]) -> Table:
-    lines = []
-    for name, members in group.rows.items():
-        here = [one for one in members if one.train.dataset == dataset]
-        if here:
-            scores = [accuracy(here, "base"), accuracy(here, "new"), *_averages(here, [dataset], ("H",))]
-            cells = [group.runs(name, dataset), *scores, accuracy(here, "H"), *costs(here)]
-            lines.append(Line(name, cells))
-    lines = marked(lines, (1, 2, 3))
-    for row in published:
-        if dataset in row.values:
-            lines.append(_published_line(row, [Cell(NOTHING), *map(plain, row.values[dataset])]))
-    return Table(dataset, HEADER, [_padded(line, HEADER) for line in lines])
-
-
-def _base2new_average(group: Group, published: list[Published]) -> Table:
-    lines = []
-    for name, members in group.rows.items():
-        cells = [*_averages(members, group.datasets, BASE2NEW), Cell(NOTHING)]
-        lines.append(Line(name, [group.runs(name), *cells, *costs(members)]))
-    lines = marked(lines, (1, 2, 3))
-    for row in published:
-        printed = row.average_of(group.datasets)
-        if printed:
-            lines.append(_published_line(row, [Cell(NOTHING), *map(plain, printed)]))
-    title = f"Average over {len(group.datasets)} data sets"
-    return Table(title, HEADER, [_padded(line, HEADER) for line in lines])
-
-
-def _averages(members: list[Experiment], datasets: list[str], columns: Sequence[str]) -> list[Cell]:
-    form = ".2f" if all(one.train.exact for one in members) else ".1f"
-    averages = base2new_averages(members, datasets) or {}
-    return [from_runs(plain(averages.get(column), form), members, column) for column in columns]
-
-
-def base2new_averages(members: list[Experiment], datasets: list[str]) -> dict[str, float] | None:
-    """base and new over data sets, and the harmonic mean of the two as H; None where a data set is missing."""
-    of = [[one for one in members if one.train.dataset == dataset] for dataset in datasets]
-    if not all(of):
-        return None
-    means = {column: fmean(fmean(one.values[column] for one in part) for part in of) for column in ("base", "new")}
-    return means | {"H": harmonic_mean(means["base"], means["new"])}
-
-
-def _mean_of_means(members: list[Experiment], datasets: list[str], column: str) -> Cell:
-    """Mean over data sets of their means over runs, where every data set is there."""
-    of = [[one for one in members if one.train.dataset == dataset and column in one.values] for dataset in datasets]
-    if not all(of):
-        return Cell(NOTHING)
-    cell = _averaged([fmean(one.values[column] for one in part) for part in of], members)
-    return from_runs(cell, members, column)
-
-
-def _averaged(means: list[float], members: list[Experiment]) -> Cell:
-    return plain(fmean(means), ".2f" if all(one.train.exact for one in members) else ".1f")
-
-
-def _published_line(row: Published, cells: list[Cell]) -> Line:
-    return Line(f"{row.trainer} (published)", cells, published=True)
-
-
-def _padded(line: Line, header: Sequence[str]) -> Line:
-    return replace(line, cells=line.cells + [Cell("")] * (len(header) - 1 - len(line.cells)))
-
-
-# few-shot ----------------------------------------------------------------------------------------------------------
+def _base2new_table(group: Group, datasets: list[str], published: list[Published]) -> Table:
+    means = base2new_means(group, datasets)
+    cells = _run_cells(group, datasets) | _cost_cells(group, datasets)
+    if len(datasets) == 1:
+        spread = _spread_cells(group.accuracies[group.accuracies["dataset"].isin(datasets)])
+        cells |= spread | {(row, MEAN_H): cell for (row, column), cell in spread.items() if column == "H"}
+        cells |= _mean_cells(means[["H"]].stack())
+    else:
+        cells |= _mean_cells(means.stack())
+    rows = []
+    for one in published:
+        values = one.values.get(datasets[0]) if len(datasets) == 1 else one.average_of(datasets)
+        if values:
+            rows.append(_published_row(one, dict(zip(BASE2NEW, values, strict=True))))
+    return _table(group, datasets, ["runs", *BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows)
 
 
 def _few_shot(group: Group) -> Section:
-    tables = [_few_shot_table(group, [dataset], dataset) for dataset in group.datasets]
-    if len(tables) > 1:
-        tables.insert(0, _few_shot_table(group, group.datasets, f"Average over {len(tables)} data sets"))
+    tables = []
+    for datasets in dataset_sets(group):
+        accuracies = group.accuracies[group.accuracies["dataset"].isin(datasets)]
+        shots = group.trainings[group.trainings["dataset"].isin(datasets)]["shots"]
+        columns = [shots_text(count) for count in sorted(set(shots))]
+        if len(datasets) == 1:
+            cells = _spread_cells(accuracies)
+        else:
+            cells = _mean_cells(means_over(accuracies, "column", "dataset", datasets))
+        tables.append(_table(group, datasets, ["runs", *columns], _run_cells(group, datasets) | cells, columns))
     notes = ["All classes; mean ± standard deviation over runs. " + MARK_NOTE]
     if len(tables) > 1:
         notes.append("The average is the mean of the data sets' means, for rows that have every data set.")
     return _section(group, tables, [], notes)
 
 
-def _few_shot_table(group: Group, datasets: list[str], title: str) -> Table:
-    shots = sorted({one.train.shots for one in group.experiments if one.train.dataset in datasets})
-    lines = []
-    for name, members in group.rows.items():
-        here = [one for one in members if one.train.dataset in datasets]
-        if not here:
-            continue
-        runs = group.runs(name, datasets[0] if len(datasets) == 1 else None)
-        of = [[one for one in here if one.train.shots == count] for count in shots]
-        one_set = len(datasets) == 1
-        cells = [accuracy(part, "all") if one_set else _mean_of_means(part, datasets, "all") for part in of]
-        lines.append(Line(name, [runs, *cells]))
-    header = ("", "runs", *(f"{count} shot{'s' * (count > 1)}" if count > 0 else "all images" for count in shots))
-    return Table(title, header, marked(lines, range(1, 1 + len(shots))))
-
-
-# cross-dataset and domain generalization ---------------------------------------------------------------------------
-
-
 def _transfer(group: Group) -> Section:
+    """Cross-dataset transfer or domain generalization."""
     source = group.datasets[0]
-    targets = in_order(name for one in group.experiments for name in one.targets)
-    published = read_published(group.protocol, group.backbone, group.shots, source)
-    lines = []
-    for name, members in group.rows.items():
-        cells = [accuracy(members, column) for column in (source, *targets)]
-        complete = all(cell.value is not None for cell in cells[1:])
-        average = _averaged([cell.value for cell in cells[1:]], members) if complete else Cell(NOTHING)
-        average = from_runs(average, members, *targets)
-        lines.append(Line(name, [group.runs(name), *cells, average]))
-    lines = marked(lines, range(1, 3 + len(targets)))
-    for row in published:
-        values = [row.values[name][0] if name in row.values else None for name in (source, *targets)]
-        printed = row.average_of(targets)
-        if any(value is not None for value in values[1:]):
-            cells = [Cell(NOTHING), *map(plain, values), plain(printed[0] if printed else None)]
-            lines.append(_published_line(row, cells))
+    targets = sort_datasets(set(group.accuracies["column"]) - {source})
     kind = "target" if group.protocol == "cross_dataset" else "shift"
-    kind += "s" * (len(targets) != 1)
-    header = ("", "runs", f"{source} (source)", *targets, f"average of {len(targets)} {kind}")
-    first = f"Trained on all classes of {source}, tested on the others as they are; the average leaves the source out."
-    notes = [f"{first} {MARK_NOTE}"]
-    return _section(group, [Table(f"From {source}", header, lines)], published, notes)
+    average = f"average of {len(targets)} {kind}{'s' * (len(targets) != 1)}"
+    columns = [f"{source} (source)", *targets, average]
+    means = means_over(group.accuracies.assign(average=average), "average", "column", targets)
+    cells = _run_cells(group, [source]) | _spread_cells(group.accuracies) | _mean_cells(means)
+    cells |= {(row, columns[0]): cell for (row, column), cell in list(cells.items()) if column == source}
+    published, rows = read_published(group.protocol, group.backbone, group.shots, source), []
+    for one in published:
+        if any(name in one.values for name in targets):
+            printed = {name: values[0] for name, values in one.values.items()}
+            (mean,) = one.average_of(targets) or (None,)
+            rows.append(_published_row(one, printed | {columns[0]: printed.get(source), average: mean}))
+    table = _table(group, [source], ["runs", *columns], cells, columns, rows)
+    notes = [
+        f"Trained on all classes of {source} and tested on the other data sets without further training; the average "
+        f"leaves the source out. {MARK_NOTE}"
+    ]
+    return _section(group, [replace(table, title=f"From {source}")], published, notes)
+
+
+def dataset_sets(group: Group) -> list[list[str]]:
+    """The data sets of each table: all together where there are several, then each alone."""
+    each = [[dataset] for dataset in group.datasets]
+    return [group.datasets, *each] if len(each) > 1 else each
+
+
+def set_title(datasets: list[str]) -> str:
+    return datasets[0] if len(datasets) == 1 else f"Average over {len(datasets)} data sets"
+
+
+def _table(
+    group: Group,
+    datasets: list[str],
+    columns: list[str],
+    cells: Cells,
+    marked: Collection[str],
+    published: Sequence = (),
+) -> Table:
+    trainings = group.trainings[group.trainings["dataset"].isin(datasets)]
+    rows = []
+    for name, paths in trainings.groupby("row", sort=False)["paths"]:
+        runs = list(dict.fromkeys(path for group in paths for path in group))
+        rows.append(Row(name, [cells.get((name, column), TableCell()) for column in columns], runs))
+    for column in marked:
+        _mark_best(rows, columns.index(column))
+    for name, values in published:
+        rows.append(Row(name, [number_cell(values.get(column)) for column in columns], published=True))
+    return Table(set_title(datasets), columns, rows)
+
+
+def _mark_best(rows: list[Row], column: int) -> None:
+    """Mark the best and the second best value, as printed with two decimals: equal values share a mark."""
+    values = pd.Series([row.cells[column].value for row in rows], dtype=float).round(2)
+    if values.count() > 1:
+        for row, rank in zip(rows, values.rank(method="dense", ascending=False), strict=True):
+            row.cells[column] = replace(row.cells[column], mark=MARKS.get(rank, ""))
+
+
+def _published_row(row: Published, values: dict[str, float | None]) -> tuple[str, dict[str, float | None]]:
+    return f"{row.trainer} (published)", values
 
 
 def _section(group: Group, tables: list[Table], published: list[Published], notes: list[str]) -> Section:
-    """With notes on what stands in the tables besides our own exact numbers."""
-    shown = {line.name for table in tables for line in table.lines if line.published}
-    rows = [row for row in published if _published_line(row, []).name in shown]
+    """The section with notes on published numbers, logs and the runs themselves."""
+    shown = {row.name for table in tables for row in table.rows if row.published}
+    rows = [row for row in published if f"{row.trainer} (published)" in shown]
     if any(not one.train.exact for one in group.experiments):
         notes.append(LOG_NOTE)
     if rows:
         sources = "; ".join(dict.fromkeys(row.source for row in rows))
         remarks = "".join(f" {row.trainer}: {row.note}." for row in rows if row.note)
-        notes.append(f"Published, in the same setting, not run here: {sources}.{remarks}")
+        notes.append(f"Published numbers in the same setting, not run here: {sources}.{remarks}")
     notes += remarks_on(group.experiments)
-    of_shots = "" if group.protocol == "few_shot" else f", {group.shots} shots"
-    world = "the demo world" if group.drawn else "photographs"
-    return Section(group.protocol, f"{world}{of_shots}, student {group.backbone}", tables, notes, group.drawn)
+    images = "synthetic demo images" if group.synthetic else "photographs"
+    shots = "" if group.protocol == "few_shot" else f", {shots_text(group.shots)}"
+    return Section(group.protocol, f"{images}{shots}, student {group.backbone}", tables, notes, group.synthetic)

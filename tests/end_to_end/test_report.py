@@ -41,7 +41,7 @@ def test_the_report_of_a_run(output, tmp_path):
                                         done.stdout).groups())  # fmt: skip
     assert h == pytest.approx(harmonic_mean(base, new), abs=0.01)
     page = (tmp_path / "to/report.html").read_text()
-    assert page.count("data:image/jpeg") == 24 and "says nothing of photographs" in page
+    assert page.count("data:image/jpeg") == 24 and "say nothing about photographs" in page
     assert len(page) < 3_000_000
 
 

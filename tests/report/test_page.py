@@ -170,10 +170,10 @@ def test_the_bank_is_paid_for_after_generation_over_seconds_saved(tree):
     results = read_results(tree.output)
     found = {one.trainer: one for one in break_evens(results, bank_costs(tree.output, results))}
     assert found["FDBPL"].runs == 4  # 100 / (44 - 12) = 3.125
-    assert found["FDBPL"].twin == "CoOp_KDPL" and found["FDBPL"].setting == "base classes, 16 shots"
+    assert found["FDBPL"].online == "CoOp_KDPL" and found["FDBPL"].setting == "base classes, 16 shots"
     assert found["FDBPL_MaPLe"].runs is None
     page = Text(page_of(tree)).text
-    assert "4 runs" in page and "never: it is not faster" in page
+    assert "4 runs" in page and "never: not faster" in page
 
 
 @pytest.mark.parametrize(("cost", "sentence"), [(None, "was not timed"), ("{", "is broken"), ([], "is broken")])
@@ -208,9 +208,9 @@ def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     absent = run(tmp_path / "absent")
-    assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and "check the path" in absent.stderr
+    assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and "absent" in absent.stderr
     empty = run(tmp_path)
-    assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "there is nothing" in empty.stderr
+    assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "only: nothing" in empty.stderr
 
 
 def test_names_that_are_no_text_do_not_stop_the_report(tree, recwarn):

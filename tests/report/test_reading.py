@@ -7,7 +7,7 @@ import pytest
 from fdbpl.report.dassl_log import parse_log
 from fdbpl.report.report import read_results
 from fdbpl.report.runs import read_runs
-from fdbpl.report.tables import sections
+from fdbpl.report.tables import make_sections
 
 
 def missing(tree):
@@ -35,8 +35,8 @@ def test_what_a_plan_lacks_is_named_with_its_reason(tree):
         "CoOp, demo, 16 shots, seed 6": ("failed", "error: the disk is full"),
         "CoOp, demo, 16 shots, seed 7": ("planned", "said to be done, but its run is not here"),
     }
-    (section,) = sections(read_results(tree.output))
-    assert section.tables[0].lines[0].cells[0].text == "2 of 7"
+    (section,) = make_sections(read_results(tree.output))
+    assert section.tables[0].rows[0].cells[0].text == "2 of 7"
 
 
 def test_without_a_plan_what_was_begun_is_missing(tree):
@@ -47,8 +47,8 @@ def test_without_a_plan_what_was_begun_is_missing(tree):
         "CoOp, demo, 16 shots, seed 2": ("unfinished", "in its first epoch"),
         "CoOp, demo, 16 shots, seed 3": ("unfinished", "trained, not tested on the new classes yet"),
     }
-    (section,) = sections(read_results(tree.output))
-    assert section.tables[0].lines[0].cells[0].text == "1 of 3"
+    (section,) = make_sections(read_results(tree.output))
+    assert section.tables[0].rows[0].cells[0].text == "1 of 3"
 
 
 def test_targets_that_are_not_tested_yet_are_named(tree):
@@ -82,8 +82,8 @@ def test_broken_and_foreign_files_are_named_and_the_rest_is_read(tree):
     }  # fmt: skip
     assert "no header `** Arguments **`" in found["noise"] and "run.json" in found["bare"]
     assert "those of two" in found[f"{wrong}6"]
-    (section,) = sections(read_results(tree.output))
-    assert section.tables[0].lines[0].cells[1].text == "80.00"
+    (section,) = make_sections(read_results(tree.output))
+    assert section.tables[0].rows[0].cells[1].text == "80.00"
 
 
 def test_a_broken_plan_is_named(tree):
@@ -99,9 +99,9 @@ def test_logs_of_other_code_are_read_with_either_end(tree, end):
         tree.log(f"train/seed{seed}", seed=seed, accuracy=f"8{seed}.5", end=end)
         tree.log(f"test/seed{seed}", seed=seed, accuracy=f"6{seed}.5", classes="new", load_epoch=50,
                  model_dir=f"output/train/seed{seed}")  # fmt: skip
-    (section,) = sections(read_results(tree.output))
-    line = section.tables[0].lines[0]
-    assert line.name == "CoOp †" and [cell.text for cell in line.cells[:3]] == ["2", "82.0 ± 0.7", "62.0 ± 0.7"]
+    (section,) = make_sections(read_results(tree.output))
+    row = section.tables[0].rows[0]
+    assert row.name == "CoOp †" and [cell.text for cell in row.cells[:3]] == ["2", "82.0 ± 0.7", "62.0 ± 0.7"]
     assert any("one decimal" in note for note in section.notes)
     assert not problems(tree) and not missing(tree)
 

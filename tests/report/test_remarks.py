@@ -32,7 +32,7 @@ def told_of(tree, left_out: dict) -> str:
 @pytest.mark.parametrize(("images", "few"), [(4, True), (8, False)])
 def test_shots_that_classes_did_not_have(tree, images, few):
     tree.run("train_all", classes="all", shots=4, protocol={**NAMES, "train_images": images})
-    assert ("demo: 4 training images in place of 4 shots of each class" in told(tree)) == few
+    assert ("demo: 4 training images instead of 4 shots per class" in told(tree)) == few
 
 
 def test_trainings_that_collapsed(tree):
@@ -52,7 +52,7 @@ def test_targets_with_different_test_images(tree):
         key = tree.run("train_all", classes="all", seed=seed)
         tree.run("evaluation/food101", dataset="food101", source="demo", classes="all", seed=seed, tests=key,
                  protocol={"test_images": images})  # fmt: skip
-    assert "food101: tested on different images of all classes (their numbers: 100, 500)" in told(tree)
+    assert "food101: runs were tested on different images of all classes (number of images: 100, 500)" in told(tree)
 
 
 def test_the_csv_has_the_settings_and_images_of_every_run(tree):

@@ -5,14 +5,14 @@ import shutil
 import pytest
 
 from fdbpl.report.report import read_results
-from fdbpl.report.tables import sections
+from fdbpl.report.tables import make_sections
 
 
 def rows(tree) -> dict[str, dict[str, str]]:
     """{row: {column: text}} of all tables."""
     return {
-        line.name: {column: cell.text for column, cell in zip(table.header[1:], line.cells, strict=True)}
-        for section in sections(read_results(tree.output)) for table in section.tables for line in table.lines
+        row.name: {column: cell.text for column, cell in zip(table.columns, row.cells, strict=True)}
+        for section in make_sections(read_results(tree.output)) for table in section.tables for row in table.rows
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from fdbpl.errors import UserError
 from fdbpl.report import write_report
 from fdbpl.report.report import read_results
-from fdbpl.report.tables import sections
+from fdbpl.report.tables import make_sections
 
 
 def h(base, new):
@@ -19,10 +19,10 @@ def h(base, new):
 def tables_of(tree, protocol=None):
     """title of the section's table -> {row: {column: cell}}"""
     found = {}
-    for section in sections(read_results(tree.output), protocol):
+    for section in make_sections(read_results(tree.output), protocol):
         for table in section.tables:
             found[section.protocol, table.title] = {
-                line.name: dict(zip(table.header[1:], line.cells, strict=True)) for line in table.lines
+                row.name: dict(zip(table.columns, row.cells, strict=True)) for row in table.rows
             }
     return found
 
@@ -41,7 +41,7 @@ def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_that_of_the_m
     assert row["base"].text == f"{statistics.mean(bases):.2f} ± {statistics.stdev(bases):.2f}"
     assert row["H"].text == f"{h(80.041152, 60.0):.2f}"
     assert row["mean H of runs"].text == f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
-    assert texts(row, "runs", "learnt", "ms/step", "s training", "s in all", "MiB") == [
+    assert texts(row, "runs", "parameters", "ms/step", "training s", "total s", "MiB") == [
         "3", "512", "100.0", "10.0", "14.0", "1000"
     ]  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_learning_from_all_classes_has_a_table_of_its_own(tree):
     assert texts(tables["base2new", "demo"]["CoOp"], "runs", "base", "new") == ["2", "80.00 ± 0.00", "60.00 ± 0.00"]
     row = tables["base2new_all", "demo"]["CoOp"]
     assert texts(row, "runs", "base", "new", "H") == ["2", "90.00 ± 0.00", "85.00 ± 0.00", f"{h(90, 85):.2f}"]
-    assert "learnt from all classes" in write_report(tree.output)
+    assert "trained on all classes" in write_report(tree.output)
 
 
 def test_a_planned_test_of_learning_from_all_classes_is_missed(tree):
@@ -128,7 +128,7 @@ def test_students_and_shots_are_not_mixed(tree):
     tree.pair(80.0, 60.0)
     tree.pair(70.0, 60.0, backbone="demo:rn-student", seed=2)
     tree.pair(60.0, 60.0, shots=4, seed=3)
-    settings = [section.setting for section in sections(read_results(tree.output))]
+    settings = [section.setting for section in make_sections(read_results(tree.output))]
     assert len(settings) == 3 and len(set(settings)) == 3
 
 
@@ -171,8 +171,8 @@ def test_published_numbers_stand_beside_the_same_setting_only(tree):
     tree.pair(80.0, 60.0, dataset="eurosat", backbone="RN50", seed=2)
     tree.pair(80.0, 60.0, dataset="eurosat", backbone="ViT-B/16", seed=3, shots=4)
     found = [
-        section.setting for section in sections(read_results(tree.output))
-        if any(line.published for table in section.tables for line in table.lines)
+        section.setting for section in make_sections(read_results(tree.output))
+        if any(row.published for table in section.tables for row in table.rows)
     ]  # fmt: skip
     assert found == ["photographs, 16 shots, student ViT-B/16"]
 
@@ -230,9 +230,9 @@ def test_times_of_the_last_attempt_alone_are_not_shown(tree):
         tree.write(f"{folder}{seed}/log.txt-2026-11-23-10-00-00", "")
     tree.write(f"{folder}2/attempts.json", {})
     row = tables_of(tree)["base2new", "demo"]["CoOp"]
-    assert texts(row, "ms/step", "s training", "s in all") == ["2500.0", "25.0", "50.0"]
+    assert texts(row, "ms/step", "training s", "total s") == ["2500.0", "25.0", "50.0"]
     tree.pair(80.0, 60.0, trainer="ZeroshotCLIP", steps=0, parameters=0)
-    assert texts(tables_of(tree)["base2new", "demo"]["ZeroshotCLIP"], "s training") == ["0.0"]
+    assert texts(tables_of(tree)["base2new", "demo"]["ZeroshotCLIP"], "training s") == ["0.0"]
 
 
 def test_the_csv_has_every_run_at_full_precision(tree):
@@ -257,8 +257,8 @@ def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):
 
 
 def test_nothing_to_read_is_a_sentence_that_says_what_is_there(tree):
-    with pytest.raises(UserError, match="found none; check the path"):
+    with pytest.raises(UserError, match="There is no folder .*output"):
         write_report(tree.output)
     tree.write("notes/readme.txt", "")
-    with pytest.raises(UserError, match="run.json, or with a log.txt of Dassl.* found none; there is notes;"):
+    with pytest.raises(UserError, match="no runs below .*run.json, or with a log.txt of Dassl.*only: notes"):
         write_report(tree.output)

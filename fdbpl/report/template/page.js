@@ -1,4 +1,4 @@
-// Sorts a table by a column; without this script the tables stay as they are.
+// Sort a table by a click on a column's head.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -24,5 +24,5 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// Printed paper has nothing to click on.
+// Open all details before printing.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
