@@ -70,9 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     from fdbpl.determinism import deterministic_algorithms
 
     if arguments.list_trainers:
-        import trainers
+        from fdbpl.engine.registry import trainer_names
 
-        print("\n".join(trainers.names()))
+        print("\n".join(trainer_names()))
         return None
     cfg = build_config(arguments)
     with deterministic_algorithms(arguments.deterministic):
@@ -150,17 +150,13 @@ def build_config(arguments: argparse.Namespace):
 
     Which part of a PER_DATASET section holds is decided by the data set and the shots that come out in the end.
     """
-    from dassl.config import get_cfg_default
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
-    import datasets
-    import trainers
     from fdbpl.config import for_dataset, merge, pairs, read_yaml, split_per_dataset
+    from fdbpl.engine.registry import default_config
 
-    cfg = get_cfg_default()
-    datasets.extend_cfg(cfg)
-    trainers.extend_cfg(cfg)
+    cfg = default_config()
     cfg.set_new_allowed(False)
     special: dict[str, dict] = {}
     for file in (arguments.dataset_config_file, arguments.config_file):
@@ -226,8 +222,8 @@ def train_or_test(cfg, arguments: argparse.Namespace, folder) -> dict | None:
     from dassl.engine import build_trainer
 
     from fdbpl.distributed import is_first, world_size
+    from fdbpl.engine.run_inputs import inputs_of, test_record
     from fdbpl.runs import peak_memory
-    from trainers.run_inputs import inputs_of, test_record
 
     trainer = build_trainer(cfg)
     dataset = trainer.dm.dataset
@@ -272,7 +268,7 @@ def compare_inputs(folder, cfg, arguments: argparse.Namespace) -> None:
     from dassl.data.datasets import build_dataset
 
     from fdbpl.backbones import weights_sha256
-    from trainers.run_inputs import inputs_of
+    from fdbpl.engine.run_inputs import inputs_of
 
     try:
         with redirect_stdout(StringIO()):
@@ -326,8 +322,8 @@ def generate_regions(cfg) -> None:
     if cfg.SEED < 0 and cfg.DATASET.NUM_SHOTS > 0:
         raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
     from fdbpl.distributed import first_before_the_others
+    from fdbpl.engine.registry import region_bank_plan
     from fdbpl.regions import generate
-    from trainers import region_bank_plan
 
     with first_before_the_others():  # few-shot lists (and the demo world) are made once
         plan = region_bank_plan(cfg)
@@ -354,7 +350,7 @@ def task_of(arguments: argparse.Namespace) -> str:
 
 def print_protocol(dataset, cfg) -> None:
     """One line: which images and which class names training sees, and which images are tested."""
-    from trainers.run_inputs import tested_split
+    from fdbpl.engine.run_inputs import tested_split
 
     protocol, split = dataset.protocol, tested_split(cfg, dataset)
     names, more = protocol["classnames"][:3], " ..." if len(protocol["classnames"]) > 3 else ""

@@ -35,13 +35,14 @@ def main(words: list[str] | None = None) -> None:
     with one_sentence_errors():
         names = class_names.chosen(arguments)
 
-        from fdbpl.toolbox import finished_run, register_datasets
+        from fdbpl.engine.registry import default_config
+        from fdbpl.engine.trained_run import load_run
 
         if arguments.features:
-            defaults = register_datasets()
-            print(export_features(finished_run(arguments.run), arguments.features, defaults, arguments.root))
+            defaults = default_config()
+            print(export_features(load_run(arguments.run), arguments.features, defaults, arguments.root))
             return
-        print(export(finished_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
+        print(export(load_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
 
 
 def export(run, folder: Path, names: list[str] | None = None) -> str:

@@ -22,9 +22,9 @@ def main(words: list[str] | None = None) -> None:
         if arguments.top < 1:
             raise UserError(f"--top {arguments.top} is too small. Give at least 1.")
 
-        from fdbpl.toolbox import finished_run
+        from fdbpl.engine.trained_run import load_run
 
-        print("\n".join(map(one_line, describe(finished_run(arguments.run), arguments.top))))
+        print("\n".join(map(one_line, describe(load_run(arguments.run), arguments.top))))
 
 
 def describe(run, top: int) -> list[str]:

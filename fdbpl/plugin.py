@@ -32,7 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             f"expected Dassl.pytorch to import, found {error}; install it as the checkout's README says"
         ) from error
     try:
-        from fdbpl import trainers  # type: ignore[attr-defined]  # there in the wheel
+        from fdbpl.engine import registry
         from fdbpl.third_party.dassl_patches import apply_patches
     except ImportError as error:
         raise UserError(
@@ -42,12 +42,12 @@ def extend_cfg(cfg: CfgNode) -> None:
     known = "REGIONS" in cfg
     ours = cfg.clone()
     ours.defrost()
-    trainers.extend_cfg(ours)  # imports them, which registers them
+    registry.extend_cfg(ours)  # imports them, which registers them
     ours.REGIONS.GENERATE = True  # nobody else labels the regions here
     add_missing(cfg, ours)
     if not known:
         mended = f"; Dassl on this torch, patched: {', '.join(patched)}" if patched else ""
-        print(f"fdbpl.plugin: {trainers.added()} trainers added{mended}")
+        print(f"fdbpl.plugin: {registry.count_registered()} trainers added{mended}")
 
 
 def add_missing(cfg: CfgNode, ours: CfgNode) -> None:

@@ -70,15 +70,15 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     from tqdm import tqdm
 
     from fdbpl.devices import choose_device
+    from fdbpl.engine.trained_run import load_run
     from fdbpl.io.image_files import find_images
-    from fdbpl.toolbox import finished_run
 
     (paths, skipped), unreadable = find_images(arguments.images), []
     if skipped:
         print(one_line(f"Skipped: {skipped}"), file=sys.stderr)
     if names and len(names) == 1:
         raise UserError(f"{names[0]!r} is the only class, so every image would be it with 100 %. Name at least two.")
-    run = finished_run(arguments.run, choose_device(arguments.device))
+    run = load_run(arguments.run, choose_device(arguments.device))
     known = class_names.described(names) if names else class_names.described(run.classnames, run.subset, run.dataset)
     print(one_line(known), file=sys.stderr)
     batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)

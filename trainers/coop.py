@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.registry import register
+from fdbpl.engine.student import Student
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
-
-from .prompt_trainer import PromptTrainer, register
-from .student import Student
-from .supervision.hard_labels import HardLabels
 
 
 def extend_cfg(cfg: CfgNode) -> None:

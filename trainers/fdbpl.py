@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import check_context_words, require
+from fdbpl.engine.student import Outputs, Scorer, Student
+from fdbpl.engine.supervision.region_bank import RegionBank
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl
 from fdbpl.prompts import PromptLearner
@@ -18,13 +24,8 @@ from .coop import CoOpStudent
 from .ivlp import IVLP
 from .kgcoop import KgCoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register
 from .promptkd import PromptKD
 from .promptsrc import PromptSRC
-from .settings import check_context_words, require
-from .student import Outputs, Scorer, Student
-from .supervision.region_bank import RegionBank
-from .supervision.view import View
 from .tcp import TCP
 from .vpt import VPT
 

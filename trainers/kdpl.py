@@ -4,14 +4,16 @@ Mistretta et al., ECCV 2024; `src/trainers/*_kdpl.py` of miccunifi/KDPL. Any stu
 place of the labels: `CoOp_KDPL`, `MaPLe_KDPL` ... A method's own terms (PromptSRC's, KgCoOp's) stay.
 """
 
+from fdbpl.engine.registry import register
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
+from fdbpl.engine.trainer import PromptTrainer
+
 from .cocoop import CoCoOp
 from .coop import CoOp
 from .ivlp import IVLP
 from .kgcoop import KgCoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register
 from .promptsrc import PromptSRC
-from .supervision.online_teacher import OnlineTeacher
 from .tcp import TCP
 from .vpt import VPT
 

@@ -8,13 +8,14 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.student import Outputs
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.losses import class_distance
 
 from .coop import CoOpStudent
-from .prompt_trainer import PromptTrainer, register
-from .student import Outputs
-from .supervision.hard_labels import HardLabels
-from .supervision.view import View
 
 
 def extend_cfg(cfg: CfgNode) -> None:

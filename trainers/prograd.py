@@ -11,16 +11,17 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.distributed import average
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import require
+from fdbpl.engine.student import Outputs
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.templates import DEFAULT_TEMPLATE
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.losses import soft_cross_entropy
 
 from .coop import CoOpStudent
-from .prompt_trainer import PromptTrainer, register
-from .settings import require
-from .student import Outputs
-from .supervision.hard_labels import HardLabels
-from .supervision.view import View
-from .templates import DEFAULT_TEMPLATE
 
 # The official templates of data sets for which they differ from CoOp's
 TEMPLATES = {

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import require
+from fdbpl.engine.student import Outputs, Student
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.prompts import NamedParameters, visual_prompts
 
-from .prompt_trainer import PromptTrainer, register
-from .settings import require
-from .student import Outputs, Student
-from .supervision.online_teacher import OnlineTeacher
-from .supervision.view import View
 from .zsclip import FixedTextStudent
 
 

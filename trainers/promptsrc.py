@@ -12,17 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import require
+from fdbpl.engine.student import Outputs
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.templates import IMAGENET_TEMPLATES
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.templates import fill_template
 
 from .ivlp import IVLPStudent
-from .prompt_trainer import PromptTrainer, register
-from .settings import require
-from .student import Outputs
-from .supervision.hard_labels import HardLabels
-from .supervision.view import View
-from .templates import IMAGENET_TEMPLATES
 
 
 def extend_cfg(cfg: CfgNode) -> None:

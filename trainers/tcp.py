@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import require
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts
 
 from .cocoop import MetaNet
 from .kgcoop import KgCoOpStudent
-from .prompt_trainer import PromptTrainer, register
-from .settings import require
-from .supervision.hard_labels import HardLabels
 
 
 def extend_cfg(cfg: CfgNode) -> None:

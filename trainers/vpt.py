@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.registry import register
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.templates import DEFAULT_TEMPLATE
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import NamedParameters, visual_prompts
 
-from .prompt_trainer import PromptTrainer, register
-from .supervision.hard_labels import HardLabels
-from .templates import DEFAULT_TEMPLATE
 from .zsclip import FixedTextStudent
 
 

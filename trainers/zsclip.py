@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
+from fdbpl.engine.registry import register
+from fdbpl.engine.student import Student
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.teachers import refuse_template
+from fdbpl.engine.templates import IMAGENET_TEMPLATES_SELECT
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import Prompts
-
-from .prompt_trainer import PromptTrainer, register
-from .student import Student
-from .supervision.hard_labels import HardLabels
-from .supervision.teacher import refuse_template
-from .templates import IMAGENET_TEMPLATES_SELECT
 
 
 def extend_cfg(cfg: CfgNode) -> None:

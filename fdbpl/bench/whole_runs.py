@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fdbpl.bench.profiles import WholeRun
 from fdbpl.bench.world import World
+from fdbpl.engine.registry import CHECKOUT
 from fdbpl.errors import MachineError
 from fdbpl.io.atomic import read_json
-from fdbpl.toolbox import CHECKOUT
 
 CONFIGS = {"FDBPL": "FDBPL", "CoOp_KDPL": "CoOp"}  # folder of a trainer's configurations
 

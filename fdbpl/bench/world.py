@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from fdbpl import toolbox
 from fdbpl.config import merge
+from fdbpl.engine import registry
 from fdbpl.errors import UserError
 
 # words of one token each
@@ -77,7 +77,6 @@ class World:
         self.root = photos or folder
         self.paths = photographs(photos, pictures) if photos else draw_pictures(folder / FOLDER, pictures)
         self.names = class_names(classes)
-        self.trainers = toolbox.trainers()
         _register(self)
 
     def config(self, trainer: str, student: str, teacher: str, classes: int, images: int, **values) -> CfgNode:
@@ -91,7 +90,7 @@ class World:
         from fdbpl.backbones.untrained import ARCHITECTURES
 
         cfg = get_cfg_default()
-        self.trainers.extend_cfg(cfg)
+        registry.extend_cfg(cfg)
         cfg.BENCH = CfgNode({"CLASSES": classes, "IMAGES": images})
         size = ARCHITECTURES[student][1]
         precision = "fp16" if self.device == "cuda" else "fp32"
@@ -136,7 +135,7 @@ class World:
         from dassl.engine import build_trainer
 
         with contextlib.redirect_stdout(io.StringIO()):
-            plan = self.trainers.region_bank_plan(cfg)
+            plan = registry.region_bank_plan(cfg)
             if plan is not None:
                 from fdbpl.regions import generate
 
@@ -151,7 +150,7 @@ class World:
 
     def plan(self, cfg: CfgNode) -> dict:
         """Arguments of `fdbpl.regions.generate` for the bank that a run of `cfg` reads."""
-        return self.trainers.region_bank_plan(cfg)
+        return registry.region_bank_plan(cfg)
 
 
 _here: list[World] = []  # the world that Dassl's registry leads to

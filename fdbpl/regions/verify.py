@@ -5,7 +5,6 @@ the manifest's seed draws. A sample: the teacher is asked again.
 """
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -233,10 +232,9 @@ def _teacher(identity: dict, device: str) -> Backbone:
         precision = BankIdentity(**identity).precision
         # float16 needs a GPU; float32 deviates from it by far less than the tolerance
         return load_backbone(name, device, "fp32" if precision == "fp16" and device == "cpu" else precision)
-    from fdbpl.toolbox import trainers
+    from fdbpl.engine.prompted_teacher import TrainedTeacher
 
-    module = importlib.import_module(f"{trainers().__name__}.supervision.trained_teacher")
-    return module.TrainedTeacher(name, "{}", device)
+    return TrainedTeacher(name, "{}", device)
 
 
 def _choose(shards: list[Shard], regions: int) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ The only part of the report that needs torch, the trainers, the bank and the ima
 """
 
 import base64
-import importlib
 import io
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -86,22 +85,20 @@ def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
         raise UserError("its region bank is not here any more")
     import torch
 
+    from fdbpl.engine import bank_discovery, teachers
+    from fdbpl.engine.batch import View
+    from fdbpl.engine.trained_run import load_run
     from fdbpl.pipelines import RegionRequests
     from fdbpl.pipelines.torchvision import TorchvisionPipeline
     from fdbpl.regions import RegionLookup
-    from fdbpl.toolbox import finished_run, trainers
 
-    package = trainers().__name__
-    banks = importlib.import_module(f"{package}.supervision.matching_banks")
-    teacher = importlib.import_module(f"{package}.supervision.teacher")
-    view = importlib.import_module(f"{package}.supervision.view")
-    finished = finished_run(run.folder)
+    finished = load_run(run.folder)
     dataset = _dataset(finished.cfg, bank)
-    root, images = banks.training_images(finished.cfg, dataset)
+    root, images = bank_discovery.training_images(finished.cfg, dataset)
     images = images[:: max(len(images) // MOST_IMAGES, 1)]
 
     per_image = finished.cfg.REGIONS.PER_IMAGE
-    prompts = fill_template(teacher.template(finished.cfg, dataset), dataset.classnames)
+    prompts = fill_template(teachers.template(finished.cfg, dataset), dataset.classnames)
     lookup = RegionLookup(bank, images, per_image, prompts)
     image, number = torch.meshgrid(torch.arange(len(images)), torch.arange(per_image), indexing="ij")
     image, number = image.flatten(), number.flatten()
@@ -120,7 +117,7 @@ def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         student, negative = finished.student(), finished.negative_prompt_learner()
         spaces = [] if negative is None else [negative()]
-        x = student.image_features(view.View(images=cut(student.backbone.image_size)))
+        x = student.image_features(View(images=cut(student.backbone.image_size)))
         said = [student.logits(x, features) for features in student.text_features(*spaces, image_features=x)]
     opinions = [_top(logits, dataset.classnames, most) for logits, most in zip(
         (lookup.teacher_logits(image, number), *said), (3, 2, 2), strict=False
@@ -138,8 +135,8 @@ def _dataset(cfg, bank: Path):
     Raises:
         UserError: its images are not where the run found them.
     """
+    from fdbpl.engine.registry import CHECKOUT
     from fdbpl.regions import RegionBank
-    from fdbpl.toolbox import CHECKOUT
 
     if not (CHECKOUT / "datasets" / "__init__.py").is_file():
         raise UserError("its data set is read by a checkout of FDBPL alone; run the report there")

@@ -1,7 +1,6 @@
 """Is a run folder what it says it is? Its configuration, classes, checkpoints, numbers and log against each other."""
 
 import hashlib
-import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -201,9 +200,9 @@ def _readable(checkpoint, path: Path, epoch: int, metrics: dict) -> None:
 
 @cache
 def _checkpoint_module():
-    from fdbpl.toolbox import trainers
+    from fdbpl.engine import checkpoint
 
-    return importlib.import_module(f"{trainers().__name__}.checkpoint")
+    return checkpoint
 
 
 def _checksums(run: Recorded) -> str:

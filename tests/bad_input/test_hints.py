@@ -3,8 +3,8 @@
 import pytest
 
 import train
+from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
-from trainers import checkpoint
 
 from .sentences import refused
 

@@ -40,8 +40,8 @@ def test_long_class_names(tmp_path, finished_run):
 
 
 def test_a_checkpoint_of_thousands_of_parameters(tmp_path):
+    from fdbpl.engine import checkpoint
     from fdbpl.errors import UserError
-    from trainers import checkpoint
 
     try:
         checkpoint.fitting(torch.nn.Linear(1, 1), {f"layer.{i}": torch.zeros(1) for i in range(10_000)}, tmp_path)

@@ -10,11 +10,11 @@ from dassl.config import get_cfg_default
 from PIL import Image
 
 import datasets
-import trainers
 from datasets.folder import Folder
 from datasets.own_pictures.pictures import natural, read_own_pictures
+from fdbpl.engine import registry
+from fdbpl.engine.bank_discovery import bank_root, training_images
 from fdbpl.errors import UserError
-from trainers.supervision.matching_banks import bank_root, training_images
 
 ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "JPG", "jpeg")
 CLASSES = ("red fox", "grey_wolf", "dog-10", "dog-9")
@@ -353,7 +353,7 @@ def test_two_folders_of_one_name_have_two_banks(tmp_path):
     roots = set()
     for place in ("a", "b"):
         cfg = config(write_classes(tmp_path / place / "pets"), tmp_path / "cache")
-        trainers.extend_cfg(cfg)
+        registry.extend_cfg(cfg)
         roots.add(bank_root(cfg, Folder(cfg)))
     assert len(roots) == 2
 

@@ -10,14 +10,14 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DatasetBase
 
 import datasets
-import trainers
 from datasets.imagenet import ImageNet
 from datasets.imagenet_a import ImageNetA
 from datasets.imagenet_r import ImageNetR
 from datasets.imagenet_sketch import ImageNetSketch
 from datasets.imagenetv2 import ImageNetV2
+from fdbpl.engine import registry
+from fdbpl.engine.checks import keep_test_images_out
 from fdbpl.errors import UserError
-from trainers.held_out import keep_test_images_out
 
 from .trees import below, config, small_images
 
@@ -200,12 +200,12 @@ def test_nothing_is_learnt_from_shifts(root, kind, folder, folders, synsets):
     make_shift(root, folder, folders)
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    trainers.extend_cfg(cfg)
+    registry.extend_cfg(cfg)
     cfg.merge_from_other_cfg(config(root, 16))
     cfg.DATASET.NAME = kind.__name__
     cfg.TRAINER.NAME = "FDBPL"
     with pytest.raises(UserError, match=f"expected a data set to train on, found {kind.__name__}, which is for tests"):
-        trainers.region_bank_plan(cfg)
+        registry.region_bank_plan(cfg)
 
 
 def test_a_shifts_own_names(root):

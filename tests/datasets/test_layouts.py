@@ -11,8 +11,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 import datasets
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.split_dataset import SplitDataset
+from fdbpl.engine.templates import DEFAULT_TEMPLATE, TEMPLATES
 from fdbpl.errors import UserError
-from trainers.templates import DEFAULT_TEMPLATE, TEMPLATES
 
 from .trees import below, config, small_images, write_split
 

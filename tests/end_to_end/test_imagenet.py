@@ -12,10 +12,9 @@ from dassl.data.transforms import build_transform
 from PIL import Image
 
 import datasets
-import trainers
 from fdbpl.backbones import load_backbone
 from fdbpl.demo.pictures import DEMO
-from trainers import checkpoint
+from fdbpl.engine import checkpoint, registry
 from trainers.coop import CoOpStudent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +70,7 @@ def predicted_names(run, files):
     """What the learnt context says of some files among the names of ImageNet-A, in an order of this test's own."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    trainers.extend_cfg(cfg)
+    registry.extend_cfg(cfg)
     cfg.merge_from_file(run / "config.yaml")
     names = sorted((NAMES[synset] for synset in ADVERSARIAL), reverse=True)
     student = CoOpStudent(cfg.TRAINER.COOP, load_backbone(cfg.MODEL.BACKBONE.NAME, "cpu", "fp32"), names)

@@ -7,7 +7,7 @@ supervision, which has no precision of its own, so the other precisions run with
 import pytest
 import torch
 
-from trainers.tested_features import kept_features
+from fdbpl.engine.feature_cache import kept_features
 
 from ..trainers.methods import learnt, node_of, one_of_each_student, trained
 

@@ -1,6 +1,6 @@
 """Labelling on a stand-in for CUDA: the host waits for the device once a file, not once a batch."""
 
-from trainers import region_bank_plan
+from fdbpl.engine.registry import region_bank_plan
 
 
 def test_labelling_waits_once_a_file(cfg_in, tmp_path, cuda):

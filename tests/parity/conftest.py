@@ -83,13 +83,13 @@ def build(pack: Pack, tmp_path: Path):
     """build(trainer, classnames, {"KEY": value}) -> that trainer on the pack's student, without data on disk."""
     from dassl.config import get_cfg_default
 
-    import trainers
+    from fdbpl.engine import registry
 
     def make(
         name: str, classnames: list[str], overrides: dict, template: str = "a photo of a {}.", clip="student_clip"
     ):
         cfg = get_cfg_default()
-        trainers.extend_cfg(cfg)
+        registry.extend_cfg(cfg)
         cfg.TRAINER.NAME, cfg.OUTPUT_DIR, cfg.SEED, cfg.USE_CUDA = name, str(tmp_path), 1, False
         cfg.MODEL.BACKBONE.NAME = pack.clip_file(clip)
         cfg.INPUT.SIZE = tuple(pack.inputs["images"].shape[-2:])
@@ -102,7 +102,7 @@ def build(pack: Pack, tmp_path: Path):
             for part in path:
                 node = node[part]
             node[last] = value
-        trainers.modules()
+        registry.import_trainers()
         from dassl.engine import TRAINER_REGISTRY
 
         trainer_class = TRAINER_REGISTRY.get(name)

@@ -5,10 +5,10 @@ def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
     """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, where both know it."""
     from dassl.config import get_cfg_default
 
-    import trainers
+    from fdbpl.engine import registry
 
     known = get_cfg_default()
-    trainers.extend_cfg(known)
+    registry.extend_cfg(known)
     node = settings["config"][f"TRAINER.{official}"]
     given = {key: value for key, value in node.items() if key in known.TRAINER[ours]} | {"PREC": "fp32"} | more
     return {f"TRAINER.{ours}.{key}": as_ours(known.TRAINER[ours][key], value) for key, value in given.items()}

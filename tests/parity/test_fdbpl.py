@@ -2,8 +2,8 @@
 
 import pytest
 
+from fdbpl.engine.batch import View
 from fdbpl.losses import coupling, entropy_weight, kl_forward, kl_reverse, negative_loss
-from trainers.supervision.view import View
 
 from .official import settings_of
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fdbpl.engine.batch import View
 from trainers.promptsrc import GaussianAverage
-from trainers.supervision.view import View
 
 from .official import settings_of
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
 from fdbpl.io.atomic import write_json, write_text
-from trainers import checkpoint
 
 from .official import settings_of
 

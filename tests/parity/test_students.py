@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainers.supervision.view import View
+from fdbpl.engine.batch import View
 
 from .official import settings_of
 

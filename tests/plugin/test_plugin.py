@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from yacs.config import CfgNode
 
-import trainers
+from fdbpl.engine import registry
 from fdbpl.plugin import add_missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,11 +79,11 @@ def host(tmp_path_factory, installed):
     ("FDBPL_MaPLe", ["MultiModalPromptLearner", "negative_prompt_learner"]),
 ])  # fmt: skip
 def test_ours_train_and_test_with_the_data_set_of_the_host(host, trainer, learners):
-    trainers.modules()
+    registry.import_trainers()
     output = host.folder / trainer
     run = host(trainer, "--output-dir", output)
     assert run.returncode == 0, run.stderr[-2000:]
-    assert int(re.search(r"fdbpl.plugin: (\d+) trainers added", run.stdout)[1]) == len(trainers.names()) - 1
+    assert int(re.search(r"fdbpl.plugin: (\d+) trainers added", run.stdout)[1]) == len(registry.trainer_names()) - 1
     assert "8 images" in run.stdout and "Region bank" in run.stdout
     assert sorted(file.parent.name for file in output.glob("*/model.pth.tar-2")) == learners
     accuracy = re.search(r"\* accuracy: ([\d.]+)%", run.stdout)[1]
@@ -99,7 +99,7 @@ def test_the_bank_is_made_once(host):
 
 
 def test_a_data_set_without_a_template_gets_that_of_the_field():
-    from trainers.templates import template_of
+    from fdbpl.engine.templates import template_of
 
     def template(name: str, dataset: object) -> str:
         return template_of(CfgNode({"DATASET": {"NAME": name}}), dataset)
@@ -133,7 +133,7 @@ from dassl.config import get_cfg_default
 from fdbpl import trainers
 from fdbpl.io.atomic import write_json, write_text
 cfg = get_cfg_default()
-trainers.extend_cfg(cfg)
+registry.extend_cfg(cfg)
 cfg.merge_from_list(["TRAINER.NAME", "ZeroshotCLIP", "MODEL.BACKBONE.NAME", "demo:vit-student",
                      "INPUT.SIZE", (64, 64), "INPUT.TRANSFORMS", ("normalize",)])
 write_text("run/config.yaml", cfg.dump())

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from fdbpl import export, predict
-from fdbpl.toolbox import finished_run
+from fdbpl.engine.trained_run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP, OPEN_CLIP, VISUAL = (
@@ -57,7 +57,7 @@ def test_with_torch_and_clip_alone(method, finished, picture, tmp_path, capsys, 
 
 def test_the_known_classes_are_printed_and_written(finished, tmp_path, capsys):
     run = finished("CoOp")
-    names = finished_run(run).classnames
+    names = load_run(run).classnames
     for words, known in (([], names), (["--classes", ",".join(NAMES[:2])], NAMES[:2])):
         capsys.readouterr()
         export.main([str(run), "--to", str(tmp_path), *words])
@@ -110,7 +110,7 @@ def test_the_difference_of_two_spaces(finished, picture, tmp_path):
     export.main([str(folder), "--to", str(tmp_path)])
     classifier = json.loads((tmp_path / "classifier.json").read_text())
     assert classifier["needs"] == ["negative text features"]
-    tensors, run = load_file(tmp_path / "text_features.safetensors"), finished_run(folder)
+    tensors, run = load_file(tmp_path / "text_features.safetensors"), load_run(folder)
     from PIL import Image
 
     image = run.transform(Image.open(picture).convert("RGB"))[None]
@@ -122,7 +122,7 @@ def test_the_difference_of_two_spaces(finished, picture, tmp_path):
 def test_what_the_json_says(finished, student_file, tmp_path):
     folder = finished("CoOp")
     export.main([str(folder), "--to", str(tmp_path)])
-    classifier, run = json.loads((tmp_path / "classifier.json").read_text()), finished_run(folder)
+    classifier, run = json.loads((tmp_path / "classifier.json").read_text()), load_run(folder)
     features = load_file(tmp_path / "text_features.safetensors")["text_features"]
     assert classifier["classnames"] == run.classnames and len(features) == len(run.classnames)
     assert features.norm(dim=-1).tolist() == pytest.approx([1.0] * len(features), abs=1e-6)

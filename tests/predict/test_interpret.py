@@ -10,7 +10,8 @@ import torch
 
 from fdbpl import export, interpret
 from fdbpl.backbones.openai import tokenize, vocabulary
-from fdbpl.toolbox import finished_run, register_datasets
+from fdbpl.engine.registry import default_config
+from fdbpl.engine.trained_run import load_run
 
 CSC = {"TRAINER.COOP.CSC": True, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2}
 
@@ -22,7 +23,7 @@ def test_the_vocabulary_has_a_text_for_each_token():
 
 
 def test_a_context_of_words_is_nearest_to_these_words(finished, monkeypatch):
-    run = finished_run(finished("CoOp"))
+    run = load_run(finished("CoOp"))
     rows = tokenize(["a photo of a"])[0, 1:5]
     words = run.backbone.model.token_embedding.weight[rows].detach()
     monkeypatch.setattr(run, "contexts", lambda: {"prompt_learner": words})
@@ -49,7 +50,7 @@ def test_all_contexts_of_a_method(method, titles, finished, capsys):
 
 def test_a_context_for_each_class(finished, capsys):
     run = finished("CoOp", **CSC)
-    names = finished_run(run).classnames
+    names = load_run(run).classnames
     capsys.readouterr()
     interpret.main([str(run), "--top", "1"])
     printed = capsys.readouterr().out.splitlines()[1:]
@@ -65,7 +66,7 @@ def test_a_method_without_context_is_refused(method, finished, capsys):
 
 @pytest.mark.parametrize("method", ["CoOp", "PromptSRC"])
 def test_predictions_are_those_of_the_test(method, build_shared, finished):
-    run = finished_run(finished(method))
+    run = load_run(finished(method))
     trainer = build_shared(method, f"predictions_{method}", **{"TEST.SAVE_PREDICTIONS": True})
     trainer.load_model(str(run.folder))
     accuracy = trainer.test()
@@ -85,13 +86,13 @@ def test_predictions_are_those_of_the_test(method, build_shared, finished):
 def test_features_of_the_checkout_s_data_sets_can_be_exported():
     from dassl.data.datasets import DATASET_REGISTRY
 
-    defaults = register_datasets()
+    defaults = default_config()
     assert "FOLDER" in defaults.DATASET and "Folder" in DATASET_REGISTRY.registered_names()
 
 
 @pytest.mark.parametrize("method", ["CoOp", "PromptSRC"])
 def test_exported_features_give_the_accuracy_of_the_test(method, finished, tmp_path, capsys):
-    run = finished_run(finished(method))
+    run = load_run(finished(method))
     export.main([str(run.folder), "--features", str(tmp_path / "f.npz")])
     with np.load(tmp_path / "f.npz", allow_pickle=False) as content:
         features, labels = torch.from_numpy(content["features"]), torch.from_numpy(content["labels"])

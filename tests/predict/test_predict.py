@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from fdbpl import predict
+from fdbpl.engine.trained_run import load_run
 from fdbpl.io.image_files import decoded, find_images
-from fdbpl.toolbox import finished_run
 
 
 def stopped(capsys, *words) -> tuple[int, str]:
@@ -49,7 +49,7 @@ ALL = ["a.jpg", "b, c.JPG", "z.webp", "sub/d.png", "sub/grey.png", "sub/deep/é.
 
 
 def test_csv_and_json_hold_the_softmax_of_the_logits(finished, photos, tmp_path, capsys):
-    run = finished_run(finished("CoOp"))
+    run = load_run(finished("CoOp"))
     capsys.readouterr()
     for name in ("new/p.csv", "p.json"):
         words = [str(run.folder), str(photos), "--top", "3", "--batch-size", "4", "--output", str(tmp_path / name)]
@@ -73,7 +73,7 @@ def test_csv_and_json_hold_the_softmax_of_the_logits(finished, photos, tmp_path,
 
 def test_the_whole_test_set_has_the_run_s_accuracy(finished, data_root, tmp_path, build_shared):
     for method in ("FDBPL", "PromptSRC"):
-        run = finished_run(finished(method))
+        run = load_run(finished(method))
         split = json.loads((data_root / "tiny" / "split.json").read_text())["test"]
         wanted = {str(data_root / "tiny" / "images" / file): name for file, _, name in split if name in run.classnames}
         predict.main([str(run.folder), *wanted, "--top", "1", "--output", str(tmp_path / "p.csv")])
@@ -94,7 +94,7 @@ def test_other_names_with_commas(finished, photos, tmp_path):
 
 def test_the_known_classes_are_printed(finished, photos, capsys):
     run = finished("CoOp")
-    names = finished_run(run).classnames
+    names = load_run(run).classnames
     capsys.readouterr()
     predict.main([str(run), str(photos / "a.jpg")])
     (line,) = [line for line in capsys.readouterr().err.splitlines() if " classes: " in line]
@@ -201,7 +201,7 @@ def test_class_specific_contexts_serve_their_classes_only(finished, photos, caps
     run = finished("CoOp", **csc)
     predict.main([str(run), str(photos / "a.jpg")])
     capsys.readouterr()
-    names = finished_run(run).classnames
+    names = load_run(run).classnames
     for others in (["wolf", "fox"], [*names[1:], names[0]]):
         code, line = stopped(capsys, run, photos / "a.jpg", "--classes", ",".join(others))
         assert code == 2 and "class-specific contexts (CSC)" in line

@@ -115,15 +115,15 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
     from dassl.config import get_cfg_default
 
     import datasets
-    import trainers
     from fdbpl.config import merge
+    from fdbpl.engine import registry
 
     register_tiny_dataset()
 
     def make(folder: Path, trainer: str, output: str, overrides: dict):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
-        trainers.extend_cfg(cfg)
+        registry.extend_cfg(cfg)
         values = {
             "TRAINER.NAME": trainer,
             "OUTPUT_DIR": str(folder / output),
@@ -169,7 +169,7 @@ def build_from(cfg, bank: bool = True):
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
-    from trainers import region_bank_plan
+    from fdbpl.engine.registry import region_bank_plan
 
     plan = region_bank_plan(cfg) if bank else None
     if plan is not None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-import trainers
 from fdbpl.config import plain
+from fdbpl.engine import registry
 from fdbpl.runs import RunFolder
 from trainers.zsclip import ZeroshotTrainer
 
@@ -15,7 +15,7 @@ NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # PromptKD's batch norm behind it 
 
 def trained() -> list[str]:
     """Every registered trainer of ours that learns something; a new file in trainers/ is in it by itself."""
-    trainers.modules()
+    registry.import_trainers()
     classes = [TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()]
     return [cls.__name__ for cls in classes
             if cls.__module__.startswith("trainers.") and not issubclass(cls, ZeroshotTrainer)]  # fmt: skip

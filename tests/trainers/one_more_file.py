@@ -8,15 +8,17 @@ from pathlib import Path
 from dassl.engine import TRAINER_REGISTRY
 
 import trainers
-from trainers.prompt_trainer import OURS
+from fdbpl.engine import registry
+from fdbpl.engine.registry import TRAINERS
 
 
 @contextmanager
 def put_into_trainers(folder: str, module: str) -> Iterator[None]:
     """A module of tests/trainers/<folder> as if it lay in trainers/; gone again behind it."""
-    trainers.modules()  # what is imported only now would be lost with it
+    registry.import_trainers()  # what is imported only now would be lost with it
     (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
-    before, path = [(registered, dict(registered)) for registered in (table, OURS)], str(Path(__file__).parent / folder)
+    before = [(registered, dict(registered)) for registered in (table, TRAINERS)]
+    path = str(Path(__file__).parent / folder)
     trainers.__path__.append(path)
     yield
     trainers.__path__.remove(path)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
-from trainers import checkpoint
 
 
 @pytest.fixture

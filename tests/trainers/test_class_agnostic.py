@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine.supervision import vocabulary
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.errors import MachineError, UserError
-from trainers.supervision import vocabulary
-from trainers.supervision.online_teacher import OnlineTeacher
 
 from .methods import TRAINER_REGISTRY, learnt, node_of, trained
 

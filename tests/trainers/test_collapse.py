@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.collapse import EpochMean, are_alike, find_collapse
+from fdbpl.engine.collapse import EpochMean, are_alike, find_collapse
 
 from .methods import Stop, stop_in_epoch
 

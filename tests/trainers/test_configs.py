@@ -14,12 +14,12 @@ def load(file: Path):
     from dassl.config import get_cfg_default
 
     import datasets
-    import trainers
     from fdbpl.config import merge, read_yaml, split_per_dataset
+    from fdbpl.engine import registry
 
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    trainers.extend_cfg(cfg)
+    registry.extend_cfg(cfg)
     merge(cfg, split_per_dataset(read_yaml(str(file)))[0], str(file))
     return cfg
 
@@ -68,9 +68,9 @@ def test_a_name_says_what_is_in_the_file(file):
 def test_every_method_is_configured_for_every_student_it_can_train():
     from dassl.engine import TRAINER_REGISTRY
 
-    import trainers
+    from fdbpl.engine import registry
 
-    names = trainers.names()
+    names = registry.trainer_names()
     methods = {name for name in names if not name.startswith("FDBPL_") and not name.endswith("_KDPL")}
     assert {file.parent.name for file in FILES} == methods
     for method in methods:
@@ -126,9 +126,9 @@ def test_every_key_says_what_it_is(file):
 
 
 def test_the_trainers_are_found():
-    import trainers
+    from fdbpl.engine import registry
 
-    names = trainers.names()
+    names = registry.trainer_names()
     methods = ["CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "PromptSRC", "TCP", "VPT"]
     assert {f"{method}_KDPL" for method in methods} <= set(names)
     assert {"FDBPL", *(f"FDBPL_{method}" for method in methods if method != "CoOp"), "FDBPL_PromptKD"} <= set(names)
@@ -139,7 +139,7 @@ def test_the_trainers_are_found():
 def test_a_taken_name_is_left_alone():
     from dassl.engine import TRAINER_REGISTRY
 
-    from trainers.prompt_trainer import register
+    from fdbpl.engine.registry import register
 
     theirs = TRAINER_REGISTRY.get("CoOp")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
-from trainers import checkpoint
 
 from .methods import Stop, learnt, one_of_each_student, recorded_steps, same, stop_in_epoch
 

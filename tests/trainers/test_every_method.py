@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers import checkpoint
-from trainers.finished_run import FinishedRun
+from fdbpl.engine import checkpoint
+from fdbpl.engine.trained_run import FinishedRun
 
 from .methods import (
     NO_GRADIENT,

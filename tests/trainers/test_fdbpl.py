@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-import trainers.prompt_trainer
-import trainers.supervision.region_bank as region_bank
+import fdbpl.engine.supervision.region_bank as region_bank
+import fdbpl.engine.trainer
+from fdbpl.engine.batch import View
+from fdbpl.engine.supervision.region_batches import RegionBatches
 from fdbpl.errors import UserError
-from trainers.supervision.region_batches import RegionBatches
-from trainers.supervision.view import View
 
 
 def test_the_loss_is_the_method(build):
@@ -110,13 +110,13 @@ def test_the_bank_says_what_the_teacher_says(build, teacher_file):
 def test_no_teacher_in_training_or_test_and_no_image_in_training(build, monkeypatch):
     trainer = build("FDBPL", "made")
     asked = []
-    load = trainers.prompt_trainer.load_backbone
+    load = fdbpl.engine.trainer.load_backbone
 
     def watched(name, *arguments, **keywords):
         asked.append(name)
         return load(name, *arguments, **keywords)
 
-    monkeypatch.setattr(trainers.prompt_trainer, "load_backbone", watched)
+    monkeypatch.setattr(fdbpl.engine.trainer, "load_backbone", watched)
     monkeypatch.setattr(region_bank, "load_backbone", watched)
     trainer = build("FDBPL", "run", bank=False)
     trainer.dm.train_loader_x = None  # Dassl's own loader, which would decode
@@ -145,7 +145,7 @@ def test_testing_needs_no_bank(build):
 
 def test_the_bank_is_shared_by_seeds_and_grows(build):
     build("FDBPL", "first")
-    from trainers.supervision.matching_banks import matching_banks
+    from fdbpl.engine.bank_discovery import matching_banks
 
     second = build("FDBPL", "second", SEED=2)
     assert len(matching_banks(second.cfg, second.dm.dataset)) == 1
@@ -155,8 +155,8 @@ def test_the_bank_is_shared_by_seeds_and_grows(build):
 
 
 def test_a_half_precise_teacher_has_a_bank_of_its_own(build):
+    from fdbpl.engine.bank_discovery import matching_banks
     from fdbpl.regions.identity import read_identity
-    from trainers.supervision.matching_banks import matching_banks
 
     runs = [build("FDBPL", name, **{"TEACHER.PREC": name}) for name in ("fp32", "bf16")]
     (whole,), (half,) = (matching_banks(run.cfg, run.dm.dataset) for run in runs)

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
+from fdbpl.engine.trained_run import FinishedRun
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json
-from trainers.finished_run import FinishedRun
 
 from .methods import as_train_py_leaves_it, logits
 
@@ -103,7 +103,7 @@ def test_a_mere_test_names_its_training_run(copy):
         (lambda run: (run / "done.json").unlink(), "found an unfinished one"),
         (lambda run: (run / "config.yaml").unlink(), "found a folder without a config.yaml"),
         (lambda run: shutil.rmtree(run / "prompt_learner"), "expected a checkpoint in .*prompt_learner, found none"),
-        (lambda run: (run / "config.yaml").write_text("TRAINER: {NAME: Nothing}"), "found one of 'Nothing'"),
+        (lambda run: (run / "config.yaml").write_text("TRAINER: {NAME: Nothing}"), "trainer 'Nothing'"),
         (lambda run: (run / "metrics.json").write_text("{"), "metrics.json"),
     ],
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
-from trainers import checkpoint
 
 from .methods import Stop, learnt, same, stop_in_epoch
 
@@ -90,7 +90,7 @@ def test_an_epoch_that_no_checkpoint_was_asked_of_is_not_trained_again(build, mo
     settings = {"OPTIM.MAX_EPOCH": 5, "TRAIN.CHECKPOINT_FREQ": frequency}
     straight = build("FDBPL", "straight", **settings)
     straight.train()
-    monkeypatch.setattr("trainers.checkpointed_trainer.LOST_AT_MOST", 0)
+    monkeypatch.setattr("fdbpl.engine.checkpointed_trainer.LOST_AT_MOST", 0)
     broken = build("FDBPL", "broken", **settings)
     stop_in_epoch(broken, 4)
     with pytest.raises(Stop):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
+from fdbpl.engine.supervision.region_bank import RegionBank
 from fdbpl.errors import UserError
-from trainers.supervision.hard_labels import HardLabels
-from trainers.supervision.online_teacher import OnlineTeacher
-from trainers.supervision.region_bank import RegionBank
 
 from .methods import learnt, logits
 from .one_more_file import put_into_trainers

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from fdbpl import export, predict
+from fdbpl.engine.trained_run import FinishedRun
 from fdbpl.errors import UserError
 from fdbpl.findings import WRONG
 from fdbpl.runs.folder import fingerprint
 from fdbpl.runs.verify import verify_run
-from trainers.finished_run import FinishedRun
 
 from .conftest import TrainPy, tiny_clip_file
 from .methods import Stop, stop_in_epoch

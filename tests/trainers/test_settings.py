@@ -12,10 +12,10 @@ def keys(prefix: str) -> list[tuple[str, str]]:
     """Trainer and key of every setting whose name begins so; new methods are in it by themselves."""
     from dassl.config import get_cfg_default
 
-    import trainers
+    from fdbpl.engine import registry
 
     cfg = get_cfg_default()
-    trainers.extend_cfg(cfg)
+    registry.extend_cfg(cfg)
     return [(name, f"TRAINER.{node_of(name)}.{key}") for name in one_of_each_student()
             for key in cfg.TRAINER[node_of(name)] if key.startswith(prefix)]  # fmt: skip
 

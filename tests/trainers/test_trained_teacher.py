@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
+from fdbpl.engine.bank_discovery import matching_banks
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import write_json, write_text
-from trainers import checkpoint
-from trainers.supervision.matching_banks import matching_banks
 
 from .methods import learnt, logits
 

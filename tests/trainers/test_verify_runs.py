@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdbpl.engine import checkpoint
 from fdbpl.runs.__main__ import main
-from trainers import checkpoint
 
 from .conftest import TrainPy
 

@@ -50,7 +50,7 @@ def check_total() -> None:
 
 def check_chance() -> None:
     """Without a seed the processes still draw the same."""
-    from trainers.prompt_trainer import reseed
+    from fdbpl.engine.trainer import reseed
 
     draws = []
     for _ in range(2):
@@ -73,8 +73,8 @@ def main(folder: Path) -> None:
     from dassl.engine import build_trainer
 
     import datasets
-    import trainers
     from fdbpl.config import flatten, merge
+    from fdbpl.engine import registry
 
     conftest().register_tiny_dataset()
     distributed.start(use_gpu=False)
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     for file in sorted(folder.glob("*.yaml")):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
-        trainers.extend_cfg(cfg)
+        registry.extend_cfg(cfg)
         merge(cfg, flatten(yaml.safe_load(file.read_text())), str(file))
         cfg.freeze()
         trainer = build_trainer(cfg)

@@ -15,8 +15,8 @@ from safetensors.torch import save
 
 import train
 from fdbpl import export, predict
+from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
-from trainers import checkpoint
 
 from ...trainers.methods import same
 from ..sentences import refused, succeeds

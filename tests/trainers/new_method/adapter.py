@@ -4,14 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.student import Outputs, Student
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
 
 from .fdbpl import with_region_bank
 from .kdpl import with_online_teacher
-from .prompt_trainer import PromptTrainer, register
-from .student import Outputs, Student
-from .supervision.hard_labels import HardLabels
-from .supervision.view import View
 
 
 def extend_cfg(cfg: CfgNode) -> None:

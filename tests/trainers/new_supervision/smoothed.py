@@ -4,12 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.engine.batch import View
+from fdbpl.engine.registry import register
+from fdbpl.engine.settings import require
+from fdbpl.engine.student import Outputs
+from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.trainer import PromptTrainer
+
 from .coop import CoOp
 from .maple import MaPLe
-from .prompt_trainer import PromptTrainer, register, require
-from .student import Outputs
-from .supervision.hard_labels import HardLabels
-from .supervision.view import View
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -15,7 +15,7 @@ from fdbpl.errors import UserError
 from . import checkpoint
 from .attempts import Attempts
 from .collapse import EpochMean
-from .loaded_weights import check_resumed_run, check_tested_run
+from .run_compatibility import check_resumed_run, check_tested_run
 
 LOST_AT_MOST = 10  # seconds of training that an interruption costs, beside the epoch under way
 WRITTEN_EVERY = 1.0  # seconds between two records of the times, so that short epochs do not wait for the disk

@@ -15,7 +15,7 @@ from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.identity import SCHEMA, digest, disagreement, read_identity
 from fdbpl.templates import fill_template
 
-from . import teacher
+from . import teachers as teacher
 
 
 def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:

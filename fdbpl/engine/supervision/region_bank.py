@@ -5,12 +5,9 @@ What the student's frozen image tower says of a stored region is a constant as w
 cut from the image files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,32 +23,23 @@ from fdbpl.regions.generation import top_k
 from fdbpl.regions.identity import read_identity
 from fdbpl.templates import fill_template
 
-from . import teacher
-from .matching_banks import all_banks, bank_root, identity_of, is_topk, matching_banks, one_of, training_images
+from .. import teachers as teacher
+from ..bank_discovery import (
+    all_banks,
+    bank_root,
+    identity_of,
+    is_topk,
+    matching_banks,
+    one_of,
+    stored_class_features,
+    training_images,
+)
+from ..batch import View
+from ..student import Student
+from .base import Supervision
 from .region_batches import RegionBatches
-from .supervision import Supervision
-from .view import View
-
-if TYPE_CHECKING:
-    from ..student import Student
 
 REMEDY = "label them: bash scripts/generate_regions.sh with the same data set, seed and trainer"
-
-
-def extend_cfg(cfg: CfgNode) -> None:
-    cfg.REGIONS = CfgNode()
-    cfg.REGIONS.ROOT = "output/regions"  # folder of all banks
-    cfg.REGIONS.PER_IMAGE = 50  # regions of each image
-    cfg.REGIONS.SCALE = (0.08, 0.936)  # range of a region's share of the area
-    cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of its width over its height
-    cfg.REGIONS.FLIP = 0.5  # probability of mirroring
-    cfg.REGIONS.SEED = 1  # of the regions' draw; runs of all seeds share one bank
-    cfg.REGIONS.CONTENT = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
-    cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
-    cfg.REGIONS.DALI_DEVICE = "cpu"  # cpu | gpu: where DALI decodes; gpu has not been measured yet
-    cfg.REGIONS.FEATURES = True  # look up what the student's frozen image tower says as well
-    cfg.REGIONS.GENERATE = False  # True: label what is missing when training starts (the plug-in for forks)
-    cfg.REGIONS.BATCH_SIZE = 256  # regions per forward pass of the teacher
 
 
 class RegionBank(Supervision):
@@ -132,6 +120,13 @@ class RegionBank(Supervision):
                 f"{'none' if not there else 'only ' + ', '.join(there)}; {REMEDY}"
             )
         return one_of(banks, self.cfg)
+
+    @classmethod
+    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> torch.Tensor:
+        """Look the features up in a bank that holds them, else encode the class names with the teacher."""
+        texts = fill_template(teacher.template(cfg, dataset), dataset.classnames)
+        stored = stored_class_features(cfg, texts)
+        return teacher.load_teacher(cfg, dataset, str(device)).encode_text(texts) if stored is None else stored
 
     def class_features(self) -> torch.Tensor:
         """The teacher's unit features of the data set's classes, as the bank keeps them: float32 [C, D]."""

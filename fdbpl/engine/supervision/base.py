@@ -1,18 +1,14 @@
 """What a supervision offers a trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .view import View
-
-if TYPE_CHECKING:
-    from ..student import Outputs, Student
+from ..batch import View
+from ..student import Outputs, Student
 
 
 class Loader(Protocol):
@@ -49,6 +45,11 @@ class Supervision:
     def train_loader(self, loader: Loader, student_class: type[Student]) -> Loader:
         """The loader to train from; by default Dassl's."""
         return loader
+
+    @classmethod
+    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
+        """The teacher's unit features of the data set's classes, float32 [C, D], outside of a training."""
+        raise NotImplementedError
 
     def class_features(self) -> Tensor:
         """The teacher's unit features of the data set's classes, float32 [C, D]; only where there is a teacher."""

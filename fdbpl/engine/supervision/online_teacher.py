@@ -12,20 +12,11 @@ from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
 from fdbpl.templates import fill_template
 
+from .. import teachers as teacher
+from ..batch import View
 from ..student import Outputs, Student
-from . import teacher
-from .supervision import Supervision
-from .view import View
+from .base import Supervision
 from .vocabulary import read_vocabulary
-
-
-def extend_cfg(cfg: CfgNode) -> None:
-    cfg.TRAINER.KDPL = CfgNode()
-    cfg.TRAINER.KDPL.ALPHA = 0.5  # weight of KL(teacher || student)
-    cfg.TRAINER.KDPL.BETA = 0.5  # weight of KL(student || teacher)
-    cfg.TRAINER.KDPL.CLASS_AGNOSTIC = False  # True: KDPL-CA, words of a vocabulary in place of the class names
-    cfg.TRAINER.KDPL.K_MAX = 1000  # KDPL-CA: words kept of it in each batch, those the teacher finds likeliest
-    cfg.TRAINER.KDPL.VOCABULARY = ""  # KDPL-CA: file with one word a line; "" = KDPL's list, downloaded once
 
 
 class OnlineTeacher(Supervision):
@@ -51,6 +42,11 @@ class OnlineTeacher(Supervision):
     @cached_property
     def teacher(self) -> Backbone:
         return teacher.load_teacher(self.cfg, self.dataset, str(self.device))
+
+    @classmethod
+    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
+        texts = fill_template(teacher.template(cfg, dataset), dataset.classnames)
+        return teacher.load_teacher(cfg, dataset, str(device)).encode_text(texts)
 
     def class_features(self) -> Tensor:
         """The teacher's unit features of the data set's classes: float32 [C, D of the teacher]."""

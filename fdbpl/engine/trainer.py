@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
@@ -21,36 +20,19 @@ from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
 from .attempts import Attempts
+from .batch import View
+from .checks import keep_test_images_out
 from .collapse import EpochMean, find_collapse
-from .held_out import keep_test_images_out
+from .feature_cache import tested_features
 from .predictions import write_predictions
 from .run_inputs import tested_split
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .stepping_trainer import SteppingTrainer
 from .student import Scorer, Student, load_student_backbone
-from .supervision.supervision import Supervision
-from .supervision.view import View
+from .supervision.base import Supervision
 from .templates import template_of
-from .tested_features import tested_features
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
-
-
-def extend_cfg(cfg: CfgNode) -> None:
-    cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
-    cfg.TEST.SAVE_PREDICTIONS = False  # write OUTPUT_DIR/predictions.csv: path, label and probabilities of test images
-    cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all
-
-
-OURS: dict[str, type] = {}  # every trainer of this folder by name
-
-
-def register(trainer: type) -> type:
-    """Register with Dassl under the class's name; a name that is taken (in a fork that has its own) is left alone."""
-    OURS.setdefault(trainer.__name__, trainer)
-    if trainer.__name__ not in TRAINER_REGISTRY.registered_names():
-        TRAINER_REGISTRY.register()(trainer)
-    return trainer
 
 
 class PromptTrainer(SteppingTrainer):

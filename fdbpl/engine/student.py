@@ -16,7 +16,7 @@ from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_spaces
 from fdbpl.templates import fill_template
 
-from .supervision.view import View
+from .batch import View
 from .templates import DEFAULT_TEMPLATE
 
 Scorer = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]

@@ -5,20 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from fdbpl.distributed import average_gradients
 from fdbpl.errors import UserError
 
 from . import checkpoint
+from .batch import View
 from .checkpointed_trainer import CheckpointedTrainer
-from .supervision.view import View
 
 FIRST_LOSS_SCALE = 2.0**12
-
-
-def extend_cfg(cfg: CfgNode) -> None:
-    cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of everything learnt; 0.0 = no clipping
 
 
 class SteppingTrainer(CheckpointedTrainer):

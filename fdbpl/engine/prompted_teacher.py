@@ -12,11 +12,12 @@ from fdbpl.backbones.backbone import TEXTS_AT_A_TIME
 from fdbpl.distributed import alone
 from fdbpl.errors import UserError
 
-from .. import checkpoint
-from ..finished_run import FinishedRun
-from ..student import Student
-from . import teacher
-from .view import View
+from . import checkpoint
+from .batch import View
+from .student import Student
+from .trained_run import FinishedRun
+
+RUN = "run:"  # TEACHER.NAME run:<run folder>: a finished run with learned prompts is the teacher
 
 
 class TrainedTeacher(Backbone):
@@ -56,7 +57,7 @@ class TrainedTeacher(Backbone):
 
 def run_of(name: str, device: str = "cpu") -> FinishedRun:
     """The run that run:<run folder> names, refused where it cannot teach."""
-    run = FinishedRun(name.removeprefix(teacher.RUN), device)
+    run = FinishedRun(name.removeprefix(RUN), device)
     if not run.trainer_class.student_class.serves_as_teacher:
         raise UserError(
             f"expected a run whose class features follow from the class names alone as TEACHER.NAME, found one of "

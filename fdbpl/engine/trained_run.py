@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +16,14 @@ from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
-from fdbpl.templates import fill_template
 
 from . import checkpoint
-from .loaded_weights import recorded_student
+from .feature_cache import tested_features
+from .registry import TRAINERS, extend_cfg, import_trainers
+from .run_compatibility import recorded_student
 from .student import Student, load_student_backbone
-from .supervision import teacher
-from .supervision.matching_banks import stored_class_features
-from .supervision.region_bank import RegionBank
 from .templates import template_of
-from .tested_features import tested_features
-
-if TYPE_CHECKING:
-    from .prompt_trainer import PromptTrainer
+from .trainer import PromptTrainer
 
 READ = ("MODEL.", "TRAINER.", "INPUT.", "TEACHER.", "REGIONS.")  # sections whose every key has to be understood
 
@@ -136,7 +130,7 @@ class FinishedRun:
         """
         names, sentence = classnames or self.classnames, template or self.template
         student = self.trainer_class.new_student(
-            self.cfg, self.backbone, names, sentence, lambda: self._class_features(names)
+            self.cfg, self.backbone, names, sentence, lambda: self._teacher_class_features(names)
         )
         for name, module in student.learners().items():
             self._restore(module, name, student.ignored_keys)
@@ -252,8 +246,6 @@ class FinishedRun:
         """Today's defaults, then the run's values; keys of data sets that are not at hand are kept as they are."""
         from dassl.config import get_cfg_default
 
-        from . import extend_cfg
-
         cfg, file = get_cfg_default(), str(self.folder / "config.yaml")
         extend_cfg(cfg)
         values, known = read_yaml(file), set(known_keys(cfg))
@@ -268,16 +260,15 @@ class FinishedRun:
             node[name] = values[key]
         return cfg
 
-    def _find_trainer(self) -> "type[PromptTrainer]":
-        from .prompt_trainer import OURS
-
+    def _find_trainer(self) -> type[PromptTrainer]:
+        import_trainers()
         name = self.cfg.TRAINER.NAME
-        if name not in OURS:
+        if name not in TRAINERS:
             raise UserError(
-                f"expected a run of one of {', '.join(sorted(OURS))} in {self.folder}, found one of {quoted(name)}; "
-                "give another run"
+                f"{self.folder} is a run of the trainer {quoted(name)}, which is not registered here (registered: "
+                f"{', '.join(sorted(TRAINERS))}); give another run"
             )
-        return OURS[name]
+        return TRAINERS[name]
 
     def _leave_float16(self) -> None:
         if self._settings.PREC in ("fp16", "amp"):
@@ -289,16 +280,19 @@ class FinishedRun:
         path = checkpoint.choose(self.folder / name, None)
         checkpoint.restore(module, checkpoint.read(path)["state_dict"], path, ignored)
 
-    def _class_features(self, classnames: list[str]) -> Tensor:
-        """Unit ones of the teacher, float32 [C, D of the teacher]: from a bank that holds them, else it is asked."""
+    def _teacher_class_features(self, classnames: list[str]) -> Tensor:
+        """Unit class features of the run's teacher, float32 [C, D of the teacher]."""
         dataset = SimpleNamespace(classnames=classnames, template=self.template)
-        texts = fill_template(teacher.template(self.cfg, dataset), classnames)
-        stored = None
-        if issubclass(self.trainer_class.supervision_class, RegionBank):
-            stored = stored_class_features(self.cfg, texts)
-        if stored is not None:
-            return stored
-        return teacher.load_teacher(self.cfg, dataset, str(self.device)).encode_text(texts)
+        return self.trainer_class.supervision_class.load_class_features(self.cfg, dataset, self.device)
+
+
+def load_run(folder: str | Path, device: str | torch.device = "cpu") -> FinishedRun:
+    """Load a finished training run.
+
+    Raises:
+        UserError: no finished training run there, or one that this code does not understand.
+    """
+    return FinishedRun(folder, device)
 
 
 def _tested_run(record: dict) -> str:

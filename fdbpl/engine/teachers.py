@@ -5,16 +5,8 @@ from yacs.config import CfgNode
 from fdbpl.backbones import PRECISIONS, Backbone, load_backbone, resolve_precision, weights_sha256
 from fdbpl.errors import UserError
 
-from ..templates import DEFAULT_TEMPLATE, template_of
-
-RUN = "run:"  # TEACHER.NAME run:<run folder>: a finished prompt run teaches
-
-
-def extend_cfg(cfg: CfgNode) -> None:
-    cfg.TEACHER = CfgNode()
-    cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
-    cfg.TEACHER.TEMPLATE = ""  # text around the class name; "" = the data set's template
-    cfg.TEACHER.PREC = "fp32"  # fp32 | fp16 | bf16
+from .prompted_teacher import RUN, TrainedTeacher, run_sha256
+from .templates import DEFAULT_TEMPLATE, template_of
 
 
 def check_cfg(cfg: CfgNode) -> None:
@@ -46,8 +38,6 @@ def template(cfg: CfgNode, dataset) -> str:
 def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
     """The teacher that the configuration names, frozen."""
     if cfg.TEACHER.NAME.startswith(RUN):
-        from .trained_teacher import TrainedTeacher
-
         return TrainedTeacher(cfg.TEACHER.NAME, template_of(cfg, dataset), device)
     resolve_precision(cfg.TEACHER.PREC, device, "TEACHER.PREC")
     return load_backbone(cfg.TEACHER.NAME, device, cfg.TEACHER.PREC)
@@ -61,7 +51,5 @@ def precision(cfg: CfgNode) -> str:
 def teacher_sha256(cfg: CfgNode) -> str | None:
     """The `Backbone.sha256` of `load_teacher(cfg)`, without building it; None where only building tells."""
     if cfg.TEACHER.NAME.startswith(RUN):
-        from .trained_teacher import run_sha256
-
         return run_sha256(cfg.TEACHER.NAME)
     return weights_sha256(cfg.TEACHER.NAME)

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from fdbpl.distributed import share
 
+from ..batch import View
 from ..student import Outputs
-from .supervision import Supervision
-from .view import View
+from .base import Supervision
 
 
 class HardLabels(Supervision):

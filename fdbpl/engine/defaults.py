@@ -1,0 +1,39 @@
+"""Default values of the configuration keys that all methods share, added to Dassl's."""
+
+from yacs.config import CfgNode
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
+    cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of all trained parameters; 0.0 = no clipping
+    cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all
+    cfg.TEST.SAVE_PREDICTIONS = False  # write OUTPUT_DIR/predictions.csv: path, label and probabilities of test images
+
+    cfg.FEATURES = CfgNode()
+    cfg.FEATURES.ROOT = "output/features"  # image features of test images, shared by all methods and seeds; "" = none
+
+    cfg.TEACHER = CfgNode()
+    cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
+    cfg.TEACHER.TEMPLATE = ""  # text around the class name; "" = the data set's template
+    cfg.TEACHER.PREC = "fp32"  # fp32 | fp16 | bf16
+
+    cfg.TRAINER.KDPL = CfgNode()
+    cfg.TRAINER.KDPL.ALPHA = 0.5  # weight of KL(teacher || student)
+    cfg.TRAINER.KDPL.BETA = 0.5  # weight of KL(student || teacher)
+    cfg.TRAINER.KDPL.CLASS_AGNOSTIC = False  # True: KDPL-CA, words of a vocabulary in place of the class names
+    cfg.TRAINER.KDPL.K_MAX = 1000  # KDPL-CA: words kept of it in each batch, those the teacher finds likeliest
+    cfg.TRAINER.KDPL.VOCABULARY = ""  # KDPL-CA: file with one word per line; "" = KDPL's list, downloaded once
+
+    cfg.REGIONS = CfgNode()
+    cfg.REGIONS.ROOT = "output/regions"  # folder of all banks
+    cfg.REGIONS.PER_IMAGE = 50  # regions of each image
+    cfg.REGIONS.SCALE = (0.08, 0.936)  # range of a region's share of the area
+    cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of its width over its height
+    cfg.REGIONS.FLIP = 0.5  # probability of a horizontal flip
+    cfg.REGIONS.SEED = 1  # of the sampled regions; runs of all seeds share one bank
+    cfg.REGIONS.CONTENT = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
+    cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
+    cfg.REGIONS.DALI_DEVICE = "cpu"  # cpu | gpu: where DALI decodes; gpu has not been measured yet
+    cfg.REGIONS.FEATURES = True  # look up the features of the student's frozen image tower as well
+    cfg.REGIONS.GENERATE = False  # True: generate missing regions when training starts (the plug-in for forks)
+    cfg.REGIONS.BATCH_SIZE = 256  # regions per forward pass of the teacher
