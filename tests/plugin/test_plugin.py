@@ -130,7 +130,7 @@ def test_entry_points_find_the_installed_trainers(installed, tmp_path):
     make = """
 import dassl.engine, pathlib, sys
 from dassl.config import get_cfg_default
-from fdbpl import trainers
+from fdbpl.engine import registry
 from fdbpl.io.atomic import write_json, write_text
 cfg = get_cfg_default()
 registry.extend_cfg(cfg)

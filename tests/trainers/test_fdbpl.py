@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+import fdbpl.engine.student
 import fdbpl.engine.supervision.region_bank as region_bank
-import fdbpl.engine.trainer
 from fdbpl.engine.batch import View
 from fdbpl.engine.supervision.region_batches import RegionBatches
 from fdbpl.errors import UserError
@@ -110,13 +110,13 @@ def test_the_bank_says_what_the_teacher_says(build, teacher_file):
 def test_no_teacher_in_training_or_test_and_no_image_in_training(build, monkeypatch):
     trainer = build("FDBPL", "made")
     asked = []
-    load = fdbpl.engine.trainer.load_backbone
+    load = fdbpl.engine.student.load_backbone
 
     def watched(name, *arguments, **keywords):
         asked.append(name)
         return load(name, *arguments, **keywords)
 
-    monkeypatch.setattr(fdbpl.engine.trainer, "load_backbone", watched)
+    monkeypatch.setattr(fdbpl.engine.student, "load_backbone", watched)
     monkeypatch.setattr(region_bank, "load_backbone", watched)
     trainer = build("FDBPL", "run", bank=False)
     trainer.dm.train_loader_x = None  # Dassl's own loader, which would decode
