@@ -13,24 +13,58 @@ from yacs.config import CfgNode
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 
-def read_yaml(file: str) -> dict:
-    """{"A.B": value} of a YAML file."""
+BASE = "_BASE_"
+
+
+def read_yaml(file: str | os.PathLike) -> dict:
+    """{"A.B": value} of a YAML file, merged over the files that its key `_BASE_` names.
+
+    `_BASE_` holds one path or a list of paths, relative to the file's folder; later files override earlier ones.
+
+    Raises:
+        UserError: a file is missing, no YAML, or its own base.
+    """
+    values: dict = {}
+    for part in yaml_files(file):
+        values.update(flatten({key: value for key, value in _load(part).items() if key != BASE}))
+    return values
+
+
+def yaml_files(file: str | os.PathLike) -> list[str]:
+    """The files that `read_yaml` merges, in this order; the last one is `file` itself."""
+    found: list[str] = []
+    _add_files(os.path.normpath(file), found, ())
+    return found
+
+
+def _add_files(file: str, found: list[str], readers: tuple[str, ...]) -> None:
+    """Append a file's bases, then the file. `readers` are the files whose `_BASE_` leads here."""
+    if file in readers:
+        raise UserError(f"{file} is its own {BASE}. Remove {BASE} from one of {enumerated(readers)}")
+    if file in found:
+        return
+    bases = _load(file).get(BASE, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{BASE} in {file} must be a path or a list of paths, found {quoted(bases)}")
+    for base in bases:
+        _add_files(os.path.normpath(os.path.join(os.path.dirname(file), base)), found, (*readers, file))
+    found.append(file)
+
+
+def _load(file: str) -> dict:
     path = Path(file)
     if not os.path.isfile(path):  # a name too long for the system is no file either
         near = sorted(str(other) for other in path.parent.glob("*.yaml"))
-        found = "a folder" if os.path.isdir(path) else "none"
-        raise UserError(
-            f"expected a configuration file at {file}, found {found}; there are {enumerated(near) or 'none'} beside it"
-        )
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise UserError(f"The configuration file {file} {what}. Its folder holds {enumerated(near) or 'no YAML file'}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"expected YAML in {file}, found {' '.join(str(error).split())[:300]}; mend the file"
-        ) from error
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance({} if content is None else content, dict):
-        raise UserError(f"expected KEY: VALUE pairs in {file}, found {type(content).__name__}; mend the file")
-    return flatten(content or {})
+        raise UserError(f"{file} must hold KEY: VALUE pairs, found {type(content).__name__}")
+    return content or {}
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -1,7 +1,7 @@
 import pytest
 from yacs.config import CfgNode
 
-from fdbpl.config import flatten, merge, pairs, plain, read_yaml
+from fdbpl.config import flatten, merge, pairs, plain, read_yaml, yaml_files
 from fdbpl.errors import UserError
 
 
@@ -69,13 +69,13 @@ def test_pairs():
 def test_broken_yaml_is_named(tmp_path, content):
     file = tmp_path / "broken.yaml"
     file.write_text(content)
-    with pytest.raises(UserError, match=r"broken\.yaml, found"):
+    with pytest.raises(UserError, match=r"broken\.yaml (is not valid YAML|must hold KEY: VALUE pairs)"):
         read_yaml(str(file))
 
 
 def test_missing_yaml_names_its_neighbours(tmp_path):
     (tmp_path / "demo.yaml").touch()
-    with pytest.raises(UserError, match=r"there are .*demo\.yaml"):
+    with pytest.raises(UserError, match=r"does not exist.*demo\.yaml"):
         read_yaml(str(tmp_path / "dem.yaml"))
     assert read_yaml(str(tmp_path / "demo.yaml")) == {}
 
@@ -84,3 +84,24 @@ def test_yaml_cannot_run_code(tmp_path):
     (tmp_path / "evil.yaml").write_text("A: !!python/object/apply:os.system ['touch /tmp/evil']")
     with pytest.raises(UserError):
         read_yaml(str(tmp_path / "evil.yaml"))
+
+
+def test_a_file_is_merged_over_its_bases(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "a.yaml").write_text("A: 1\nB:\n  C: 1\n  D: 1\n")
+    (tmp_path / "base" / "b.yaml").write_text("_BASE_: a.yaml\nB:\n  C: 2\n")
+    file = tmp_path / "file.yaml"
+    file.write_text("_BASE_: [base/b.yaml, base/a.yaml]\nB:\n  D: 3\n")
+    assert read_yaml(file) == {"A": 1, "B.C": 2, "B.D": 3}
+    assert yaml_files(file) == [str(tmp_path / name) for name in ("base/a.yaml", "base/b.yaml", "file.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [("file.yaml", "is its own _BASE_"), ("none.yaml", "none.yaml does not exist"), ("{A: 1}", "path or a list"),
+     ("[1]", "path or a list")],
+)  # fmt: skip
+def test_a_wrong_base_is_refused(tmp_path, base, message):
+    (tmp_path / "file.yaml").write_text(f"_BASE_: {base}\n")
+    with pytest.raises(UserError, match=message):
+        read_yaml(tmp_path / "file.yaml")

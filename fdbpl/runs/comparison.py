@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fdbpl.config import for_dataset, pairs, read_yaml, split_per_dataset
+from fdbpl.config import for_dataset, pairs, read_yaml, split_per_dataset, yaml_files
 from fdbpl.errors import UserError
 from fdbpl.runs.checks import check_class_contexts, check_numbers, check_overrides, check_targets
 from fdbpl.runs.folder import config_name
@@ -155,7 +155,8 @@ class Cell:
         except OSError:
             return False
         files = (self.row.config, Path("configs/datasets", f"{self.row.dataset}.yaml"))
-        made_from = [file.stat().st_mtime_ns for file in files if file.is_file()]
+        parts = [part for file in files if file.is_file() for part in yaml_files(file)]
+        made_from = [os.stat(part).st_mtime_ns for part in parts]
         return max(made_from, default=0) <= done[0] == min(done)
 
     def call(self, script: str = "", **settings: str) -> list[str]:
