@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
-
 BASE = "_BASE_"
 
 

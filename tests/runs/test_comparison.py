@@ -117,7 +117,7 @@ def test_mistakes_are_sentences(settings, sentence):
         (("TRAINER.NAME", "FDBPL"), "argument TRAINER"),
         (("DATASET.NAME", "Caltech101"), "argument DATASET"),
         (("TEST.SPLIT", "val"), "train.py"),
-        (("TEST.NO_TEST", "True"), "train.py"),
+        (("TEST.NO_TEST", "True"), "accuracy of its tests"),
         (("OUTPUT_DIR", "here"), "OUTPUT"),
         (("DATASET.ROOT", "here"), "DATA"),
         (("RESUME", "here"), "--resume"),
