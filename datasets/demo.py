@@ -6,7 +6,7 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
-from datasets.split_dataset import SplitDataset
+from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.demo.picture_set import CLASS_SPLITS, DRAWS, PictureSet
 from fdbpl.demo.pictures import DEMO
 from fdbpl.errors import UserError, enumerated
@@ -26,6 +26,7 @@ class DrawnDataset(SplitDataset):
     """
 
     image_dir = "images"
+    synthetic = True
     pictures: PictureSet
 
     def prepare(self, cfg: CfgNode) -> None:

@@ -2,7 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from datasets.split_dataset import Item, Sizes, SplitDataset
+from fdbpl.data.split_dataset import Item, Sizes, SplitDataset
 from fdbpl.errors import UserError, quoted
 
 

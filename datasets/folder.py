@@ -7,8 +7,8 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
-from datasets.own_pictures.pictures import read_own_pictures
-from datasets.split_dataset import Item, SplitDataset
+from fdbpl.data.image_folder.image_folder import read_own_pictures
+from fdbpl.data.split_dataset import Item, SplitDataset
 from fdbpl.errors import UserError
 
 

@@ -2,8 +2,8 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from datasets.split_dataset import Item, Sizes, SplitDataset
-from datasets.synsets import class_folders, list_rows, read_classnames
+from fdbpl.data.split_dataset import Item, Sizes, SplitDataset
+from fdbpl.data.synsets import class_folders, list_rows, read_classnames
 from fdbpl.errors import UserError
 
 

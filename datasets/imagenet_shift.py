@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datasets.split_dataset import Item, SplitDataset
-from datasets.synsets import class_folders, list_rows, read_classnames
+from fdbpl.data.split_dataset import Item, SplitDataset
+from fdbpl.data.synsets import class_folders, list_rows, read_classnames
 from fdbpl.errors import UserError, quoted
 
 

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from datasets.imagenet_shift import ImageNetShift
-from datasets.split_dataset import Sizes
+from fdbpl.data.split_dataset import Sizes
 
 
 @DATASET_REGISTRY.register()

@@ -33,7 +33,7 @@ def missing_folder(name: str, root: Path) -> Path | None:
         return None
     kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
     folder = Path(kind.dataset_dir, kind.image_dir)
-    return None if (root.expanduser() / folder).exists() or kind.__module__.startswith("datasets.demo") else folder
+    return None if (root.expanduser() / folder).exists() or kind.synthetic else folder
 
 
 if __name__ == "__main__":

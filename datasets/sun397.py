@@ -2,7 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from datasets.split_dataset import Sizes, SplitDataset
+from fdbpl.data.split_dataset import Sizes, SplitDataset
 
 
 @DATASET_REGISTRY.register()

@@ -23,4 +23,4 @@ for ARGUMENT in "$@"; do
     BEFORE="$ARGUMENT"
     ARGUMENTS+=("$ARGUMENT")
 done
-exec "$PYTHON" -m datasets.prepare ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
+exec "$PYTHON" -m fdbpl.data.prepare ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}

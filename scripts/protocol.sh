@@ -116,7 +116,7 @@ data_places() {
 root_of() { if is_demo "$1"; then echo "$SYNTHETIC"; else echo "$DATA"; fi; }
 
 # The name of the images in a folder or CSV, a space, and the digest of what is there
-own_images() { "$PYTHON" -m datasets.own_pictures "$1"; }
+own_images() { "$PYTHON" -m fdbpl.data.image_folder "$1"; }
 
 # Sets OWN_NAME, the name of the images in a folder or CSV, and OWN, the overrides with their place and the digest
 find_own_images() {

@@ -56,8 +56,8 @@ def test_the_scripts_read_names_in_utf_8_whatever_the_encoding_of_the_output(tmp
             Image.new("RGB", (8, 8)).save(photos / name / f"{number}.png")
     stream = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(sys, "argv", ["datasets.own_pictures", str(photos)])
-    runpy.run_module("datasets.own_pictures.__main__", run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["fdbpl.data.image_folder", str(photos)])
+    runpy.run_module("fdbpl.data.image_folder.__main__", run_name="__main__")
     stream.flush()
     assert stream.buffer.getvalue().decode().startswith("photos_d_été ")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.pickled_lists import read_pickled
+from fdbpl.data.pickled_lists import read_pickled
 from fdbpl.errors import UserError
 
 from .sentences import alarm

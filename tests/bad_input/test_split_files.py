@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.rows import read_rows
+from fdbpl.data.rows import read_rows
 from fdbpl.errors import UserError
 
 from .sentences import alarm
@@ -162,7 +162,7 @@ def test_a_byte_order_mark_does_no_harm(training, root):
         ("a class without test images", lambda split: split.update(test=split["test"][2:])),
         ("emoji", in_all_rows_of(0, lambda row: row.__setitem__(2, "🦓 bänded 斑馬"))),
         ("braces", in_all_rows_of(0, lambda row: row.__setitem__(2, "{0.__class__} {x} {}"))),
-        ("percents and quotes", in_all_rows_of(0, lambda row: row.__setitem__(2, "%s \"it's\" 100%"))),
+        ("percents and quotes", in_all_rows_of(0, lambda row: row.__setitem__(2, '%s "it\'s" 100%'))),
         ("a line break in a name", in_all_rows_of(0, lambda row: row.__setitem__(2, "banded\nlike a zebra"))),
         ("words of CLIP's own", in_all_rows_of(0, lambda row: row.__setitem__(2, "a <|endoftext|> b"))),
     ],

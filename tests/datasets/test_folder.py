@@ -11,7 +11,7 @@ from PIL import Image
 
 import datasets
 from datasets.folder import Folder
-from datasets.own_pictures.pictures import natural, read_own_pictures
+from fdbpl.data.image_folder.image_folder import natural, read_own_pictures
 from fdbpl.engine import registry
 from fdbpl.engine.bank_discovery import bank_root, training_images
 from fdbpl.errors import UserError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets.own_pictures.pictures import read_own_pictures
+from fdbpl.data.image_folder.image_folder import read_own_pictures
 from fdbpl.doctor.places import own_images
 from fdbpl.io.image_files import find_images, is_image
 from fdbpl.regions.__main__ import list_images

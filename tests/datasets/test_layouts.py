@@ -10,7 +10,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 import datasets
 from datasets.fgvc_aircraft import FGVCAircraft
-from datasets.split_dataset import SplitDataset
+from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.engine.templates import DEFAULT_TEMPLATE, TEMPLATES
 from fdbpl.errors import UserError
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import datasets
 from datasets.missing import missing_folder
-from datasets.prepare import check, commands
+from fdbpl.data.prepare import check, commands
 from fdbpl.errors import UserError
 
 EXAMPLE = Path(__file__).parent / "new_dataset"

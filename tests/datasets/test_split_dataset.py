@@ -9,8 +9,8 @@ from dassl.config import get_cfg_default
 from PIL import Image
 
 import datasets
-from datasets.few_shot import draw
-from datasets.split_dataset import SplitDataset, subsample_classes
+from fdbpl.data.few_shot import draw
+from fdbpl.data.split_dataset import SplitDataset, subsample_classes
 from fdbpl.errors import UserError
 
 

@@ -105,7 +105,7 @@ WITHOUT_A_HASH = {  # none is published: pictures and class names in archives th
 
 def test_downloads_have_their_hashes():
     """A new address needs one; those that have none are known."""
-    from datasets.prepare.recipes import RECIPES
+    from fdbpl.data.prepare.recipes import RECIPES
 
     sources = [source for recipe in RECIPES.values() for part in recipe.parts for source in part.sources]
     assert {source.file_name for source in sources if not source.digest} == WITHOUT_A_HASH

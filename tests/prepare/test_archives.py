@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import fdbpl.archives
-from fdbpl.archives import extract, member_path
+import fdbpl.data.archives
+from fdbpl.data.archives import extract, member_path
 from fdbpl.errors import MachineError, UserError
 
 IMAGES = {"set/images/cat (1).jpg": b"cat" * 1000, "set/images/naïve ☂.jpg": b""}
@@ -156,7 +156,7 @@ def test_names_twice(place, names):
 
 
 def test_bombs(place, monkeypatch):
-    monkeypatch.setattr(fdbpl.archives, "ALLOWANCE", 1 << 20)
+    monkeypatch.setattr(fdbpl.data.archives, "ALLOWANCE", 1 << 20)
     zeros = bytes(20 << 20)
     assert_refused(zipped(place / "a.zip", [("zeros", zeros)]), "expected at most .* MB from an archive of")
     assert_refused(tar(place / "a.tar.gz", [("zeros", zeros)]), "expected")
@@ -174,7 +174,7 @@ def test_bomb_in_a_header(place):
 
 
 def test_too_many_files(place, monkeypatch):
-    monkeypatch.setattr(fdbpl.archives, "MEMBERS", 10)
+    monkeypatch.setattr(fdbpl.data.archives, "MEMBERS", 10)
     assert_refused(tar(place / "a.tar", [(str(i), b"") for i in range(11)]), "expected at most 10 files")
 
 
@@ -223,21 +223,21 @@ def test_not_an_archive(place):
 
 
 def test_full_disk(place, monkeypatch):
-    usage = fdbpl.archives.shutil.disk_usage(place)
-    monkeypatch.setattr(fdbpl.archives.shutil, "disk_usage", lambda path: usage._replace(free=100))
+    usage = fdbpl.data.archives.shutil.disk_usage(place)
+    monkeypatch.setattr(fdbpl.data.archives.shutil, "disk_usage", lambda path: usage._replace(free=100))
     assert_refused(tar(place / "a.tar", [("a", b"1" * 1000)]), "free some space", MachineError)
 
 
 def test_interrupted_extraction_is_not_taken_for_a_whole_one(place, monkeypatch):
     archive = tar(place / "a.tar", list(GOOD.items()))
-    real = fdbpl.archives._Unpacking._write
+    real = fdbpl.data.archives._Unpacking._write
 
     def interrupted(self, path, member):
         if path.endswith("list.txt"):
             raise KeyboardInterrupt
         real(self, path, member)
 
-    monkeypatch.setattr(fdbpl.archives._Unpacking, "_write", interrupted)
+    monkeypatch.setattr(fdbpl.data.archives._Unpacking, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(archive, place / "out")
     assert os.listdir(place) == ["a.tar"]
@@ -277,5 +277,5 @@ def test_damaged_bytes_end_in_a_sentence(tmp_path, mode, data):
     except UserError as error:
         assert not out.exists() and "\n" not in str(error)
     else:
-        fdbpl.archives.shutil.rmtree(out)
+        fdbpl.data.archives.shutil.rmtree(out)
     assert {path.name for path in tmp_path.rglob("*")} == {"inner", "a"}

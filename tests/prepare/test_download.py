@@ -14,8 +14,8 @@ from pathlib import Path
 import gdown
 import pytest
 
-import fdbpl.download
-from fdbpl.download import Downloader, Source
+import fdbpl.data.download
+from fdbpl.data.download import Downloader, Source
 from fdbpl.errors import MachineError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ def test_dead_hosts_are_asked_once(offline, folder):
     for number in range(30):
         with pytest.raises(MachineError, match="no connection"):
             downloader.fetch([Source(f"https://host{number % 5}.invalid/file{number}")], folder)
-    assert len(downloader.dead) == fdbpl.download.TOO_MANY_DEAD
+    assert len(downloader.dead) == fdbpl.data.download.TOO_MANY_DEAD
     assert time.monotonic() - begin < 5
 
 
@@ -167,7 +167,7 @@ def test_disk_that_fills_up(server, downloader, folder):
 def test_killed_download_goes_on(server, downloader, folder):
     url = server.add("/big.tar", BIG, "slow:0.01")
     code = (
-        "import sys; from pathlib import Path; from fdbpl.download import *;"
+        "import sys; from pathlib import Path; from fdbpl.data.download import *;"
         "Downloader().fetch([Source(sys.argv[1], sys.argv[2])], Path(sys.argv[3]))"
     )
     command = [sys.executable, "-c", code, url, BIG_DIGEST, str(folder)]

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from datasets.prepare.check import check
-from datasets.prepare.install import install
-from datasets.prepare.recipes import RECIPES, Part, Recipe
-from fdbpl.download import Downloader, Source
+from fdbpl.data.download import Downloader, Source
+from fdbpl.data.prepare.check import check
+from fdbpl.data.prepare.install import install
+from fdbpl.data.prepare.recipes import RECIPES, Part, Recipe
 
 from .small_caltech101 import packed, photograph, small_caltech101
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 @pytest.fixture
 def mirror(server):
     """Caltech101 on the server, with its own hashes."""

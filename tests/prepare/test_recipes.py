@@ -11,9 +11,9 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 
 import datasets
-from datasets.prepare.recipes import RECIPES
 from fdbpl.config import read_yaml
-from fdbpl.download import file_digest
+from fdbpl.data.download import file_digest
+from fdbpl.data.prepare.recipes import RECIPES
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
 SOURCES = [source for recipe in RECIPES.values() for part in recipe.parts for source in part.sources]

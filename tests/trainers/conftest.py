@@ -95,7 +95,7 @@ def data_root(tmp_path_factory) -> Path:
 def register_tiny_dataset() -> None:
     from dassl.data.datasets import DATASET_REGISTRY
 
-    from datasets.split_dataset import SplitDataset
+    from fdbpl.data.split_dataset import SplitDataset
 
     if "TinyWorld" in DATASET_REGISTRY.registered_names():
         return

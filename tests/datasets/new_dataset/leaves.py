@@ -4,7 +4,7 @@ import csv
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from datasets.split_dataset import Item, SplitDataset
+from fdbpl.data.split_dataset import Item, SplitDataset
 
 
 @DATASET_REGISTRY.register()

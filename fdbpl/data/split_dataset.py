@@ -9,10 +9,10 @@ from typing import NamedTuple
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
-from datasets.classes import class_names, subsample_classes
-from datasets.few_shot import few_shot_lists
-from datasets.rows import Item, digest, read_rows, refuse_repeated
-from datasets.unreadable import unreadable_of, without
+from fdbpl.data.classes import class_names, subsample_classes
+from fdbpl.data.few_shot import few_shot_lists
+from fdbpl.data.rows import Item, digest, read_rows, refuse_repeated
+from fdbpl.data.unreadable import unreadable_of, without
 from fdbpl.errors import UserError, enumerated
 from fdbpl.io.atomic import read_json
 
@@ -49,6 +49,7 @@ class SplitDataset(DatasetBase):
         template: prompt with {} for the class name.
         official: sizes of the published data set; others are taken as they are. None = nobody published it.
         test_only: True: test images only. No shots are drawn, and trainers refuse to train on it.
+        synthetic: True: the images are drawn on first use.
         distinct_names: False: two classes may share their name.
         name: of this data set in results; "" = its file in configs/datasets.
         root: absolute data root.
@@ -65,6 +66,7 @@ class SplitDataset(DatasetBase):
     template = "a photo of a {}."
     official: Sizes | None = None
     test_only = False
+    synthetic = False
     distinct_names = True
     name = ""
 

@@ -1,8 +1,8 @@
-"""`python -m datasets.own_pictures PLACE` prints the name and the digest of what is there, for the scripts."""
+"""`python -m fdbpl.data.image_folder PLACE` prints the name and the digest of what is there, for the scripts."""
 
 import sys
 
-from datasets.own_pictures.pictures import read_own_pictures
+from fdbpl.data.image_folder.image_folder import read_own_pictures
 from fdbpl.errors import one_sentence_errors
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from datasets.pickled_lists import read_pickled
-from datasets.rows import Item, digest, read_rows, refuse_repeated
+from fdbpl.data.pickled_lists import read_pickled
+from fdbpl.data.rows import Item, digest, read_rows, refuse_repeated
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_json, write_json
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from datasets.own_pictures.found import Found, Picture, relative_path
-from datasets.own_pictures.split_names import split_of
+from fdbpl.data.image_folder.scan import Found, Picture, relative_path
+from fdbpl.data.image_folder.split_names import split_of
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 SPLIT_COLUMNS = ("split", "splits", "set", "subset", "part", "partition", "phase", "usage")

@@ -1,14 +1,14 @@
-"""What `python -m datasets.prepare` does: install data sets, check them, list where they come from."""
+"""What `python -m fdbpl.data.prepare` does: install data sets, check them, list where they come from."""
 
 import argparse
 import difflib
 import os
 from pathlib import Path
 
-from datasets.prepare.recipes import RECIPES
+from fdbpl.data.prepare.recipes import RECIPES
 from fdbpl.errors import MachineError, UserError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,8 +45,8 @@ def known(names: list[str]) -> list[str]:
 
 def install_all(names: list[str], root: Path, keep_archives: bool, asked: bool) -> int:
     """Install data sets one after another, then one table of what became of them."""
-    from datasets.prepare.install import install
-    from fdbpl.download import Downloader
+    from fdbpl.data.download import Downloader
+    from fdbpl.data.prepare.install import install
 
     if not names:
         return 0
@@ -74,13 +74,12 @@ def check_all(names: list[str], root: Path) -> int:
 
     use_dassl()  # before anything imports dassl
 
-    from datasets.demo import DrawnDataset
-    from datasets.prepare.check import check, dataset_class
+    from fdbpl.data.prepare.check import check, dataset_class
 
     if not root.is_dir() and names != ["folder"]:  # there it may be a CSV
         raise UserError(f"expected the data root (--root, DATA) at {root}, found no folder; check the path")
     added = sorted({file.stem for file in CONFIGS.glob("*.yaml")} - {*RECIPES, "folder"})
-    drawn = {name for name in names or added if issubclass(dataset_class(name), DrawnDataset)}
+    drawn = {name for name in names or added if dataset_class(name).synthetic}
     fine = True
     for name in names or [*RECIPES, *added]:
         if name in drawn:

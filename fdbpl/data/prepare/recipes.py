@@ -13,7 +13,7 @@ from the machine this was written on (24 November 2026). Hashes are quoted, the 
 
 from dataclasses import dataclass, field
 
-from fdbpl.download import DRIVE, Source
+from fdbpl.data.download import DRIVE, Source
 
 # PromptKD keeps all data sets but ImageNet in archives of its own, split files included.
 PROMPTKD = "https://huggingface.co/zhengli97/prompt_learning_dataset/resolve/ceb3112337fb6e1bf71534e355ca5569b63f19a6/"

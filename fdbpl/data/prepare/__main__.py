@@ -1,9 +1,9 @@
 """Get data sets into CoOp's layout, or check those that are there.
 
-    python -m datasets.prepare                                 # every data set: what is there is left alone
-    python -m datasets.prepare caltech101 dtd --root data
-    python -m datasets.prepare --check --root data             # what is there, what is missing, what is broken
-    python -m datasets.prepare --list
+    python -m fdbpl.data.prepare                                 # every data set: what is there is left alone
+    python -m fdbpl.data.prepare caltech101 dtd --root data
+    python -m fdbpl.data.prepare --check --root data             # what is there, what is missing, what is broken
+    python -m fdbpl.data.prepare --list
 
 FDBPL_MIRROR=http://host/folder is asked first, for <folder>/<data set>/<file>.
 """
@@ -19,7 +19,7 @@ from fdbpl.errors import one_sentence_errors
 
 def main() -> None:
     parser = ArgumentParser(
-        prog="python -m datasets.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m fdbpl.data.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", nargs="*", metavar="DATASET", help="as in configs/datasets; default: all")
     root = Path(os.environ.get("DATA") or "data")
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="what is fetched from where")
     arguments = parser.parse_intermixed_args()  # options stand between names, too
     with one_sentence_errors():
-        from datasets.prepare.commands import run  # takes a while, in which Ctrl-C has its sentence already
+        from fdbpl.data.prepare.commands import run  # takes a while, in which Ctrl-C has its sentence already
 
         sys.exit(run(arguments))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from datasets.rows import Item
+from fdbpl.data.rows import Item
 from fdbpl.errors import UserError
 from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
 

@@ -6,19 +6,18 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
-import datasets
-from datasets.prepare.install import missing
-from datasets.prepare.recipes import RECIPES, Recipe
-from datasets.split_dataset import Sizes, SplitDataset
 from fdbpl.config import merge, read_yaml
+from fdbpl.data.prepare.install import missing
+from fdbpl.data.prepare.recipes import RECIPES, Recipe
+from fdbpl.data.split_dataset import Sizes, SplitDataset
 from fdbpl.errors import UserError
 from fdbpl.io.image_check import unreadable_images
+from fdbpl.toolbox import register_datasets
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Report:
 
 def dataset_class(name: str) -> type[SplitDataset]:
     """The class of the data set that configs/datasets/<name>.yaml names."""
-    datasets.extend_cfg(get_cfg_default())  # registers the classes
+    register_datasets()
     return DATASET_REGISTRY.get(read_yaml(str(CONFIGS / f"{name}.yaml"))["DATASET.NAME"])
 
 
@@ -87,8 +86,7 @@ def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
 
 def build_config(name: str, root: Path) -> CfgNode:
     """train.py's configuration as far as data sets read it, for all classes and all images."""
-    cfg = get_cfg_default()
-    datasets.extend_cfg(cfg)
+    cfg = register_datasets()
     file = CONFIGS / f"{name}.yaml"
     merge(cfg, read_yaml(str(file)), str(file))
     cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), -1, "all"

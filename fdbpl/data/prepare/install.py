@@ -11,9 +11,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datasets.prepare.recipes import Part, Recipe
-from fdbpl.archives import EXTRACTING, extract
-from fdbpl.download import Downloader, Source
+from fdbpl.data.archives import EXTRACTING, extract
+from fdbpl.data.download import Downloader, Source
+from fdbpl.data.prepare.recipes import Part, Recipe
 from fdbpl.errors import REMEDIES, MachineError, UserError
 from fdbpl.io.atomic import TEMPORARY_SUFFIX, write_bytes
 from fdbpl.io.locks import take

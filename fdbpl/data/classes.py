@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datasets.rows import Item
 from fdbpl.class_names import check_distinct
+from fdbpl.data.rows import Item
 from fdbpl.errors import UserError, enumerated, quoted
 
 SUBSAMPLES = ("all", "base", "new")

@@ -5,7 +5,7 @@ import pickletools
 from io import BytesIO
 from pathlib import Path
 
-from datasets.rows import Item
+from fdbpl.data.rows import Item
 from fdbpl.errors import UserError, quoted
 
 # what lists and dicts of Datums are made of; a tuple within tuples, as a key, would be hashed for ever

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from datasets.split_dataset import Item
+from fdbpl.data.split_dataset import Item
 from fdbpl.errors import UserError, quoted
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from datasets.own_pictures.description import Description, read_description, refuse_unknown
-from datasets.own_pictures.found import Found, find_in_folder
-from datasets.own_pictures.split import PARTS, hashed_split
-from datasets.own_pictures.split_names import split_of
-from datasets.own_pictures.table import read_csv
 from fdbpl.class_names import check_distinct
+from fdbpl.data.image_folder.description import Description, read_description, refuse_unknown
+from fdbpl.data.image_folder.scan import Found, find_in_folder
+from fdbpl.data.image_folder.split import PARTS, hashed_split
+from fdbpl.data.image_folder.split_names import split_of
+from fdbpl.data.image_folder.table import read_csv
 from fdbpl.errors import UserError, enumerated, quoted
 
 TEMPLATE = "a photo of a {}."
@@ -162,7 +162,7 @@ def name_of(path: Path) -> str:
     """The folder's own name, and the CSV's behind it; what would hurt in a path or a table becomes _."""
     names = [path.name] if path.is_dir() else [path.parent.name, path.stem]
     name = "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_.-")[:60] for part in names).strip("-") or "folder"
-    ours = Path(__file__).resolve().parents[2] / "configs" / "datasets" / f"{name}.yaml"
+    ours = Path(__file__).resolve().parents[3] / "configs" / "datasets" / f"{name}.yaml"
     return f"{name}_folder" if ours.is_file() and name != "folder" else name
 
 

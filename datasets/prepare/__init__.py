@@ -1,1 +1,0 @@
-"""Getting the data sets: `bash scripts/prepare_data.sh`, or `python -m datasets.prepare`."""

@@ -1,0 +1,1 @@
+"""Data sets on disk: split files, few-shot lists, image folders, download and preparation."""
