@@ -110,7 +110,9 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
                 f"dali {way}, gpu": DaliPipeline(*settings, decode=way, dali_device="gpu")
                 for way in ("roi", "decode-once")
             }
-    ways: dict[str, Callable[[], Iterable]] = {"plain DataLoader": lambda: (batch.to(device) for batch in plain)}
+    ways: dict[str, Callable[[], Iterable]] = {
+        "plain DataLoader": lambda: (batch.to(device) for batch in plain)
+    }
     ways |= {name: partial(pipeline, requests) for name, pipeline in ours.items()}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(arguments.rounds + 1):

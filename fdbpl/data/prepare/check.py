@@ -13,9 +13,9 @@ from fdbpl.config import merge, read_yaml
 from fdbpl.data.prepare.install import missing
 from fdbpl.data.prepare.recipes import RECIPES, Recipe
 from fdbpl.data.split_dataset import Sizes, SplitDataset
+from fdbpl.engine.registry import default_config
 from fdbpl.errors import UserError
 from fdbpl.io.image_check import unreadable_images
-from fdbpl.toolbox import register_datasets
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 
@@ -31,7 +31,7 @@ class Report:
 
 def dataset_class(name: str) -> type[SplitDataset]:
     """The class of the data set that configs/datasets/<name>.yaml names."""
-    register_datasets()
+    default_config()
     return DATASET_REGISTRY.get(read_yaml(str(CONFIGS / f"{name}.yaml"))["DATASET.NAME"])
 
 
@@ -86,7 +86,7 @@ def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
 
 def build_config(name: str, root: Path) -> CfgNode:
     """train.py's configuration as far as data sets read it, for all classes and all images."""
-    cfg = register_datasets()
+    cfg = default_config()
     file = CONFIGS / f"{name}.yaml"
     merge(cfg, read_yaml(str(file)), str(file))
     cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), -1, "all"
