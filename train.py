@@ -323,7 +323,7 @@ def generate_regions(cfg) -> None:
         raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
     from fdbpl.distributed import first_before_the_others
     from fdbpl.engine.registry import region_bank_plan
-    from fdbpl.regions import generate
+    from fdbpl.regions.generation import generate
 
     with first_before_the_others():  # few-shot lists (and the demo world) are made once
         plan = region_bank_plan(cfg)

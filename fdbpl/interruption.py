@@ -1,6 +1,6 @@
 """How a process ends before its work does: SIGTERM like Ctrl-C, and not later than the process that started it.
 
-    python -m fdbpl.interruption COMMAND ...       # becomes COMMAND, which gets SIGTERM when its parent dies
+python -m fdbpl.interruption COMMAND ...       # becomes COMMAND, which gets SIGTERM when its parent dies
 """
 
 import ctypes

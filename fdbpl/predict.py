@@ -1,7 +1,7 @@
 """`python -m fdbpl.predict RUN IMAGE|FOLDER|PATTERN ...`: what a finished run says of pictures.
 
-    python -m fdbpl.predict output/train_all/demo/shots_16/FDBPL/demo/seed1 photo.jpg
-    python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
+python -m fdbpl.predict output/train_all/demo/shots_16/FDBPL/demo/seed1 photo.jpg
+python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
 """
 
 import argparse

@@ -13,7 +13,9 @@ from fdbpl.bench.profiles import BankBytes, Generation, Lookup, Rounding
 from fdbpl.bench.world import FOLDER, World
 from fdbpl.losses import entropy_weight
 from fdbpl.pipelines import RegionRequests, build_pipeline
-from fdbpl.regions import BankIdentity, generate, measure, measure_generation
+from fdbpl.regions import measure, measure_generation
+from fdbpl.regions.generation import generate
+from fdbpl.regions.metadata import BankMetadata
 
 
 def measure_bank_bytes(world: World, point: BankBytes) -> dict:
@@ -31,10 +33,10 @@ def measure_bank_bytes(world: World, point: BankBytes) -> dict:
     return result
 
 
-def _identity(teacher: Backbone, content: str, texts: list[str]) -> BankIdentity:
-    from fdbpl.regions.identity import digest
+def _identity(teacher: Backbone, content: str, texts: list[str]) -> BankMetadata:
+    from fdbpl.regions.metadata import digest
 
-    return BankIdentity(
+    return BankMetadata(
         dataset=FOLDER, teacher=teacher.name, teacher_sha256=teacher.sha256, logit_scale=teacher.logit_scale,
         size=teacher.image_size, mean=teacher.mean, std=teacher.std, scale=(0.08, 0.936), ratio=(3 / 4, 4 / 3),
         flip=0.5, seed=1, content=content, classes=digest(texts) if content != "embedding" else "",

@@ -137,7 +137,7 @@ class World:
         with contextlib.redirect_stdout(io.StringIO()):
             plan = registry.region_bank_plan(cfg)
             if plan is not None:
-                from fdbpl.regions import generate
+                from fdbpl.regions.generation import generate
 
                 generate(**plan)
             trainer = build_trainer(cfg)

@@ -10,9 +10,8 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError, enumerated
-from fdbpl.regions import BankIdentity
 from fdbpl.regions.bank import RegionBank
-from fdbpl.regions.identity import SCHEMA, digest, disagreement, read_identity
+from fdbpl.regions.metadata import SCHEMA, BankMetadata, digest, first_mismatch, read_identity
 from fdbpl.templates import fill_template
 
 from . import teachers as teacher
@@ -64,9 +63,9 @@ def wanted(cfg: CfgNode, dataset) -> dict:
     return fields if sha256 is None else {**fields, "teacher_sha256": sha256}
 
 
-def identity_of(cfg: CfgNode, dataset, model: Backbone) -> BankIdentity:
+def identity_of(cfg: CfgNode, dataset, model: Backbone) -> BankMetadata:
     """The identity of the bank that `model` makes under this configuration."""
-    return BankIdentity(
+    return BankMetadata(
         **{
             **wanted(cfg, dataset),
             "teacher_sha256": model.sha256,
@@ -87,7 +86,7 @@ def stored_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None
     fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": sha256, "precision": teacher.precision(cfg)}
     for manifest in sorted(Path(cfg.REGIONS.ROOT).rglob("manifest.json")):
         with suppress(UserError):  # a broken bank, or one without these texts
-            if disagreement(read_identity(manifest.parent), fields) is None:
+            if first_mismatch(read_identity(manifest.parent), fields) is None:
                 return RegionBank.open(manifest.parent).text_features(texts)
     return None
 
@@ -99,7 +98,7 @@ def all_banks(cfg: CfgNode, dataset) -> list[Path]:
 def matching_banks(cfg: CfgNode, dataset) -> list[Path]:
     """Banks whose manifests agree with the configuration; the teacher itself is not needed to tell."""
     fields = json.loads(json.dumps(wanted(cfg, dataset)))
-    return [folder for folder in all_banks(cfg, dataset) if disagreement(read_identity(folder), fields) is None]
+    return [folder for folder in all_banks(cfg, dataset) if first_mismatch(read_identity(folder), fields) is None]
 
 
 def one_of(banks: list[Path], cfg: CfgNode) -> Path:

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fdbpl.crops import pixel_boxes
 from fdbpl.errors import MachineError, out_of_memory
 from fdbpl.io.image_reading import UnreadableImage, image_mode, read_image
 from fdbpl.io.threads import decoding_threads, thread_count
 from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions.boxes import pixel_boxes
 
 
 class DaliPipeline:

@@ -21,6 +21,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from fdbpl.arguments import ArgumentParser
+from fdbpl.crops import pixel_boxes, sample_crops
 from fdbpl.devices import choose_device, with_index
 from fdbpl.errors import one_sentence_errors
 from fdbpl.pipelines import dali_installed
@@ -28,7 +29,6 @@ from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.measure_scaled import enlarge, measure_scaled
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
-from fdbpl.regions.boxes import draw_regions, pixel_boxes
 
 
 class PlainRegions(torch.utils.data.Dataset):
@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
     files = files[:: max(1, len(files) // wanted)][:wanted]
     paths = [str(file.relative_to(arguments.root)) for file in files]
     sizes = image_sizes(arguments.root, paths)
-    drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
+    drawn = [sample_crops(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
     drawn *= max(1, wanted // len(paths))
     requests = RegionRequests(
         paths,
@@ -110,9 +110,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
                 f"dali {way}, gpu": DaliPipeline(*settings, decode=way, dali_device="gpu")
                 for way in ("roi", "decode-once")
             }
-    ways: dict[str, Callable[[], Iterable]] = {
-        "plain DataLoader": lambda: (batch.to(device) for batch in plain)
-    }
+    ways: dict[str, Callable[[], Iterable]] = {"plain DataLoader": lambda: (batch.to(device) for batch in plain)}
     ways |= {name: partial(pipeline, requests) for name, pipeline in ours.items()}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(arguments.rounds + 1):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fdbpl.crops import pixel_boxes, sample_crops
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions.boxes import draw_regions, pixel_boxes
 
 
 def enlarge(files: list[Path], folder: Path, side: int) -> None:
@@ -38,7 +38,7 @@ def measure_scaled(folder: Path, size: int) -> None:
                 pixels = torch.from_numpy(np.asarray(opened.convert("RGB")).copy())
                 seconds[scale].append(time.perf_counter() - begin)
             whole = pixels if whole is None else whole
-            for box in draw_regions(1, file.name, 0, 20, full, (0.08, 0.936), (3 / 4, 4 / 3), 0.0).boxes:
+            for box in sample_crops(1, file.name, 0, 20, full, (0.08, 0.936), (3 / 4, 4 / 3), 0.0).boxes:
                 if scale == 1:
                     break
                 top, left, height, width = pixel_boxes(box[None], full)[0]

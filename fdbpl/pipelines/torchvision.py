@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fdbpl.crops import pixel_boxes
 from fdbpl.io.image_reading import UnreadableImage, read_image
 from fdbpl.io.threads import decoding_threads, thread_count
 from fdbpl.pipelines.requests import RegionRequests, undecodable
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions.boxes import pixel_boxes
 
 
 class TorchvisionPipeline:

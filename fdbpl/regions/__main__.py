@@ -74,8 +74,8 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     """Generate a bank of the images and the teacher that the command line names."""
     from fdbpl.backbones import load_backbone, resolve_precision
     from fdbpl.devices import choose_device
-    from fdbpl.regions import BankIdentity, generate
-    from fdbpl.regions.identity import digest
+    from fdbpl.regions.generation import generate
+    from fdbpl.regions.metadata import BankMetadata, digest
 
     if "{}" not in arguments.template:
         raise UserError(
@@ -103,7 +103,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         raise UserError("expected --classnames for --content topk:K, found none; give the class list")
     resolve_precision(arguments.precision, device, "--precision")
     model = load_backbone(arguments.teacher, device, arguments.precision)
-    identity = BankIdentity(
+    identity = BankMetadata(
         dataset=arguments.root.resolve().name,
         teacher=model.name,
         teacher_sha256=model.sha256,

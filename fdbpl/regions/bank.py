@@ -1,6 +1,6 @@
 """The region bank: one folder of what a teacher says of random regions, shared by every run that reads them.
 
-    <bank>/manifest.json                      what the bank is (BankIdentity) and what made it
+    <bank>/manifest.json                      what the bank is (BankMetadata) and what made it
     <bank>/regions-<hash>.safetensors         boxes, flips, teacher information of some images
     <bank>/features/<student>/...             a student's image features of the same regions, a file a shard
     <bank>/text/<hash>.safetensors            the teacher's text features of a list of prompts
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import remove_leftovers, write_json, write_tensors
-from fdbpl.regions.identity import UNSAID, BankIdentity, digest, disagreement, read_identity
-from fdbpl.regions.rows import REMEDY, Header, read_header
-from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, described, payload_digest
+from fdbpl.regions.metadata import DEFAULTS, BankMetadata, digest, first_mismatch, read_identity
+from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, content_checksum, parse_shard_header
+from fdbpl.regions.shard_reader import REMEDY, Header, read_header
 
 
 def features_folder(student: str, sha256: str) -> str:
@@ -37,7 +37,7 @@ class RegionBank:
         self.folder, self.identity = folder, identity
 
     @classmethod
-    def open(cls, folder: str | Path, expect: BankIdentity | None = None) -> "RegionBank":
+    def open(cls, folder: str | Path, expect: BankMetadata | None = None) -> "RegionBank":
         """The bank in `folder`.
 
         Raises:
@@ -46,10 +46,10 @@ class RegionBank:
         folder = Path(folder)
         identity = read_identity(folder)
         if expect is not None:
-            wanted = {**UNSAID, **expect.plain()}
-            key = disagreement(identity, wanted)
+            wanted = {**DEFAULTS, **expect.plain()}
+            key = first_mismatch(identity, wanted)
             if key is not None:
-                found = {**UNSAID, **identity}.get(key)
+                found = {**DEFAULTS, **identity}.get(key)
                 raise UserError(
                     f"expected a region bank with {key} {quoted(wanted[key])} in {folder}, found {quoted(found)}; "
                     "choose another REGIONS.ROOT or delete that bank"
@@ -57,7 +57,7 @@ class RegionBank:
         return cls(folder, identity)
 
     @classmethod
-    def create(cls, folder: str | Path, identity: BankIdentity, versions: dict) -> "RegionBank":
+    def create(cls, folder: str | Path, identity: BankMetadata, versions: dict) -> "RegionBank":
         """Open the bank in `folder`, making its manifest where there is none."""
         folder = Path(folder)
         if not (folder / "manifest.json").is_file():
@@ -82,7 +82,8 @@ class RegionBank:
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            shard = described(file, header, TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS)
+            names = TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS
+            shard = parse_shard_header(file, header, names)
             self.refuse_strange(file, header, {"bank": self._digest})
             named = self.shard_name(shard.images, shard.first, shard.count)
             if named != file.name:
@@ -103,7 +104,7 @@ class RegionBank:
             "first": shard.first,
             "count": shard.count,
             "decoder": shard.decoder,
-            "payload": payload_digest(tensors),
+            "payload": content_checksum(tensors),
             "bank": self._digest,
         }
         write_tensors(shard.file, tensors, {"shard": json.dumps(header)})
@@ -128,7 +129,7 @@ class RegionBank:
     def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
         """Keep a student's features of a shard's regions, float16 [R, D]; `shard.decoder` decoded what they are of."""
         tensors = {"features": features}
-        header = {**self._features_of(shard, student), "decoder": shard.decoder, "payload": payload_digest(tensors)}
+        header = {**self._features_of(shard, student), "decoder": shard.decoder, "payload": content_checksum(tensors)}
         write_tensors(self.features_file(shard, student), tensors, {"shard": json.dumps(header)})
 
     def read_features_header(self, shard: Shard, student: tuple[str, str]) -> Header:
@@ -216,4 +217,4 @@ class RegionBank:
 
 def text_digest(features: Tensor) -> str:
     """Checksum of a list of text features, [C, D]."""
-    return payload_digest({"features": features.detach().float().cpu()})
+    return content_checksum({"features": features.detach().float().cpu()})

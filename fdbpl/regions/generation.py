@@ -20,10 +20,10 @@ from fdbpl.io import locks
 from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.bank_writer import BankWriter, top_k
 from fdbpl.regions.claims import Claims
 from fdbpl.regions.cost import Cost
-from fdbpl.regions.identity import BankIdentity
-from fdbpl.regions.labelling import Labelling, top_k
+from fdbpl.regions.metadata import BankMetadata
 from fdbpl.regions.shard import Shard
 
 REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
@@ -56,7 +56,7 @@ def generate(
     root: str | Path,
     images: list[str],
     bank: str | Path,
-    identity: BankIdentity,
+    identity: BankMetadata,
     teacher: Callable[[], Backbone],
     per_image: int,
     student: Callable[[], Backbone] | None = None,
@@ -112,7 +112,7 @@ def generate(
         def decoder(size: int, count: int) -> RegionPipeline:
             return build_pipeline(pipeline, root, size, batch_size, place, workers, count, dali_device)
 
-        labelling = Labelling(opened, identity, teacher, student, prompts, decoder, claims, cost)
+        labelling = BankWriter(opened, identity, teacher, student, prompts, decoder, claims, cost)
         total = sum(len(shard.images) * shard.count for shard in todo)
         shown = None if total and rank == 0 else True  # None: on a terminal
         with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fdbpl.errors import UserError
 from fdbpl.regions.bank import RegionBank, features_folder
-from fdbpl.regions.identity import digest
-from fdbpl.regions.rows import REMEDY, Rows
+from fdbpl.regions.metadata import digest
 from fdbpl.regions.shard import Shard, is_intact
+from fdbpl.regions.shard_reader import REMEDY, ShardReader
 
 CHECKED = 1 << 28  # bytes that are compared with their checksums before they are used: less than a second
 
@@ -45,7 +45,7 @@ class RegionLookup:
         self.per_image = per_image
         self._shards = self._locate(images, per_image)
         _refuse_damaged([shard.file for shard in self._shards])
-        self._tensors = Rows([shard.file for shard in self._shards], [shard.tensors for shard in self._shards])
+        self._tensors = ShardReader([shard.file for shard in self._shards], [shard.tensors for shard in self._shards])
         self._features = self._student_rows(student) if student else None
         self.prompts = prompts
         self._classes = self._selected_classes(prompts) if prompts is not None else None
@@ -136,14 +136,14 @@ class RegionLookup:
                 image = np.array([position[shard.images[p]] for p in place], np.int32)
                 yield replace(shard, images=[], sha256=[], sizes=[]), image, place
 
-    def _gather(self, rows: Rows, name: str, image_index: Tensor, region: Tensor) -> Tensor:
+    def _gather(self, rows: ShardReader, name: str, image_index: Tensor, region: Tensor) -> Tensor:
         image, number = np.asarray(image_index), np.asarray(region)
         if len(number) and number.max() >= self.per_image:
             raise IndexError(f"region {number.max()} of {self.per_image}")
         part = (self._first[1:, image] <= number).sum(axis=0)
         return rows.read(name, self._file[part, image], self._row[part, image] + number)
 
-    def _student_rows(self, student: tuple[str, str]) -> Rows:
+    def _student_rows(self, student: tuple[str, str]) -> ShardReader:
         files = [self.bank.features_file(shard, student) for shard in self._shards]
         there = {entry.name for entry in os.scandir(files[0].parent)} if files[0].parent.is_dir() else set()
         missing = [file for file in files if file.name not in there]
@@ -155,7 +155,7 @@ class RegionLookup:
             )
         headers = [self.bank.read_features_header(shard, student) for shard in self._shards]
         _refuse_damaged(files)
-        return Rows(files, [header.tensors for header in headers])
+        return ShardReader(files, [header.tensors for header in headers])
 
     def _selected_classes(self, prompts: list[str]) -> Tensor | None:
         if self.identity["content"] == "embedding":

@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
-from fdbpl.regions import BankIdentity, RegionBank, RegionLookup
+from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.generation import REGIONS_PER_SHARD
+from fdbpl.regions.lookup import RegionLookup
+from fdbpl.regions.metadata import BankMetadata
 from fdbpl.regions.shard import Shard
 
 STUDENT = ("student", "0" * 64)
@@ -52,7 +54,7 @@ def image_names(count: int) -> list[str]:
 def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
     """A bank of random content in the files that generation would write."""
     mean = (0.5, 0.5, 0.5)
-    identity = BankIdentity(
+    identity = BankMetadata(
         "imagenet", "teacher", "0" * 64, 100.0, 224, mean, mean, (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1
     )
     bank = RegionBank.create(folder, identity, {})

@@ -17,8 +17,9 @@ from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.devices import choose_device
 from fdbpl.errors import one_sentence_errors
-from fdbpl.regions import BankIdentity, generate
 from fdbpl.regions.__main__ import list_images
+from fdbpl.regions.generation import generate
+from fdbpl.regions.metadata import BankMetadata
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def measure(
     root: Path, images: list[str], teacher: Backbone, per_image: int, batch: int, rounds: int, pipeline: str = "auto"
 ) -> dict[str, list[float]]:
     """Regions per second, by round: "teacher alone" and "generation", whose first calls are left out."""
-    identity = BankIdentity(
+    identity = BankMetadata(
         "measured", teacher.name, teacher.sha256, teacher.logit_scale, teacher.image_size, tuple(teacher.mean),
         tuple(teacher.std), (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1,
     )  # fmt: skip

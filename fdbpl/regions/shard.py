@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.regions.rows import REMEDY, Header, Layout
+from fdbpl.regions.shard_reader import REMEDY, Header, Layout
 
 TENSORS = {"boxes", "flips", "embeddings"}
 KEYS = {"images", "sha256", "sizes", "first", "count", "decoder", "payload", "bank"}  # of a shard's header
@@ -41,7 +41,7 @@ class Shard:
         return self.first, self.file.name
 
 
-def described(file: Path, header: Header, names: set[str]) -> Shard:
+def parse_shard_header(file: Path, header: Header, names: set[str]) -> Shard:
     """What the header of a shard with tensors called `names` says of it.
 
     Raises:
@@ -88,12 +88,12 @@ def is_intact(file: Path) -> bool:
     try:
         with safe_open(file, "pt") as content:
             expected = json.loads(content.metadata()["shard"])["payload"]
-            return expected == payload_digest({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
+            return expected == content_checksum({key: content.get_tensor(key) for key in content.keys()})  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return False
 
 
-def payload_digest(tensors: dict[str, Tensor]) -> str:
+def content_checksum(tensors: dict[str, Tensor]) -> str:
     """Hex SHA-256 over names, shapes and values."""
     sha = hashlib.sha256()
     for name in sorted(tensors):

@@ -17,14 +17,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.crops import sample_crops
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank
-from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.cost import read_cost
-from fdbpl.regions.identity import BankIdentity, digest
-from fdbpl.regions.shard import DECODERS, KEYS, Shard, decoder_of, payload_digest
+from fdbpl.regions.metadata import BankMetadata, digest
+from fdbpl.regions.shard import DECODERS, KEYS, Shard, content_checksum, decoder_of
 
 AGAIN = "delete that file and run the generation again"
 NAMED_BY_IDENTITY = re.compile(r"_seed\d+_(embedding|topk-\d+)_([0-9a-f]{8})")
@@ -108,7 +108,7 @@ def _whole_shard(bank: RegionBank, file: Path) -> Shard:
             raise _Broken(f"it holds what belongs to {bank.shard_name(images, first, count)}; {AGAIN}")
         kind = bank.identity
         draw = (kind["scale"], kind["ratio"], kind["flip"])
-        drawn = [draw_regions(kind["seed"], image, first, count, size, *draw)
+        drawn = [sample_crops(kind["seed"], image, first, count, size, *draw)
                  for image, size in zip(images, shard.sizes, strict=True)]  # fmt: skip
         boxes, flips = (np.concatenate([getattr(part, name) for part in drawn]) for name in ("boxes", "flips"))
         if not np.array_equal(boxes, tensors["boxes"]) or not np.array_equal(flips, tensors["flips"]):
@@ -124,7 +124,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(file, "pt") as content:
             header = json.loads(content.metadata()["shard"])
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-        if payload_digest(tensors) == header["payload"]:
+        if content_checksum(tensors) == header["payload"]:
             return tensors, header
     except BROKEN as error:
         raise _Broken(f"it cannot be read ({type(error).__name__}: {error}); {AGAIN}") from error
@@ -229,7 +229,7 @@ def _asked_again(bank: RegionBank, shards: list[Shard], sample: Sample) -> Findi
 def _teacher(identity: dict, device: str) -> Backbone:
     name = identity["teacher"]
     if not name.startswith("run:"):
-        precision = BankIdentity(**identity).precision
+        precision = BankMetadata(**identity).precision
         # float16 needs a GPU; float32 deviates from it by far less than the tolerance
         return load_backbone(name, device, "fp32" if precision == "fp16" and device == "cpu" else precision)
     from fdbpl.engine.prompted_teacher import TrainedTeacher

@@ -90,7 +90,7 @@ def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
     from fdbpl.engine.trained_run import load_run
     from fdbpl.pipelines import RegionRequests
     from fdbpl.pipelines.torchvision import TorchvisionPipeline
-    from fdbpl.regions import RegionLookup
+    from fdbpl.regions.lookup import RegionLookup
 
     finished = load_run(run.folder)
     dataset = _dataset(finished.cfg, bank)
@@ -136,7 +136,7 @@ def _dataset(cfg, bank: Path):
         UserError: its images are not where the run found them.
     """
     from fdbpl.engine.registry import CHECKOUT
-    from fdbpl.regions import RegionBank
+    from fdbpl.regions.bank import RegionBank
 
     if not (CHECKOUT / "datasets" / "__init__.py").is_file():
         raise UserError("its data set is read by a checkout of FDBPL alone; run the report there")

@@ -37,13 +37,15 @@ def test_it_teaches(tmp_path):
     """A region bank of its labels, looked up."""
     from PIL import Image
 
-    from fdbpl.regions import BankIdentity, RegionLookup, generate
+    from fdbpl.regions.generation import generate
+    from fdbpl.regions.lookup import RegionLookup
+    from fdbpl.regions.metadata import BankMetadata
 
     teacher = load_backbone("colours:8")
     for name, colour in (("fire", (250, 10, 0)), ("sea", (0, 5, 240))):
         Image.new("RGB", (20, 12), colour).save(tmp_path / f"{name}.png")
     prompts, images = ["a red thing", "a blue thing"], ["fire.png", "sea.png"]
-    identity = BankIdentity(
+    identity = BankMetadata(
         "toy", teacher.name, teacher.sha256, teacher.logit_scale, 8, teacher.mean, teacher.std, (0.1, 1.0),
         (3 / 4, 4 / 3), 0.5, 1,
     )  # fmt: skip

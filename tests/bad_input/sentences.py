@@ -1,7 +1,7 @@
 """An entry point, called in this process as from the command line, and what every bad input must end in.
 
-    sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
-    done = succeeds(train.main, [...])
+sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
+done = succeeds(train.main, [...])
 """
 
 import hashlib

@@ -27,9 +27,7 @@ def nested(opening, closing, depth=5000):
     return opening * depth + closing * depth
 
 
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(
-    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30)
-)
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30))
 
 DESCRIPTIONS = {
     "no YAML": ("classes: [", "expected YAML"),

@@ -9,8 +9,8 @@ import pytest
 
 import train
 from fdbpl.io import image_check
-from fdbpl.regions import RegionLookup
 from fdbpl.regions import __main__ as regions
+from fdbpl.regions.lookup import RegionLookup
 
 from .conftest import ROOT, draw_picture
 from .pictures import saved, scene

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2)
 ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "tga", "PNG")
 COLTRAINERS = {"red_shape": "red", "blue_shape": "blue", "green_shape": "green", "yellow_shape": "yellow"}
-ODD = "$(touch evil); `touch evil` & * ? <b> \"c\""  # what a shell would run, or a page would show, if it were let
+ODD = '$(touch evil); `touch evil` & * ? <b> "c"'  # what a shell would run, or a page would show, if it were let
 
 
 @pytest.fixture(scope="module")

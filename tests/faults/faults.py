@@ -41,6 +41,7 @@ def two_prepare(scenario: Scenario, place: Place, straight: Place) -> str:
 
 def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
     """A run begins two days ahead, goes on yesterday by a clock that runs backwards, and ends at the right time."""
+
     def wrong(ahead: float, loses: float) -> dict[str, str]:
         settings = {"FDBPL_FAULT_CLOCK": ahead, "FDBPL_FAULT_CLOCK_LOSES": loses}
         return {"PYTHONPATH": str(CLOCK), **{key: str(value) for key, value in settings.items()}}
@@ -91,6 +92,7 @@ def kill_rank(command: Command, number: int) -> None:
 
 def more_epochs(place: Place, number: int) -> Callable[[], bool]:
     """Whether that many checkpoints have been written since."""
+
     def saved() -> int:
         return len(list(place.output.rglob("model.pth.tar-*")))
 

@@ -4,12 +4,13 @@ from fdbpl.engine.registry import region_bank_plan
 
 
 def test_labelling_waits_once_a_file(cfg_in, tmp_path, cuda):
-    from fdbpl.regions import generate
+    from fdbpl.regions.generation import generate
 
     settings = {"USE_CUDA": True, "TEACHER.NAME": "random:tiny teacher", "MODEL.BACKBONE.NAME": "random:tiny"}
     plan = region_bank_plan(cfg_in(tmp_path, "FDBPL", "run", settings | {"REGIONS.BATCH_SIZE": 4}))
     generate(**plan)
-    waits = {place: count for (_, place), count in cuda.waits.items() if place.startswith("fdbpl/regions/labelling.py")}
+    module = "fdbpl/regions/bank_writer.py"
+    waits = {place: count for (_, place), count in cuda.waits.items() if place.startswith(module)}
     assert cuda.problems == []
     files = len(list(tmp_path.glob("regions/**/*.safetensors")))
     assert 0 < sum(waits.values()) <= files, waits

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fdbpl.crops import pixel_boxes, sample_crops, sample_regions
 from fdbpl.errors import MachineError, UserError, sentence_and_code
 from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
-from fdbpl.regions import draw_regions, epoch_regions, pixel_boxes
 
 SIZE = 48
 needs_dali = pytest.mark.skipif(not dali_installed(), reason="NVIDIA DALI is not installed")
@@ -72,7 +72,7 @@ def other_formats(tmp_path_factory):
 
 def requests_for(root, paths, count=3):
     sizes = image_sizes(root, paths)
-    drawn = [draw_regions(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
+    drawn = [sample_crops(1, path, 0, count, sizes[path], (0.08, 0.936), (3 / 4, 4 / 3), 0.5) for path in paths]
     return RegionRequests(
         paths,
         np.repeat(np.arange(len(paths)), count),
@@ -146,7 +146,7 @@ def test_every_index_once_an_epoch_for_three_epochs(odd, way):
     boxes = np.tile(np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), (15, 1))
     pipeline = WAYS[way](odd, 4)
     for epoch in range(3):
-        order, _ = epoch_regions(15, 3, epoch, 1)
+        order, _ = sample_regions(15, 3, epoch, 1)
         requests = RegionRequests(paths, order, boxes, np.zeros(15, bool))
         images = collected(pipeline, requests)
         assert torch.equal(images[:, :, ::7], by_pillow(odd, requests)[:, :, ::7]) or (

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from fdbpl.backbones import Backbone
 from fdbpl.backbones.openai import wrap
-from fdbpl.regions import BankIdentity, generate
+from fdbpl.regions.generation import generate
+from fdbpl.regions.metadata import BankMetadata
 
 PROMPTS = ["a photo of a cat.", "a photo of a dog.", "a photo of a hat."]
 
@@ -40,7 +41,7 @@ def student() -> Backbone:
     return tiny(2)
 
 
-def identity_of(model: Backbone, **changes) -> BankIdentity:
+def identity_of(model: Backbone, **changes) -> BankMetadata:
     fields = {
         "dataset": "toy",
         "teacher": model.name,
@@ -54,7 +55,7 @@ def identity_of(model: Backbone, **changes) -> BankIdentity:
         "flip": 0.5,
         "seed": 1,
     }
-    return BankIdentity(**{**fields, **changes})
+    return BankMetadata(**{**fields, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fdbpl.crops import pixel_boxes
 from fdbpl.errors import MachineError, UserError
 from fdbpl.pipelines.resize import resize_region
-from fdbpl.regions import RegionBank, RegionLookup, generation, pixel_boxes
+from fdbpl.regions import generation
+from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.lookup import RegionLookup
 
 from .conftest import PROMPTS, content, identity_of, tiny
 
@@ -187,7 +190,7 @@ def test_what_is_missing_is_said_with_the_remedy(make, images, student, tmp_path
 
 
 def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tmp_path):
-    from fdbpl.regions.identity import digest
+    from fdbpl.regions.metadata import digest
 
     make()
     full = RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
@@ -202,7 +205,7 @@ def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tm
 
 
 def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeypatch):
-    from fdbpl.regions.identity import digest
+    from fdbpl.regions.metadata import digest
 
     prompts = [f"a photo of a {number}." for number in range(12)]
     identity = identity_of(teacher, content="topk:10", classes=digest(prompts))

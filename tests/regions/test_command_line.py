@@ -7,8 +7,9 @@ import torch
 
 from fdbpl.backbones import load_backbone
 from fdbpl.prompts import measure as measure_text
-from fdbpl.regions import RegionBank, measure_generation
+from fdbpl.regions import measure_generation
 from fdbpl.regions.__main__ import main
+from fdbpl.regions.bank import RegionBank
 from fdbpl.templates import fill_template
 
 from .conftest import identity_of

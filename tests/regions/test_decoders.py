@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from fdbpl.errors import UserError
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
-from fdbpl.regions import RegionBank, generation
+from fdbpl.regions import generation
+from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.inspection import inspect
-from fdbpl.regions.rows import read_header
+from fdbpl.regions.shard_reader import read_header
 from fdbpl.regions.verify import Sample, verify_bank
 
 

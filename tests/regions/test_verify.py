@@ -12,10 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fdbpl.backbones import load_backbone
-from fdbpl.regions import RegionBank, generation
+from fdbpl.regions import generation
 from fdbpl.regions.__main__ import main
-from fdbpl.regions.identity import digest
-from fdbpl.regions.shard import payload_digest
+from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.metadata import digest
+from fdbpl.regions.shard import content_checksum
 
 from .conftest import PROMPTS, identity_of, tiny
 
@@ -62,7 +63,7 @@ def rewrite(file: Path, change, **header) -> None:
     with safe_open(file, "pt") as content:
         described = json.loads(content.metadata()["shard"])
     change(tensors)
-    described |= header | {"payload": payload_digest(tensors)}
+    described |= header | {"payload": content_checksum(tensors)}
     save_file(tensors, file, {"shard": json.dumps(described)})
 
 
@@ -127,7 +128,7 @@ def test_a_students_features_in_another_students_folder(bank, verify):
 def test_features_that_were_written_before_they_said_whose_they_are(bank, verify):
     for file in bank.glob("features/*/*"):
         tensors = load_file(file)
-        save_file(tensors, file, {"shard": json.dumps({"payload": payload_digest(tensors)})})
+        save_file(tensors, file, {"shard": json.dumps({"payload": content_checksum(tensors)})})
     assert verify(bank)[0] == 0
 
 

@@ -173,7 +173,7 @@ def build_from(cfg, bank: bool = True):
 
     plan = region_bank_plan(cfg) if bank else None
     if plan is not None:
-        from fdbpl.regions import generate
+        from fdbpl.regions.generation import generate
 
         generate(**plan)
     set_random_seed(cfg.SEED)

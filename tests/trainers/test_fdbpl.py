@@ -156,7 +156,7 @@ def test_the_bank_is_shared_by_seeds_and_grows(build):
 
 def test_a_half_precise_teacher_has_a_bank_of_its_own(build):
     from fdbpl.engine.bank_discovery import matching_banks
-    from fdbpl.regions.identity import read_identity
+    from fdbpl.regions.metadata import read_identity
 
     runs = [build("FDBPL", name, **{"TEACHER.PREC": name}) for name in ("fp32", "bf16")]
     (whole,), (half,) = (matching_banks(run.cfg, run.dm.dataset) for run in runs)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fdbpl.regions import epoch_regions
+from fdbpl.crops import sample_regions
 
 from .methods import NO_GRADIENT, trained
 
@@ -103,7 +103,7 @@ def test_a_mistake_that_one_process_meets_ends_all(build, make_cfg, data_root, t
     jobs.mkdir()
     images = [item.impath for item in build("FDBPL_MaPLe", "one").dm.dataset.train_x]
     (jobs / "job.yaml").write_text(make_cfg("FDBPL_MaPLe", "several").dump())
-    order, _ = epoch_regions(len(images), 3, 0, 1)
+    order, _ = sample_regions(len(images), 3, 0, 1)
     broken = Path(images[order[2]])
     content = broken.read_bytes()
     broken.write_bytes(content[:40])

@@ -17,10 +17,10 @@ from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.distributed import barrier, share, world_size
 from fdbpl.errors import UserError
 from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeline
-from fdbpl.regions import BankIdentity, RegionLookup, generate
 from fdbpl.regions.bank import RegionBank as BankOnDisk
-from fdbpl.regions.generation import top_k
-from fdbpl.regions.identity import read_identity
+from fdbpl.regions.generation import generate, top_k
+from fdbpl.regions.lookup import RegionLookup
+from fdbpl.regions.metadata import BankMetadata, read_identity
 from fdbpl.templates import fill_template
 
 from .. import teachers as teacher
@@ -79,7 +79,7 @@ class RegionBank(Supervision):
 
         banks = matching_banks(cfg, dataset)
         if banks:  # its manifest says who the teacher is; `generate` checks the weights if it has to build it
-            identity = BankIdentity(**read_identity(one_of(banks, cfg)))
+            identity = BankMetadata(**read_identity(one_of(banks, cfg)))
         else:
             identity = identity_of(cfg, dataset, load_teacher())
 

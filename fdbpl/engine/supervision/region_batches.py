@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from fdbpl.regions import epoch_regions
+from fdbpl.crops import sample_regions
 
 
 class RegionBatches:
-    """One pass over the training images an epoch, each with one of its regions, in the order of `epoch_regions`.
+    """One pass over the training images an epoch, each with one of its regions, in the order of `sample_regions`.
 
     As in Dassl's training loader a last partial batch is left out, unless it is the only one.
 
@@ -26,7 +26,7 @@ class RegionBatches:
         return len(self.images) // self.batch_size
 
     def __iter__(self) -> Iterator[dict]:
-        order, region = epoch_regions(len(self.images), self.per_image, self.epoch, self.seed)
+        order, region = sample_regions(len(self.images), self.per_image, self.epoch, self.seed)
         used = len(self) * self.batch_size
         order, region = torch.from_numpy(order[:used]), torch.from_numpy(region[:used])
         for rows, images in self._parts(order, region):

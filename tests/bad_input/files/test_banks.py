@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fdbpl.regions.__main__ as regions
 from fdbpl.backbones.openai import sha256_of
 from fdbpl.errors import UserError
-from fdbpl.regions import RegionLookup
+from fdbpl.regions.lookup import RegionLookup
 
 from ..sentences import refused, succeeds
 from .worlds import TENTHS, World, cut, edit_json

@@ -181,8 +181,9 @@ def unfinished(world: World) -> list[Path]:
     return sorted(world.run().glob("*/model.pth.tar-2"))
 
 
-@pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb",
-                                  "something else beside"])
+@pytest.mark.parametrize(
+    "case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb", "something else beside"]
+)
 def test_what_cannot_be_read_is_trained_again(world, case):
     """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""
     expected = checkpoint.read(world.checkpoint())

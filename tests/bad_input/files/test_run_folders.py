@@ -118,8 +118,20 @@ LINES = {
     "transfer": ["transfer", "{run}", "{broken}"],
     "transfer without a source": ["transfer", "{nowhere}", "{run}"],
     "base2new without a test": ["base2new", "{run}", "{nowhere}"],
-    "an odd override": ["steps", "--dataset", "demo", "--trainer", "CoOp", "--config-file", "demo.yaml", "--seeds", "1",
-                        "--output", "out", "OPTIM.LR"],
+    "an odd override": [
+        "steps",
+        "--dataset",
+        "demo",
+        "--trainer",
+        "CoOp",
+        "--config-file",
+        "demo.yaml",
+        "--seeds",
+        "1",
+        "--output",
+        "out",
+        "OPTIM.LR",
+    ],
 }
 
 

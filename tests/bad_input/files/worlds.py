@@ -1,7 +1,7 @@
 """A world of tiny CLIPs with everything that runs leave behind, for tests to break copies of.
 
-    FDBPL and CoOp, trained by train.py for two epochs on the base classes, and a test of each on the new ones
-    w/runs/{FDBPL,CoOp}{,_new}   w/regions/tiny/<bank>   w/features   w/config.yaml
+FDBPL and CoOp, trained by train.py for two epochs on the base classes, and a test of each on the new ones
+w/runs/{FDBPL,CoOp}{,_new}   w/regions/tiny/<bank>   w/features   w/config.yaml
 """
 
 import json

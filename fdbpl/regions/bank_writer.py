@@ -15,13 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fdbpl.backbones import Backbone
+from fdbpl.crops import sample_crops
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead
 from fdbpl.regions.bank import RegionBank, features_folder
-from fdbpl.regions.boxes import draw_regions
 from fdbpl.regions.claims import Claims
 from fdbpl.regions.cost import Cost
-from fdbpl.regions.identity import BankIdentity
+from fdbpl.regions.metadata import BankMetadata
 from fdbpl.regions.shard import Shard
 
 BATCHES_AHEAD = 2  # decoded and waiting for the teacher, beside those that a pipeline has in its own hands
@@ -37,7 +37,7 @@ class _Batch(NamedTuple):
     images: Tensor
 
 
-class Labelling:
+class BankWriter:
     """What turns lists of images into files of a bank.
 
     The teacher does not wait: regions are drawn and decoded ahead in a thread, across the end of a file; another thread
@@ -57,7 +57,7 @@ class Labelling:
     def __init__(
         self,
         bank: RegionBank,
-        identity: BankIdentity,
+        identity: BankMetadata,
         teacher: Callable[[], Backbone],
         student: Callable[[], Backbone] | None,
         prompts: list[str],
@@ -208,7 +208,7 @@ class Labelling:
     def _draw(self, shard: Shard) -> RegionRequests:
         kind = self.identity
         drawn = [
-            draw_regions(kind.seed, image, shard.first, shard.count, size, kind.scale, kind.ratio, kind.flip)
+            sample_crops(kind.seed, image, shard.first, shard.count, size, kind.scale, kind.ratio, kind.flip)
             for image, size in zip(shard.images, shard.sizes, strict=True)
         ]
         return RegionRequests(

@@ -6,19 +6,19 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
-from fdbpl.regions import draw_regions, epoch_regions, pixel_boxes
+from fdbpl.crops import pixel_boxes, sample_crops, sample_regions
 
 SCALE, RATIO = (0.08, 0.936), (3 / 4, 4 / 3)
 
 
 def draw(path="a.jpg", seed=1, first=0, count=20, hw=(300, 200), flip=0.5):
-    return draw_regions(seed, path, first, count, hw, SCALE, RATIO, flip)
+    return sample_crops(seed, path, first, count, hw, SCALE, RATIO, flip)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.integers(0, 2**31), st.text(max_size=12))
 def test_boxes_lie_inside_and_come_back_as_whole_pixels(height, width, seed, path):
-    regions = draw_regions(seed, path, 0, 5, (height, width), SCALE, RATIO, 0.5)
+    regions = sample_crops(seed, path, 0, 5, (height, width), SCALE, RATIO, 0.5)
     boxes = pixel_boxes(regions.boxes, (height, width))
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] >= 1).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= [height, width]).all()
@@ -55,7 +55,7 @@ def test_flips_have_their_probability():
 def test_an_epoch_sees_each_image_once_and_no_region_returns_early(images, per_image, seed):
     seen = np.zeros((images, per_image), int)
     for epoch in range(2 * per_image):
-        order, region = epoch_regions(images, per_image, epoch, seed)
+        order, region = sample_regions(images, per_image, epoch, seed)
         assert sorted(order) == list(range(images))
         seen[order, region] += 1
         assert seen.max() - seen.min() <= 1
@@ -63,6 +63,6 @@ def test_an_epoch_sees_each_image_once_and_no_region_returns_early(images, per_i
 
 
 def test_the_schedule_is_a_function_of_its_arguments():
-    first, again = epoch_regions(20, 5, 3, 1), epoch_regions(20, 5, 3, 1)
+    first, again = sample_regions(20, 5, 3, 1), sample_regions(20, 5, 3, 1)
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert (first[0] != epoch_regions(20, 5, 4, 1)[0]).any() and (first[0] != epoch_regions(20, 5, 3, 2)[0]).any()
+    assert (first[0] != sample_regions(20, 5, 4, 1)[0]).any() and (first[0] != sample_regions(20, 5, 3, 2)[0]).any()

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fdbpl.errors import UserError
-from fdbpl.regions import RegionLookup, generation
-from fdbpl.regions.rows import Rows, read_header
+from fdbpl.regions import generation
+from fdbpl.regions.lookup import RegionLookup
+from fdbpl.regions.shard_reader import ShardReader, read_header
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def files(tmp_path):
     return found
 
 
-def open_rows(files) -> Rows:
-    return Rows(files, [read_header(file).tensors for file in files])
+def open_rows(files) -> ShardReader:
+    return ShardReader(files, [read_header(file).tensors for file in files])
 
 
 @pytest.mark.parametrize("descriptors", [2, 100])
@@ -97,9 +98,10 @@ def test_an_image_s_regions_may_lie_in_any_number_of_files(make, images, tmp_pat
 
 
 def test_an_epoch_does_not_depend_on_how_much_of_it_is_drawn_at_once(monkeypatch):
-    from fdbpl.regions import epoch_regions, schedule
+    from fdbpl import crops
+    from fdbpl.crops import sample_regions
 
-    whole = epoch_regions(100, 7, 9, 3)
-    monkeypatch.setattr(schedule, "AT_ONCE", 13)
-    assert all(map(np.array_equal, epoch_regions(100, 7, 9, 3), whole))
+    whole = sample_regions(100, 7, 9, 3)
+    monkeypatch.setattr(crops, "AT_ONCE", 13)
+    assert all(map(np.array_equal, sample_regions(100, 7, 9, 3), whole))
     assert len(set(whole[1].tolist())) > 1

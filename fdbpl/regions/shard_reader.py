@@ -73,7 +73,7 @@ def read_header(file: str | Path) -> Header:
         ) from error
 
 
-class Rows:
+class ShardReader:
     """The rows of tensors that many files have alike.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TRIES = 10  # as torchvision's RandomResizedCrop; then the central fallback
+AT_ONCE = 65_536  # images whose random numbers are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Regions:
     flips: np.ndarray
 
 
-def draw_regions(
+def sample_crops(
     seed: int,
     path: str,
     first: int,
@@ -50,6 +51,22 @@ def draw_regions(
         boxes[row] = np.array(_random_box(rng, height, width, scale, ratio)) / np.array([height, width, height, width])
         flips[row] = rng.random() < flip
     return Regions(boxes, flips)
+
+
+def sample_regions(images: int, per_image: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every image once, in random order, each with one of its regions.
+
+    Returns:
+        order int64 [N]: image indices; region int64 [N]: region number of each. An image's regions come in a random
+        order of its own; none returns before all were used.
+    """
+    order = np.random.default_rng([max(seed, 0), 0, epoch]).permutation(images)
+    ranks = np.random.default_rng([max(seed, 0), 1, epoch // per_image])
+    region = np.empty(images, np.int64)
+    for start in range(0, images, AT_ONCE):
+        part = ranks.random((min(AT_ONCE, images - start), per_image))
+        region[start : start + AT_ONCE] = part.argsort(axis=1, kind="stable")[:, epoch % per_image]
+    return order, region[order]
 
 
 def pixel_boxes(boxes: np.ndarray, image_hw: np.ndarray | tuple[int, int]) -> np.ndarray:

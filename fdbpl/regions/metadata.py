@@ -12,11 +12,11 @@ from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
 
 SCHEMA = 1
-UNSAID = {"precision": "fp32"}  # what a manifest leaves out
+DEFAULTS = {"precision": "fp32"}  # what a manifest leaves out
 
 
 @dataclass(frozen=True)
-class BankIdentity:
+class BankMetadata:
     """What must agree for two runs to share a bank.
 
     Attributes:
@@ -46,12 +46,12 @@ class BankIdentity:
     classes: str = ""
     interpolation: str = "bicubic, antialias, EXIF orientation ignored"
     schema: int = SCHEMA
-    precision: str = UNSAID["precision"]
+    precision: str = DEFAULTS["precision"]
 
     def plain(self) -> dict:
         """As it stands in the manifest."""
         values = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in values.items() if UNSAID.get(key) != value}
+        return {key: value for key, value in values.items() if DEFAULTS.get(key) != value}
 
     def folder_name(self) -> str:
         """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
@@ -64,14 +64,14 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def disagreement(stored: dict, fields: dict) -> str | None:
+def first_mismatch(stored: dict, fields: dict) -> str | None:
     """The first of some fields that a manifest's identity has another value of; None: none of them."""
-    stored = {**UNSAID, **stored}
+    stored = {**DEFAULTS, **stored}
     return next((key for key, value in fields.items() if stored.get(key) != value), None)
 
 
 def read_identity(folder: Path) -> dict:
-    """What the manifest of the bank in `folder` says that it is: the fields of a `BankIdentity`.
+    """What the manifest of the bank in `folder` says that it is: the fields of a `BankMetadata`.
 
     Raises:
         UserError: no manifest, a broken one, or one of another schema.
@@ -83,8 +83,8 @@ def read_identity(folder: Path) -> dict:
             f"expected a region bank of schema {SCHEMA} in {folder}, found schema {identity.get('schema')!r:.60}; "
             "move it away and run scripts/generate_regions.sh again"
         )
-    kinds = {entry.name: KINDS[get_origin(entry.type) or entry.type] for entry in fields(BankIdentity)}
-    said = {**UNSAID, **identity}
+    kinds = {entry.name: KINDS[get_origin(entry.type) or entry.type] for entry in fields(BankMetadata)}
+    said = {**DEFAULTS, **identity}
     odd = [key for key, kind in kinds.items() if not _is(said.get(key), kind)] + [*identity.keys() - kinds.keys()]
     if odd:
         raise UserError(
