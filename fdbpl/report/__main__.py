@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import one_sentence_errors
-from fdbpl.report.experiments import PROTOCOL_TITLES
+from fdbpl.report.protocols import PROTOCOL_TITLES
 from fdbpl.report.report import write_report
 
 

@@ -1,4 +1,4 @@
-"""What a log of Dassl says: the header's arguments and configuration, the epochs, the result."""
+"""Parser of Dassl's log: arguments and configuration of its header, epochs, result."""
 
 import ast
 import math
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# upstream's Dassl prints the first, the Dassl inside KgCoOp and the parsers of MaPLe, PromptSRC and KDPL the second
+# the first is printed by upstream's Dassl, the second by the Dassl in KgCoOp and the parsers of MaPLe, PromptSRC, KDPL
 END_OF_TRAINING = ("Finish training", "Finished training")
 RESULT = "=> result"
 
@@ -16,21 +16,21 @@ LOSS = re.compile(r" loss (\S+) \((\S+)\)")
 RATE = re.compile(r" lr (\S+)")
 ACCURACY = re.compile(r"\* accuracy: ([\d.eE+-]+)%")
 BANK = re.compile(r"Region bank: (.+) \((?:teacher|teacher and student) looked up")
+PROTOCOL_KEYS = ("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES")
 
 
 @dataclass
 class DasslLog:
-    """One log file.
+    """Content of one log file; what the file lacks is empty.
 
     Attributes:
-        arguments: of the header's `** Arguments **`, as text.
-        config: of its `** Config **`, as text by dotted key.
-        epoch, epochs: the last epoch that was begun, and how many there were to be; 0 = none.
-        ended: the end of the training, or of the test of an evaluation, was reached.
-        accuracy: the last one behind that end, in percent, as printed.
-        losses: mean loss of each epoch, up to its last printed batch.
-        rates: learning rate of each epoch.
-        bank: folder of the region bank that was read; "" = none.
+        arguments: the header's `** Arguments **`, as text.
+        config: the header's `** Config **`, as text by dotted key.
+        epoch, epochs: the last epoch that was started, and their planned number; 0 = none.
+        ended: whether the end of the training, or of the test of an evaluation, was reached.
+        accuracy: the last one after that end, in percent, as printed.
+        losses, rates: mean loss (up to the last printed batch) and learning rate of each epoch.
+        bank: folder of the region bank that was read.
     """
 
     arguments: dict[str, str] = field(default_factory=dict)
@@ -45,12 +45,31 @@ class DasslLog:
 
     @property
     def tests(self) -> bool:
-        """A run with --eval-only."""
+        """Whether the run had --eval-only."""
         return self.arguments.get("eval_only") == "True"
+
+    @property
+    def progress(self) -> str:
+        """How far an unfinished run has come."""
+        if self.ended:
+            return "trained, in its test"
+        if self.epoch and not self.tests:
+            return f"at epoch {self.epoch} of {self.epochs}"
+        return "in its test" if self.tests else "in its first epoch"
+
+    @property
+    def overrides(self) -> list[str]:
+        """KEY VALUE words of the command, without those that select shots and classes."""
+        try:
+            words = [str(word) for word in ast.literal_eval(self.arguments.get("opts", "[]"))]
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return []
+        pairs = zip(words[::2], words[1::2], strict=False)
+        return [word for pair in pairs if pair[0] not in PROTOCOL_KEYS for word in pair]
 
 
 def read_log(file: Path) -> DasslLog:
-    """The log in `file`; what it does not say stays empty.
+    """Parse a log file.
 
     Raises:
         OSError: the file cannot be read.
@@ -60,36 +79,28 @@ def read_log(file: Path) -> DasslLog:
 
 def parse_log(lines: Iterable[str]) -> DasslLog:
     log, section = DasslLog(), ""
-    keys: list[str] = []
+    path: list[str] = []
     for line in lines:
         text = line.strip()
+        key, colon, value = (part.strip() for part in line.partition(":"))
         if text in ("** Arguments **", "** Config **"):
-            section = text.strip("* ").lower()
+            section = text.strip("* ")
         elif text.startswith("Collecting env info"):
             section = ""
-        elif section == "arguments" and ":" in line:
-            key, _, value = line.partition(":")
-            log.arguments[key.strip()] = value.strip()
-        elif section == "config" and ":" in line and not line.startswith("*"):
-            _config_line(log.config, keys, line)
         elif not section:
-            _body_line(log, line, text)
+            _parse_body(log, line, text)
+        elif section == "Arguments" and colon:
+            log.arguments[key] = value
+        elif colon and not line.startswith("*"):  # yacs: two spaces of indentation per level, texts without quotes
+            path = [*path[: (len(line) - len(line.lstrip(" "))) // 2], key]
+            log.config[".".join(path)] = value
     return log
 
 
-def _config_line(config: dict[str, str], keys: list[str], line: str) -> None:
-    """A line of yacs: two spaces of indentation a level. Not quite YAML: texts stand there without quotes."""
-    depth = (len(line) - len(line.lstrip(" "))) // 2
-    key, _, value = line.strip().partition(":")
-    del keys[depth:]
-    keys.append(key)
-    config[".".join(keys)] = value.strip()
-
-
-def _body_line(log: DasslLog, line: str, text: str) -> None:
+def _parse_body(log: DasslLog, line: str, text: str) -> None:
     progress = PROGRESS.match(text)
     if progress:
-        _progress_line(log, text, *map(int, progress.groups()))
+        _parse_progress(log, text, *map(int, progress.groups()))
     elif text in END_OF_TRAINING or (text == RESULT and log.tests):
         log.ended = True
     elif log.ended and (accuracy := ACCURACY.match(text)):
@@ -98,7 +109,7 @@ def _body_line(log: DasslLog, line: str, text: str) -> None:
         log.bank = bank[1]
 
 
-def _progress_line(log: DasslLog, text: str, epoch: int, epochs: int, batch: int, batches: int) -> None:
+def _parse_progress(log: DasslLog, text: str, epoch: int, epochs: int, batch: int, batches: int) -> None:
     log.epoch, log.epochs = epoch, epochs
     loss, rate = LOSS.search(text), RATE.search(text)
     if loss and (mean := _number(loss[2])) is not None:
@@ -106,7 +117,7 @@ def _progress_line(log: DasslLog, text: str, epoch: int, epochs: int, batch: int
     if rate and (value := _number(rate[1])) is not None:
         if batch < batches:
             log.rates[epoch] = value
-        elif epoch < epochs:  # with the last batch Dassl prints the next epoch's
+        elif epoch < epochs:  # with the last batch Dassl prints the learning rate of the next epoch
             log.rates.setdefault(epoch + 1, value)
 
 
@@ -116,16 +127,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def overrides(log: DasslLog) -> list[str]:
-    """The trailing KEY VALUE words of the command, less those that say which images and classes."""
-    try:
-        words = [str(word) for word in ast.literal_eval(log.arguments.get("opts", "[]"))]
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return []
-    pairs = zip(words[::2], words[1::2], strict=False)
-    return [word for pair in pairs if pair[0] not in PROTOCOL_KEYS for word in pair]
-
-
-PROTOCOL_KEYS = ("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES")

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from fdbpl.errors import UserError
 from fdbpl.report.cost import bank_of
-from fdbpl.report.experiments import Results, sort_datasets
+from fdbpl.report.experiments import Results
 from fdbpl.report.method_names import supervision_of
+from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import Run, printable
 from fdbpl.templates import fill_template
 

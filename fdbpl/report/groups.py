@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from fdbpl.report.experiments import Experiment, Results, sort_datasets
+from fdbpl.report.experiments import Experiment, Results
+from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import STAGES, Run
 from fdbpl.report.settings import conflicting_keys, describe, differing_keys
 from fdbpl.runs.results import shots_text

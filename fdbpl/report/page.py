@@ -9,9 +9,10 @@ import jinja2
 from markupsafe import Markup
 
 from fdbpl.report import charts, cost, figures
-from fdbpl.report.experiments import PROTOCOL_TITLES, Results, sort_datasets
+from fdbpl.report.experiments import Results
 from fdbpl.report.gallery import galleries
 from fdbpl.report.groups import is_synthetic, make_groups
+from fdbpl.report.protocols import PROTOCOL_TITLES, sort_datasets
 from fdbpl.report.runs import STAGES, Run
 from fdbpl.report.tables import Section
 from fdbpl.runs.environment import part_of

@@ -1,10 +1,10 @@
-"""What was to be run: `grid.json`, which `scripts/compare.sh` keeps beside the runs."""
+"""Planned runs, read from `grid.json`, which `scripts/compare.sh` writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from fdbpl.errors import UserError
-from fdbpl.io.atomic import read_json
+from fdbpl.io.atomic import read_record
 from fdbpl.report.runs import Problem, printable
 
 FILE = "grid.json"
@@ -14,7 +14,9 @@ FILE = "grid.json"
 class Planned:
     """One cell of a grid: a trainer's configuration on a data set with a seed, in a protocol.
 
-    `each` is the key whose values the grid runs through and averages over as over seeds; "" = none.
+    Attributes:
+        status: planned, done or failed, the latter for the given reason.
+        each: key whose values are averaged over like seeds; empty = none.
     """
 
     protocol: str
@@ -35,40 +37,39 @@ class Planned:
 
     @property
     def row_config(self) -> str:
-        """The configuration's name less the override that is averaged over."""
+        """Name of the configuration without the override that is averaged over."""
         kept = [part for part in self.config.split("+") if not self.each or not part.startswith(f"{self.each}=")]
         return "+".join(kept)
 
 
 def read_plan(output: Path) -> tuple[list[Planned], list[Problem]]:
-    """The planned cells in their order; none where no grid was ever started."""
-    file = output / FILE
-    if not file.is_file():
+    """Planned cells in their order, none without a grid.json, and the entries that cannot be read."""
+    if not (output / FILE).is_file():
         return [], []
     try:
-        cells = read_json(file, "the plan of a grid")["cells"]
-        if not isinstance(cells, list):
-            raise TypeError(f"cells is a {type(cells).__name__}")
-    except (UserError, KeyError, TypeError, RecursionError) as error:
-        return [], [Problem(FILE, f"expected the plan of a grid, found something else ({error})")]
+        cells = read_record(output / FILE, "the record of a grid", cells=list)["cells"]
+    except (UserError, RecursionError) as error:
+        return [], [Problem(FILE, f"it is not the record of a grid ({error})")]
     planned, problems = [], []
     for number, cell in enumerate(cells):
         try:
-            planned.append(
-                Planned(
-                    protocol=printable(str(cell["protocol"])),
-                    label=printable(str(cell.get("label") or cell["trainer"])),
-                    trainer=printable(str(cell["trainer"])),
-                    config=printable(str(cell["config"])),
-                    dataset=printable(str(cell["dataset"])),
-                    targets=tuple(printable(str(target)) for target in cell.get("targets") or ()),
-                    shots=int(cell["shots"]),
-                    seed=int(cell["seed"]),
-                    status=printable(str(cell.get("status", "planned"))),
-                    reason=printable(str(cell.get("reason") or "")),
-                    each=printable(str(cell.get("each") or "")).partition("=")[0],
-                )
-            )
+            planned.append(_planned(cell))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problems.append(Problem(FILE, f"cell {number} is no cell of a grid ({type(error).__name__}: {error})"))
+            problems.append(Problem(FILE, f"entry {number} is not a cell of a grid ({type(error).__name__}: {error})"))
     return planned, problems
+
+
+def _planned(cell: dict) -> Planned:
+    def text(name: str, default: str = "") -> str:
+        return printable(str(cell.get(name) or default))
+
+    return Planned(
+        **{name: printable(str(cell[name])) for name in ("protocol", "trainer", "config", "dataset")},
+        label=text("label", str(cell["trainer"])),
+        targets=tuple(printable(str(target)) for target in cell.get("targets") or ()),
+        shots=int(cell["shots"]),
+        seed=int(cell["seed"]),
+        status=text("status", "planned"),
+        reason=text("reason"),
+        each=text("each").partition("=")[0],
+    )

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from fdbpl.report.experiments import Experiment, sort_datasets
+from fdbpl.report.experiments import Experiment
+from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import TEST_IMAGE_FACTS, Run
 from fdbpl.report.settings import conflicting_keys
 from fdbpl.runs.results import counted

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from fdbpl.report.experiments import PROTOCOL_TITLES, Results, sort_datasets
+from fdbpl.report.experiments import Results
 from fdbpl.report.groups import LOG_MARK, Group, make_groups
+from fdbpl.report.protocols import PROTOCOL_TITLES, sort_datasets
 from fdbpl.report.published import Published, read_published
 from fdbpl.report.remarks import remarks_on
 from fdbpl.runs.metrics import harmonic_mean

@@ -33,7 +33,7 @@ def test_what_a_plan_lacks_is_named_with_its_reason(tree):
         "CoOp, demo, 16 shots, seed 4": ("unfinished", "in its test"),
         "CoOp, demo, 16 shots, seed 5": ("planned", "not run yet"),
         "CoOp, demo, 16 shots, seed 6": ("failed", "error: the disk is full"),
-        "CoOp, demo, 16 shots, seed 7": ("planned", "said to be done, but its run is not here"),
+        "CoOp, demo, 16 shots, seed 7": ("planned", "marked as done, but its run is not here"),
     }
     (section,) = make_sections(read_results(tree.output))
     assert section.tables[0].rows[0].cells[0].text == "2 of 7"
@@ -81,7 +81,7 @@ def test_broken_and_foreign_files_are_named_and_the_rest_is_read(tree):
         "grid.json",
     }  # fmt: skip
     assert "no header `** Arguments **`" in found["noise"] and "run.json" in found["bare"]
-    assert "those of two" in found[f"{wrong}6"]
+    assert "two different runs" in found[f"{wrong}6"]
     (section,) = make_sections(read_results(tree.output))
     assert section.tables[0].rows[0].cells[1].text == "80.00"
 
@@ -175,7 +175,7 @@ def test_a_copied_folder_does_not_count_twice(tree):
     tree.pair(80.0, 60.0)
     shutil.copytree(tree.output / "base2new", tree.output / "copy")
     assert len(read_results(tree.output).of("base2new")) == 1
-    assert "the same run as" in problems(tree)["copy/train_base/demo/shots_16/CoOp/demo/seed1"]
+    assert "repeats base2new/train_base" in problems(tree)["copy/train_base/demo/shots_16/CoOp/demo/seed1"]
 
 
 def test_links_in_a_circle_end(tree):
