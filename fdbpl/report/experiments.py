@@ -124,16 +124,15 @@ def _experiments(train: Run, tests: Iterable[Run]) -> list[Experiment]:
         return []
     tests = [test for test in tests if test.finished]
     same = {test.classes: test for test in tests if test.dataset == train.dataset}
-    found = []
     if train.classes == "base":
-        halves, protocol = {"base": train, "new": same.get("new")}, "base2new"
-    else:
-        halves, protocol = {"base": same.get("base"), "new": same.get("new")}, "base2new_all"
+        same["base"] = train
+    halves: dict[str, Run] = {half: same[half] for half in ("base", "new") if half in same}
+    found = []
     if train.classes == "all":
         found.append(_experiment("few_shot", train, {"all": train}))
-    if train.classes in ("all", "base") and all(halves.values()):
-        experiment = _experiment(protocol, train, halves)
-        found.append(replace(experiment, values=experiment.values | {"H": harmonic_mean(**experiment.values)}))
+    if train.classes in ("all", "base") and len(halves) == 2:
+        one = _experiment("base2new" if train.classes == "base" else "base2new_all", train, halves)
+        found.append(replace(one, values=one.values | {"H": harmonic_mean(one.values["base"], one.values["new"])}))
     others = {test.dataset: test for test in tests if test.classes == "all" and test.dataset != train.dataset}
     for protocol in ("cross_dataset", "domain_generalization") if train.classes == "all" else ():
         names = [name for name in others if transfer_protocol(train.dataset, name) == protocol]
@@ -144,7 +143,7 @@ def _experiments(train: Run, tests: Iterable[Run]) -> list[Experiment]:
 
 
 def _experiment(protocol: str, train: Run, tests: dict[str, Run]) -> Experiment:
-    values = {name: run.accuracy for name, run in tests.items()}
+    values = {name: run.accuracy for name, run in tests.items() if run.accuracy is not None}
     return Experiment(protocol, train.trainer, train.config, values, train, tests)
 
 

@@ -1,163 +1,132 @@
-"""Regions as the teacher saw them, from informative to uninformative, with what teacher and student say of each.
+"""Gallery of regions with the predictions of the teacher and of the student's two prompt spaces.
 
-The only part of the report that needs torch, the trainers, the bank and the image files.
+The only part of the report that needs torch, the region bank and the image files.
 """
 
 import base64
 import io
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import fdbpl.engine  # noqa: F401  # makes `import dassl` work
+
+# isort: split
 import numpy as np
+import torch
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from PIL import Image
 from tqdm import tqdm
+from yacs.config import CfgNode
 
+from fdbpl.engine import bank_discovery, registry, teachers
+from fdbpl.engine.batch import View
+from fdbpl.engine.trained_run import load_run
 from fdbpl.errors import UserError
+from fdbpl.pipelines import RegionRequests
+from fdbpl.pipelines.torchvision import TorchvisionPipeline
+from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.lookup import RegionLookup
 from fdbpl.report.cost import bank_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.method_names import supervision_of
+from fdbpl.report.page import Gallery, Region
 from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import Run, printable
 from fdbpl.templates import fill_template
 
-REGIONS = 24  # of a data set on the page
-MOST_IMAGES = 128  # that they are chosen from
-SIDE = 128  # pixels, as they are shown
+MAX_REGIONS = 24  # per data set
+MAX_IMAGES = 128  # whose regions are considered
+SIDE = 128  # pixels of a region on the page
 
 
-@dataclass(frozen=True)
-class Region:
-    """One region; opinions are (class name, probability), the most probable first.
-
-    Attributes:
-        jpeg: data URI. weight: w = 1 - H(p) / ln C of the teacher's distribution.
-        negative: of the negative space; empty where there is none.
-    """
-
-    jpeg: str
-    image: str
-    weight: float
-    teacher: list[tuple[str, float]]
-    positive: list[tuple[str, float]]
-    negative: list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Regions of one data set, or why there are none."""
-
-    dataset: str
-    run: str
-    regions: list[Region] = field(default_factory=list)
-    total: int = 0
-    reason: str = ""
-
-
-def galleries(output: Path, results: Results) -> list[Gallery]:
-    """One for each data set with a finished FDBPL run: of FDBPL itself, then of the most shots, then of the first."""
+def make_galleries(output: Path, results: Results) -> list[Gallery]:
+    """A gallery for each data set with a finished FDBPL run, preferably of FDBPL itself and with the most shots."""
     chosen: dict[str, Run] = {}
     for run in results.runs:
         if run.finished and run.exact and not run.tested and supervision_of(run.trainer) == "bank":
             before = chosen.get(run.dataset, run)
             chosen[run.dataset] = max(before, run, key=lambda one: (one.trainer == "FDBPL", one.shots))
-    count = REGIONS if len(chosen) <= 3 else REGIONS // 2
-    bar = tqdm(sort_datasets(chosen), desc="Cutting regions", unit="data set", disable=None, leave=False)
-    return [_gallery(output, chosen[dataset], count) for dataset in bar]
+    count = MAX_REGIONS if len(chosen) <= 3 else MAX_REGIONS // 2
+    bar = tqdm(sort_datasets(chosen), desc="Cropping regions", unit="data set", disable=None, leave=False)
+    return [_make_gallery(output, chosen[dataset], count) for dataset in bar]
 
 
-def _gallery(output: Path, run: Run, count: int) -> Gallery:
+def _make_gallery(output: Path, run: Run, count: int) -> Gallery:
     try:
-        regions, total = _regions(output, run, count)
+        regions, total = _make_regions(output, run, count)
     except UserError as error:
         return Gallery(run.dataset, run.path, reason=printable(str(error)))
-    except Exception as error:  # whatever the files hold, the rest of the report comes
+    except Exception as error:  # a broken bank or image must not prevent the rest of the report
         return Gallery(run.dataset, run.path, reason=printable(f"{type(error).__name__}: {error}"))
     return Gallery(run.dataset, run.path, regions, total)
 
 
-def _regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
-    """`count` regions of the run's training images and how many they stand for.
+def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:
+    """Select `count` regions of the run's training images.
+
+    Returns:
+        The regions, and the number of regions that they were selected from.
 
     Raises:
-        UserError: bank, images, weights or code are not at hand.
+        UserError: the bank, the images or the weights do not exist.
     """
     bank = bank_of(output, run)
     if bank is None:
-        raise UserError("its region bank is not here any more")
-    import torch
+        raise UserError("its region bank does not exist any more")
+    trained = load_run(run.folder)
+    dataset = _read_dataset(trained.cfg, bank)
+    root, images = bank_discovery.training_images(trained.cfg, dataset)
+    images = images[:: max(len(images) // MAX_IMAGES, 1)]
 
-    from fdbpl.engine import bank_discovery, teachers
-    from fdbpl.engine.batch import View
-    from fdbpl.engine.trained_run import load_run
-    from fdbpl.pipelines import RegionRequests
-    from fdbpl.pipelines.torchvision import TorchvisionPipeline
-    from fdbpl.regions.lookup import RegionLookup
-
-    finished = load_run(run.folder)
-    dataset = _dataset(finished.cfg, bank)
-    root, images = bank_discovery.training_images(finished.cfg, dataset)
-    images = images[:: max(len(images) // MOST_IMAGES, 1)]
-
-    per_image = finished.cfg.REGIONS.PER_IMAGE
-    prompts = fill_template(teachers.template(finished.cfg, dataset), dataset.classnames)
+    per_image = trained.cfg.REGIONS.PER_IMAGE
+    prompts = fill_template(teachers.template(trained.cfg, dataset), dataset.classnames)
     lookup = RegionLookup(bank, images, per_image, prompts)
     image, number = torch.meshgrid(torch.arange(len(images)), torch.arange(per_image), indexing="ij")
     image, number = image.flatten(), number.flatten()
     weights = 1 - lookup.entropy(image, number)
-    chosen = _spread_out(weights.numpy(), image.numpy(), count)
+    chosen = _select(weights.numpy(), image.numpy(), count)
     image, number, weights = image[chosen], number[chosen], weights[chosen]
 
-    def cut(side: int) -> torch.Tensor:
-        """uint8 [count, 3, side, side]."""
-        requests = RegionRequests(
-            images, image.numpy(), lookup.boxes(image, number).numpy(), lookup.flips(image, number).numpy()
-        )
-        parts = list(TorchvisionPipeline(root, side, count)(requests))
-        return torch.cat([pixels for _, pixels in parts])
+    def crop(side: int) -> torch.Tensor:
+        """The chosen regions, uint8 [count, 3, side, side]."""
+        boxes, flips = lookup.boxes(image, number), lookup.flips(image, number)
+        requests = RegionRequests(images, image.numpy(), boxes.numpy(), flips.numpy())
+        return torch.cat([pixels for _, pixels in TorchvisionPipeline(root, side, count)(requests)])
 
     with torch.no_grad(), redirect_stdout(io.StringIO()):
-        student, negative = finished.student(), finished.negative_prompt_learner()
+        student, negative = trained.student(), trained.negative_prompt_learner()
         spaces = [] if negative is None else [negative()]
-        x = student.image_features(View(images=cut(student.backbone.image_size)))
-        said = [student.logits(x, features) for features in student.text_features(*spaces, image_features=x)]
-    opinions = [_top(logits, dataset.classnames, most) for logits, most in zip(
-        (lookup.teacher_logits(image, number), *said), (3, 2, 2), strict=False
-    )]  # fmt: skip
-    if len(opinions) == 2:
-        opinions.append([[]] * count)
-    rows = zip(cut(SIDE), image.tolist(), weights.tolist(), *opinions, strict=True)
-    found = [Region(_jpeg(pixels), images[place], weight, *tops) for pixels, place, weight, *tops in rows]
-    return found, len(images) * per_image
+        x = student.image_features(View(images=crop(student.backbone.image_size)))
+        logits = [student.logits(x, features) for features in student.text_features(*spaces, image_features=x)]
+    predictions = [_top(lookup.teacher_logits(image, number), dataset.classnames, 3)]
+    predictions += [_top(one, dataset.classnames, 2) for one in logits]
+    if negative is None:
+        predictions.append([[]] * count)
+    rows = zip(crop(SIDE), image.tolist(), weights.tolist(), *predictions, strict=True)
+    regions = [Region(_jpeg(pixels), images[index], weight, *top) for pixels, index, weight, *top in rows]
+    return regions, len(images) * per_image
 
 
-def _dataset(cfg, bank: Path):
-    """The run's data set, read again; nothing is drawn or downloaded for it.
+def _read_dataset(cfg: CfgNode, bank: Path) -> Any:
+    """Build the run's data set if its images exist, so that nothing is drawn or downloaded.
 
     Raises:
-        UserError: its images are not where the run found them.
+        UserError: the data set is not registered, or its images do not exist.
     """
-    from fdbpl.engine.registry import CHECKOUT
-    from fdbpl.regions.bank import RegionBank
-
-    if not (CHECKOUT / "datasets" / "__init__.py").is_file():
-        raise UserError("its data set is read by a checkout of FDBPL alone; run the report there")
-    from dassl.data.datasets import DATASET_REGISTRY, build_dataset
-    from yacs.config import CfgNode
-
-    import datasets
-
-    with redirect_stdout(io.StringIO()):
-        datasets.extend_cfg(CfgNode({"DATASET": {}}))  # imports them, which registers them
+    registry.default_config()  # registers the data sets of a checkout
+    if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
+        raise UserError(f"its data set {cfg.DATASET.NAME} is not registered; write the report in a checkout of FDBPL")
     root = DATASET_REGISTRY.get(cfg.DATASET.NAME).root_of(cfg)
     known = next((shard.images[0] for shard in RegionBank.open(bank).shards()), "")
     if not known or not Path(root, known).is_file():
-        raise UserError(f"its images are not at {root} any more")
+        raise UserError(f"its images do not exist at {root} any more")
     with redirect_stdout(io.StringIO()):
         return build_dataset(cfg)
 
 
-def _spread_out(weights: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
-    """`count` places from the largest to the smallest weight at even quantiles, of different images where it can be."""
+def _select(weights: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` regions at even quantiles of the weight in falling order, of different images if possible."""
     order = np.argsort(-weights, kind="stable")
     used, chosen = set(), []
     slack = max(len(order) // (2 * count), 1)
@@ -169,19 +138,17 @@ def _spread_out(weights: np.ndarray, images: np.ndarray, count: int) -> np.ndarr
     return order[sorted(chosen)]
 
 
-def _top(logits, names: list[str], most: int) -> list[list[tuple[str, float]]]:
-    """The `most` likeliest classes of each row, with their probabilities."""
-    probabilities, classes = logits.softmax(-1).topk(min(most, len(names)), dim=-1)
+def _top(logits: torch.Tensor, names: list[str], count: int) -> list[list[tuple[str, float]]]:
+    """Names and probabilities of the `count` most probable classes of each row."""
+    probabilities, classes = logits.softmax(-1).topk(min(count, len(names)), dim=-1)
     return [
         [(printable(names[number]), value) for number, value in zip(row, values, strict=True)]
         for row, values in zip(classes.tolist(), probabilities.tolist(), strict=True)
     ]
 
 
-def _jpeg(pixels) -> str:
-    """uint8 [3, S, S] -> a data URI."""
-    from PIL import Image
-
+def _jpeg(pixels: torch.Tensor) -> str:
+    """Encode pixels, uint8 [3, S, S], as a data URI."""
     file = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(file, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -20,14 +20,15 @@ def link_tests(runs: list[Run]) -> tuple[list[Run], dict[str, list[Run]], list[P
         if run.finished and (reason := tested_on_validation(run.outcome)):
             problems.append(Problem(run.path, reason))
     by_key, tests = defaultdict(list), defaultdict(list)
-    for train in trainings:
-        by_key[train.exact, train.key].append(train)
+    for run in trainings:
+        by_key[run.exact, run.key].append(run)
     for run in runs:
         if not run.tested or _is_zero_shot(run):
             continue
         candidates = by_key.get((run.exact, run.tested), [])
         train = _select_training(run, candidates) or _similar_foreign_training(run, trainings)
-        if reason := _invalid(run, train, len(candidates)):
+        reason = _invalid(run, train, len(candidates))
+        if train is None or reason:
             problems.append(Problem(run.path, reason))
         else:
             tests[train.path].append(run)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,6 @@ from markupsafe import Markup
 
 from fdbpl.report import charts, cost, figures
 from fdbpl.report.experiments import Results
-from fdbpl.report.gallery import galleries
 from fdbpl.report.groups import is_synthetic, make_groups
 from fdbpl.report.protocols import PROTOCOL_TITLES, sort_datasets
 from fdbpl.report.runs import STAGES, Run
@@ -18,8 +18,43 @@ from fdbpl.report.tables import Section
 from fdbpl.runs.environment import part_of
 
 
-def page(output: Path, results: Results, sections: list[Section], folder: Path, gallery: bool = True) -> str:
-    """The page of the runs below `output`, as a file in `folder` with relative links to the run folders."""
+@dataclass(frozen=True)
+class Region:
+    """One region. Predictions are (class name, probability), the most probable first.
+
+    Attributes:
+        jpeg: data URI.
+        weight: w = 1 - H(p) / ln C of the teacher's distribution p over C classes.
+        negative: predictions of the negative prompt space; empty without one.
+    """
+
+    jpeg: str
+    image: str
+    weight: float
+    teacher: list[tuple[str, float]]
+    positive: list[tuple[str, float]]
+    negative: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Regions selected from the `total` regions of one data set, or the reason why there are none."""
+
+    dataset: str
+    run: str
+    regions: list[Region] = field(default_factory=list)
+    total: int = 0
+    reason: str = ""
+
+
+def render_page(
+    output: Path, results: Results, sections: list[Section], folder: Path, galleries: list[Gallery] | None
+) -> str:
+    """The page of the runs below `output`, as a file in `folder` with relative links to the run folders.
+
+    Args:
+        galleries: None = not requested.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fdbpl.report", "template"),
         autoescape=True,
@@ -46,8 +81,7 @@ def page(output: Path, results: Results, sections: list[Section], folder: Path, 
         missing=results.missing,
         protocols=PROTOCOL_TITLES,
         problems=results.problems,
-        galleries=galleries(output, results) if gallery else [],
-        gallery_requested=gallery,
+        galleries=galleries,
         symbols=[Markup(figures.symbol(look)) for look in looks],
         stage_names=STAGES,
         stage_series=figures.STAGE_SERIES,

@@ -36,20 +36,25 @@ def write_report(
     results = read_results(output)
     try:  # here and not above: --help does not wait for these packages
         from fdbpl.report.formats import latex, markdown, to_csv
-        from fdbpl.report.page import page
+        from fdbpl.report.page import render_page
         from fdbpl.report.tables import make_sections
+
+        if gallery:
+            from fdbpl.report.gallery import make_galleries
     except ImportError as error:
         raise MachineError(
-            f"The report needs pandas, matplotlib and jinja2 ({error}). Run: pip install -r requirements.txt"
+            f"The report needs pandas, matplotlib and jinja2, and its gallery needs the trainers ({error}). Run pip "
+            "install -r requirements.txt, or leave the gallery out with --no-gallery"
         ) from error
 
     sections = make_sections(results)
+    galleries = make_galleries(output, results) if gallery else None
     folder = Path(folder) if folder else output / "report"
     for name, text in {
         "table.md": markdown(sections, results) + "\n",
         "table.csv": to_csv(results),
         "table.tex": latex(sections),
-        "report.html": page(output, results, sections, folder, gallery),
+        "report.html": render_page(output, results, sections, folder, galleries),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:

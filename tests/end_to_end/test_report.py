@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdbpl.report.gallery import galleries
+from fdbpl.report.gallery import make_galleries
 from fdbpl.report.report import read_results
 from fdbpl.runs.metrics import harmonic_mean
 
@@ -47,7 +47,7 @@ def test_the_report_of_a_run(output, tmp_path):
 
 def test_the_gallery_is_what_the_bank_and_the_run_say(output):
     results = read_results(output)
-    (gallery,) = galleries(output, results)
+    (gallery,) = make_galleries(output, results)
     weights = [region.weight for region in gallery.regions]
     assert weights == sorted(weights, reverse=True) and weights[0] > 0.9 and weights[-1] < 0.3
     for region in gallery.regions:
@@ -66,7 +66,7 @@ def test_without_the_images_the_page_says_so(output, scripts):
     images = scripts.data / "demo"
     images.rename(scripts.data / "away")
     try:
-        (gallery,) = galleries(output, read_results(output))
-        assert "images are not at" in gallery.reason and gallery.regions == []
+        (gallery,) = make_galleries(output, read_results(output))
+        assert "images do not exist at" in gallery.reason and gallery.regions == []
     finally:
         (scripts.data / "away").rename(images)

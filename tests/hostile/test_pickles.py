@@ -148,7 +148,8 @@ def test_the_record_of_a_grid(tmp_path, marker, monkeypatch):
     (output / "grid.json").write_bytes(plants.bare(marker))
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     refused(runs_main.main, ["compare", "--output", output, "--seeds", "1"], "grid.json")
-    assert "grid.json: it is not the record of a grid" in succeeds(report.main, [output, "--to", tmp_path / "report"]).out
+    out = succeeds(report.main, [output, "--to", tmp_path / "report"]).out
+    assert "grid.json: it is not the record of a grid" in out
 
 
 def test_results_of_submitted_jobs(tmp_path, marker, monkeypatch):

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from fdbpl.report import gallery, write_report
+from fdbpl.report import page, write_report
 from fdbpl.report.cost import bank_costs, break_evens
 from fdbpl.report.formats import escape_latex, escape_markdown
 from fdbpl.report.report import read_results
@@ -73,9 +73,9 @@ def whole(tree):
 def region(monkeypatch):
     """A gallery of one region, without torch."""
     said = [(HOSTILE, 0.75), ("cat", 0.25)]
-    one = gallery.Region("data:image/jpeg;base64,", HOSTILE, 0.5, said, said, [])
-    found = [gallery.Gallery("demo", "run", [one], 9), gallery.Gallery("dtd", "run", reason=HOSTILE)]
-    monkeypatch.setattr("fdbpl.report.page.galleries", lambda *_: found)
+    one = page.Region("data:image/jpeg;base64,", HOSTILE, 0.5, said, said, [])
+    found = [page.Gallery("demo", "run", [one], 9), page.Gallery("dtd", "run", reason=HOSTILE)]
+    monkeypatch.setattr("fdbpl.report.gallery.make_galleries", lambda *_: found)
 
 
 def test_names_are_text_in_the_page(whole, region):
@@ -199,7 +199,7 @@ def test_learning_curves_go_over_all_attempts(tree, monkeypatch):
 
 def test_without_a_bank_at_hand_the_page_says_so(tree):
     tree.pair(80.0, 60.0, trainer="FDBPL")
-    assert "No regions of demo: its region bank is not here any more." in Text(page_of(tree, gallery=True)).text
+    assert "No regions of demo: its region bank does not exist any more." in Text(page_of(tree, gallery=True)).text
 
 
 def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdbpl.report.gallery import galleries
+from fdbpl.report.gallery import make_galleries
 from fdbpl.report.report import read_results
 
 
@@ -32,8 +32,8 @@ def test_regions_of_a_csv(train_py, photos, key):
     place |= {"DATASET.NAME": "Folder", "DATASET.SUBSAMPLE_CLASSES": "all"}
     train_py("FDBPL", "labels", "--generate-regions", **place)
     train_py("FDBPL", "run", **place)
-    (gallery,) = galleries(train_py.folder, read_results(train_py.folder))
+    (gallery,) = make_galleries(train_py.folder, read_results(train_py.folder))
     assert gallery.reason == "" and gallery.regions
     (photos / "images").rename(photos / "moved")
-    (gallery,) = galleries(train_py.folder, read_results(train_py.folder))
-    assert f"its images are not at {photos} any more" in gallery.reason
+    (gallery,) = make_galleries(train_py.folder, read_results(train_py.folder))
+    assert f"its images do not exist at {photos} any more" in gallery.reason
