@@ -61,7 +61,7 @@ class DrawnDataset(SplitDataset):
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
         """Labels depend on the class split, and so do the lists."""
         split = Path(self.split_file).stem
-        cache = Path(cfg.DATASET.CACHE, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
+        cache = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
         return [self.folder / "split_fewshot" / split, cache / split]
 
 

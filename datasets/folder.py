@@ -57,4 +57,4 @@ class Folder(SplitDataset):
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
         """Never among the user's pictures; other pictures, other lists."""
-        return [Path(cfg.DATASET.CACHE, self.name, self.own.digest)]
+        return [Path(cfg.DATASET.FEWSHOT_DIR, self.name, self.own.digest)]

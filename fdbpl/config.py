@@ -3,7 +3,10 @@
 import difflib
 import math
 import os
+import sys
 from ast import literal_eval
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,15 @@ from yacs.config import CfgNode
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 BASE = "_BASE_"
+
+# old name of a configuration key: present name
+RENAMED_KEYS = {
+    "DATASET.CACHE": "DATASET.FEWSHOT_DIR",
+    "FEATURES.ROOT": "TEST.FEATURE_CACHE_DIR",
+    "REGIONS.CONTENT": "REGIONS.TARGET",
+    "REGIONS.FEATURES": "REGIONS.CACHE_STUDENT_FEATURES",
+    "TRAINER.FDBPL.INFERENCE": "TRAINER.FDBPL.TEST_LOGITS",
+}
 
 
 def read_yaml(file: str | os.PathLike) -> dict:
@@ -107,13 +119,34 @@ def pairs(words: list[str]) -> dict:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
+def current_key(key: str) -> str:
+    """The present name of a dotted key; keys that were never renamed are returned as they are."""
+    return RENAMED_KEYS.get(key, key)
+
+
+def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, {"A.B": value} of a recorded run, under the present names of their keys."""
+    return {current_key(key): value for key, value in values.items()}
+
+
+@cache
+def warn_renamed(key: str, source: str) -> None:
+    """Print, once for each file or command line, the new name of a renamed key."""
+    print(f"warning: {key} in {source} is now called {RENAMED_KEYS[key]}; the old name still works", file=sys.stderr)
+
+
 def merge(cfg: CfgNode, values: dict, source: str) -> None:
     """Set dotted keys; an int is accepted for a float, a list for a tuple, true/false for a flag.
+
+    Renamed keys are accepted with a warning.
 
     Raises:
         UserError: an unknown key, or a value of another kind.
     """
     for key, value in values.items():
+        if key in RENAMED_KEYS:
+            warn_renamed(key, source)
+            key = current_key(key)
         node, name = find(cfg, key, source)
         node[name] = coerce(value, node[name], key, source)
 

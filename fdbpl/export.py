@@ -51,7 +51,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     text_features.safetensors holds
         text_features: unit, float32 [C, D]. logit_scale: float32 [], a factor, already exponentiated.
         visual_prompts.<i>: [n, d], where the image tower has prompts. projector.<...>: PromptKD's, behind the tower.
-        negative_text_features: unit, float32 [C, D], under TRAINER.FDBPL.INFERENCE difference.
+        negative_text_features: unit, float32 [C, D], under TRAINER.FDBPL.TEST_LOGITS difference.
 
     Args:
         names: class names in place of the run's.
@@ -71,7 +71,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
         student = run.student(names)
         tensors = {"text_features": student.text_features()[0], **student.image_tensors()}
         negative = run.negative_prompt_learner(names)
-        difference = negative is not None and run.cfg.TRAINER.FDBPL.INFERENCE == "difference"
+        difference = negative is not None and run.cfg.TRAINER.FDBPL.TEST_LOGITS == "difference"
         if difference:
             tensors["negative_text_features"] = student.encode(negative())[0]
     tensors["logit_scale"] = torch.tensor(student.backbone.logit_scale)

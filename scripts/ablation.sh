@@ -15,7 +15,7 @@ rows() {
     row "+ w" $key.NEGATIVE_WEIGHT 0 $key.COUPLING_WEIGHT 0 $key.PCD_WEIGHT 0
     row "+ negative space" $key.PCD_WEIGHT 0
     row "+ PCD (= $TRAINER)"
-    row "$TRAINER, inference s+ - s-" $key.INFERENCE difference
+    row "$TRAINER, inference s+ - s-" $key.TEST_LOGITS difference
     row "$TRAINER, 10 regions an image" REGIONS.PER_IMAGE 10
     row "$TRAINER, regions of 30 % and more" REGIONS.SCALE "(0.3, 0.936)"
 }

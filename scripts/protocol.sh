@@ -211,8 +211,8 @@ train_py() {
         --output-dir "$2" \
         ${DETERMINISTIC:+--deterministic} "${@:5}" \
         REGIONS.ROOT "$OUTPUT/regions" \
-        FEATURES.ROOT "$OUTPUT/features" \
-        DATASET.CACHE "$OUTPUT/split_fewshot" \
+        TEST.FEATURE_CACHE_DIR "$OUTPUT/features" \
+        DATASET.FEWSHOT_DIR "$OUTPUT/split_fewshot" \
         DATASET.NUM_SHOTS "$4" \
         DATASET.SUBSAMPLE_CLASSES "$3" \
         ${OWN[@]+"${OWN[@]}"} \

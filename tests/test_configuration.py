@@ -3,6 +3,7 @@ from yacs.config import CfgNode
 
 from fdbpl.config import flatten, merge, pairs, plain, read_yaml, yaml_files
 from fdbpl.errors import UserError
+from fdbpl.runs import RunFolder
 
 
 def defaults() -> CfgNode:
@@ -105,3 +106,21 @@ def test_a_wrong_base_is_refused(tmp_path, base, message):
     (tmp_path / "file.yaml").write_text(f"_BASE_: {base}\n")
     with pytest.raises(UserError, match=message):
         read_yaml(tmp_path / "file.yaml")
+
+
+def test_renamed_keys_are_accepted_with_a_warning(capsys):
+    cfg = CfgNode({"REGIONS": CfgNode({"TARGET": "embedding"})})
+    for _ in range(2):
+        merge(cfg, {"REGIONS.CONTENT": "topk:5"}, "old.yaml")
+    assert cfg.REGIONS.TARGET == "topk:5"
+    assert capsys.readouterr().err.count("REGIONS.CONTENT in old.yaml is now called REGIONS.TARGET") == 1
+
+
+def test_a_run_recorded_under_old_keys_is_recognised(tmp_path):
+    old = {"REGIONS": {"CONTENT": "embedding", "FEATURES": True}, "FEATURES": {"ROOT": "a"}, "DATASET": {"CACHE": "b"}}
+    RunFolder(tmp_path, old).start("")
+    same = {"REGIONS": {"TARGET": "embedding", "CACHE_STUDENT_FEATURES": True}, "TEST": {"FEATURE_CACHE_DIR": "c"}}
+    other = {"REGIONS": {"TARGET": "embedding", "CACHE_STUDENT_FEATURES": False}}
+    assert RunFolder(tmp_path, same).finished_metrics() is None  # the same run, which is not finished
+    with pytest.raises(UserError, match="REGIONS.CACHE_STUDENT_FEATURES"):
+        RunFolder(tmp_path, other).finished_metrics()

@@ -29,7 +29,7 @@ from .promptsrc import PromptSRC
 from .tcp import TCP
 from .vpt import VPT
 
-INFERENCES = ("positive", "difference")
+TEST_LOGITS = ("positive", "difference")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -48,7 +48,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.COUPLING_WEIGHT = 0.001  # weight of cos(s+, s-)
     cfg.TRAINER.FDBPL.PCD_WEIGHT = 0.1  # weight of the cascaded difference
     cfg.TRAINER.FDBPL.PCD_MARGIN = 0.2  # its margin, in units of cosine
-    cfg.TRAINER.FDBPL.INFERENCE = "positive"  # positive | difference (ablation: logits s+ - s-)
+    cfg.TRAINER.FDBPL.TEST_LOGITS = "positive"  # positive | difference (ablation: logits s+ - s-)
 
 
 class RegionDistillation(PromptTrainer):
@@ -59,12 +59,12 @@ class RegionDistillation(PromptTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        inference, epsilon = cfg.TRAINER.FDBPL.INFERENCE, cfg.TRAINER.FDBPL.ENTROPY_EPSILON
-        require(inference in INFERENCES, "TRAINER.FDBPL.INFERENCE", " or ".join(INFERENCES), inference)
+        inference, epsilon = cfg.TRAINER.FDBPL.TEST_LOGITS, cfg.TRAINER.FDBPL.ENTROPY_EPSILON
+        require(inference in TEST_LOGITS, "TRAINER.FDBPL.TEST_LOGITS", " or ".join(TEST_LOGITS), inference)
         require(epsilon >= 0, "TRAINER.FDBPL.ENTROPY_EPSILON", "of at least 0.0", epsilon)
         if inference == "difference" and not self.student_class.learns_text:
             raise UserError(
-                f"expected TRAINER.FDBPL.INFERENCE positive for {type(self).__name__}, whose text is fixed, found "
+                f"expected TRAINER.FDBPL.TEST_LOGITS positive for {type(self).__name__}, whose text is fixed, found "
                 "difference; leave it out"
             )
         if self.student_class.learns_text:
@@ -136,8 +136,8 @@ class RegionDistillation(PromptTrainer):
 
     @classmethod
     def scorer_of(cls, cfg: CfgNode, student: Student, negative: nn.Module | None = None) -> Scorer:
-        """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.INFERENCE` is "difference"."""
-        if cfg.TRAINER.FDBPL.INFERENCE == "positive":
+        """Positive logits, as the release; or s+ - s- where `TRAINER.FDBPL.TEST_LOGITS` is "difference"."""
+        if cfg.TRAINER.FDBPL.TEST_LOGITS == "positive":
             return student.scorer()
         positive, (f_negative,) = student.scorer(), student.encode(negative())
         return lambda x: positive(x) - student.logits(x, f_negative)

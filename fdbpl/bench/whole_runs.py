@@ -71,8 +71,8 @@ class TrainPy:
             "--dataset-config-file", "configs/datasets/demo.yaml",
             "--config-file", f"configs/trainers/{CONFIGS[trainer]}/demo.yaml",
             "--output-dir", f"{at}/{output}", *flags, "REGIONS.ROOT", f"{at}/regions",
-            "DATASET.CACHE", f"{at}/few_shot", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base",
-            "FEATURES.ROOT", f"{at}/features/{output}", *keys,
+            "DATASET.FEWSHOT_DIR", f"{at}/few_shot", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base",
+            "TEST.FEATURE_CACHE_DIR", f"{at}/features/{output}", *keys,
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(

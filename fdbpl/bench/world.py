@@ -117,7 +117,7 @@ class World:
                 "TEACHER.NAME": f"random:{teacher}",
                 "REGIONS.ROOT": str(self.folder / "regions"),
                 "REGIONS.PER_IMAGE": 1,
-                "FEATURES.ROOT": str(self.folder / "features"),
+                "TEST.FEATURE_CACHE_DIR": str(self.folder / "features"),
                 "OPTIM.NAME": "sgd",
                 "OPTIM.LR": 0.002,
                 "OPTIM.MAX_EPOCH": 50,

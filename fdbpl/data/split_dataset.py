@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     # few-shot lists of data sets whose own folder is read-only; which images have been decoded once to check them
-    cfg.DATASET.CACHE = "output/split_fewshot"
+    cfg.DATASET.FEWSHOT_DIR = "output/split_fewshot"
     cfg.DATASET.SKIP_UNREADABLE = False  # True: leave out images that cannot be decoded; False: stop and name them all
     cfg.DATASET.ALLOW_PICKLE = False  # read CoOp's pickled few-shot lists, with a reader that knows nothing but them
 
@@ -188,11 +188,12 @@ class SplitDataset(DatasetBase):
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
         """Where few-shot lists are looked for and kept, the preferred place first."""
-        return [self.folder / "split_fewshot", Path(cfg.DATASET.CACHE, self.dataset_dir)]
+        return [self.folder / "split_fewshot", Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir)]
 
     def find_unreadable(self, paths: list[str], cfg: CfgNode) -> dict[str, str] | None:
         """As `unreadable_of` says; what has been read is remembered with the few-shot lists."""
-        return unreadable_of(self.images, paths, cfg, Path(cfg.DATASET.CACHE, self.dataset_dir, "readable.safetensors"))
+        remembered = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, "readable.safetensors")
+        return unreadable_of(self.images, paths, cfg, remembered)
 
     def check_images(self, paths: list[str]) -> None:
         """Raise a UserError that counts the files that are missing and names the first of them."""

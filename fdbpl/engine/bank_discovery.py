@@ -28,7 +28,7 @@ def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
 
 
 def is_topk(cfg: CfgNode) -> bool:
-    return cfg.REGIONS.CONTENT.startswith("topk:")
+    return cfg.REGIONS.TARGET.startswith("topk:")
 
 
 def dataset_folder(cfg: CfgNode, dataset) -> str:
@@ -56,7 +56,7 @@ def wanted(cfg: CfgNode, dataset) -> dict:
         "ratio": tuple(regions.RATIO),
         "flip": regions.FLIP,
         "seed": regions.SEED,
-        "content": regions.CONTENT,
+        "content": regions.TARGET,
         "classes": digest(fill_template(teacher.template(cfg, dataset), dataset.classnames)) if is_topk(cfg) else "",
     }
     sha256 = teacher.teacher_sha256(cfg)

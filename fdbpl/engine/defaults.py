@@ -8,9 +8,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of all trained parameters; 0.0 = no clipping
     cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all
     cfg.TEST.SAVE_PREDICTIONS = False  # write OUTPUT_DIR/predictions.csv: path, label and probabilities of test images
-
-    cfg.FEATURES = CfgNode()
-    cfg.FEATURES.ROOT = "output/features"  # image features of test images, shared by all methods and seeds; "" = none
+    cfg.TEST.FEATURE_CACHE_DIR = "output/features"  # features of test images, for all methods and seeds; "" = none
 
     cfg.TEACHER = CfgNode()
     cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
@@ -31,9 +29,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of its width over its height
     cfg.REGIONS.FLIP = 0.5  # probability of a horizontal flip
     cfg.REGIONS.SEED = 1  # of the sampled regions; runs of all seeds share one bank
-    cfg.REGIONS.CONTENT = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
+    cfg.REGIONS.TARGET = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
     cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
     cfg.REGIONS.DALI_DEVICE = "cpu"  # cpu | gpu: where DALI decodes; gpu has not been measured yet
-    cfg.REGIONS.FEATURES = True  # look up the features of the student's frozen image tower as well
+    cfg.REGIONS.CACHE_STUDENT_FEATURES = True  # look up the features of the student's frozen image tower as well
     cfg.REGIONS.GENERATE = False  # True: generate missing regions when training starts (the plug-in for forks)
     cfg.REGIONS.BATCH_SIZE = 256  # regions per forward pass of the teacher

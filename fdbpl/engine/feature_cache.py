@@ -105,7 +105,7 @@ def kept_features(cfg: CfgNode, student: Student, loader: DataLoader) -> ImageFe
     dataset, backbone = loader.dataset, student.backbone
     transform = repr(getattr(dataset, "transform", None))
     in_order = isinstance(loader.sampler, SequentialSampler) and hasattr(dataset, "data_source")
-    if not (cfg.FEATURES.ROOT and student.frozen_image_tower and in_order) or " at 0x" in transform:
+    if not (cfg.TEST.FEATURE_CACHE_DIR and student.frozen_image_tower and in_order) or " at 0x" in transform:
         return None
     images = [str(Path(item.impath).absolute()) for item in dataset.data_source]
     seen_by = {
@@ -118,4 +118,4 @@ def kept_features(cfg: CfgNode, student: Student, loader: DataLoader) -> ImageFe
         "processes": world_size(),
         "torch": torch.__version__,
     }
-    return ImageFeatures(cfg.FEATURES.ROOT, cfg.DATASET.NAME, images, seen_by)
+    return ImageFeatures(cfg.TEST.FEATURE_CACHE_DIR, cfg.DATASET.NAME, images, seen_by)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.config import known_keys, merge, read_yaml
+from fdbpl.config import known_keys, merge, read_yaml, rename_keys
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
 from fdbpl.prompts import PromptLearner
@@ -194,7 +194,7 @@ class FinishedRun:
 
     def predictor(self, classnames: list[str] | None = None) -> Callable[[Tensor], Tensor]:
         """Images [B, 3, S, S] as `transform` makes them -> logits, float32 [B, C], on the run's device; as in the
-        toolbox's test (TRAINER.FDBPL.INFERENCE included)."""
+        toolbox's test (TRAINER.FDBPL.TEST_LOGITS included)."""
         with torch.no_grad():
             student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
             return torch.no_grad()(student.predictor(self.trainer_class.scorer_of(self.cfg, student, negative)))
@@ -248,7 +248,7 @@ class FinishedRun:
 
         cfg, file = get_cfg_default(), str(self.folder / "config.yaml")
         extend_cfg(cfg)
-        values, known = read_yaml(file), set(known_keys(cfg))
+        values, known = rename_keys(read_yaml(file)), set(known_keys(cfg))
         merge(cfg, {key: value for key, value in values.items() if key in known or key.startswith(READ)}, file)
         for key in values.keys() - known:
             *path, name = key.split(".")

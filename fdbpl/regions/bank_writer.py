@@ -250,6 +250,6 @@ def top_k(content: str, classes: int) -> int:
     kind, _, k = content.partition(":")
     if kind != "topk" or not k.isdigit() or int(k) < 1:
         raise UserError(
-            f"expected REGIONS.CONTENT embedding or topk:K with K of at least 1, found {content!r}; give one of these"
+            f"expected REGIONS.TARGET embedding or topk:K with K of at least 1, found {content!r}; give one of these"
         )
     return min(int(k), classes)

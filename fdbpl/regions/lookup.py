@@ -151,7 +151,7 @@ class RegionLookup:
             raise UserError(
                 f"expected image features of the student {student[0]} in {self.bank.folder}/features/"
                 f"{features_folder(*student)}, found {len(missing)} of {len(files)} files missing; add them: "
-                "bash scripts/generate_regions.sh with the same arguments, or set REGIONS.FEATURES False"
+                "bash scripts/generate_regions.sh with the same arguments, or set REGIONS.CACHE_STUDENT_FEATURES False"
             )
         headers = [self.bank.read_features_header(shard, student) for shard in self._shards]
         _refuse_damaged(files)
@@ -163,7 +163,7 @@ class RegionLookup:
         if digest(prompts) != self.identity["classes"]:
             raise UserError(
                 f"expected the class list that the top-K probabilities in {self.bank.folder} are over, found another "
-                f"one of {len(prompts)} prompts; use REGIONS.CONTENT embedding, which serves every class list"
+                f"one of {len(prompts)} prompts; use REGIONS.TARGET embedding, which serves every class list"
             )
         return torch.empty(len(prompts), 0)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fdbpl.config import flatten
+from fdbpl.config import flatten, rename_keys
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
 from fdbpl.report.dassl_log import DasslLog, read_log
@@ -188,7 +188,7 @@ def _read_run(folder: Path, path: str) -> Run:
     """A run of this project: run.json, with metrics.json and done.json if it has finished."""
     record = read_record(folder / "run.json", "the record of a run", REMEDY)
     config = record["config"]
-    values = flatten(config)
+    values = rename_keys(flatten(config))
     command = [str(word) for word in record.get("command") or []]
     trainer, seed = str(config["TRAINER"]["NAME"]), int(config["SEED"])
     kind, _, rest = str(record["task"]).partition(" ")
@@ -260,7 +260,7 @@ def _read_foreign_run(folder: Path, path: str) -> Run:
         epoch=int(epoch) if log.tests and epoch.isdigit() else None,
         epochs=int(config.get("OPTIM.MAX_EPOCH") or 0),
         exact=False,
-        values=dict(config),
+        values=rename_keys(config),
         overrides=overrides_of(log.overrides, config),
         accuracy=log.accuracy if finished else None,
         state="" if finished else log.progress,

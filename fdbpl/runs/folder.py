@@ -13,7 +13,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fdbpl.config import flatten
+from fdbpl.config import flatten, rename_keys
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record, remove_leftovers, write_json, write_text
 from fdbpl.io.locks import held
@@ -27,9 +27,9 @@ NOT_IDENTITY = {
     "RESUME",
     "VERBOSE",
     "DATASET.ROOT",
-    "DATASET.CACHE",
+    "DATASET.FEWSHOT_DIR",
     "REGIONS.ROOT",
-    "FEATURES.ROOT",
+    "TEST.FEATURE_CACHE_DIR",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
@@ -46,7 +46,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """{"A.B": value} of the keys that decide what comes out of a run; the same for records that lack `ADDED`."""
     return {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in rename_keys(flatten(config)).items()
         if key not in NOT_IDENTITY and (key not in ADDED or value != ADDED[key])
     }
 
@@ -106,7 +106,7 @@ class RunFolder:
         stored = self._stored()
         if stored is None:
             return None
-        if stored["fingerprint"] != fingerprint(self.config, self.task, stored.get("inputs")):
+        if (stored.get("task"), identity(stored["config"])) != (self.task, identity(self.config)):
             raise UserError(
                 f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
                 "choose another --output-dir (OUTPUT for the scripts) or delete that folder"

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from fdbpl.backbones import weights_at_hand, weights_sha256
-from fdbpl.config import flatten, read_yaml
+from fdbpl.config import RENAMED_KEYS, flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.io.atomic import read_record
@@ -112,7 +112,8 @@ def _read(folder: Path, known: Mapping[str, Path]) -> Recorded:
 
 def _configuration(run: Recorded) -> str:
     expected = fingerprint(run.record["config"], run.record["task"], run.record.get("inputs"))
-    if expected != run.record["fingerprint"]:
+    renamed = RENAMED_KEYS.keys() & flatten(run.record["config"]).keys()  # the fingerprint was made of the old names
+    if expected != run.record["fingerprint"] and not renamed:
         raise Wrong(f"expected the configuration that run.json's fingerprint is of, found another; {AGAIN}")
     written, recorded = read_yaml(str(run.folder / "config.yaml")), run.config
     differing = [key for key in sorted(written.keys() | recorded.keys()) if written.get(key) != recorded.get(key)]

@@ -12,7 +12,7 @@ from .trees import config as config_of
 
 def config(root, cache, shots=16, seed=1, subsample="all"):
     cfg = config_of(root, shots, subsample, seed)
-    cfg.DATASET.CACHE = str(cache)
+    cfg.DATASET.FEWSHOT_DIR = str(cache)
     return cfg
 
 

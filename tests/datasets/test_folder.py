@@ -40,7 +40,7 @@ def pets(tmp_path):
 def config(place, cache, **keys):
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    cfg.DATASET.FOLDER, cfg.DATASET.CACHE, cfg.DATASET.NUM_SHOTS, cfg.SEED = str(place), str(cache), 16, 1
+    cfg.DATASET.FOLDER, cfg.DATASET.FEWSHOT_DIR, cfg.DATASET.NUM_SHOTS, cfg.SEED = str(place), str(cache), 16, 1
     for key, value in keys.items():
         cfg.DATASET[key] = value
     return cfg

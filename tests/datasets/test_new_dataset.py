@@ -46,7 +46,7 @@ def leaves(tmp_path):
     def make(**settings):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
-        cfg.DATASET.ROOT, cfg.DATASET.CACHE = str(tmp_path / "data"), str(tmp_path / "cache")
+        cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR = str(tmp_path / "data"), str(tmp_path / "cache")
         cfg.DATASET.NAME = yaml.safe_load((EXAMPLE / "leaves.yaml").read_text())["DATASET"]["NAME"]
         for key, value in settings.items():
             cfg.DATASET[key] = value

@@ -45,7 +45,7 @@ def split_of(root):
 def config(root, shots=2, subsample="all", seed=1):
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    cfg.DATASET.ROOT, cfg.DATASET.CACHE = str(root), str(root / "cache")
+    cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR = str(root), str(root / "cache")
     cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.SEED = shots, subsample, seed
     return cfg
 

@@ -15,7 +15,7 @@ def config(root, shots=-1, subsample="all", seed=1):
     """The configuration of a data set below `root`, few-shot lists included."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    cfg.DATASET.ROOT, cfg.DATASET.CACHE = str(root), str(Path(root) / "cache")
+    cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR = str(root), str(Path(root) / "cache")
     cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.SEED = shots, subsample, seed
     return cfg
 

@@ -154,7 +154,7 @@ def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
     monkeypatch.setattr(DemoSketch, "pictures", small(SKETCH, 2))
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
-    cfg.DATASET.ROOT, cfg.DATASET.CACHE, cfg.DATASET.NUM_SHOTS = str(tmp_path), str(tmp_path / "cache"), 16
+    cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR, cfg.DATASET.NUM_SHOTS = str(tmp_path), str(tmp_path / "cache"), 16
     dataset = DemoSketch(cfg)
     assert dataset.protocol["train_images"] == 0 and dataset.protocol["test_images"] == 4
     assert dataset.train_x is dataset.test

@@ -99,9 +99,9 @@ def test_test_script_repeats_the_base_accuracy(scripts, default_run):
 def test_looked_up_features_and_the_tower_in_the_loop_agree(scripts, default_run):
     accuracies = []
     for features in (True, False):
-        overrides = ("OPTIM.MAX_EPOCH", 2, "REGIONS.FEATURES", features)
+        overrides = ("OPTIM.MAX_EPOCH", 2, "REGIONS.CACHE_STUDENT_FEATURES", features)
         scripts.succeed("base2new_train.sh", "demo", 1, "FDBPL", *overrides)
-        config = f"demo+OPTIM.MAX_EPOCH=2+REGIONS.FEATURES={features}"
+        config = f"demo+OPTIM.MAX_EPOCH=2+REGIONS.CACHE_STUDENT_FEATURES={features}"
         accuracies.append(metrics(scripts.folder("train_base", "FDBPL", config))["accuracy"])
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.5)
 

@@ -24,7 +24,7 @@ CASES += [(name, precision) for name in one_of_each_student() for precision in (
 @pytest.mark.parametrize("name, precision", CASES)
 def test_a_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
     monkeypatch.setattr("trainers.promptsrc.IMAGENET_TEMPLATES", ("a photo of a {}.", "itap of the {}."))
-    settings = SETTINGS | {"FEATURES.ROOT": "", f"TRAINER.{node_of(name)}.PREC": precision}
+    settings = SETTINGS | {"TEST.FEATURE_CACHE_DIR": "", f"TRAINER.{node_of(name)}.PREC": precision}
     trainer = build_shared(name, f"{precision}/{name}", **settings)
     trainer.before_train()
     trainer.epoch = trainer.batch_idx = 0

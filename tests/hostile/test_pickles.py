@@ -104,7 +104,7 @@ def test_few_shot_lists(world, marker, data_root, tmp_path, allowed, suffix):
     (root / "tiny" / "split_fewshot").mkdir()
     planted = (root / "tiny" / "split_fewshot" / "shot_2-seed_1").with_suffix(suffix)
     planted.write_bytes(plants.bare(marker))
-    more = ("DATASET.ALLOW_PICKLE", allowed, "DATASET.CACHE", tmp_path / "cache")
+    more = ("DATASET.ALLOW_PICKLE", allowed, "DATASET.FEWSHOT_DIR", tmp_path / "cache")
     words = {"flags": ["--root", root, "--no-train"], "trainer": "CoOp"}
     if allowed or suffix == ".json":
         world.refused(*more, **words, names=planted)

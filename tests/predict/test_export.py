@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIP, OPEN_CLIP, VISUAL = (
     block for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "PREDICT.md").read_text(), re.DOTALL)
 )
-DIFFERENCE = {"TRAINER.FDBPL.INFERENCE": "difference"}
+DIFFERENCE = {"TRAINER.FDBPL.TEST_LOGITS": "difference"}
 NAMES = ["wolf", "sea lion", "a yurt, in winter"]
 
 

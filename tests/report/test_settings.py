@@ -111,9 +111,9 @@ def test_two_results_of_one_test_are_ambiguous_and_neither_counts(tree):
 
 def test_a_test_with_a_setting_of_its_own_names_it_in_its_row(tree):
     key = tree.run("base2new/train_base", accuracy=80.0)
-    values = {"TRAINER.FDBPL.INFERENCE": "positive", "OPTIM.LR": 3}  # the latter does nothing to a test
+    values = {"TRAINER.FDBPL.TEST_LOGITS": "positive", "OPTIM.LR": 3}  # the latter does nothing to a test
     tree.run("base2new/test_new", classes="new", tests=key, accuracy=60.0, values=values)
-    assert list(rows(tree)) == ["CoOp (test TRAINER.FDBPL.INFERENCE=positive)"]
+    assert list(rows(tree)) == ["CoOp (test TRAINER.FDBPL.TEST_LOGITS=positive)"]
 
 
 @pytest.mark.parametrize("half", ["base", "all"])

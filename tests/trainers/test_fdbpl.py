@@ -50,7 +50,7 @@ def test_the_loss_is_the_method(build):
 
 def test_looked_up_features_and_the_image_tower_agree(build):
     """The same regions in the same order, once looked up, once cut from the files: equal up to fp16 features."""
-    runs = [build("FDBPL", name, **{"REGIONS.FEATURES": features, "OPTIM.LR": 0.5})
+    runs = [build("FDBPL", name, **{"REGIONS.CACHE_STUDENT_FEATURES": features, "OPTIM.LR": 0.5})
             for name, features in (("features", True), ("pixels", False))]  # fmt: skip
     for run in runs:
         run.supervision.prepare(run.student)
@@ -74,7 +74,7 @@ def test_looked_up_features_and_the_image_tower_agree(build):
 
 def test_promptsrc_compares_with_looked_up_features(build, monkeypatch):
     """Its terms are those of frozen features that are computed, up to fp16; the image tower runs once, not twice."""
-    runs = [build("FDBPL_PromptSRC", name, **{"REGIONS.FEATURES": features})
+    runs = [build("FDBPL_PromptSRC", name, **{"REGIONS.CACHE_STUDENT_FEATURES": features})
             for name, features in (("features", True), ("pixels", False))]  # fmt: skip
     terms = []
     for run in runs:
@@ -96,7 +96,7 @@ def test_the_bank_says_what_the_teacher_says(build, teacher_file):
     """Teacher logits of a stored region = those of the teacher on the very pixels that the pipeline cuts."""
     from fdbpl.backbones import load_backbone
 
-    trainer = build("FDBPL", **{"REGIONS.FEATURES": False})
+    trainer = build("FDBPL", **{"REGIONS.CACHE_STUDENT_FEATURES": False})
     trainer.supervision.prepare(trainer.student)
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     teacher = load_backbone(teacher_file)
@@ -168,7 +168,7 @@ def test_a_half_precise_teacher_has_a_bank_of_its_own(build):
 
 def test_a_top_k_bank_keeps_the_entropy_of_the_whole_distribution(build):
     whole = build("FDBPL", "whole", **{"TRAINER.FDBPL.ENTROPY_EPSILON": 0.0})
-    top = build("FDBPL", "top", **{"REGIONS.CONTENT": "topk:2"})
+    top = build("FDBPL", "top", **{"REGIONS.TARGET": "topk:2"})
     views = []
     for trainer in (whole, top):
         trainer.supervision.prepare(trainer.student)
@@ -193,7 +193,7 @@ def test_the_hash_of_weights_is_known_without_loading_them(student_file):
 def test_inference_by_difference(build):
     images = torch.randn(3, 3, 32, 32)
     positive = build("FDBPL", bank=False)
-    difference = build("FDBPL", bank=False, **{"TRAINER.FDBPL.INFERENCE": "difference"})
+    difference = build("FDBPL", bank=False, **{"TRAINER.FDBPL.TEST_LOGITS": "difference"})
     with torch.no_grad():
         features = positive.student.image_features(View(images=images))
         f_positive, f_negative = positive.student.text_features(positive.negative_prompt_learner())

@@ -65,7 +65,7 @@ def test_a_frozen_sentence_of_the_run_s_own(build_shared):
 
 
 def test_s_plus_minus_s_minus(build_shared):
-    trainer = build_shared("FDBPL", "difference", **{"OPTIM.MAX_EPOCH": 1, "TRAINER.FDBPL.INFERENCE": "difference"})
+    trainer = build_shared("FDBPL", "difference", **{"OPTIM.MAX_EPOCH": 1, "TRAINER.FDBPL.TEST_LOGITS": "difference"})
     trainer.train()
     run = FinishedRun(as_train_py_leaves_it(trainer))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

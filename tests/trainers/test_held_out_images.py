@@ -123,7 +123,7 @@ def test_training_opens_its_own_images_alone(cfg_in, world, tmp_path, opened, pr
 
 @pytest.mark.parametrize("supervision", ["labels", "bank, cut by torchvision"])
 def test_an_epoch_is_chosen_by_validation_images(cfg_in, world, tmp_path, opened, supervision):
-    chosen = {"TEST.FINAL_MODEL": "best_val", "FEATURES.ROOT": ""}
+    chosen = {"TEST.FINAL_MODEL": "best_val", "TEST.FEATURE_CACHE_DIR": ""}
     trainer = build(cfg_in, tmp_path, world, "base2new", supervision, **chosen)
     stop_listening_in_tests(trainer, opened)
     opened.on = True

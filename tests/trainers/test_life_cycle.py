@@ -236,7 +236,7 @@ def test_settings_are_refused_before_anything_is_loaded(build, overrides, said):
 @pytest.mark.parametrize(
     "trainer, overrides, said",
     [
-        ("FDBPL", {"TRAINER.FDBPL.INFERENCE": "negative"}, "INFERENCE"),
+        ("FDBPL", {"TRAINER.FDBPL.TEST_LOGITS": "negative"}, "TEST_LOGITS"),
         ("FDBPL", {"TEACHER.TEMPLATE": "a photo"}, "TEACHER.TEMPLATE"),
         ("CoOp_KDPL", {"TEACHER.PREC": "fp16"}, "fp16"),
     ],

@@ -17,7 +17,7 @@ def kept(tmp_path) -> Path:
 
 def run_test(build, kept, name: str, run: str, **settings):
     """A trainer whose weights are as they start, tested; which forward passes its image tower made."""
-    trainer = build(name, run, **{"FEATURES.ROOT": str(kept), **settings})
+    trainer = build(name, run, **{"TEST.FEATURE_CACHE_DIR": str(kept), **settings})
     seen = []
     tower = trainer.student.backbone.model.visual
     handle = tower.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -27,7 +27,8 @@ def run_test(build, kept, name: str, run: str, **settings):
 
 
 def test_one_method_computes_them_and_all_others_read_them(build, kept):
-    computed = {name: run_test(build, kept, name, f"none/{name}", **{"FEATURES.ROOT": ""}) for name in TEXT_ONLY}
+    without = {"TEST.FEATURE_CACHE_DIR": ""}
+    computed = {name: run_test(build, kept, name, f"none/{name}", **without) for name in TEXT_ONLY}
     assert all(sum(seen) == 10 for _, seen in computed.values()) and not kept.exists()
     first, seen = run_test(build, kept, "CoOp", "first")
     (file,) = kept.rglob("*.safetensors")
@@ -41,7 +42,7 @@ def test_one_method_computes_them_and_all_others_read_them(build, kept):
 
 
 def test_what_is_kept_is_what_the_tower_says_bit_for_bit(build, kept):
-    trainer = build("CoOp", "run", **{"FEATURES.ROOT": str(kept)})
+    trainer = build("CoOp", "run", **{"TEST.FEATURE_CACHE_DIR": str(kept)})
     trainer.test()
     (file,) = kept.rglob("*.safetensors")
     expected = torch.cat([trainer.student.backbone.encode_image(batch["img"]) for batch in trainer.test_loader])

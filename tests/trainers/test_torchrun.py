@@ -22,7 +22,7 @@ OWN = {
     "CoOp": {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.CSC": True, "TRAINER.COOP.N_CTX": 2},  # vectors of each class
     "CoOp_KDPL": {"TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.K_MAX": 6},  # words of the whole batch
     "TCP": {"OPTIM.NAME": "adam", "OPTIM.LR": 1e-3},
-    "FDBPL_KgCoOp": {"REGIONS.FEATURES": False},  # a frozen tower in the loop
+    "FDBPL_KgCoOp": {"REGIONS.CACHE_STUDENT_FEATURES": False},  # a frozen tower in the loop
 }
 BATCH_OF_TWO = {"DATALOADER.TRAIN_X.BATCH_SIZE": 2}
 # by four: shares of 4 images and 5 classes differ, and a batch of two leaves two processes without images of their own

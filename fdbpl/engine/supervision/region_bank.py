@@ -1,8 +1,8 @@
 """Supervision from the region bank (RIL): what a teacher said of stored regions, looked up. No teacher, no labels.
 
 What the student's frozen image tower says of a stored region is a constant as well, and is looked up too
-(REGIONS.FEATURES). With text-only prompts that is all: training decodes no image. With visual prompts the regions are
-cut from the image files.
+(REGIONS.CACHE_STUDENT_FEATURES). With text-only prompts that is all: training decodes no image. With visual prompts
+the regions are cut from the image files.
 """
 
 from collections.abc import Iterator
@@ -61,8 +61,8 @@ class RegionBank(Supervision):
         ):
             if not allowed:
                 raise UserError(f"expected REGIONS.{key} {expected}, found {regions[key]!r}; set another")
-        if regions.CONTENT != "embedding":
-            top_k(regions.CONTENT, 1)
+        if regions.TARGET != "embedding":
+            top_k(regions.TARGET, 1)
 
     @classmethod
     def region_bank_plan(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> dict:
@@ -191,7 +191,7 @@ class RegionBank(Supervision):
 
 def looks_up_features(cfg: CfgNode, student: Student | type[Student]) -> bool:
     """Whether a run of a student (or of its class) looks up what its frozen image tower says of the regions."""
-    return cfg.REGIONS.FEATURES and (student.frozen_image_tower or student.compares_with_frozen_images)
+    return cfg.REGIONS.CACHE_STUDENT_FEATURES and (student.frozen_image_tower or student.compares_with_frozen_images)
 
 
 def _is_range(values: tuple) -> bool:

@@ -222,7 +222,7 @@ def test_a_value_that_no_run_can_work_with(words, key, value):
 
 VALUES_OF_FDBPL = {
     "TRAINER.FDBPL.N_CTX": ["0"],
-    "TRAINER.FDBPL.INFERENCE": ["negative"],
+    "TRAINER.FDBPL.TEST_LOGITS": ["negative"],
     "TRAINER.FDBPL.ALPHA": ["-0.5"],
     "TRAINER.FDBPL.BETA": ["-0.5"],
     "TRAINER.FDBPL.PCD_WEIGHT": ["-1"],
@@ -234,7 +234,7 @@ BANK_VALUES = {
     "REGIONS.FLIP": ["-0.1", "1.1"],
     "REGIONS.SCALE": ["(0.0, 1.0)", "(0.9, 0.1)", "(0.1, 2.0)", "(0.5,)"],
     "REGIONS.RATIO": ["(-1.0, 1.0)", "(2.0, 1.0)"],
-    "REGIONS.CONTENT": ["logits", "topk:", "topk:0", "topk:ten"],
+    "REGIONS.TARGET": ["logits", "topk:", "topk:0", "topk:ten"],
     "REGIONS.PIPELINE": ["fast"],
     "REGIONS.SEED": ["-1"],
     "TEACHER.PREC": ["fp12"],

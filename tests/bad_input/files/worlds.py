@@ -58,7 +58,7 @@ class World:
         return [
             "--config-file", str(config or self.config), "--trainer", trainer, "--seed", "1",
             "--output-dir", str(self.run(output)), *map(str, flags),
-            "REGIONS.ROOT", str(self.folder / "regions"), "FEATURES.ROOT", str(self.folder / "features"),
+            "REGIONS.ROOT", str(self.folder / "regions"), "TEST.FEATURE_CACHE_DIR", str(self.folder / "features"),
             *map(str, overrides),
         ]  # fmt: skip
 
