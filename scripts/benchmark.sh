@@ -5,4 +5,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment requirements.txt
-exec "$PYTHON" -m fdbpl.bench "$@"
+exec "$PYTHON" -m tools.benchmark "$@"

@@ -10,10 +10,10 @@ FOLDER="${1:-fdbpl/backbones/weights}"
 case "$FOLDER" in /*) ;; *) [ -z "${1:-}" ] || FOLDER="$CALLED_FROM/$FOLDER" ;; esac
 
 export OMP_NUM_THREADS=1
-"$PYTHON" -m fdbpl.interruption "$PYTHON" -m fdbpl.demo.pretrain teacher --output "$FOLDER" &
+"$PYTHON" -m fdbpl.interruption "$PYTHON" -m tools.demo_pretraining teacher --output "$FOLDER" &
 TEACHER=$!
 trap 'kill "$TEACHER" 2>/dev/null || true' EXIT # where a student's training ends early
-attached "$PYTHON" -m fdbpl.demo.pretrain rn-student --output "$FOLDER"
-attached "$PYTHON" -m fdbpl.demo.pretrain vit-student --output "$FOLDER"
+attached "$PYTHON" -m tools.demo_pretraining rn-student --output "$FOLDER"
+attached "$PYTHON" -m tools.demo_pretraining vit-student --output "$FOLDER"
 wait "$TEACHER"
 (cd "$FOLDER" && sha256sum -c SHA256SUMS)

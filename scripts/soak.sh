@@ -8,4 +8,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment requirements-dev.txt pytest hypothesis
-exec "$PYTHON" -m tests.faults.soak "$@"
+exec "$PYTHON" -m tools.soak "$@"

@@ -1,4 +1,4 @@
-"""Shared by all tests: Dassl found as train.py finds it, and the optional material that development has at hand."""
+"""Fixtures and markers of all tests: Dassl as train.py finds it, and optional development data."""
 
 import os
 import signal
@@ -7,20 +7,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a shell's `&` it would be ignored, in children too
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` makes it ignored, also in child processes
 
 from third_party import use_dassl  # noqa: E402
 
 DASSL = use_dassl()
 
 
+SLOW = ("tests/end_to_end", "tests/faults")  # folders whose tests start whole commands
+
+
 def pytest_report_header() -> str:
     return DASSL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder; skip those that need a GPU where there is none."""
+    for item in items:
+        folder = item.path.parent.relative_to(ROOT).as_posix()
+        if folder.startswith(SLOW):
+            item.add_marker("slow")
+        if folder == "tests/parity":
+            item.add_marker("parity")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
 @pytest.fixture(scope="session")

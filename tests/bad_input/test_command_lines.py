@@ -27,7 +27,7 @@ CASES = {
     "a line break": ("fdbpl.report.__main__", ["output", "--no\nsuch"], "--no"),
     "an option of no prediction": ("fdbpl.predict", ["run", "images", "--modeldir", "x"], "--modeldir"),
     "an option of no export": ("fdbpl.export", ["run", "--outptu", "x"], "--outptu"),
-    "hours in words": ("fdbpl.bench.__main__", ["quick", "--hours", "two"], "'two'"),
+    "hours in words": ("tools.benchmark.__main__", ["quick", "--hours", "two"], "'two'"),
     "an option of no preparation": ("fdbpl.data.prepare.__main__", ["--chek"], "--chek"),
     "an option of no doctor": ("fdbpl.doctor.__main__", ["--fix"], "--fix"),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from dassl.utils import set_random_seed, setup_logger
 from PIL import Image
 from torch import nn
 
-COLTRAINERS = {"red": (250, 40, 40), "green": (40, 250, 40), "blue": (40, 40, 250)}
+COLOURS = {"red": (250, 40, 40), "green": (40, 250, 40), "blue": (40, 40, 250)}
 
 
 class ToyColours(DatasetBase):
@@ -27,7 +27,7 @@ class ToyColours(DatasetBase):
     def __init__(self, cfg):
         parts = {
             part: [self.item(cfg, f"{part}-{name}-{number}.png", label, name)
-                   for label, name in enumerate(COLTRAINERS) for number in range(count)]
+                   for label, name in enumerate(COLOURS) for number in range(count)]
             for part, count in (("train", 3), ("val", 1), ("test", 2))
         }  # fmt: skip
         super().__init__(train_x=parts["train"], val=parts["val"], test=parts["test"])
@@ -37,7 +37,7 @@ class ToyColours(DatasetBase):
         path = Path(cfg.DATASET.ROOT, file)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (20, 30), COLTRAINERS[name]).save(path)
+            Image.new("RGB", (20, 30), COLOURS[name]).save(path)
         return Datum(impath=str(path), label=label, classname=name)
 
 
@@ -48,7 +48,7 @@ class ToyTrainer(TrainerX):
 
     def build_model(self):
         torch.manual_seed(self.cfg.SEED)
-        self.model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, len(COLTRAINERS)))
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, len(COLOURS)))
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)

@@ -14,7 +14,7 @@ import datasets
 from datasets.demo_shifts import DemoSketch
 from fdbpl.backbones import load_backbone
 from fdbpl.demo import picture_set
-from fdbpl.demo.colours import COLTRAINERS
+from fdbpl.demo.colours import COLOURS
 from fdbpl.demo.corruptions import CORRUPTIONS, corrupted
 from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background
 from fdbpl.demo.forms import NAMES
@@ -23,7 +23,7 @@ from fdbpl.demo.pictures import DEMO
 from fdbpl.demo.shifts import CORRUPTED, SKETCH, WORLD
 from fdbpl.errors import UserError
 
-SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLTRAINERS]
+SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLOURS]
 SHIFTS = [SKETCH, WORLD, CORRUPTED]
 each_set = pytest.mark.parametrize("pictures", SETS, ids=lambda pictures: pictures.title)
 
@@ -196,4 +196,4 @@ def test_shifts_are_harder_than_the_demo_and_well_above_chance():
 
 
 def test_colours_are_known_and_leave_room():
-    assert 30 < zero_shot(COLTRAINERS, per_class=16) < 70
+    assert 30 < zero_shot(COLOURS, per_class=16) < 70

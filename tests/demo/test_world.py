@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fdbpl.demo.captions import GRADED_WORDS, WORKSHOP_WORDS, CaptionStyle, caption, consistent
 from fdbpl.demo.drawing import form_masks
 from fdbpl.demo.forms import EVERYDAY, FORMS, NAMES, WORKSHOP
-from fdbpl.demo.scenes import COLTRAINERS, FILLS, MEDIA, NOTHING, Facts, draw_pool, draw_scene
-from fdbpl.demo.vocabulary import SmallTokenizer, token_ids
+from fdbpl.demo.scenes import COLOURS, FILLS, MEDIA, NOTHING, Facts, draw_pool, draw_scene
+from tools.demo_pretraining.captions import GRADED_WORDS, WORKSHOP_WORDS, CaptionStyle, caption, consistent
+from tools.demo_pretraining.vocabulary import SmallTokenizer, token_ids
 
 STYLE = CaptionStyle(generic=0.4, graded=(0.25, 0.16))
 
@@ -69,7 +69,7 @@ def test_the_thing_has_its_colour():
     for seed in range(8):
         picture, facts = draw_scene(np.random.default_rng(seed), 64, 64, "icon", NAMES.index("circle"), EVERYDAY)
         if FILLS[facts.fill] == "solid":
-            colour = np.array(list(COLTRAINERS.values())[facts.colour])
+            colour = np.array(list(COLOURS.values())[facts.colour])
             nearest = np.abs(picture.astype(int) - colour).sum(-1).min()
             assert nearest < 0.35 * colour.sum() + 60  # brightness varies by -20 to +10 %
 
@@ -90,11 +90,11 @@ def test_captions_are_true_of_their_scene_and_say_what_they_claim(scenes):
             assert consistent(np.array([true]), claims[None])[0, 0], text
             assert text.endswith(".")
             words = set(text.rstrip(".").split())
-            for word, column in [(name, 2) for name in COLTRAINERS] + [
+            for word, column in [(name, 2) for name in COLOURS] + [
                 (name, 4) for name in ("solid", "outlined", "dotted")
             ]:
                 assert (word in words) == (
-                    claims[column] == (list(COLTRAINERS) if column == 2 else list(FILLS)).index(word)
+                    claims[column] == (list(COLOURS) if column == 2 else list(FILLS)).index(word)
                 )
             if words & set(WORKSHOP_WORDS) and claims[8] < 0:
                 assert claims[1] == WORKSHOP

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2)
 ENDINGS = ("jpg", "png", "webp", "gif", "bmp", "tif", "tga", "PNG")
-COLTRAINERS = {"red_shape": "red", "blue_shape": "blue", "green_shape": "green", "yellow_shape": "yellow"}
+COLOURS = {"red_shape": "red", "blue_shape": "blue", "green_shape": "green", "yellow_shape": "yellow"}
 ODD = '$(touch evil); `touch evil` & * ? <b> "c"'  # what a shell would run, or a page would show, if it were let
 
 
@@ -21,7 +21,7 @@ def own(scripts, tmp_path_factory):
     """Scripts whose DATA are some pictures of ours, in a path with all sorts of characters."""
     folder = tmp_path_factory.mktemp("own")
     photos = folder / ODD / "my 'first' photos é"
-    for name, colour in COLTRAINERS.items():
+    for name, colour in COLOURS.items():
         (photos / name).mkdir(parents=True)
         for number in range(8):
             image = Image.new("RGB", (90, 70 + number), "grey")
@@ -45,7 +45,7 @@ def test_own_pictures_are_learnt_and_a_changed_folder_is_another_run(own):
     (metrics,) = base.rglob("metrics.json")
     found = json.loads(metrics.read_text())
     assert found["dataset"] == "my_first_photos_é" and found["protocol"]["classnames"] == ["blue shape", "green shape"]
-    assert {path.name for path in own.data.iterdir()} == set(COLTRAINERS)
+    assert {path.name for path in own.data.iterdir()} == set(COLOURS)
     assert not list(own.data.parents[1].rglob("evil")) and not (ROOT / "evil").exists()
 
     (own.data / "red_shape" / "new.jpg").write_bytes((own.data / "red_shape" / "no 0.jpg").read_bytes())
@@ -63,7 +63,7 @@ def test_mistakes_end_in_one_sentence(own, tmp_path):
 
 
 def test_a_broken_test_picture_is_named(own, tmp_path):
-    for name in COLTRAINERS:
+    for name in COLOURS:
         for part in ("train", "test"):
             (tmp_path / "pictures" / part / name).mkdir(parents=True)
             Image.effect_noise((90, 70), 50).convert("RGB").save(tmp_path / "pictures" / part / name / "a b.jpg")

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from . import comparing, mounts
-from .disturbing import MOST, Count, Watch, until_through
-from .faults import clock_backwards, kill_rank, more_epochs, two_prepare
-from .killing import Kill
-from .scenarios import CALTECH101, STEPS, Place, Scenario, mirror
+from tools.soak import comparing, mounts
+from tools.soak.disturbing import MOST, Count, Watch, until_through
+from tools.soak.faults import clock_backwards, kill_rank, more_epochs, two_prepare
+from tools.soak.killing import Kill
+from tools.soak.scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
 # few-shot learning of a few pictures of one's own: nothing needs to be drawn
 SMALL = Scenario(

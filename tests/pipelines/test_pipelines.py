@@ -237,8 +237,8 @@ def test_dali_without_memory_is_not_taken_for_a_damaged_image(odd, monkeypatch, 
 
 
 def measured(root, *before: str) -> subprocess.CompletedProcess:
-    """`python -m fdbpl.pipelines.measure ROOT` with little to do, behind lines of Python."""
-    lines = "; ".join([*before, "from fdbpl.pipelines.measure import main", "main()"])
+    """`python -m tools.measure_pipelines ROOT` with little to do, behind lines of Python."""
+    lines = "; ".join([*before, "from tools.measure_pipelines import main", "main()"])
     settings = ["--images", "1", "--regions", "1", "8", "--size", "32", "--rounds", "1"]
     command = [sys.executable, "-c", f"import sys; {lines}", str(root), *settings]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

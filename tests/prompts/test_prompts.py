@@ -112,7 +112,7 @@ def test_half_precision(tiny_clip, classnames, dtype):
     assert cosine.min() > (0.9999 if dtype == torch.float16 else 0.998)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype, limit", [(torch.float32, 1e-4), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)])
 def test_on_a_gpu(tiny_clip, classnames, dtype, limit):
     from clip.model import convert_weights

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from fdbpl.backbones import load_backbone
-from fdbpl.prompts import measure as measure_text
-from fdbpl.regions import measure_generation
 from fdbpl.regions.__main__ import main
 from fdbpl.regions.bank import RegionBank
 from fdbpl.templates import fill_template
+from tools import measure_generation
+from tools import measure_text_encoder as measure_text
 
 from .conftest import identity_of
 

@@ -7,7 +7,7 @@ from fdbpl.errors import UserError
 
 from .methods import NO_GRADIENT, learnt, logits, node_of, one_of_each_student, same, student_of, trained
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+GPU = pytest.mark.gpu
 
 
 def settings_of(name: str, precision: str) -> dict:

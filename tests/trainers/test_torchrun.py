@@ -116,7 +116,7 @@ def test_a_mistake_that_one_process_meets_ends_all(build, make_cfg, data_root, t
     assert "RuntimeError" not in run.stderr and "terminate called" not in run.stderr  # no way out by an abort
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU to have too few of them")
+@pytest.mark.gpu
 def test_more_processes_than_gpus(tmp_path):
     run = torchrun(torch.cuda.device_count() + 1, TRAIN, "--trainer", "ZeroshotCLIP", "--output-dir", tmp_path / "run",
                    "--dataset-config-file", TRAIN.parent / "configs/datasets/demo.yaml")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Pre-training of the demo's CLIP models on synthetic captioned scenes."""

@@ -1,0 +1,94 @@
+"""`python -m tools.measure_generation ROOT`: regions per second of generation and of its teacher alone.
+
+Generation is whole: hashes, check of the files, drawing, decoding, teacher, writing. The teacher alone sees batches
+that lie in memory. Both in turn, medians. `random:ViT-B/32` and the like have random weights, which take the same time.
+"""
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from fdbpl.arguments import ArgumentParser
+from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.devices import choose_device
+from fdbpl.errors import one_sentence_errors
+from fdbpl.regions.__main__ import list_images
+from fdbpl.regions.generation import generate
+from fdbpl.regions.metadata import BankMetadata
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m tools.measure_generation", description=__doc__)
+    parser.add_argument("root", type=Path, help="folder of photographs")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--per-image", type=int, default=50)
+    parser.add_argument("--teacher", default="random:ViT-B/32", help="any teacher")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
+    parser.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        images = list_images(arguments.root, arguments.root)
+        images = images[:: max(1, len(images) // arguments.images)][: arguments.images]
+        device = choose_device(arguments.device)
+        teacher = load_backbone(arguments.teacher, device, arguments.precision)
+        rates = measure(
+            arguments.root, images, teacher, arguments.per_image, arguments.batch, arguments.rounds, arguments.pipeline
+        )
+        print(
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {device}, "
+            f"{arguments.precision}: {len(images)} images, {arguments.per_image} regions each, {arguments.teacher}, "
+            f"{arguments.pipeline}"
+        )
+        for name, values in rates.items():
+            print(f"  {name:<14} {statistics.median(values):8.1f} regions/s ({min(values):.1f} to {max(values):.1f})")
+        print(f"  share          {100 * share(rates):8.0f} % (median over the rounds)")
+
+
+def measure(
+    root: Path, images: list[str], teacher: Backbone, per_image: int, batch: int, rounds: int, pipeline: str = "auto"
+) -> dict[str, list[float]]:
+    """Regions per second, by round: "teacher alone" and "generation", whose first calls are left out."""
+    identity = BankMetadata(
+        "measured", teacher.name, teacher.sha256, teacher.logit_scale, teacher.image_size, tuple(teacher.mean),
+        tuple(teacher.std), (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1,
+    )  # fmt: skip
+    total, size = len(images) * per_image, teacher.image_size
+    pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=teacher.device)
+
+    def alone() -> None:
+        for start in range(0, total, batch):
+            teacher.encode_image(pixels[: total - start]).cpu().half()
+
+    def generation(these: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            generate(
+                root, these, folder, identity, lambda: teacher, per_image, pipeline=pipeline,
+                device=str(teacher.device), batch_size=batch,
+            )  # fmt: skip
+
+    generation(images[:1])  # warms up both
+    rates: dict[str, list[float]] = {"teacher alone": [], "generation": []}
+    for _ in range(rounds):
+        for name, run in (("teacher alone", alone), ("generation", lambda: generation(images))):
+            begin = time.perf_counter()
+            run()
+            rates[name].append(total / (time.perf_counter() - begin))
+    return rates
+
+
+def share(rates: dict[str, list[float]]) -> float:
+    """Generation's rate over the teacher's: median over the rounds."""
+    pairs = zip(rates["generation"], rates["teacher alone"], strict=True)
+    return statistics.median(made / seen for made, seen in pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`python -m tools.measure_lookup`: opening a large bank and looking batches up in it, in milliseconds and MiB.
+
+The bank is made of random numbers for the purpose and deleted afterwards: by default 8 million regions of 160,000
+images in 8,000 files, 2.2 GB.
+"""
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fdbpl.arguments import ArgumentParser
+from fdbpl.errors import one_sentence_errors
+from fdbpl.regions.bank import RegionBank
+from fdbpl.regions.generation import REGIONS_PER_SHARD
+from fdbpl.regions.lookup import RegionLookup
+from fdbpl.regions.metadata import BankMetadata
+from fdbpl.regions.shard import Shard
+
+STUDENT = ("student", "0" * 64)
+SIZE = (375, 500)
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m tools.measure_lookup", description=__doc__)
+    parser.add_argument("--images", type=int, default=160_000)
+    parser.add_argument("--per-image", type=int, default=50, help="regions of each")
+    parser.add_argument("--width", type=int, default=64, help="numbers of an embedding, teacher's and student's")
+    parser.add_argument("--batch", type=int, default=32, help="regions a lookup")
+    parser.add_argument("--lookups", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, help="where the bank is made; by default the system's temporary folder")
+    arguments = parser.parse_args()
+    with one_sentence_errors(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
+        images = image_names(arguments.images)
+        make(Path(folder), images, arguments.per_image, arguments.width)
+        files, regions = len(list(Path(folder).glob("regions-*"))), arguments.images * arguments.per_image
+        print(f"{regions:,} regions of {len(images):,} images, width {arguments.width}; two times {files:,} files")
+        print(describe(measure(Path(folder), images, arguments.per_image, arguments.batch, arguments.lookups),
+                       arguments.batch))  # fmt: skip
+
+
+def image_names(count: int) -> list[str]:
+    """As ImageNet's are, 1300 of a class."""
+    return [f"imagenet/images/train/n{number // 1300:08d}/{number:08d}.JPEG" for number in range(count)]
+
+
+def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
+    """A bank of random content in the files that generation would write."""
+    mean = (0.5, 0.5, 0.5)
+    identity = BankMetadata(
+        "imagenet", "teacher", "0" * 64, 100.0, 224, mean, mean, (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1
+    )
+    bank = RegionBank.create(folder, identity, {})
+    step = REGIONS_PER_SHARD // per_image
+    generator = torch.Generator().manual_seed(0)
+    for start in tqdm(range(0, len(images), step), desc="Making a bank", unit="file", disable=None):
+        chunk = images[start : start + step]
+        rows = len(chunk) * per_image
+        shard = Shard(
+            bank.folder / bank.shard_name(chunk, 0, per_image), chunk, ["0" * 64] * len(chunk), [SIZE] * len(chunk), 0,
+            per_image,
+        )  # fmt: skip
+        tensors = {
+            "boxes": torch.rand(rows, 4, generator=generator),
+            "flips": torch.zeros(rows, dtype=torch.bool),
+            "embeddings": torch.rand(rows, width, generator=generator).half(),
+        }
+        bank.write_shard(shard, tensors)
+        bank.write_features(shard, STUDENT, torch.rand(rows, width, generator=generator).half())
+
+
+def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups: int) -> dict:
+    """What opening a bank and looking up in it take; a tenth of `lookups` goes before them to warm up.
+
+    Returns:
+        "open_seconds", "open_mib": resident memory that opening adds; "milliseconds": [of each lookup of `batch` random
+        regions]; "resident_mib": before the first of these, behind the last, and the most in between.
+    """
+    before, begin = resident(), time.perf_counter()
+    lookup = RegionLookup(folder, images, per_image, student=STUDENT)
+    opened, added = time.perf_counter() - begin, resident() - before
+    rng = np.random.default_rng(0)
+    milliseconds, memory = [], []
+    for number in range(-lookups // 10, lookups):
+        image, region = rng.integers(len(images), size=batch), rng.integers(per_image, size=batch)
+        resident_now, begin = resident(), time.perf_counter()
+        lookup.embeddings(image, region)
+        lookup.student_features(image, region)
+        if number >= 0:
+            milliseconds.append(1000 * (time.perf_counter() - begin))
+            memory.append(resident_now)
+    return {
+        "open_seconds": opened,
+        "open_mib": added,
+        "milliseconds": milliseconds,
+        "resident_mib": [memory[0], resident(), max(memory)],
+    }
+
+
+def describe(found: dict, batch: int) -> str:
+    """`measure`'s figures in three lines."""
+    cuts, (before, behind, most) = statistics.quantiles(found["milliseconds"], n=20), found["resident_mib"]
+    return (
+        f"open: {found['open_seconds']:.1f} s, {found['open_mib']:.0f} MiB\n"
+        f"embedding and student feature of {batch} random regions: median {cuts[9]:.2f} ms, 95 % within "
+        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups behind a tenth to warm up)\n"
+        f"resident memory: {before:.0f} MiB before these, {behind:.0f} MiB behind, {most:.0f} MiB at most"
+    )
+
+
+def resident() -> float:
+    """Resident memory of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`python -m tools.measure_text_encoder`: memory and time of the text encoder's forward and backward pass by classes.
+
+Random weights in the sizes of OpenAI's ViT-B/16 (its text tower is that of ViT-B/32 too); each row in a process of its
+own. Class names are random words of 1 to 8 tokens, as ImageNet's are at most.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from fdbpl.arguments import ArgumentParser
+from fdbpl.devices import choose_device
+from fdbpl.errors import one_sentence_errors
+
+BATCH = 32  # images whose features meet the class features
+WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # a token each
+CONTEXTS = {4: "a photo of a", 16: ""}
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m tools.measure_text_encoder", description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100, 500, 1000])
+    parser.add_argument("--context", type=int, nargs="+", default=[4, 16], help="context vectors")
+    parser.add_argument("--chunk", type=int, nargs="+", default=[0, 250], help="MODEL.TEXT_CHUNK; 0 = all at once")
+    parser.add_argument("--csc", action="store_true", help="a context for each class: nothing is shared")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        if arguments.one:
+            print(json.dumps(measure(*json.loads(arguments.one))))
+            return
+        device = choose_device(arguments.device)
+        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {device}"
+        print(f"{machine}, torch {torch.__version__}")
+        print("two prompt spaces, forward and backward; before: with the weights, without a step")
+        print("| classes | context | chunk | MiB before | MiB peak | s / step |")
+        print("|---|---|---|---|---|---|")
+        for classes in arguments.classes:
+            for context in arguments.context:
+                for chunk in arguments.chunk:
+                    if chunk and chunk >= 2 * classes:
+                        continue  # as without
+                    one = json.dumps([classes, context, chunk, arguments.csc, arguments.rounds, device])
+                    command = [sys.executable, "-m", "tools.measure_text_encoder", "--one", one]
+                    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                    before, peak, seconds = json.loads(output)
+                    row = f"| {classes} | {context} | {chunk or 'all'} | {before:.0f} | {peak:.0f} | {seconds:.2f} |"
+                    print(row, flush=True)
+
+
+def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, device: str) -> tuple[float, float, float]:
+    """MiB that the process (or its GPU) took before the steps and at most; median seconds of a step."""
+    from clip.model import CLIP
+
+    from fdbpl.prompts import PromptLearner, encode_spaces
+
+    torch.manual_seed(0)
+    model = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12).eval().requires_grad_(False).to(device)
+    names = [" ".join(WORDS[(number + i) % 8] for i in range(1 + number % 8)) for number in range(classes)]
+    spaces = [PromptLearner(model, names, context, CONTEXTS[context], csc).to(device) for _ in range(2)]
+    images = torch.nn.functional.normalize(torch.randn(BATCH, 512, device=device), dim=-1)
+    before, seconds = memory(device), []
+    for _ in range(1 + rounds):  # the first one warms up
+        begin = time.perf_counter()
+        features = encode_spaces(model, *(space() for space in spaces), chunk=chunk)
+        loss = sum((100 * images @ part.T / part.norm(dim=-1)).logsumexp(-1).sum() for part in features)
+        loss.backward()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begin)
+    return before, memory(device), statistics.median(seconds[1:])
+
+
+def memory(device: str) -> float:
+    """The most that was taken so far, MiB."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+if __name__ == "__main__":
+    main()

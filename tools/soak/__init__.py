@@ -1,0 +1,1 @@
+"""Soak test: kill, interrupt and disturb real commands at random moments, then compare with undisturbed runs."""

@@ -1,0 +1,113 @@
+"""One scenario in one folder, killed again and again until it gets through; then compared with an undisturbed one."""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.soak import comparing
+from tools.soak.killing import Ended, Kill
+from tools.soak.scenarios import Place, Scenario
+
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+MOST = 12  # kills in a row; then it may get through
+START = 2.0  # seconds that a command needs before it does anything
+
+
+@dataclass
+class Count:
+    """What was done to a scenario.
+
+    Attributes:
+        kills: by signal. asked, spoke: interruptions that should and that did say how to continue.
+        rounds: how often it got through after all.
+    """
+
+    kills: Counter = field(default_factory=Counter)
+    asked: int = 0
+    spoke: int = 0
+    rounds: int = 0
+    faults: int = 0
+
+    def add(self, kill: Kill, ended: Ended) -> None:
+        self.kills[kill.signal] += ended.killed
+        self.asked += ended.asked and ended.killed
+        self.spoke += ended.spoke and ended.asked and ended.killed
+
+
+class Watch:
+    """What is finished in a folder before an attempt, and whether the attempt left it alone."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.before = comparing.finished(folder) if folder.exists() else {}
+        self.logs = comparing.logs(folder) if folder.exists() else {}
+        self.epochs = {run: comparing.finished_epochs(folder / run) for run in self.logs}
+
+    def check(self) -> None:
+        comparing.not_made_again(self.folder, self.before)
+        comparing.epochs_not_trained_again(self.folder, self.epochs, self.logs)
+
+
+def until_through(
+    scenario: Scenario, place: Place, straight: Place, seconds: float, chance: random.Random, count: Count,
+    note: Callable[[str], None], deadline: float = float("inf"),
+) -> None:  # fmt: skip
+    """Kill `scenario` at random moments, at most MOST times and until the `deadline`; let it get through and compare.
+
+    Args:
+        seconds: what the undisturbed run took.
+
+    Raises:
+        Lost: a promise was broken.
+    """
+    scenario.prepare(place, straight.output)
+    for attempt in range(MOST + 1):
+        watch, command = Watch(place.folder), scenario.start(place)
+        wait = moment(chance, place.folder, seconds)
+        if attempt < MOST and time.monotonic() < deadline and command.wait(wait):
+            kill = Kill(chance.choice(SIGNALS), "group")
+            if kill.signal != "SIGINT" and chance.random() < 0.3:
+                kill = Kill(kill.signal, "script")  # alone: its children must follow
+            ended = command.end(kill)
+            count.add(kill, ended)
+            note(f"{scenario.name}: {kill}")
+        else:
+            ended = command.succeed()
+        watch.check()
+        if not ended.killed:
+            break
+    comparing.same(straight.output, place.output, drawn=scenario.draws)
+    if scenario.draws:
+        comparing.same(straight.data, place.data)
+    comparing.nothing_temporary(place.folder)
+    count.rounds += 1
+    note(f"{scenario.name}: got through, nothing lost")
+
+
+def moment(chance: random.Random, folder: Path, seconds: float) -> Callable[[], bool]:
+    """Comes true at a random time, or a random while after something was written."""
+    begin = time.monotonic()
+    if chance.random() < 0.4:
+        at = begin + chance.uniform(0.0, 1.0) * seconds
+        return lambda: time.monotonic() >= at
+    wanted, delay = chance.randint(1, 4), chance.choice([0.0, chance.uniform(0.0, 0.3)])
+    state = {"seen": written(folder), "changes": 0, "at": float("inf")}
+
+    def come() -> bool:
+        now = written(folder)
+        if now != state["seen"]:
+            state["seen"], state["changes"] = now, state["changes"] + 1
+            if state["changes"] == wanted:
+                state["at"] = time.monotonic() + delay
+        return time.monotonic() >= state["at"]
+
+    return come
+
+
+def written(folder: Path) -> int:
+    """How many names there are in `folder` and below."""
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))

@@ -1,0 +1,152 @@
+"""Starting a command, ending it at some moment, and seeing that it ended well and took its children along."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.soak.comparing import Lost, require
+
+TOKEN = "FDBPL_FAULT_TOKEN"  # in the environment of a command and of all that it starts
+WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # what behind it stands is sent SIGTERM where we die
+AWAKE = 4.0  # seconds after which a Python process surely listens to signals
+PATIENCE = 90.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
+TELLING = ("train.py", "fdbpl.runs", "fdbpl.data.prepare", "fdbpl.regions")  # command lines that say how to continue
+STARTING = ("Fatal Python error: init_", "Could not import runpy")  # Ctrl-C while Python itself begins: its own words
+CODES = {"SIGINT": (130, -signal.SIGINT), "SIGTERM": (143, -signal.SIGTERM), "SIGKILL": (137, -signal.SIGKILL)}
+WORDS = {"SIGINT": "interrupted: ", "SIGTERM": "terminated: "}
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A signal to the command's process group, as Ctrl-C and Slurm send it, or to the command alone, as `kill` does."""
+
+    signal: str
+    to: str = "group"
+
+    def __str__(self) -> str:
+        return f"{self.signal} to the {self.to}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended. `killed`: before it was done. `spoke`: said how to continue. `asked`: could surely do so."""
+
+    killed: bool
+    spoke: bool
+    asked: bool
+    output: str
+    errors: str
+
+
+class Command:
+    """A command under way, in a process group of its own. It ends where we do."""
+
+    def __init__(self, arguments: Sequence[object], environment: dict[str, str], cwd: Path):
+        self.token = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [*WITH_US, *map(str, arguments)], env={**environment, TOKEN: self.token}, cwd=cwd, text=True,
+            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait(self, condition: Callable[[], bool], patience: float = 300.0) -> bool:
+        """Wait until `condition` holds; False where the command ended before."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            if self.process.poll() is not None:
+                return False
+            require(time.monotonic() < deadline, f"{self} did not come to what it was waited for")
+            time.sleep(0.01)
+        return self.process.poll() is None
+
+    def end(self, kill: Kill) -> Ended:
+        """Send the signal and wait for the end of all of it.
+
+        Raises:
+            Lost: a traceback, another exit code than the signal's, or a process that goes on.
+        """
+        asked = kill.signal != "SIGKILL" and any(self._telling())
+        number = signal.Signals[kill.signal]
+        if self.process.poll() is None:
+            (os.killpg if kill.to == "group" else os.kill)(self.process.pid, number)
+        output, errors = self._communicate()
+        self._all_gone()
+        code, spoke = self.process.returncode, WORDS.get(kill.signal, "\0") in errors
+        starting = kill.signal == "SIGINT" and any(word in errors for word in STARTING)
+        begun = "in main\n" in errors or not errors.rstrip().endswith("KeyboardInterrupt")
+        traceback = "Traceback" in errors and begun and not starting
+        require(not traceback, f"{self} ended with a traceback after {kill}: {errors[-2000:]}")
+        codes = (0, *CODES[kill.signal], *[1] * starting)
+        require(code in codes, f"{self} ended with {code} after {kill}: {errors[-2000:]}")
+        return Ended(code != 0, spoke, asked, output, errors)
+
+    def succeed(self, patience: float = 600.0) -> Ended:
+        """Wait for its end, which must be a good one."""
+        output, errors = self._communicate(patience)
+        code = self.process.returncode
+        require(code == 0, f"{self} failed with {code}: {output[-1000:]}\n{errors[-2000:]}")
+        self._all_gone()
+        return Ended(False, False, False, output, errors)
+
+    def fail(self, code: int, sentence: str, patience: float = 600.0) -> Ended:
+        """Wait for its end, which must be that exit code, with `sentence` among its errors and no traceback."""
+        output, errors = self._communicate(patience)
+        wrong = [self.process.returncode != code, sentence not in errors, "Traceback" in errors, "Exception" in errors]
+        require(not any(wrong), f"{self} ended with {self.process.returncode}: {errors[-2000:]}")
+        self._all_gone()
+        return Ended(False, False, False, output, errors)
+
+    def members(self) -> dict[int, str]:
+        """Processes of the command that are there, by number: their command lines."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if f"{TOKEN}={self.token}".encode() in (entry / "environ").read_bytes():
+                        line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                        found[int(entry.name)] = line.decode("utf-8", "replace")
+                except OSError:
+                    continue  # gone meanwhile, or somebody else's
+        return {number: line for number, line in found.items() if line}  # a zombie has none
+
+    def _communicate(self, patience: float = PATIENCE) -> tuple[str, str]:
+        try:
+            return self.process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            left = "; ".join(f"{number} {line[:100]}" for number, line in self.members().items())
+            self._kill_all()
+            raise Lost(f"{self} did not end within {patience:.0f} s: {left}") from None
+
+    def _all_gone(self, patience: float = 15.0) -> None:
+        deadline = time.monotonic() + patience
+        while members := self.members():
+            if time.monotonic() > deadline:
+                self._kill_all()
+                raise Lost(f"processes of {self} went on without it: {'; '.join(members.values())[:500]}")
+            time.sleep(0.05)
+
+    def _kill_all(self) -> None:
+        for number in self.members():
+            os.kill(number, signal.SIGKILL)
+
+    def _telling(self) -> list[int]:
+        """Processes that would say how to continue."""
+        now, tick = float(Path("/proc/uptime").read_text().split()[0]), os.sysconf("SC_CLK_TCK")
+        telling = []
+        for number, line in self.members().items():
+            try:
+                begun = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]) / tick
+            except OSError:
+                continue
+            if now - begun > AWAKE and any(word in line for word in TELLING):
+                telling.append(number)
+        return telling
+
+    def __str__(self) -> str:
+        return " ".join(self.process.args[len(WITH_US) :])
