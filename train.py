@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         distributed.start(cfg.USE_CUDA)
         if cfg.SEED < 0:
             cfg.defrost()
-            cfg.SEED = distributed.agree(seed_of_chance(cfg, arguments))
+            cfg.SEED = distributed.broadcast_from_main(seed_of_chance(cfg, arguments))
             cfg.freeze()
         if arguments.generate_regions:
             print(dassl_line)
@@ -92,11 +92,11 @@ def run(arguments: argparse.Namespace) -> None:
 def run_folder(cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     """One run in its folder, which no other run enters meanwhile."""
     from fdbpl.config import plain
-    from fdbpl.distributed import is_first
+    from fdbpl.distributed import is_main_process
     from fdbpl.runs import RunFolder
 
     folder = RunFolder(cfg.OUTPUT_DIR, plain(cfg), task_of(arguments))
-    unfinished = is_first() and folder.finished_metrics() is None
+    unfinished = is_main_process() and folder.finished_metrics() is None
     log = redirect_stdout(sys.stdout)  # takes the run's log from standard output at the end
     with log, folder.held() if unfinished else nullcontext():
         run_in(folder, cfg, arguments, dassl_line)
@@ -106,7 +106,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     """From the log's header to the done marker; the first process writes."""
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
-    from fdbpl.distributed import barrier, is_first, world_size
+    from fdbpl.distributed import barrier, is_main_process, world_size
 
     barrier()  # the first process holds the folder now
     metrics = folder.finished_metrics()
@@ -123,7 +123,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
             )
         return
     fresh = not (folder.path / "run.json").exists()
-    if is_first():
+    if is_main_process():
         folder.start(cfg.dump())
         setup_logger(cfg.OUTPUT_DIR)
     print(dassl_line)
@@ -138,10 +138,10 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     try:
         metrics = train_or_test(cfg, arguments, folder)
     except UserError as error:
-        if fresh and is_first() and not isinstance(error, MachineError):
+        if fresh and is_main_process() and not isinstance(error, MachineError):
             folder.remove_unless_trained()
         raise
-    if metrics is not None and is_first():
+    if metrics is not None and is_main_process():
         folder.finish(metrics)
 
 
@@ -221,14 +221,14 @@ def train_or_test(cfg, arguments: argparse.Namespace, folder) -> dict | None:
     """Everything of a run between its log's header and its metrics."""
     from dassl.engine import build_trainer
 
-    from fdbpl.distributed import is_first, world_size
+    from fdbpl.distributed import is_main_process, world_size
     from fdbpl.engine.run_inputs import inputs_of, test_record
     from fdbpl.runs import peak_memory
 
     trainer = build_trainer(cfg)
     dataset = trainer.dm.dataset
     print_protocol(dataset, cfg)
-    if is_first():
+    if is_main_process():
         folder.record_inputs(inputs_of(cfg, dataset, trainer.student.backbone.sha256, not arguments.eval_only))
     if arguments.no_train and not arguments.eval_only:
         return None
@@ -321,11 +321,11 @@ def generate_regions(cfg) -> None:
     """
     if cfg.SEED < 0 and cfg.DATASET.NUM_SHOTS > 0:
         raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
-    from fdbpl.distributed import first_before_the_others
+    from fdbpl.distributed import main_process_first
     from fdbpl.engine.registry import region_bank_plan
     from fdbpl.regions.generation import generate
 
-    with first_before_the_others():  # few-shot lists (and the demo world) are made once
+    with main_process_first():  # few-shot lists (and the demo world) are made once
         plan = region_bank_plan(cfg)
     if plan is None:
         print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to label")

@@ -53,7 +53,7 @@ def start(use_gpu: bool) -> None:
         torch.cuda.set_device(number)
     elif os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
-    if not is_first():
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     try:
         if gpu:
@@ -83,13 +83,13 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() and not _paused else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes files and speaks. Known before `start`."""
     return int(os.environ.get("WORLD_SIZE", 1)) == 1 or int(os.environ.get("RANK", 0)) == 0
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def local_only() -> Iterator[None]:
     """Work that each process does by itself: shares are wholes inside."""
     global _paused
     before, _paused = _paused, True
@@ -100,16 +100,16 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def first_before_the_others() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The first process goes through the block before the others do: it makes files that they read."""
-    if not is_first():
+    if not is_main_process():
         barrier()
     yield
-    if is_first():
+    if is_main_process():
         barrier()
 
 
-def total(*numbers: int) -> list[int]:
+def all_reduce_sum(*numbers: int) -> list[int]:
     """The sums of what each process counted."""
     if world_size() == 1:
         return list(numbers)
@@ -126,7 +126,7 @@ def barrier() -> None:
             dist.barrier()
 
 
-def agree(number: int) -> int:
+def broadcast_from_main(number: int) -> int:
     """The first process's number, in all."""
     if world_size() == 1:
         return number
@@ -150,7 +150,7 @@ def _all_go_on() -> Iterator[None]:
         ) from error
 
 
-def share(tensor: Tensor) -> Tensor:
+def shard(tensor: Tensor) -> Tensor:
     """This process's rows of [N, ...]: ceil(N / processes) of them, the last row repeated where there are too few."""
     size = -(-len(tensor) // world_size())
     if size == len(tensor):
@@ -160,11 +160,11 @@ def share(tensor: Tensor) -> Tensor:
 
 
 def gather(part: Tensor, total: int, dim: int = 0) -> Tensor:
-    """What all processes made of their `share` of `total` rows, along `dim`; differentiable.
+    """Concatenate every process's result for its `shard` of `total` rows along `dim`; differentiable.
 
-    The gradient of this process's part is that of the sum of all processes' losses. The loss is the same in each, so
-    the mean over processes (`average`) of a parameter's gradients is the gradient of that one loss, however often it
-    is gathered on the way.
+    The gradient of a process's part is the gradient of the sum of all processes' losses. All processes compute the same
+    loss, so the mean over processes (`all_reduce_mean`) of a parameter's gradients is the gradient of that loss, whatever
+    number of gathers lies between the parameter and the loss.
     """
     if world_size() == 1:
         return part
@@ -188,7 +188,7 @@ class _Gather(torch.autograd.Function):
         return gradient.chunk(world_size())[rank()]
 
 
-def average(tensors: Iterable[Tensor]) -> list[Tensor]:
+def all_reduce_mean(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Means over all processes, in one message."""
     tensors = list(tensors)
     if world_size() == 1 or not tensors:
@@ -204,5 +204,5 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Put the mean over all processes in place of each gradient."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for parameter, mean in zip(parameters, average(gradients), strict=True):
+    for parameter, mean in zip(parameters, all_reduce_mean(gradients), strict=True):
         parameter.grad = mean

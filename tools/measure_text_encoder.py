@@ -62,7 +62,7 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
     """MiB that the process (or its GPU) took before the steps and at most; median seconds of a step."""
     from clip.model import CLIP
 
-    from fdbpl.prompts import PromptLearner, encode_spaces
+    from fdbpl.prompts import PromptLearner, encode_prompt_sets
 
     torch.manual_seed(0)
     model = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12).eval().requires_grad_(False).to(device)
@@ -72,7 +72,7 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
     before, seconds = memory(device), []
     for _ in range(1 + rounds):  # the first one warms up
         begin = time.perf_counter()
-        features = encode_spaces(model, *(space() for space in spaces), chunk=chunk)
+        features = encode_prompt_sets(model, *(space() for space in spaces), chunk=chunk)
         loss = sum((100 * images @ part.T / part.norm(dim=-1)).logsumexp(-1).sum() for part in features)
         loss.backward()
         if device != "cpu":

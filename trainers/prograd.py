@@ -10,7 +10,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.distributed import average
+from fdbpl.distributed import all_reduce_mean
 from fdbpl.engine.batch import View
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
@@ -95,8 +95,10 @@ class ProGrad(PromptTrainer):
     def compute_gradients(self, terms: dict[str, Tensor]) -> None:
         """Per parameter: g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""
         parameters = [p for module in self._models.values() for p in module.parameters()]
-        labels = average(torch.autograd.grad(self.scaler.scale(terms["cross_entropy"]), parameters, retain_graph=True))
-        prior = average(torch.autograd.grad(self.scaler.scale(terms["kl"]), parameters))
+        labels = all_reduce_mean(
+            torch.autograd.grad(self.scaler.scale(terms["cross_entropy"]), parameters, retain_graph=True)
+        )
+        prior = all_reduce_mean(torch.autograd.grad(self.scaler.scale(terms["kl"]), parameters))
         for parameter, by_labels, by_prior in zip(parameters, labels, prior, strict=True):
             along = by_prior / by_prior.norm().clamp_min(torch.finfo(by_prior.dtype).tiny)
             against = (by_labels * along).sum().clamp_max(0)

@@ -14,14 +14,14 @@ __all__ = [
     "Backbone",
     "load_backbone",
     "resolve_precision",
-    "weights_at_hand",
+    "weights_available",
     "weights_sha256",
 ]
 
-# What stands before the colon of a name, and the module of this folder that knows what stands behind it: its
-# `load(rest, device, dtype)`, `sha256(rest)` (None where only loading tells) and `at_hand(rest)`. Names without such a
-# beginning are OpenAI's, or files.
-KINDS = {"demo": "demo", "random": "untrained", "open_clip": "open_clip"}
+# Prefix of a backbone's name -> module of this package with `load(rest, device, dtype)`, `sha256(rest)` (None if it is
+# known only after loading) and `is_available(rest)`, where `rest` follows the colon. Names without a prefix are OpenAI
+# names or files.
+BACKENDS = {"demo": "demo", "random": "random_init", "open_clip": "open_clip"}
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -51,17 +51,17 @@ def weights_sha256(name: str) -> str | None:
     return module.sha256(rest)
 
 
-def weights_at_hand(name: str) -> bool:
+def weights_available(name: str) -> bool:
     """Whether `load_backbone(name)` would find its weights here; of a file: whether it is there, not what it holds."""
     module, rest = _kind(name)
-    return module.at_hand(rest)
+    return module.is_available(rest)
 
 
 def _kind(name: str) -> tuple[ModuleType, str]:
     """The module that knows `name`, and the part of it that it is asked about."""
     beginning, colon, rest = name.partition(":")
-    if colon and beginning in KINDS:
-        return import_module(f"{__name__}.{KINDS[beginning]}"), rest
+    if colon and beginning in BACKENDS:
+        return import_module(f"{__name__}.{BACKENDS[beginning]}"), rest
     return import_module(f"{__name__}.openai_names"), name
 
 

@@ -62,5 +62,5 @@ def sha256(which: str) -> str:
     return found
 
 
-def at_hand(which: str) -> bool:
+def is_available(which: str) -> bool:
     return True

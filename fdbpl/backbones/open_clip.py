@@ -65,7 +65,7 @@ def sha256(which: str) -> None:
     """Only loading tells: open_clip's files differ between mirrors."""
 
 
-def at_hand(which: str) -> bool:
+def is_available(which: str) -> bool:
     """Whether the file is there, or the tag in the cache of the Hugging Face hub, from where open_clip fetches."""
     architecture, _, tag = which.partition("/")
     if "/" in tag:

@@ -26,7 +26,7 @@ def sha256(name: str) -> str | None:
     return models[name].split("/")[-2] if name in models else None
 
 
-def at_hand(name: str) -> bool:
+def is_available(name: str) -> bool:
     """Whether the file is there, or OpenAI's in the cache."""
     try:
         models = clip_package().clip._MODELS

@@ -9,7 +9,7 @@ import torch
 from dassl.engine import TrainerX
 from torch import Tensor
 
-from fdbpl.distributed import agree, barrier, is_first
+from fdbpl.distributed import barrier, broadcast_from_main, is_main_process
 from fdbpl.errors import UserError
 
 from . import checkpoint
@@ -39,18 +39,18 @@ class CheckpointedTrainer(TrainerX):
 
     def after_epoch(self) -> None:
         super().after_epoch()
-        if agree(int(time.monotonic() - self._saved >= LOST_AT_MOST)):
+        if broadcast_from_main(int(time.monotonic() - self._saved >= LOST_AT_MOST)):
             self.save_model(self.epoch, self.output_dir)
-        elif is_first():
+        elif is_main_process():
             self.attempts.write(Path(self.output_dir), WRITTEN_EVERY)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Dassl's files, each written whole or not at all, holding tensors and plain values only."""
-        if is_first():
+        if is_main_process():
             self._write_checkpoints(epoch, directory, is_best, val_result, model_name)
         if not model_name:
             self._saved = time.monotonic()
-            if is_first():
+            if is_main_process():
                 self.attempts.write(Path(directory))
                 self._remove_between(epoch, directory)
         barrier()
@@ -192,7 +192,7 @@ class CheckpointedTrainer(TrainerX):
         self.best_result = min(results)  # a kill between two modules leaves the better one alone: it is written again
         for name, content in contents.items():
             own = Path(self.output_dir, name, checkpoint.BEST)
-            if is_first() and own.resolve() != paths[name].resolve():
+            if is_main_process() and own.resolve() != paths[name].resolve():
                 checkpoint.write(own.parent, own.name, content)
 
     def _replay_learning_rates(self, epochs: int) -> None:

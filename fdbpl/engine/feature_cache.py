@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
+from fdbpl.distributed import broadcast_from_main, is_main_process, main_process_first, world_size
 from fdbpl.io.atomic import write_tensors
 
 from .student import Student, view_of
@@ -81,22 +81,22 @@ def tested_features(
     """
     kept = kept_features(cfg, student, loader)
     stored = kept.read() if kept else None
-    if agree(stored is not None):
+    if broadcast_from_main(stored is not None):
         print(f"Image features looked up: {kept.file}")
         labels = torch.tensor([item.label for item in loader.dataset.data_source])
         for rows in torch.arange(len(stored)).split(loader.batch_size):
             yield stored[rows].to(student.backbone.device), labels[rows].to(student.backbone.device)
         return
     made = []
-    for batch in tqdm(loader, desc="Testing", unit="batch", leave=False, disable=None if is_first() else True):
+    for batch in tqdm(loader, desc="Testing", unit="batch", leave=False, disable=None if is_main_process() else True):
         images, labels = parse(batch)
         features = student.image_features(view_of(images))
         if kept:
             made.append(features.cpu())
         yield features, labels
     if kept:
-        with first_before_the_others():
-            if is_first():
+        with main_process_first():
+            if is_main_process():
                 kept.write(torch.cat(made))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fdbpl.backbones import Backbone, weights_sha256
 from fdbpl.backbones.backbone import TEXTS_AT_A_TIME
-from fdbpl.distributed import alone
+from fdbpl.distributed import local_only
 from fdbpl.errors import UserError
 
 from . import checkpoint
@@ -39,13 +39,13 @@ class TrainedTeacher(Backbone):
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
-        with alone():
+        with local_only():
             return self._student.image_features(View(images=images))
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
         """Unit features of class names (not sentences): float32 [C, D]."""
-        with alone():
+        with local_only():
             return F.normalize(self._for(texts).text_features()[0], dim=-1)
 
     def _for(self, classnames: list[str]) -> Student:

@@ -11,9 +11,9 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.backbones.openai import for_autocast
-from fdbpl.distributed import gather, share, world_size
+from fdbpl.distributed import gather, shard, world_size
 from fdbpl.errors import UserError
-from fdbpl.prompts import Prompts, encode_images, encode_spaces
+from fdbpl.prompts import Prompts, encode_images, encode_prompt_sets
 from fdbpl.templates import fill_template
 
 from .batch import View
@@ -103,12 +103,12 @@ class Student(nn.Module):
             classes: which of the own classes, int64 [K]; None = all.
         """
         own = self.prompts(image_features)
-        return self.encode(own if classes is None else own.of_classes(classes), *others)
+        return self.encode(own if classes is None else own.select(classes), *others)
 
     def encode(self, *spaces: Prompts) -> list[Tensor]:
         """Unit class features of prompt spaces that need not be the student's: float32 [C, D] each."""
         with self.autocast():
-            encoded = encode_spaces(self.backbone.model, *map(share_of_classes, spaces), chunk=self.text_chunk)
+            encoded = encode_prompt_sets(self.backbone.model, *map(share_of_classes, spaces), chunk=self.text_chunk)
         whole = [gather(features.float(), len(space.eot), -2) for features, space in zip(encoded, spaces, strict=True)]
         return [F.normalize(features, dim=-1) for features in whole]
 
@@ -196,7 +196,7 @@ def load_student_backbone(name: str, device: str, precision: str) -> Backbone:
 
 def view_of(images: Tensor) -> View:
     """A view of images [B, 3, S, S] and nothing else."""
-    return View(images=share(images), total=len(images))
+    return View(images=shard(images), total=len(images))
 
 
 def gather_images(features: Tensor, view: View) -> Tensor:
@@ -208,4 +208,4 @@ def share_of_classes(space: Prompts) -> Prompts:
     """The prompts of this process's share of the classes."""
     if world_size() == 1:
         return space
-    return space.of_classes(share(torch.arange(len(space.eot))))
+    return space.select(shard(torch.arange(len(space.eot))))

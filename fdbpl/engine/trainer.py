@@ -14,7 +14,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from fdbpl.distributed import agree, first_before_the_others, is_first, world_size
+from fdbpl.distributed import broadcast_from_main, is_main_process, main_process_first, world_size
 from fdbpl.errors import UserError
 from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
@@ -125,7 +125,7 @@ class PromptTrainer(SteppingTrainer):
 
     def build_data_loader(self) -> None:
         try:
-            with first_before_the_others():  # few-shot lists (and the demo world) are made once
+            with main_process_first():  # few-shot lists (and the demo world) are made once
                 super().build_data_loader()
         except (ValueError, AssertionError) as error:  # Dassl's
             raise UserError(
@@ -211,7 +211,7 @@ class PromptTrainer(SteppingTrainer):
         self.asked.prepare()
         super().before_train()
         steps = len(self.train_loader_x)
-        bar = progress_bar(self.max_epoch * steps, self.start_epoch * steps, "Training", "step", not is_first())
+        bar = progress_bar(self.max_epoch * steps, self.start_epoch * steps, "Training", "step", not is_main_process())
         self._count_step = self._open.enter_context(bar)
         self.attempts.end("prepare")
         self.attempts.begin("train")
@@ -290,7 +290,7 @@ class PromptTrainer(SteppingTrainer):
         return self.student.predictor(self.scorer())
 
     def init_writer(self, log_dir: str) -> None:
-        if is_first():
+        if is_main_process():
             super().init_writer(log_dir)
 
     def model_inference(self, images: Tensor) -> Tensor:
@@ -326,11 +326,11 @@ class PromptTrainer(SteppingTrainer):
                 f"expected finite logits on the {split} set, found others; train with a lower OPTIM.LR or in PREC "
                 "fp32, or load another checkpoint"
             )
-        if saved and is_first():
+        if saved and is_main_process():
             dataset, file = self.dm.dataset, Path(self.output_dir, "predictions.csv")
             root = getattr(dataset, "root", self.cfg.DATASET.ROOT)  # data sets of other code have none
             write_predictions(file, loader.dataset.data_source, root, dataset.classnames, torch.cat(kept))
-        with first_before_the_others():  # TEST.COMPUTE_CMAT: a file
+        with main_process_first():  # TEST.COMPUTE_CMAT: a file
             results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -348,7 +348,7 @@ def reseed(seed: int, epoch: int) -> None:
     if seed < 0 and world_size() == 1:
         return
     if seed < 0:
-        seed = agree(secrets.randbits(63))
+        seed = broadcast_from_main(secrets.randbits(63))
     python, numpy, torch_seed = np.random.SeedSequence([seed, epoch]).generate_state(3).tolist()
     random.seed(python)
     np.random.seed(numpy)

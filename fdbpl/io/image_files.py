@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fdbpl.errors import UserError, enumerated
 from fdbpl.io.image_reading import UnreadableImage, read_image
-from fdbpl.io.threads import decoding_threads, thread_count
+from fdbpl.io.threads import decode_pool, thread_count
 
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # of the endings of images
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
@@ -170,7 +170,7 @@ def decoded(
             return str(error)
 
     pending: deque = deque()
-    with decoding_threads(thread_count(threads)) as pool:
+    with decode_pool(thread_count(threads)) as pool:
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
             pending.append((part, [pool.submit(read, path) for path in part]))

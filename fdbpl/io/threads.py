@@ -17,7 +17,7 @@ def thread_count(workers: int) -> int:
     return workers or min(8, os.cpu_count() or 1)
 
 
-def decoding_threads(count: int) -> ThreadPoolExecutor:
+def decode_pool(count: int) -> ThreadPoolExecutor:
     """`count` threads that do not share their work with others.
 
     torch's kernels stay on the thread that calls them: OpenMP's teams, one for each thread, would wait for each other's
@@ -26,10 +26,10 @@ def decoding_threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=_stay_alone)
 
 
-def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], count: int) -> Iterator[Item]:
     """`items` in their order, made by a thread of its own, `count` of them before they are asked for."""
     iterator, end = iter(items), cast(Item, object())
-    pool = decoding_threads(1)
+    pool = decode_pool(1)
     try:
         waiting = deque(pool.submit(next, iterator, end) for _ in range(count))
         while (item := waiting.popleft().result()) is not end:

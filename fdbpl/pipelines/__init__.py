@@ -5,10 +5,10 @@ from pathlib import Path
 
 from fdbpl.devices import with_index
 from fdbpl.errors import MachineError, UserError
-from fdbpl.io.threads import ahead
+from fdbpl.io.threads import prefetch
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 
-__all__ = ["RegionPipeline", "RegionRequests", "ahead", "build_pipeline", "dali_installed", "image_sizes"]
+__all__ = ["RegionPipeline", "RegionRequests", "prefetch", "build_pipeline", "dali_installed", "image_sizes"]
 
 BACKENDS = ("auto", "dali", "torchvision")
 DALI_DEVICES = ("cpu", "gpu")

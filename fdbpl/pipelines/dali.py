@@ -23,7 +23,7 @@ from torch import Tensor
 from fdbpl.crops import pixel_boxes
 from fdbpl.errors import MachineError, out_of_memory
 from fdbpl.io.image_reading import UnreadableImage, image_mode, read_image
-from fdbpl.io.threads import decoding_threads, thread_count
+from fdbpl.io.threads import decode_pool, thread_count
 from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
 from fdbpl.pipelines.resize import resize_region
 
@@ -59,7 +59,7 @@ class DaliPipeline:
         self.workers = thread_count(workers)
         self._alike: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int]] = {}  # known since an earlier call: every epoch calls anew
-        self._threads, self._ahead = decoding_threads(self.workers), decoding_threads(1)
+        self._threads, self._ahead = decode_pool(self.workers), decode_pool(1)
         self._pipeline = self._build()
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fdbpl.crops import pixel_boxes
 from fdbpl.io.image_reading import UnreadableImage, read_image
-from fdbpl.io.threads import decoding_threads, thread_count
+from fdbpl.io.threads import decode_pool, thread_count
 from fdbpl.pipelines.requests import RegionRequests, undecodable
 from fdbpl.pipelines.resize import resize_region
 
@@ -35,7 +35,7 @@ class TorchvisionPipeline:
             np.arange(start, min(start + self.batch_size, len(requests)))
             for start in range(0, len(requests), self.batch_size)
         ]
-        with decoding_threads(self.workers) as pool:
+        with decode_pool(self.workers) as pool:
             ahead: deque = deque()
             for index in batches:
                 ahead.append(

@@ -3,7 +3,7 @@
 from fdbpl.prompts.context import POSITIONS, PromptLearner, Prompts
 from fdbpl.prompts.deep import NamedParameters, by_block, deep_text_prompts, visual_prompts, visual_width
 from fdbpl.prompts.image import encode_images
-from fdbpl.prompts.text import encode_prompts, encode_spaces
+from fdbpl.prompts.text import encode_prompt_sets, encode_prompts
 
 __all__ = [
     "POSITIONS",
@@ -14,7 +14,7 @@ __all__ = [
     "deep_text_prompts",
     "encode_images",
     "encode_prompts",
-    "encode_spaces",
+    "encode_prompt_sets",
     "visual_prompts",
     "visual_width",
 ]

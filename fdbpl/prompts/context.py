@@ -9,7 +9,7 @@ from fdbpl.errors import UserError
 from fdbpl.templates import readable_name
 
 POSITIONS = ("end", "middle", "front")
-MOST = 73  # context vectors: of 77 positions SOS, a name, its full stop and EOT need four
+MAX_CTX = 73  # context vectors: of 77 positions SOS, a name, its full stop and EOT need four
 
 
 class Prompts(NamedTuple):
@@ -31,7 +31,7 @@ class Prompts(NamedTuple):
     deep: dict[int, Tensor] = {}  # noqa: RUF012 (never written to)
     host_eot: Tensor | None = None
 
-    def of_classes(self, index: Tensor) -> "Prompts":
+    def select(self, index: Tensor) -> "Prompts":
         """The prompts of the classes `index`, int64 [K]; `host_eot` is kept for an index on the CPU."""
         host_eot = self.host_eot[index] if self.host_eot is not None and index.device.type == "cpu" else None
         index = index.to(self.eot.device, non_blocking=True)
@@ -43,7 +43,7 @@ class Prompts(NamedTuple):
         """C."""
         return self.embeddings.shape[-3]
 
-    def by_classes(self, count: int) -> "list[Prompts]":
+    def split(self, count: int) -> "list[Prompts]":
         """The prompts of `count` classes at a time: views."""
         embeddings, eot = self.embeddings.split(count, dim=-3), self.eot.split(count, dim=-1)
         host_eot = None if self.host_eot is None else self.host_eot.split(count, dim=-1)
@@ -54,7 +54,7 @@ class Prompts(NamedTuple):
             for i in range(len(eot))
         ]
 
-    def of_groups(self, count: int) -> "list[Prompts]":
+    def split_groups(self, count: int) -> "list[Prompts]":
         """The prompts of `count` groups at a time: views."""
         parts = self.embeddings.split(count)
         if self.eot.dim() == 1:
@@ -115,9 +115,9 @@ class PromptLearner(nn.Module):
             n_ctx = len(words.split())
         if n_ctx < 1:
             raise UserError(f"expected at least one context vector, found N_CTX {n_ctx}; give 1 or more")
-        if n_ctx > MOST:
+        if n_ctx > MAX_CTX:
             raise UserError(
-                f"expected N_CTX of at most {MOST}, as CLIP reads 77 tokens, found {n_ctx}; give fewer (CoOp's is 16)"
+                f"N_CTX is {n_ctx}, but CLIP's 77 tokens leave room for {MAX_CTX} context vectors (CoOp uses 16)."
             )
         names = [readable_name(name) for name in classnames]
         lead = words or " ".join(["X"] * n_ctx)

@@ -52,7 +52,7 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts, chunk: int = 0) -> T
     if not chunk or prompts.embeddings.shape[:-2].numel() <= chunk:
         return _encode(clip_model, prompts)
     if prompts.embeddings.dim() == 4:
-        groups = [_chunked(clip_model, part, chunk) for part in prompts.of_groups(max(1, chunk // prompts.classes))]
+        groups = [_chunked(clip_model, part, chunk) for part in prompts.split_groups(max(1, chunk // prompts.classes))]
         return torch.cat(groups)
     return _chunked(clip_model, prompts, chunk)
 
@@ -61,7 +61,7 @@ def _chunked(clip_model: nn.Module, prompts: Prompts, chunk: int) -> Tensor:
     """As `encode_prompts`, of `chunk` classes at a time; their activations live no longer than their chunk's turn."""
     parts = [
         checkpoint(_encode, clip_model, part, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
-        for part in prompts.by_classes(chunk)
+        for part in prompts.split(chunk)
     ]
     return torch.cat(parts, dim=-2)
 
@@ -83,15 +83,15 @@ def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     *blocks, last = clip_model.transformer.resblocks
     for number, block in enumerate(blocks):
         prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(number))
-        prefix, suffix = _through(block, prefix, suffix, packing)
+        prefix, suffix = _block_forward(block, prefix, suffix, packing)
     prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(len(blocks)))
-    hidden = _last_row(last, prefix, packing.padded(suffix), eot)
+    hidden = _last_block_eot_only(last, prefix, packing.padded(suffix), eot)
     features = layer_norm(clip_model.ln_final, hidden).to(dtype) @ clip_model.text_projection
     features = features.float()
     return features.view(groups, classes, -1) if embeddings.dim() == 4 else features
 
 
-def encode_spaces(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> list[Tensor]:
+def encode_prompt_sets(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> list[Tensor]:
     """`encode_prompts` of several prompt spaces over the same classes; in one pass where their shapes agree.
 
     Args:
@@ -128,15 +128,15 @@ class _Packing:
     def packed(self, padded: Tensor) -> Tensor:
         """[N, S, d] -> [T, d]."""
         flat = padded.reshape(-1, padded.shape[-1])
-        return flat if self.rows is None else _Pick.apply(flat, self.rows)
+        return flat if self.rows is None else _GatherRows.apply(flat, self.rows)
 
     def padded(self, packed: Tensor) -> Tensor:
         """[T, d] -> [N, S, d], zeros where nothing counts: behind EOT, which no position before it sees."""
-        flat = packed if self.rows is None else _Put.apply(packed, self.rows, self.count * self.length)
+        flat = packed if self.rows is None else _ScatterRows.apply(packed, self.rows, self.count * self.length)
         return flat.view(self.count, self.length, -1)
 
 
-class _Pick(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     """Rows of a matrix, each at most once: the gradient is put back in place, where `index_select`'s is added up."""
 
     @staticmethod
@@ -147,11 +147,11 @@ class _Pick(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Put.apply(gradient, ctx.saved_tensors[0], ctx.height), None
+        return _ScatterRows.apply(gradient, ctx.saved_tensors[0], ctx.height), None
 
 
-class _Put(torch.autograd.Function):
-    """`_Pick` backwards: rows of a matrix in their places among `height`, zeros elsewhere."""
+class _ScatterRows(torch.autograd.Function):
+    """`_GatherRows` backwards: rows of a matrix in their places among `height`, zeros elsewhere."""
 
     @staticmethod
     def forward(ctx, picked: Tensor, rows: Tensor, height: int) -> Tensor:
@@ -160,7 +160,7 @@ class _Put(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Pick.apply(gradient, ctx.saved_tensors[0]), None, None
+        return _GatherRows.apply(gradient, ctx.saved_tensors[0]), None, None
 
 
 def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
@@ -199,7 +199,7 @@ def _insert(
         return _replaced(prefix, deep), suffix, packing
     suffix = packing.padded(suffix)
     if prefix is not None:  # no longer the same for all classes
-        suffix = torch.cat([_spread(prefix, suffix), suffix], dim=1)
+        suffix = torch.cat([_expand_prefix(prefix, suffix), suffix], dim=1)
         packing = _Packing(len(suffix), suffix.shape[1], None)
     return None, packing.packed(_replaced(suffix, deep)), packing
 
@@ -211,7 +211,7 @@ def _replaced(hidden: Tensor, deep: Tensor) -> Tensor:
     return torch.cat([hidden[:, :1], deep, hidden[:, 1 + deep.shape[1] :]], dim=1)
 
 
-def _through(
+def _block_forward(
     block: nn.Module, prefix: Tensor | None, suffix: Tensor, packing: _Packing
 ) -> tuple[Tensor | None, Tensor]:
     """One residual attention block over [G, P, d] shared and [T, d] own positions, of which [G * C, S] are some.
@@ -228,7 +228,7 @@ def _through(
     else:
         cut, shared = prefix.shape[1], shared.view(*prefix.shape[:2], -1)
         prefix_query, prefix_key, prefix_value = (heads(block, part) for part in shared.chunk(3, dim=-1))
-        key, value = _join(prefix_key, key), _join(prefix_value, value)
+        key, value = _concat_prefix(prefix_key, key), _concat_prefix(prefix_value, value)
         reach = torch.arange(key.shape[-2], device=suffix.device)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
         before = F.scaled_dot_product_attention(prefix_query, prefix_key, prefix_value, is_causal=True)
@@ -243,7 +243,7 @@ def _side_by_side(seen: Tensor) -> Tensor:
     return seen.transpose(1, 2).flatten(-2)
 
 
-def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
+def _last_block_eot_only(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
     """The last block's output at EOT: [G * C, d]."""
     cut = 0 if prefix is None else prefix.shape[1]
     own = torch.arange(len(suffix), device=suffix.device), eot - cut
@@ -254,18 +254,18 @@ def _last_row(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tens
     key, value = (heads(block, part) for part in F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
     if prefix is not None:
         pair = F.linear(layer_norm(block.ln_1, prefix), weight[width:], bias[width:]).chunk(2, dim=-1)
-        key, value = (_join(heads(block, part), mine) for part, mine in zip(pair, (key, value), strict=True))
+        key, value = (_concat_prefix(heads(block, part), mine) for part, mine in zip(pair, (key, value), strict=True))
     visible = torch.arange(key.shape[-2], device=eot.device) <= eot[:, None, None, None]  # [G * C, 1, 1, P + S]
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return feed_forward(block, suffix[own][:, None] + merge(block, seen))[:, 0]
 
 
-def _join(prefix: Tensor, own: Tensor) -> Tensor:
+def _concat_prefix(prefix: Tensor, own: Tensor) -> Tensor:
     """Keys (or values) of the shared positions [G, heads, P, e] in front of each class's own [G * C, heads, S, e]."""
-    return torch.cat([_spread(prefix, own), own], dim=-2)
+    return torch.cat([_expand_prefix(prefix, own), own], dim=-2)
 
 
-def _spread(prefix: Tensor, own: Tensor) -> Tensor:
+def _expand_prefix(prefix: Tensor, own: Tensor) -> Tensor:
     """[G, ...] -> [G * C, ...]: what a group shares, for each of its classes."""
     classes = len(own) // len(prefix)
     return prefix[:, None].expand(-1, classes, *prefix.shape[1:]).reshape(len(own), *prefix.shape[1:])

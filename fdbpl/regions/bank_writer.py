@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fdbpl.backbones import Backbone
 from fdbpl.crops import sample_crops
 from fdbpl.errors import UserError
-from fdbpl.pipelines import RegionPipeline, RegionRequests, ahead
+from fdbpl.pipelines import RegionPipeline, RegionRequests, prefetch
 from fdbpl.regions.bank import RegionBank, features_folder
 from fdbpl.regions.claims import Claims
 from fdbpl.regions.cost import Cost
@@ -142,16 +142,16 @@ class BankWriter:
             write(shard, *content)
             self.claims.leave(file(shard))
 
-        self._work_off(ours(), models, write_and_leave, progress)
+        self._process_shards(ours(), models, write_and_leave, progress)
         if elsewhere:
             tqdm.write(f"Waiting for another call, which makes {len(elsewhere)} files of {self.bank.folder}")
             sys.stdout.flush()
         for shard in elsewhere:  # in turn: we hold nothing that somebody may wait for
             with self.claims.waiting(file(shard)):
                 if not found(shard):  # whoever was at it is gone
-                    self._work_off([shard], models, write, progress)
+                    self._process_shards([shard], models, write, progress)
 
-    def _work_off(
+    def _process_shards(
         self, shards: Iterable[Shard], models: list[Backbone], write: Callable[..., None], progress: tqdm | None = None
     ) -> None:
         """Embed the regions of every shard by every model and have them written: `write(shard, requests, *outputs)`.
@@ -167,7 +167,7 @@ class BankWriter:
         passes = [[model for model in models if model.image_size == size] for size in sorted(sizes)]
         written: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer:
-            batches = ahead(self._batches(shards, passes), BATCHES_AHEAD)
+            batches = prefetch(self._batches(shards, passes), BATCHES_AHEAD)
             for shard, of_shard in groupby(batches, key=lambda batch: batch.shard):
                 outputs: dict[int, Tensor] = {}
                 for batch in of_shard:

@@ -121,7 +121,7 @@ def generate(
         if prompts and rank == 0:
             labelling.add_text()
     labelled_before = sum(image in there for image in images)
-    regions_made, features_made = distributed.total(labelling.regions_made, labelling.features_made)
+    regions_made, features_made = distributed.all_reduce_sum(labelling.regions_made, labelling.features_made)
     alone = world > distributed.world_size()
     return GenerationReport(opened.folder, len(images), labelled_before, regions_made, features_made, alone)
 

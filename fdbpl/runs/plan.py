@@ -25,7 +25,7 @@ def plan(comparison: Comparison) -> str:
 
 def missing_weights(cells: list[Cell]) -> list[str]:
     """Names of the students' and teachers' weights that `cells` need and that are not on this machine."""
-    from fdbpl.backbones import weights_at_hand
+    from fdbpl.backbones import weights_available
 
     names: dict[str, None] = {}
     for cell in cells:
@@ -33,4 +33,4 @@ def missing_weights(cells: list[Cell]) -> list[str]:
         names[settings["MODEL.BACKBONE.NAME"]] = None
         if cell.row.trainer.startswith(("FDBPL", "PromptKD")) or cell.row.trainer.endswith("_KDPL"):
             names[settings["TEACHER.NAME"]] = None
-    return [name for name in names if not name.startswith("run:") and not weights_at_hand(name)]
+    return [name for name in names if not name.startswith("run:") and not weights_available(name)]

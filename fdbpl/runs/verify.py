@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fdbpl.backbones import weights_at_hand, weights_sha256
+from fdbpl.backbones import weights_available, weights_sha256
 from fdbpl.config import RENAMED_KEYS, flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
@@ -139,7 +139,7 @@ def _weights(run: Recorded) -> str:
 def _sha256_of(name: str) -> str | None:
     """The hash of a CLIP's weights; None where they are not here."""
     try:
-        return weights_sha256(name) if weights_at_hand(name) else None
+        return weights_sha256(name) if weights_available(name) else None
     except UserError:
         return None
 

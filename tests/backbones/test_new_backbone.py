@@ -1,4 +1,4 @@
-"""A new backbone is one file and one line of KINDS: tests/backbones/new_backbone, as CONTRIBUTING.md shows it."""
+"""A new backbone is one file and one line of BACKENDS: tests/backbones/new_backbone, as CONTRIBUTING.md shows it."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fdbpl import backbones
-from fdbpl.backbones import load_backbone, weights_at_hand, weights_sha256
+from fdbpl.backbones import load_backbone, weights_available, weights_sha256
 from fdbpl.errors import UserError
 
 
@@ -15,7 +15,7 @@ from fdbpl.errors import UserError
 def one_more_file(monkeypatch):
     """tests/backbones/new_backbone/colours.py as if it lay in fdbpl/backbones; gone again behind each test."""
     monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(Path(__file__).parent / "new_backbone")])
-    monkeypatch.setitem(backbones.KINDS, "colours", "colours")
+    monkeypatch.setitem(backbones.BACKENDS, "colours", "colours")
     yield
     sys.modules.pop("fdbpl.backbones.colours", None)
 
@@ -57,6 +57,6 @@ def test_it_teaches(tmp_path):
 
 def test_what_is_told_without_loading_it():
     assert weights_sha256("colours:8") == load_backbone("colours:8").sha256 != weights_sha256("colours:9")
-    assert weights_at_hand("colours:8")
+    assert weights_available("colours:8")
     with pytest.raises(UserError, match="expected a side in pixels behind colours:, found 'big'"):
         load_backbone("colours:big")

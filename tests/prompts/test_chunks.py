@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fdbpl.prompts import PromptLearner, Prompts, encode_prompts, encode_spaces
+from fdbpl.prompts import PromptLearner, Prompts, encode_prompt_sets, encode_prompts
 
 CASES = {
     "two spaces": ({}, {}, 2),
@@ -37,7 +37,7 @@ def test_chunks_change_neither_features_nor_gradients(tiny_clip, classnames, cas
 
     def encode(chunk: int) -> list[torch.Tensor]:
         own, *others = (learner() for learner in learners)
-        return encode_spaces(tiny_clip, own._replace(deep=deep), *others, chunk=chunk)
+        return encode_prompt_sets(tiny_clip, own._replace(deep=deep), *others, chunk=chunk)
 
     whole, parts = encode(0), encode(chunk)
     for found, expected in zip(parts, whole, strict=True):
@@ -60,7 +60,7 @@ def test_in_double_precision_the_gradients_agree_to_1e_6_of_each_value(tiny_clip
     found = []
     for chunk in (0, 2):
         own, *others = (learner() for learner in learners)
-        features = encode_spaces(exact, own._replace(deep=deep), *others, chunk=chunk)
+        features = encode_prompt_sets(exact, own._replace(deep=deep), *others, chunk=chunk)
         found.append([*features, *gradients(features, leaves)])
     for whole, parts in zip(*found, strict=True):
         assert whole.dtype == torch.float64 and whole.abs().max() > 0
@@ -123,7 +123,7 @@ class LiveBytes(TorchDispatchMode):
 
 def peak(clip_model, spaces: list[Prompts], chunk: int) -> int:
     with LiveBytes() as live:
-        sum(part.pow(2).sum() for part in encode_spaces(clip_model, *spaces, chunk=chunk)).backward()
+        sum(part.pow(2).sum() for part in encode_prompt_sets(clip_model, *spaces, chunk=chunk)).backward()
     return live.most
 
 

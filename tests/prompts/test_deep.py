@@ -4,7 +4,7 @@ import clip
 import pytest
 import torch
 
-from fdbpl.prompts import PromptLearner, encode_images, encode_prompts, encode_spaces
+from fdbpl.prompts import PromptLearner, encode_images, encode_prompt_sets, encode_prompts
 
 
 def whole(learner: PromptLearner, clip_model, ctx: torch.Tensor, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,7 +106,7 @@ def test_some_classes_are_rows_of_all(tiny_clip, classnames, case):
     prompts = learner()._replace(deep=deep)
     everything = encode_prompts(tiny_clip, prompts)
     for index in (torch.tensor([4, 0, 2]), torch.tensor([3])):
-        part = encode_prompts(tiny_clip, prompts.of_classes(index))
+        part = encode_prompts(tiny_clip, prompts.select(index))
         torch.testing.assert_close(part, everything[index], atol=1e-5, rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_a_space_with_deep_prompts_beside_one_without(tiny_clip, classnames):
     positive, negative = PromptLearner(tiny_clip, classnames, 4), PromptLearner(tiny_clip, classnames, 4)
     prompted = positive()._replace(deep={1: vectors(4)})
     for spaces in ((prompted, negative()), (negative(), prompted)):
-        for found, space in zip(encode_spaces(tiny_clip, *spaces), spaces, strict=True):
+        for found, space in zip(encode_prompt_sets(tiny_clip, *spaces), spaces, strict=True):
             torch.testing.assert_close(found, encode_prompts(tiny_clip, space), atol=1e-5, rtol=1e-5)
 
 

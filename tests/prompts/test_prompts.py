@@ -8,7 +8,7 @@ import torch
 
 from fdbpl.backbones.openai import tokenize
 from fdbpl.errors import UserError
-from fdbpl.prompts import PromptLearner, Prompts, encode_prompts, encode_spaces
+from fdbpl.prompts import PromptLearner, Prompts, encode_prompt_sets, encode_prompts
 
 CASES = [
     {"ctx_init": "a photo of a"},
@@ -136,8 +136,8 @@ def test_groups_and_spaces(tiny_clip, classnames):
     negative = PromptLearner(tiny_clip, classnames, ctx_init="a photo of no")
     longer = PromptLearner(tiny_clip, classnames, n_ctx=7)
     alone = [encode_prompts(tiny_clip, learner()) for learner in (positive, negative, longer)]
-    for together in (encode_spaces(tiny_clip, positive(), negative()),
-                     encode_spaces(tiny_clip, positive(), negative(), longer())):  # fmt: skip
+    for together in (encode_prompt_sets(tiny_clip, positive(), negative()),
+                     encode_prompt_sets(tiny_clip, positive(), negative(), longer())):  # fmt: skip
         for found, expected in zip(together, alone, strict=False):
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     contexts = torch.randn(3, 4, 128)

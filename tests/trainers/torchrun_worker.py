@@ -25,27 +25,27 @@ def check_gather() -> None:
     for total in (7, 2, 1):
         rows = torch.arange(1.0, 1.0 + total, dtype=torch.float64)
         a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-        whole = distributed.gather(a * distributed.share(rows), total)
+        whole = distributed.gather(a * distributed.shard(rows), total)
         assert torch.equal(whole.detach(), 3 * rows), whole
         ((a * whole) ** 2).sum().backward()  # a^4 sum c^2
         distributed.average_gradients([a])
         torch.testing.assert_close(a.grad, 4 * 27 * (rows**2).sum())
         a.grad = None
-        whole = distributed.gather(a * distributed.share(rows), total)
-        twice = distributed.gather(distributed.share(rows) * whole.sum() ** 2, total)
+        whole = distributed.gather(a * distributed.shard(rows), total)
+        twice = distributed.gather(distributed.shard(rows) * whole.sum() ** 2, total)
         (twice**2).sum().backward()  # a^4 (sum c)^4 sum c^2
         distributed.average_gradients([a])
         torch.testing.assert_close(a.grad, 4 * 27 * rows.sum() ** 4 * (rows**2).sum())
-    across = distributed.gather(distributed.share(torch.arange(5.0)).expand(2, -1), 5, dim=-1)
+    across = distributed.gather(distributed.shard(torch.arange(5.0)).expand(2, -1), 5, dim=-1)
     assert torch.equal(across, torch.arange(5.0).expand(2, -1))
-    with distributed.alone():
-        assert distributed.world_size() == 1 and len(distributed.share(torch.ones(5))) == 5
+    with distributed.local_only():
+        assert distributed.world_size() == 1 and len(distributed.shard(torch.ones(5))) == 5
 
 
 def check_total() -> None:
     """What all processes counted, in each of them."""
     world = distributed.world_size()
-    assert distributed.total(distributed.rank() + 1, 2) == [world * (world + 1) // 2, 2 * world]
+    assert distributed.all_reduce_sum(distributed.rank() + 1, 2) == [world * (world + 1) // 2, 2 * world]
 
 
 def check_chance() -> None:
@@ -92,9 +92,9 @@ def main(folder: Path) -> None:
         state = {f"{name}.{key}": value for name, module in trainer._models.items()
                  for key, value in module.state_dict().items()}  # fmt: skip
         every = torch.cat([value.double().reshape(-1) for value in state.values()])
-        (mean,) = distributed.average([every])
+        (mean,) = distributed.all_reduce_mean([every])
         assert torch.equal(mean, every), "the processes have drifted apart"
-        if distributed.is_first():
+        if distributed.is_main_process():
             save_file({key: value.contiguous() for key, value in state.items()}, file.with_suffix(".safetensors"))
             write_json(file.with_suffix(".json"), trainer.results)
     distributed.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fdbpl.backbones.untrained import load_untrained
+from fdbpl.backbones.random_init import load_random_init
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json, write_text
 from fdbpl.runs.environment import describe_environment
@@ -65,7 +65,7 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
             )
             needed = (getattr(point, "student", None), getattr(point, "teacher", None))
             if needed != (None, None) and needed != models:
-                load_untrained.cache_clear()  # a pair of towers at a time
+                load_random_init.cache_clear()  # a pair of towers at a time
                 gc.collect()
                 models = needed
             start = time.perf_counter()

@@ -87,7 +87,7 @@ class World:
         """
         from dassl.config import get_cfg_default
 
-        from fdbpl.backbones.untrained import ARCHITECTURES
+        from fdbpl.backbones.random_init import ARCHITECTURES
 
         cfg = get_cfg_default()
         registry.extend_cfg(cfg)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from fdbpl.distributed import share
+from fdbpl.distributed import shard
 
 from ..batch import View
 from ..student import Outputs
@@ -15,7 +15,7 @@ class HardLabels(Supervision):
 
     def read(self, batch: dict) -> View:
         return View(
-            images=share(batch["img"]).to(self.device, non_blocking=True),
+            images=shard(batch["img"]).to(self.device, non_blocking=True),
             labels=batch["label"].to(self.device, non_blocking=True),
             total=len(batch["img"]),
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, resolve_precision
-from fdbpl.distributed import gather, share
+from fdbpl.distributed import gather, shard
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
 from fdbpl.templates import fill_template
@@ -78,7 +78,7 @@ class OnlineTeacher(Supervision):
 
     def read(self, batch: dict) -> View:
         total = len(batch["img"])
-        images = share(batch["img"]).to(self.device, non_blocking=True)
+        images = shard(batch["img"]).to(self.device, non_blocking=True)
         seen = images if self.renormalize is None else images * self.renormalize[0] + self.renormalize[1]
         logits = self.logit_scale * gather(self.teacher.encode_image(seen), total) @ self.texts.T
         return View(images=images, teacher_logits=logits, total=total)

@@ -14,7 +14,7 @@ import torch
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone
-from fdbpl.distributed import barrier, share, world_size
+from fdbpl.distributed import barrier, shard, world_size
 from fdbpl.errors import UserError
 from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank as BankOnDisk
@@ -177,7 +177,7 @@ class RegionBank(Supervision):
     def _cut_regions(self, order: torch.Tensor, region: torch.Tensor) -> Iterator[tuple]:
         """Rows of each batch, all of them, and the pixels of this process's share."""
         batches = torch.arange(len(order)).split(self.batches.batch_size)
-        mine = torch.cat([share(rows) for rows in batches])
+        mine = torch.cat([shard(rows) for rows in batches])
         order, region = order[mine], region[mine]
         requests = RegionRequests(
             self.images,

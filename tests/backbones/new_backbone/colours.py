@@ -52,5 +52,5 @@ def sha256(size: str) -> str:
     return hashlib.sha256(repr((size, NAMES, RGB)).encode()).hexdigest()
 
 
-def at_hand(size: str) -> bool:
+def is_available(size: str) -> bool:
     return True

@@ -29,7 +29,7 @@ def sha256(which: str) -> str:
 
 
 @cache  # frozen: whoever asks for it in this process shares it
-def load_untrained(which: str, device: str, dtype: torch.dtype) -> Backbone:
+def load_random_init(which: str, device: str, dtype: torch.dtype) -> Backbone:
     """The architecture `which` with random weights that follow from its name.
 
     Raises:
@@ -40,10 +40,10 @@ def load_untrained(which: str, device: str, dtype: torch.dtype) -> Backbone:
     return wrap(_build(which), f"random:{which}", sha256(which), device, dtype)
 
 
-load = load_untrained  # as every kind of backbone calls it
+load = load_random_init  # as every kind of backbone calls it
 
 
-def at_hand(which: str) -> bool:
+def is_available(which: str) -> bool:
     return True
 
 
