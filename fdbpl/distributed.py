@@ -163,8 +163,8 @@ def gather(part: Tensor, total: int, dim: int = 0) -> Tensor:
     """Concatenate every process's result for its `shard` of `total` rows along `dim`; differentiable.
 
     The gradient of a process's part is the gradient of the sum of all processes' losses. All processes compute the same
-    loss, so the mean over processes (`all_reduce_mean`) of a parameter's gradients is the gradient of that loss, whatever
-    number of gathers lies between the parameter and the loss.
+    loss, so averaging a parameter's gradients over processes (`all_reduce_mean`) yields the gradient of that loss, for
+    any number of gathers between the parameter and the loss.
     """
     if world_size() == 1:
         return part
