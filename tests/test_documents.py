@@ -1,5 +1,6 @@
-"""What the documents show is there, and is what they show."""
+"""Links, anchors, commands and examples of the documentation."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -20,10 +21,24 @@ def test_the_code_shown_is_the_code_tested(path, code):
     assert (ROOT / path).read_text() == code
 
 
+def anchors(page: Path) -> set[str]:
+    """GitHub's anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_links_to_is_there(page):
+def test_links_and_commands_exist(page):
     text = page.read_text()
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert [link for link in links if link and not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    for link in (first or second for first, second in links):
+        path, _, anchor = link.partition("#")
+        if "://" not in link:
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
     scripts = set(re.findall(r"\bbash ((?:scripts|third_party|\.ci)/\w[\w./]*)", text))
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
+    modules = set(re.findall(r"\bpython3? -m ((?:fdbpl|tools)[\w.]*\w)", text))
+    recorded = {"fdbpl.bench"} if page.name == "PERFORMANCE.md" else set()  # the benchmark's name on its record
+    assert [module for module in modules - recorded if importlib.util.find_spec(module) is None] == []

@@ -98,7 +98,7 @@ def _exactness(record: dict) -> Iterator[str]:
             f"changes a teacher logit by at most {found['logits']:.1e} (of up to {found['largest_logit']:.1f}), a "
             f"probability by {found['probability']:.1e}, the region weight w by {found['w']:.1e}; the first class "
             f"stays the same for {100 * found['same_first_class']:.0f} % of them. Its effect on final accuracy "
-            'on the demo world is in docs/RESULTS.md ("What float16 costs in accuracy"); it was not measured with '
+            'on the demo world is in docs/RESULTS.md ("Accuracy of stored features"); it was not measured with '
             "real CLIP."
         )
 
