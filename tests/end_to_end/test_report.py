@@ -1,4 +1,4 @@
-"""The report of real runs, with the gallery that only real runs have."""
+"""Report of real runs, with its gallery."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def output(scripts, tmp_path_factory) -> Path:
-    """The default run and its bank, without the runs of other tests."""
+    """The default run and its bank, separate from the runs of other tests."""
     scripts.succeed("base2new_train.sh")
     output = tmp_path_factory.mktemp("output")
     for part in ("train_base", "test_new"):
@@ -45,24 +45,24 @@ def test_the_report_of_a_run(output, tmp_path):
     assert len(page) < 3_000_000
 
 
-def test_the_gallery_is_what_the_bank_and_the_run_say(output):
+def test_gallery_of_a_run(output):
     results = read_results(output)
     (gallery,) = make_galleries(output, results)
     weights = [region.weight for region in gallery.regions]
     assert weights == sorted(weights, reverse=True) and weights[0] > 0.9 and weights[-1] < 0.3
     for region in gallery.regions:
-        picture = Image.open(io.BytesIO(base64.b64decode(region.jpeg.split(",")[1])))
-        assert picture.size == (128, 128) and np.asarray(picture).std() > 1
-        for opinion in (region.teacher, region.positive, region.negative):
-            probabilities = [probability for _, probability in opinion]
+        image = Image.open(io.BytesIO(base64.b64decode(region.jpeg.split(",")[1])))
+        assert image.size == (128, 128) and np.asarray(image).std() > 1
+        for prediction in (region.teacher, region.positive, region.negative):
+            probabilities = [probability for _, probability in prediction]
             assert probabilities == sorted(probabilities, reverse=True) and 0 <= sum(probabilities) <= 1.0001
     agree = sum(region.teacher[0][0] == region.positive[0][0] for region in gallery.regions[:12])
-    assert agree >= 9  # the student learnt from the teacher where w is large
+    assert agree >= 9  # the student agrees with the teacher where w is large
     unsure = sum(region.negative[0][1] < 0.5 for region in gallery.regions[12:])
-    assert unsure >= 9  # the negative space says "none of these" where w is small
+    assert unsure >= 9  # the negative space is undecided where w is small
 
 
-def test_without_the_images_the_page_says_so(output, scripts):
+def test_gallery_without_images(output, scripts):
     images = scripts.data / "demo"
     images.rename(scripts.data / "away")
     try:

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through its DevTools protocol."""
+"""Headless Chromium, controlled through its DevTools protocol."""
 
 import base64
 import json
@@ -18,12 +18,12 @@ FLAGS = (
 
 
 def find() -> str | None:
-    """A Chromium on this machine."""
+    """Path of an installed Chromium."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Browser:
-    """One page of a Chromium of its own; `errors` and `requests` are those since the last `open`."""
+    """One page in a separate Chromium process; `errors` and `requests` are those since the last `open`."""
 
     def __init__(self, program: str):
         self.folder = Path(tempfile.mkdtemp(prefix="chromium-"))
@@ -60,7 +60,7 @@ class Browser:
         raise TimeoutError("Chromium did not start")
 
     def call(self, method: str, **parameters) -> dict:
-        """A command's result; events that come in the meantime are looked through."""
+        """Send a command and return its result; handle the events that arrive in the meantime."""
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while True:
@@ -96,11 +96,11 @@ class Browser:
         raise TimeoutError(f"{file} did not load")
 
     def evaluate(self, script: str):
-        """The value of a JavaScript expression."""
+        """Value of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def screenshot(self, file: Path, whole: bool = False, selector: str | None = None) -> None:
-        """A PNG of what is seen, of the whole page, or of an element."""
+        """Save a PNG of the viewport, of the whole page, or of an element."""
         clip = {}
         if selector:
             box = self.evaluate(

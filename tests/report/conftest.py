@@ -1,4 +1,4 @@
-"""Folders of runs as train.py and Dassl leave them, with numbers that a test can foresee."""
+"""Run folders as train.py and Dassl write them, with chosen numbers."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def nested(values: dict) -> dict:
 
 
 class Tree:
-    """Builds an OUTPUT."""
+    """Builder of an OUTPUT folder."""
 
     epoch_lines = staticmethod(epoch_lines)
 
@@ -92,15 +92,15 @@ class Tree:
         shots=16, config="demo", backbone="demo:vit-student", tests="", epoch=None, epochs=10, seconds=None, log="",
         values: dict | None = None, at: str = "", record: dict | None = None, **metrics,
     ) -> str:  # fmt: skip
-        """One of our run folders below `place`, or at the path `at`; accuracy None = not finished.
+        """Write a run folder of this project below `place`, or at the path `at`; accuracy None = not finished.
 
         Returns:
-            Its fingerprint.
+            The fingerprint.
 
         Args:
-            config: name of the file, then overrides as the scripts name folders: "demo+OPTIM.LR=1".
-            values: more of the configuration, {"A.B": value}, as of an edited file.
-            record: more of run.json.
+            config: name of the file and overrides, as in the folder names of the scripts: "demo+OPTIM.LR=1".
+            values: more keys of the configuration, {"A.B": value}, as from an edited file.
+            record: more keys of run.json.
         """
         source = metrics.pop("source", dataset)
         folder = re.sub(r"[^\w.]", "-", trainer)
@@ -140,13 +140,13 @@ class Tree:
         return key
 
     def pair(self, base: float, new: float | None, **run) -> str:
-        """A training on base classes and its test on new ones."""
+        """Write a training on base classes and its test on new classes."""
         key = self.run("base2new/train_base", accuracy=base, **run)
         self.run("base2new/test_new", accuracy=new, **{**run, "tests": key, "classes": "new"})
         return key
 
     def bank(self, cost=None, dataset="demo") -> str:
-        """A bank below OUTPUT, and the line by which a run's log names it."""
+        """Write a bank below OUTPUT; return the line of a run's log that names it."""
         self.write(f"regions/{dataset}/bank/manifest.json", {"identity": {"schema": 1}})
         if cost is not None:
             self.write(f"regions/{dataset}/bank/cost.json", cost)
@@ -164,7 +164,7 @@ class Tree:
         shots=16, config="vit_b16", backbone="ViT-B/16", model_dir="", load_epoch=None, epochs=50, upto=None,
         end="Finish training", body: str | None = None,
     ) -> Path:  # fmt: skip
-        """A folder of another code base: nothing but Dassl's log. accuracy None = it stopped before its result."""
+        """Write a run of another code base, which is only Dassl's log; accuracy None = it stopped before its result."""
         text = LOG.format(
             trainer=trainer, dataset=dataset, seed=seed, classes=classes, shots=shots, config=config, backbone=backbone,
             model_dir=model_dir, load_epoch=load_epoch, epochs=epochs, test=bool(model_dir), space=" ",

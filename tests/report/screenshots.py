@@ -1,11 +1,11 @@
-"""`python tests/report/screenshots.py REPORT.html FOLDER`: pictures of a report for the docs, by headless Chromium."""
+"""Take screenshots of a report for the docs: `python tests/report/screenshots.py REPORT.html FOLDER`."""
 
 import sys
 from pathlib import Path
 
 from browser import Browser, find
 
-SHOTS = {  # name -> width, dark, element (none: the whole page)
+SHOTS = {  # name -> width, dark, element (None: the whole page)
     "report-top": (1280, False, None),
     "report-top-dark": (1280, True, None),
     "report-tables": (1280, False, "#tables"),
@@ -23,7 +23,7 @@ def main() -> None:
     page, folder = Path(sys.argv[1]), Path(sys.argv[2])
     program = find()
     if program is None:
-        sys.exit("expected a Chromium, found none; e.g. apt-get install chromium")
+        sys.exit("Chromium is not installed. Install it, e.g.: apt-get install chromium")
     folder.mkdir(parents=True, exist_ok=True)
     with Browser(program) as browser:
         for name, (width, dark, element) in SHOTS.items():

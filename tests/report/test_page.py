@@ -1,4 +1,4 @@
-"""The page, and what hostile names do in it and in the tables' files."""
+"""The page, and hostile names in the page and in the tables' files."""
 
 import csv
 import importlib.util
@@ -25,7 +25,7 @@ HOSTILE = '<script>alert(1)</script> & a|b_c 100% $x$ "q" {y} \\z\nnew'
 
 
 class Text(HTMLParser):
-    """Elements with their attributes, and the text outside of styles and scripts."""
+    """Parser of a page: elements with their attributes, text outside styles and scripts."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -52,7 +52,7 @@ def page_of(tree, gallery=False) -> str:
 
 @pytest.fixture
 def whole(tree):
-    """Every part of the page, with hostile names wherever a name can stand."""
+    """Runs for every part of the page, with hostile names in all places."""
     log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 9, "runs": 1})
     log += "".join(f"epoch [{epoch}/9] batch [1/2] loss 1 ({epoch}) lr 0.1\n" for epoch in range(1, 10))
     for trainer in ("CoOp", "CoOp_KDPL", "FDBPL", HOSTILE):
@@ -80,11 +80,11 @@ def region(monkeypatch):
 
 def test_names_are_text_in_the_page(whole, region):
     page = Text(page_of(whole, gallery=True))
-    assert [tag for tag, _ in page.elements].count("script") == 1  # the page's own
+    assert [tag for tag, _ in page.elements].count("script") == 1
     assert "b" not in {tag for tag, _ in page.elements}
     one_line = " ".join(HOSTILE.split())
     assert page.text.count(one_line) >= 5  # tables, legends, learning curves, missing
-    assert page.text.count(HOSTILE) >= 3  # the region's opinions as they are
+    assert page.text.count(HOSTILE) >= 3  # predictions of the region
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
@@ -94,7 +94,7 @@ def test_names_are_text_in_the_tables_files(whole):
     assert "<script" not in markdown and r"a\|b_c" in markdown
     for table_text in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table_text.splitlines()}
-        assert len(widths) == 1  # no name added a column
+        assert len(widths) == 1  # the number of columns
     assert "<script" not in latex and r"100\% \$x\$" in latex and r"\textbackslash{}z new" in latex
     labels = {row["label"] for row in csv.DictReader(io.StringIO(table))}
     assert HOSTILE in labels
@@ -108,7 +108,7 @@ def test_escapes():
     )
 
 
-def test_nothing_outside_the_page_is_asked_for(whole):
+def test_the_page_is_self_contained(whole):
     page = page_of(whole)
     assert "http:" not in page and "https:" not in page and "//" not in re.sub(r"// [A-Z].*", "", page)
     for _, attributes in Text(page).elements:
@@ -117,7 +117,7 @@ def test_nothing_outside_the_page_is_asked_for(whole):
     assert "@import" not in page and set(re.findall(r"url\((.)", page)) <= {"#"}
 
 
-def test_ids_are_unique_and_references_arrive(whole):
+def test_ids_are_unique_and_references_resolve(whole):
     elements = Text(page_of(whole)).elements
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -126,7 +126,7 @@ def test_ids_are_unique_and_references_arrive(whole):
     assert used | clips <= set(ids)
 
 
-def test_charts_take_the_pages_colours(whole):
+def test_charts_use_the_colours_of_the_page(whole):
     page = page_of(whole)
     drawings = re.findall(r"<svg viewBox.*?</svg>", page, flags=re.DOTALL)
     assert len(drawings) > 10
@@ -135,7 +135,7 @@ def test_charts_take_the_pages_colours(whole):
 
 
 def test_the_same_runs_give_the_same_bytes(whole):
-    """In another process too, whatever its hash seed."""
+    """Also in another process with another hash seed."""
     names = ("report.html", "table.md", "table.csv", "table.tex")
     files = [whole.output / "report" / name for name in names]
     write_report(whole.output, gallery=False)
@@ -146,7 +146,7 @@ def test_the_same_runs_give_the_same_bytes(whole):
     assert [file.read_bytes() for file in files] == before
 
 
-def test_the_rows_of_a_table_lead_to_their_runs(tree, tmp_path):
+def test_rows_link_to_their_run_folders(tree, tmp_path):
     tree.pair(80.0, 60.0)
     tree.run("", at="odd #1 é?", classes="all", accuracy=70.0)
     for folder in (tree.output / "report", tmp_path / "elsewhere"):
@@ -161,7 +161,7 @@ def test_the_page_is_small(whole):
     assert len(page_of(whole)) < 600_000
 
 
-def test_the_bank_is_paid_for_after_generation_over_seconds_saved(tree):
+def test_break_even_of_a_bank(tree):
     log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})
     for trainer, seconds in (("FDBPL", (10.0, 14.0)), ("CoOp_KDPL", (40.0, 48.0)), ("FDBPL_MaPLe", (50.0, 50.0)),
                              ("MaPLe_KDPL", (50.0, 50.0))):  # fmt: skip
@@ -176,15 +176,27 @@ def test_the_bank_is_paid_for_after_generation_over_seconds_saved(tree):
     assert "4 runs" in page and "never: not faster" in page
 
 
-@pytest.mark.parametrize(("cost", "sentence"), [(None, "was not timed"), ("{", "is broken"), ([], "is broken")])
-def test_a_bank_without_its_seconds_is_said_to_be_untimed(tree, cost, sentence):
+def test_break_evens_are_grouped_by_settings(tree):
+    """Runs of one configuration file differ in a setting that no folder name shows."""
+    log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})
+    tree.run("train_all", trainer="CoOp_KDPL", classes="all", log=log, seconds={"train": 60.0})
+    for seed, (size, seconds) in enumerate(((1, 10.0), (1, 20.0), (2, 40.0)), start=1):
+        tree.run("train_all", trainer="FDBPL", classes="all", seed=seed, log=log, seconds={"train": seconds},
+                 values={"DATALOADER.TRAIN_X.BATCH_SIZE": size})  # fmt: skip
+    results = read_results(tree.output)
+    found = sorted(one.seconds for one in break_evens(results, bank_costs(tree.output, results)))
+    assert found == [15.0, 40.0]
+
+
+@pytest.mark.parametrize(("cost", "words"), [(None, "was not timed"), ("{", "is broken"), ([], "is broken")])
+def test_banks_without_a_generation_time(tree, cost, words):
     log = tree.bank(cost)
     for trainer in ("FDBPL", "CoOp_KDPL"):
         tree.pair(80.0, 60.0, trainer=trainer, log=log)
-    assert sentence in Text(page_of(tree)).text
+    assert words in Text(page_of(tree)).text
 
 
-def test_learning_curves_go_over_all_attempts(tree, monkeypatch):
+def test_learning_curves_cover_all_attempts(tree, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         "fdbpl.report.figures.learning", lambda name, losses, rates, colour: drawn.append((losses, rates)) or "<svg/>"
@@ -194,15 +206,15 @@ def test_learning_curves_go_over_all_attempts(tree, monkeypatch):
     tree.write("base2new/train_base/demo/shots_16/CoOp/demo/seed1/log.txt-2026-11-23-10-00-00", first)
     page_of(tree)
     ((losses,), _) = drawn[0]
-    assert losses[1] == 1.0 and losses[4] == 40.0  # of the first attempt, and of the one that went on
+    assert losses[1] == 1.0 and losses[4] == 40.0  # from the first and from the last attempt
 
 
-def test_without_a_bank_at_hand_the_page_says_so(tree):
+def test_gallery_without_a_bank(tree):
     tree.pair(80.0, 60.0, trainer="FDBPL")
     assert "No regions of demo: its region bank does not exist any more." in Text(page_of(tree, gallery=True)).text
 
 
-def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):
+def test_command_line_errors_are_one_line(tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", "fdbpl.report", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -213,8 +225,8 @@ def test_mistakes_at_the_command_line_are_one_sentence(tmp_path):
     assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "only: nothing" in empty.stderr
 
 
-def test_names_that_are_no_text_do_not_stop_the_report(tree, recwarn):
-    """Halves of characters, control characters, other scripts: in records, plans and folder names."""
+def test_names_that_are_not_printable(tree, recwarn):
+    """Lone surrogates, control characters and other scripts in records, plans and folder names."""
     odd = "\ud800\x00\x1b[31m \u4e2d\u6587"
     tree.pair(80.0, 60.0, trainer=odd, log=tree.bank({"seconds": 1.0, "regions": 1, "student_features": 0, "runs": 1}))
     tree.plan(trainer=odd, label=odd, status="failed", reason=odd, seed=2)
@@ -227,13 +239,13 @@ def test_names_that_are_no_text_do_not_stop_the_report(tree, recwarn):
     assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
 
 
-def test_an_empty_grid_still_has_a_page(tree):
+def test_page_of_a_grid_without_runs(tree):
     tree.plan(status="planned")
     page = Text(page_of(tree)).text
     assert "Results of 0 runs" in page and "not run yet" in page
 
 
-# in a browser ------------------------------------------------------------------------------------------------------
+# browser -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -245,15 +257,15 @@ def browser():
     spec.loader.exec_module(module)
     program = module.find()
     if program is None:
-        pytest.skip("no Chromium here: e.g. apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     with module.Browser(program) as opened:
         yield opened
 
 
-def test_a_browser_shows_the_page_without_errors_and_without_scrolling_sideways(whole, region, browser):
+def test_browser_shows_the_page_without_errors_and_horizontal_scrolling(whole, region, browser):
     page_of(whole, gallery=True)
     file = whole.output / "report/report.html"
-    papers = set()
+    backgrounds = set()
     for width in (375, 1280):
         for dark in (False, True):
             browser.open(file, width, dark)
@@ -261,13 +273,13 @@ def test_a_browser_shows_the_page_without_errors_and_without_scrolling_sideways(
             assert all(address.startswith(("file:", "data:")) for address in browser.requests)
             browser.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
-            papers.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+            backgrounds.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
             assert browser.evaluate("document.querySelectorAll('section').length") == 8
-    assert len(papers) == 2  # light and dark
+    assert len(backgrounds) == 2  # light and dark
 
 
-def test_text_and_paper_contrast_in_either_scheme(whole, browser):
-    """At least 4.5 : 1 for text and 3 : 1 for what is drawn, as WCAG 2 asks for."""
+def test_contrast_in_both_colour_schemes(whole, browser):
+    """At least 4.5 : 1 for text and 3 : 1 for graphics (WCAG 2)."""
     page_of(whole)
     for dark in (False, True):
         browser.open(whole.output / "report/report.html", 1280, dark)
@@ -286,7 +298,7 @@ def test_text_and_paper_contrast_in_either_scheme(whole, browser):
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG's contrast ratio of two #rrggbb."""
+    """Contrast ratio of two colours #rrggbb (WCAG 2)."""
 
     def luminance(colour):
         parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
@@ -297,7 +309,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_a_table_sorts_at_a_click(whole, browser):
+def test_tables_are_sorted_by_a_click(whole, browser):
     page_of(whole)
     browser.open(whole.output / "report/report.html", 1280, False)
     column = "[...document.querySelector('table').tBodies[0].rows].map(row => Number(row.cells[2].dataset.value))"

@@ -1,4 +1,4 @@
-"""Which runs are found, what is missing and why; nothing is dropped without a word."""
+"""Reading of run folders and plans: missing results, broken files, logs of other code bases."""
 
 import os
 
@@ -18,7 +18,7 @@ def problems(tree):
     return {one.path: one.reason for one in read_results(tree.output).problems}
 
 
-def test_what_a_plan_lacks_is_named_with_its_reason(tree):
+def test_missing_results_of_a_plan(tree):
     tree.pair(80.0, 60.0)
     tree.pair(80.0, 60.0, seed=2)
     tree.pair(None, None, seed=3, log=tree.epoch_lines(10, 4))
@@ -39,7 +39,7 @@ def test_what_a_plan_lacks_is_named_with_its_reason(tree):
     assert section.tables[0].rows[0].cells[0].text == "2 of 7"
 
 
-def test_without_a_plan_what_was_begun_is_missing(tree):
+def test_missing_results_without_a_plan(tree):
     tree.pair(80.0, 60.0)
     tree.run("base2new/train_base", seed=2, accuracy=None, log="Loading CLIP\n")
     tree.run("base2new/train_base", seed=3)
@@ -51,14 +51,14 @@ def test_without_a_plan_what_was_begun_is_missing(tree):
     assert section.tables[0].rows[0].cells[0].text == "1 of 3"
 
 
-def test_targets_that_are_not_tested_yet_are_named(tree):
+def test_missing_targets(tree):
     key = tree.run("train_all", classes="all")
     tree.run("evaluation/food101", dataset="food101", source="demo", classes="all", tests=key)
     tree.plan("cross_dataset", targets=["food101", "dtd", "ucf101"], status="planned")
     assert missing(tree)["CoOp, demo, 16 shots, seed 1"] == ("unfinished", "trained; no test on dtd, ucf101")
 
 
-def test_broken_and_foreign_files_are_named_and_the_rest_is_read(tree):
+def test_broken_files_are_reported_and_the_rest_is_read(tree):
     tree.pair(80.0, 60.0)
     tree.write("half/run.json", '{"config": ')
     tree.write("list/run.json", "[]")
@@ -86,7 +86,7 @@ def test_broken_and_foreign_files_are_named_and_the_rest_is_read(tree):
     assert section.tables[0].rows[0].cells[1].text == "80.00"
 
 
-def test_a_broken_plan_is_named(tree):
+def test_a_broken_plan_is_reported(tree):
     tree.pair(80.0, 60.0)
     for content in ("{", "[]", '{"cells": 3}'):
         tree.write("grid.json", content)
@@ -94,7 +94,7 @@ def test_a_broken_plan_is_named(tree):
 
 
 @pytest.mark.parametrize("end", ["Finish training", "Finished training"])
-def test_logs_of_other_code_are_read_with_either_end(tree, end):
+def test_logs_of_other_code_bases(tree, end):
     for seed in (1, 2):
         tree.log(f"train/seed{seed}", seed=seed, accuracy=f"8{seed}.5", end=end)
         tree.log(f"test/seed{seed}", seed=seed, accuracy=f"6{seed}.5", classes="new", load_epoch=50,
@@ -106,13 +106,13 @@ def test_logs_of_other_code_are_read_with_either_end(tree, end):
     assert not problems(tree) and not missing(tree)
 
 
-def test_a_test_log_finds_its_training_where_the_folder_was_moved(tree):
+def test_a_log_of_a_test_matches_its_training_in_a_moved_folder(tree):
     tree.log("a/seed1", accuracy="80.0")
     tree.log("b/seed1", accuracy="60.0", classes="new", model_dir="/home/somebody/else")
     assert len(read_results(tree.output).of("base2new")) == 1
 
 
-def test_zero_shot_tests_of_other_code_need_no_training(tree):
+def test_logs_of_zero_shot_clip_need_no_training(tree):
     for classes in ("base", "new"):
         file = tree.log(classes, trainer="ZeroshotCLIP", accuracy="70.0", classes=classes, model_dir="x")
         file.write_text(file.read_text().replace("model_dir: x", "model_dir: "))
@@ -120,7 +120,7 @@ def test_zero_shot_tests_of_other_code_need_no_training(tree):
     assert one.values["base"] == 70.0
 
 
-def test_logs_that_give_no_number_say_why(tree):
+def test_logs_without_a_result(tree):
     tree.log("stopped", accuracy=None, epochs=50, upto=7)
     tree.log("untested", seed=2, body=tree.epoch_lines(50, 50) + "Finish training\n")
     tree.log("odd", seed=3, body="Finish training\n* accuracy: many%\n")
@@ -134,15 +134,15 @@ def test_logs_that_give_no_number_say_why(tree):
     assert set(problems(tree)) == {"lost", "cut"} and "not below this folder" in problems(tree)["lost"]
 
 
-def test_an_accuracy_before_the_end_of_training_does_not_count():
+def test_accuracies_before_the_end_of_training_are_ignored():
     header = ["** Arguments **", "eval_only: False", "** Config **", "SEED: 1", "Collecting env info ..."]
     body = ["* accuracy: 11.0%", "Finished training", "* accuracy: 22.0%", "* accuracy: 33.0%"]
     assert parse_log(header + body).accuracy == 33.0
     assert parse_log(header + body[:1]).accuracy is None
 
 
-def test_losses_and_rates_are_of_their_epochs():
-    """With an epoch's last batch Dassl prints the next epoch's learning rate."""
+def test_losses_and_learning_rates_by_epoch():
+    """With the last batch of an epoch Dassl prints the learning rate of the next one."""
     lines = []
     for epoch in (1, 2):
         for batch in (1, 2):
@@ -150,17 +150,17 @@ def test_losses_and_rates_are_of_their_epochs():
             lines.append(f"epoch [{epoch}/2] batch [{batch}/2] time 1 (1) loss 5.0 ({epoch}.{batch}) lr {rate} eta 0")
     log = parse_log(lines)
     assert log.losses == {1: 1.2, 2: 2.2} and log.rates == {1: 1.0, 2: 2.0}
-    log = parse_log(lines[1::2])  # one batch an epoch: the first epoch's was never printed
+    log = parse_log(lines[1::2])  # one batch per epoch: the rate of the first epoch is never printed
     assert log.rates == {2: 2.0}
     assert parse_log([lines[0].replace("(1.1)", "(nan)")]).losses == {}
 
 
-def test_keys_with_spaces_do_not_hide_the_loss():
+def test_names_of_losses_with_spaces():
     line = "epoch [1/9] batch [1/5] time 1 (1) data 1 (1) KL loss x 2.0 (3.0) loss 1.5 (1.25) lr 2e-3 eta 0:00:00"
     assert parse_log([line]).losses == {1: 1.25}
 
 
-def test_a_test_of_an_earlier_epoch_is_not_taken_for_the_final_one(tree):
+def test_tests_of_an_earlier_epoch_are_excluded(tree):
     key = tree.run("base2new/train_base")
     tree.run("base2new/test_new", classes="new", tests=key, epoch=5)
     assert read_results(tree.output).of("base2new") == []
@@ -169,7 +169,7 @@ def test_a_test_of_an_earlier_epoch_is_not_taken_for_the_final_one(tree):
     assert len(read_results(tree.output).of("base2new")) == 1
 
 
-def test_a_copied_folder_does_not_count_twice(tree):
+def test_a_copied_folder_counts_once(tree):
     import shutil
 
     tree.pair(80.0, 60.0)
@@ -178,7 +178,7 @@ def test_a_copied_folder_does_not_count_twice(tree):
     assert "repeats base2new/train_base" in problems(tree)["copy/train_base/demo/shots_16/CoOp/demo/seed1"]
 
 
-def test_links_in_a_circle_end(tree):
+def test_cycles_of_links(tree):
     tree.pair(80.0, 60.0)
     os.symlink(tree.output, tree.output / "base2new/again")
     runs, _ = read_runs(tree.output)

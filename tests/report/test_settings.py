@@ -1,4 +1,4 @@
-"""Runs of different settings are never averaged, and no folder's name decides which run counts."""
+"""Grouping by recorded settings, and selection of the runs that count as results."""
 
 import shutil
 
@@ -24,7 +24,7 @@ def train(tree, at: str, accuracy: float, seed: int = 1, **run) -> str:
     return tree.run("", at=at, accuracy=accuracy, seed=seed, **{"classes": "all", **run})
 
 
-def test_runs_of_train_py_with_different_overrides_are_different_rows(tree):
+def test_different_overrides_are_different_rows(tree):
     train(tree, "a", 60.0, config="demo+OPTIM.LR=0.001")
     train(tree, "b", 80.0, seed=2, config="demo+OPTIM.LR=0.05")
     train(tree, "c", 82.0, seed=3, config="demo+OPTIM.LR=0.05")
@@ -34,14 +34,14 @@ def test_runs_of_train_py_with_different_overrides_are_different_rows(tree):
     assert not problems(tree)
 
 
-def test_settings_that_only_the_files_differ_in_are_told_apart_as_well(tree):
+def test_different_configuration_files_are_different_rows(tree):
     train(tree, "a", 60.0, values={"OPTIM.LR": 0.001})
     train(tree, "b", 80.0, seed=2, values={"OPTIM.LR": 0.05})
     train(tree, "c", 50.0, dataset="demo_colours", values={"OPTIM.LR": 0.05})
     assert set(rows(tree)) == {"CoOp (OPTIM.LR=0.001)", "CoOp (OPTIM.LR=0.05)"}
 
 
-def test_one_seed_with_several_settings_shows_all_of_them(tree):
+def test_several_settings_with_one_seed(tree):
     for at, accuracy, epochs in (("ep1", 61.0, 1), ("high", 82.0, 4), ("low", 70.0, 2)):
         train(tree, at, accuracy, epochs=epochs)
     assert {name: row["16 shots"] for name, row in rows(tree).items()} == {
@@ -50,7 +50,7 @@ def test_one_seed_with_several_settings_shows_all_of_them(tree):
     assert not problems(tree)
 
 
-def test_tests_on_different_numbers_of_images_are_not_averaged(tree):
+def test_different_numbers_of_test_images_are_different_rows(tree):
     for seed, images in ((1, 500), (2, 100)):
         train(tree, f"run{seed}", 80.0, seed=seed, protocol={"test_images": images})
     assert {name: row["runs"] for name, row in rows(tree).items()} == {
@@ -58,7 +58,7 @@ def test_tests_on_different_numbers_of_images_are_not_averaged(tree):
     }  # fmt: skip
 
 
-def test_other_data_or_weights_are_other_rows_and_a_record_without_their_digests_is_none(tree):
+def test_digests_of_data_and_weights(tree):
     def tested(sha256):
         return {"protocol": {"test_images": 9}, **({"tested": {"images": 9, "sha256": sha256}} if sha256 else {})}
 
@@ -70,25 +70,25 @@ def test_other_data_or_weights_are_other_rows_and_a_record_without_their_digests
     assert {row["runs"] for row in rows(tree).values()} == {"1"} and not problems(tree)
 
 
-def test_what_is_typed_and_what_a_file_says_is_one_setting(tree):
+def test_overrides_equal_settings_in_files(tree):
     train(tree, "a", 80.0, config="demo+OPTIM.LR=0.05")
     train(tree, "b", 82.0, seed=2, values={"OPTIM.LR": "0.05"})
     assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
 
 
-def test_places_and_verbosity_are_no_settings(tree):
+def test_paths_and_verbosity_are_ignored(tree):
     train(tree, "a", 80.0, values={"DATASET.ROOT": "here", "TRAIN.PRINT_FREQ": 1})
     train(tree, "b", 82.0, seed=2, values={"DATASET.ROOT": "there", "TRAIN.PRINT_FREQ": 5})
     assert rows(tree)["CoOp"]["runs"] == "2"
 
 
-def test_settings_that_belong_to_a_data_set_or_its_shots_make_no_rows(tree):
+def test_settings_per_data_set_and_shots_are_one_row(tree):
     for dataset, shots, epochs in (("demo", 1, 50), ("demo", 16, 200), ("demo_colours", 1, 5), ("demo_colours", 16, 9)):
         train(tree, f"{dataset}{shots}", 80.0, dataset=dataset, shots=shots, epochs=epochs)
     assert set(rows(tree)) == {"CoOp"}
 
 
-def test_a_name_with_many_settings_is_short_and_distinct(tree):
+def test_names_with_many_settings_are_short_and_distinct(tree):
     for number in (1, 2):
         values = {f"TRAINER.COOP.KEY{key}": number for key in range(1, 9)}
         train(tree, f"run{number}", 80.0, values=values, config=f"demo+OPTIM.LR={number}")
@@ -96,10 +96,10 @@ def test_a_name_with_many_settings_is_short_and_distinct(tree):
     assert first != second and len(first) < 120
 
 
-# which test counts ---------------------------------------------------------------------------------------------------
+# selection of tests --------------------------------------------------------------------------------------------------
 
 
-def test_two_results_of_one_test_are_ambiguous_and_neither_counts(tree):
+def test_tests_with_conflicting_results_are_excluded(tree):
     key = tree.run("base2new/train_base", accuracy=80.0)
     for at, accuracy, size in (("a_try", 73.0, 1), ("test_new", 74.0, 2)):
         tree.run("", at=at, classes="new", tests=key, accuracy=accuracy, values={"INPUT.SIZE": size})
@@ -109,53 +109,57 @@ def test_two_results_of_one_test_are_ambiguous_and_neither_counts(tree):
     assert "73.00 with INPUT.SIZE=1" in found["a_try"] and "test_new (74.00 with INPUT.SIZE=2)" in found["a_try"]
 
 
-def test_a_test_with_a_setting_of_its_own_names_it_in_its_row(tree):
+def test_settings_of_a_test_are_part_of_the_row_name(tree):
     key = tree.run("base2new/train_base", accuracy=80.0)
-    values = {"TRAINER.FDBPL.TEST_LOGITS": "positive", "OPTIM.LR": 3}  # the latter does nothing to a test
+    values = {"TRAINER.FDBPL.TEST_LOGITS": "positive", "OPTIM.LR": 3}  # OPTIM has no effect on a test
     tree.run("base2new/test_new", classes="new", tests=key, accuracy=60.0, values=values)
     assert list(rows(tree)) == ["CoOp (test TRAINER.FDBPL.TEST_LOGITS=positive)"]
 
 
 @pytest.mark.parametrize("half", ["base", "all"])
-def test_an_accuracy_of_validation_images_is_in_no_table(tree, half):
+def test_trainings_with_a_validation_accuracy_are_excluded(tree, half):
     key = train(tree, "base", 80.0, classes=half, values={"TEST.SPLIT": "val"})
     tree.run("", at="new", classes="new", tests=key, accuracy=60.0)
     assert not rows(tree) and "validation images" in problems(tree)["base"]
 
 
-def test_a_test_on_validation_images_leaves_the_other_one(tree):
+def test_a_test_on_validation_images_does_not_conflict(tree):
     key = tree.run("base2new/train_base", accuracy=80.0)
     tree.run("", at="a_try", classes="new", tests=key, accuracy=73.0, values={"TEST.SPLIT": "val"})
     tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0)
     assert rows(tree)["CoOp"]["new"] == "74.00" and "validation images" in problems(tree)["a_try"]
 
 
-def test_classes_that_were_learned_are_not_new(tree):
-    learned, overlapping = {"classnames": ["cat", "dog"]}, {"classnames": ["dog", "owl"]}
-    key = tree.run("base2new/train_base", accuracy=80.0, protocol=learned)
-    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, protocol=overlapping)
-    assert not rows(tree) and "'dog' as a new class" in problems(tree)["test_new"]
+def weights(digest: str) -> dict:
+    return {"record": {"inputs": {"student": digest}}}
 
 
-def test_the_weights_decide_whether_a_test_has_the_backbone_of_its_training(tree):
-    key = tree.run("base2new/train_base", accuracy=80.0, record={"inputs": {"student": "1"}})
-    same = {"classes": "new", "tests": key, "backbone": "elsewhere/the_same.pt"}
-    tree.run("", at="test_new", accuracy=74.0, record={"inputs": {"student": "1"}}, **same)
-    assert rows(tree)["CoOp"]["new"] == "74.00"
-    tree.run("", at="test_new", accuracy=74.0, record={"inputs": {"student": "2"}}, **same)
-    assert not rows(tree) and "other weights" in problems(tree)["test_new"]
+def classes(*names: str) -> dict:
+    return {"protocol": {"classnames": list(names)}}
 
 
-def test_a_test_with_another_backbone_is_no_result_of_the_training(tree):
-    key = tree.run("base2new/train_base", accuracy=80.0)
-    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, backbone="demo:rn-student")
-    assert not rows(tree) and "with the backbone demo:rn-student" in problems(tree)["test_new"]
+@pytest.mark.parametrize(
+    ("training", "test", "words"),
+    [
+        (classes("cat", "dog"), classes("dog", "owl"), "'dog' as a new class"),
+        (weights("1"), {"backbone": "elsewhere/the_same.pt", **weights("1")}, ""),
+        (weights("1"), {"backbone": "elsewhere/the_same.pt", **weights("2")}, "other weights"),
+        ({}, {"backbone": "demo:rn-student"}, "with the backbone demo:rn-student"),
+    ],
+)  # fmt: skip
+def test_tests_that_do_not_fit_their_training_are_excluded(tree, training, test, words):
+    key = tree.run("base2new/train_base", accuracy=80.0, **training)
+    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, **test)
+    if words:
+        assert not rows(tree) and words in problems(tree)["test_new"]
+    else:
+        assert rows(tree)["CoOp"]["new"] == "74.00" and not problems(tree)
 
 
-# which run counts ----------------------------------------------------------------------------------------------------
+# repetitions ---------------------------------------------------------------------------------------------------------
 
 
-def test_repetitions_with_different_results_count_nothing(tree):
+def test_repetitions_with_different_results_are_excluded(tree):
     same = {"record": {"fingerprint": "same"}}
     train(tree, "a", 80.0, **same)
     train(tree, "b", 81.0, **same)
@@ -163,14 +167,14 @@ def test_repetitions_with_different_results_count_nothing(tree):
     assert "81.00" in problems(tree)["a"] and "80.00" in problems(tree)["b"]
 
 
-def test_of_repetitions_the_finished_one_counts(tree):
+def test_a_finished_repetition_counts(tree):
     same = {"record": {"fingerprint": "same"}}
     tree.run("", at="a", accuracy=None, classes="all", **same)
     train(tree, "b", 81.0, **same)
     assert rows(tree)["CoOp"]["16 shots"] == "81.00"
 
 
-def test_runs_without_a_seed_are_different_runs_and_keep_their_own_tests(tree):
+def test_runs_without_a_seed_are_distinct(tree):
     for name, base, new in (("a", 80.0, 60.0), ("b", 82.0, 64.0)):
         record = {"fingerprint": "same", "started": f"when {name} began"}
         tree.run("", at=f"chance/{name}", accuracy=base, seed=-1, record=record)

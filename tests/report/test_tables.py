@@ -1,4 +1,4 @@
-"""What stands in the tables, against arithmetic done here by hand or by the standard library."""
+"""Contents of tables, compared with arithmetic by hand or by the standard library."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ def h(base, new):
 
 
 def tables_of(tree, protocol=None):
-    """title of the section's table -> {row: {column: cell}}"""
+    """{(protocol, title): {row: {column: cell}}}"""
     found = {}
     for section in make_sections(read_results(tree.output), protocol):
         for table in section.tables:
@@ -31,7 +31,7 @@ def texts(row, *columns):
     return [row[column].text for column in columns]
 
 
-def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_that_of_the_means(tree):
+def test_cells_are_means_and_standard_deviations_over_seeds(tree):
     runs = {1: (80.0, 60.0), 2: (90.123456, 70.0), 3: (70.0, 50.0)}
     for seed, (base, new) in runs.items():
         tree.pair(base, new, seed=seed)
@@ -46,15 +46,15 @@ def test_a_cell_is_mean_and_standard_deviation_over_seeds_and_h_is_that_of_the_m
     ]  # fmt: skip
 
 
-def test_h_follows_the_convention_of_the_published_rows(tree):
-    """multimodal-prompt-learning#3: new 20, 40 and 60 at base 80 are 53.33, where the mean of the runs' H is 51.30."""
+def test_h_is_that_of_the_mean_accuracies(tree):
+    """Convention of published tables, see issue 3 of multimodal-prompt-learning; the mean of the runs' H is 51.30."""
     for seed, new in enumerate((20.0, 40.0, 60.0), start=1):
         tree.pair(80.0, new, seed=seed)
     assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "H", "mean H of runs") == ["53.33", "51.30 ± 18.37"]
 
 
-def test_learning_from_all_classes_has_a_table_of_its_own(tree):
-    """LEARN=all: the ordinary runs of the same method and the same seeds are not averaged with it."""
+def test_training_on_all_classes_has_a_separate_table(tree):
+    """LEARN=all is not averaged with runs on base classes of the same method and seeds."""
     for seed in (1, 2):
         tree.pair(80.0, 60.0, seed=seed)
         key = tree.run("train_all", classes="all", accuracy=70.0, seed=seed)
@@ -67,7 +67,7 @@ def test_learning_from_all_classes_has_a_table_of_its_own(tree):
     assert "trained on all classes" in write_report(tree.output)
 
 
-def test_a_planned_test_of_learning_from_all_classes_is_missed(tree):
+def test_missing_test_after_training_on_all_classes(tree):
     key = tree.run("train_all", classes="all")
     tree.run("base2new_all/test_base", classes="base", tests=key)
     tree.plan("base2new_all")
@@ -75,8 +75,8 @@ def test_a_planned_test_of_learning_from_all_classes_is_missed(tree):
     assert missing.reason == "trained, not tested on the new classes yet"
 
 
-def test_the_average_h_is_the_harmonic_mean_of_the_average_accuracies(tree):
-    """As in published tables; the mean of the data sets' H would be 62.5 here."""
+def test_average_h_is_that_of_the_average_accuracies(tree):
+    """As in published tables; the mean of the data sets' H would be 63.3 here."""
     for dataset, base, new in (("caltech101", 100.0, 50.0), ("dtd", 50.0, 75.0)):
         tree.pair(base, new, dataset=dataset)
         tree.pair(base, new, dataset=dataset, seed=2)
@@ -84,10 +84,10 @@ def test_the_average_h_is_the_harmonic_mean_of_the_average_accuracies(tree):
     found = tables_of(tree)["base2new", "Average over 2 data sets"]
     assert texts(found["CoOp"], "base", "new", "H") == ["75.00", "62.50", f"{h(75.0, 62.5):.2f}"]
     assert (h(100, 50) + h(50, 75)) / 2 != pytest.approx(h(75, 62.5), abs=1)
-    assert texts(found["MaPLe"], "base", "new", "H") == ["-", "-", "-"]  # it lacks a data set
+    assert texts(found["MaPLe"], "base", "new", "H") == ["-", "-", "-"]  # a data set is missing
 
 
-def test_best_and_second_are_marked_as_printed(tree):
+def test_best_and_second_best_are_marked(tree):
     for trainer, base in (("CoOp", 80.0), ("MaPLe", 80.001), ("VPT", 70.0), ("IVLP", 60.0)):
         tree.pair(base, 50.0, trainer=trainer)
     found = tables_of(tree)["base2new", "demo"]
@@ -96,12 +96,12 @@ def test_best_and_second_are_marked_as_printed(tree):
     assert {row["MiB"].mark for row in found.values()} == {""}
 
 
-def test_a_single_row_is_not_best(tree):
+def test_a_single_row_is_not_marked(tree):
     tree.pair(80.0, 60.0)
     assert tables_of(tree)["base2new", "demo"]["CoOp"]["H"].mark == ""
 
 
-def test_twins_stand_beside_each_other_and_plans_name_and_order_the_rows(tree):
+def test_order_of_rows_without_and_with_a_plan(tree):
     for trainer in ("FDBPL_MaPLe", "CoOp", "MaPLe", "FDBPL", "CoOp_KDPL", "ZeroshotCLIP"):
         tree.pair(80.0, 60.0, trainer=trainer)
     names = list(tables_of(tree)["base2new", "demo"])
@@ -111,20 +111,20 @@ def test_twins_stand_beside_each_other_and_plans_name_and_order_the_rows(tree):
     assert list(tables_of(tree)["base2new", "demo"])[:3] == ["ours", "theirs", "ZeroshotCLIP"]
 
 
-def test_the_name_of_a_row_says_which_settings_differ_from_the_file(tree):
+def test_row_names_show_overrides(tree):
     tree.pair(80.0, 60.0)
     tree.pair(70.0, 60.0, config="demo+OPTIM.LR=1")
     assert list(tables_of(tree)["base2new", "demo"]) == ["CoOp", "CoOp (OPTIM.LR=1)"]
 
 
-def test_a_key_that_a_plan_runs_through_is_averaged_over(tree):
+def test_each_key_of_a_plan_is_averaged_over(tree):
     for split, base in ((1, 80.0), (2, 90.0)):
         tree.pair(base, base, config=f"demo+SPLIT={split}", tested={"images": split, "sha256": f"of split {split}"})
         tree.plan(config=f"demo+SPLIT={split}", each="SPLIT=1,2")
     assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "runs", "base") == ["2", "85.00 ± 7.07"]
 
 
-def test_students_and_shots_are_not_mixed(tree):
+def test_backbones_and_shots_have_separate_tables(tree):
     tree.pair(80.0, 60.0)
     tree.pair(70.0, 60.0, backbone="demo:rn-student", seed=2)
     tree.pair(60.0, 60.0, shots=4, seed=3)
@@ -132,7 +132,7 @@ def test_students_and_shots_are_not_mixed(tree):
     assert len(settings) == 3 and len(set(settings)) == 3
 
 
-def test_few_shot_points_and_their_average(tree):
+def test_few_shot_tables(tree):
     for dataset, offset in (("dtd", 0.0), ("ucf101", 10.0)):
         for shots in (1, 16):
             for seed in (1, 2):
@@ -144,7 +144,7 @@ def test_few_shot_points_and_their_average(tree):
     assert texts(average, "runs", "1 shot", "16 shots") == ["8", "57.50", "72.50"]
 
 
-def test_tests_elsewhere_are_told_apart_and_averaged_without_the_source(tree):
+def test_cross_dataset_and_domain_generalization_tables(tree):
     for seed in (1, 2):
         key = tree.run("train_all", dataset="demo", classes="all", accuracy=99.0, seed=seed)
         for target, accuracy in (
@@ -164,7 +164,7 @@ def test_tests_elsewhere_are_told_apart_and_averaged_without_the_source(tree):
     ]  # fmt: skip
 
 
-def test_published_numbers_stand_beside_the_same_setting_only(tree):
+def test_published_numbers_are_shown_for_the_same_setting_only(tree):
     tree.pair(80.0, 60.0, dataset="eurosat", backbone="ViT-B/16")
     row = tables_of(tree)["base2new", "eurosat"]["PromptSRC (published)"]
     assert texts(row, "base", "new", "H") == ["92.90", "73.90", "82.32"]
@@ -177,7 +177,7 @@ def test_published_numbers_stand_beside_the_same_setting_only(tree):
     assert found == ["photographs, 16 shots, student ViT-B/16"]
 
 
-def test_published_averages_are_the_papers_over_all_data_sets_and_computed_over_some(tree):
+def test_published_averages(tree):
     for dataset in ("caltech101", "dtd"):
         tree.pair(80.0, 60.0, dataset=dataset, backbone="ViT-B/16")
     some = tables_of(tree)["base2new", "Average over 2 data sets"]["CoOp (published)"]
@@ -191,8 +191,8 @@ def test_published_averages_are_the_papers_over_all_data_sets_and_computed_over_
     assert texts(whole["TCP (published)"], "base", "new", "H") == ["84.13", "75.36", "79.51"]  # averages alone
 
 
-def test_published_harmonic_means_agree_with_their_parts():
-    """Against misprints of ours: every H but three, which were published so, is that of its parts."""
+def test_published_numbers_are_consistent():
+    """Against typing errors; three H are inconsistent in the papers themselves."""
     from fdbpl.report.published import read_published
 
     off = []
@@ -212,7 +212,7 @@ def test_published_harmonic_means_agree_with_their_parts():
             assert statistics.mean(means) == pytest.approx(row.average[0], abs=0.011)
 
 
-def test_an_average_counts_each_target_once_and_never_the_source(tree):
+def test_transfer_averages_count_each_target_once(tree):
     key = tree.run("train_all", classes="all", accuracy=99.0)
     for place, target, accuracy in (("a", "demo_colours", 40.0), ("b", "demo_colours", 40.0), ("c", "demo", 99.0),
                                     ("d", "food101", 60.0)):  # fmt: skip
@@ -221,8 +221,8 @@ def test_an_average_counts_each_target_once_and_never_the_source(tree):
     assert texts(row, "average of 2 targets") == ["50.00"]
 
 
-def test_times_of_the_last_attempt_alone_are_not_shown(tree):
-    """Older versions recorded no more of an interrupted run, and nothing where it was interrupted in its test."""
+def test_times_of_only_the_last_attempt_are_ignored(tree):
+    """Earlier versions recorded only these for an interrupted run."""
     for seed in (1, 2, 3):
         tree.pair(80.0, 60.0, seed=seed, seconds={"train": 10.0 * seed, "step": seed, "total": 20.0 * seed})
     folder = "base2new/train_base/demo/shots_16/CoOp/demo/seed"
@@ -235,7 +235,7 @@ def test_times_of_the_last_attempt_alone_are_not_shown(tree):
     assert texts(tables_of(tree)["base2new", "demo"]["ZeroshotCLIP"], "training s") == ["0.0"]
 
 
-def test_the_csv_has_every_run_at_full_precision(tree):
+def test_csv_has_every_run_at_full_precision(tree):
     key = tree.pair(80 + 1 / 3, 60 + 1 / 7)
     tree.pair(50.0, None, seed=2)
     write_report(tree.output, gallery=False)
@@ -247,7 +247,7 @@ def test_the_csv_has_every_run_at_full_precision(tree):
     assert by_place["test", "2"]["state"] == "unfinished: in its test" and by_place["test", "2"]["accuracy"] == ""
 
 
-def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):
+def test_one_protocol_is_returned_and_the_files_hold_all(tree):
     tree.pair(80.0, 60.0)
     tree.run("train_all", classes="all")
     text = write_report(tree.output, "few_shot", gallery=False)
@@ -256,7 +256,7 @@ def test_the_markdown_of_one_protocol_is_returned_and_the_files_have_all(tree):
     assert "| CoOp | 1 | 80.00 | 60.00 | 68.57 | 68.57 | 512 |" in (tree.output / "report/table.md").read_text()
 
 
-def test_nothing_to_read_is_a_sentence_that_says_what_is_there(tree):
+def test_folders_without_runs(tree):
     with pytest.raises(UserError, match="There is no folder .*output"):
         write_report(tree.output)
     tree.write("notes/readme.txt", "")

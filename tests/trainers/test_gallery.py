@@ -1,4 +1,4 @@
-"""The report's gallery of regions finds the images of every kind of data set."""
+"""Gallery of regions for data sets from a CSV file."""
 
 import csv
 
@@ -12,7 +12,7 @@ from fdbpl.report.report import read_results
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with a CSV of three classes of four images."""
+    """A folder with a CSV file and three classes of four images."""
     folder = tmp_path / "photos"
     (folder / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
