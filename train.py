@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import MachineError, UserError, one_sentence_errors, quoted, refuse_odd_bytes
+from fdbpl.errors import SystemFailure, UserError, cli_error_handler, quoted, refuse_odd_bytes
 
 LESS_MEMORY = (
     "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
@@ -25,7 +25,7 @@ LESS_MEMORY = (
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_sentence_errors(memory=LESS_MEMORY):
+    with cli_error_handler(memory=LESS_MEMORY):
         refuse_odd_bytes(sys.argv)
         run(arguments)
 
@@ -138,7 +138,7 @@ def run_in(folder, cfg, arguments: argparse.Namespace, dassl_line: str) -> None:
     try:
         metrics = train_or_test(cfg, arguments, folder)
     except UserError as error:
-        if fresh and is_main_process() and not isinstance(error, MachineError):
+        if fresh and is_main_process() and not isinstance(error, SystemFailure):
             folder.remove_unless_trained()
         raise
     if metrics is not None and is_main_process():
@@ -274,7 +274,7 @@ def compare_inputs(folder, cfg, arguments: argparse.Namespace) -> None:
         with redirect_stdout(StringIO()):
             dataset = build_dataset(cfg)
         student = weights_sha256(cfg.MODEL.BACKBONE.NAME)
-    except UserError as error:  # nothing is there to compare with
+    except (UserError, SystemFailure) as error:  # there is nothing to compare with
         print(f"The data and the weights of {folder.path} are not compared: {error}")
         return
     folder.refuse_other_inputs(inputs_of(cfg, dataset, student, not arguments.eval_only))

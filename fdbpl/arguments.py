@@ -3,18 +3,18 @@
 import argparse
 from typing import NoReturn
 
-from fdbpl.errors import UserError, one_line, one_sentence_errors
+from fdbpl.errors import UserError, cli_error_handler, one_line
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's, which would answer with its whole usage, and Ctrl-C with a traceback."""
 
     def parse_args(self, *arguments, **keywords) -> argparse.Namespace:  # type: ignore[override]
-        with one_sentence_errors():
+        with cli_error_handler():
             return super().parse_args(*arguments, **keywords)
 
     def parse_intermixed_args(self, *arguments, **keywords) -> argparse.Namespace:  # type: ignore[override]
-        with one_sentence_errors():
+        with cli_error_handler():
             return super().parse_intermixed_args(*arguments, **keywords)
 
     def error(self, message: str) -> NoReturn:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fdbpl.errors import MachineError, UserError, out_of_memory
+from fdbpl.errors import SystemFailure, UserError, out_of_memory
 from fdbpl.interruption import end_with_parent
 
 # torch's own limits (10 minutes with nccl, 30 with gloo) are shorter than what is rightly waited for: the first process
@@ -34,7 +34,7 @@ def start(use_gpu: bool) -> None:
 
     Raises:
         UserError: more processes than visible GPUs.
-        MachineError: the processes do not find each other.
+        SystemFailure: the processes do not find each other.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         return
@@ -61,7 +61,7 @@ def start(use_gpu: bool) -> None:
         else:
             dist.init_process_group("gloo", timeout=LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
-        raise MachineError(
+        raise SystemFailure(
             f"expected the processes of torchrun to find each other, found {' '.join(str(error).split())[:200]}; "
             "check --nnodes, --rdzv_endpoint and the network"
         ) from error
@@ -144,7 +144,7 @@ def _all_go_on() -> Iterator[None]:
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        raise MachineError(
+        raise SystemFailure(
             f"expected all processes to go on, found another one gone ({' '.join(str(error).split())[:120]}); "
             "its own message says why"
         ) from error

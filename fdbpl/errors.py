@@ -41,7 +41,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-class MachineError(UserError):
+class SystemFailure(Exception):
     """The machine is at fault: disk full, read-only folder, no network, out of memory."""
 
     exit_code = 1
@@ -60,7 +60,7 @@ MAX_QUOTE = 120  # characters of one value that is quoted in a message
 
 
 @contextmanager
-def one_sentence_errors(interrupted: str = CONTINUES, memory: str = LESS) -> Iterator[None]:
+def cli_error_handler(interrupted: str = CONTINUES, memory: str = LESS) -> Iterator[None]:
     """End as `end` says where the block fails; SIGTERM is answered as Ctrl-C is."""
     print_any_text()
     try:
@@ -83,11 +83,12 @@ def end(error: BaseException, interrupted: str = CONTINUES, memory: str = LESS) 
     Raises:
         SystemExit: with the failure's exit code.
     """
-    if isinstance(error.__context__, KeyboardInterrupt) and not isinstance(error, UserError | SystemExit):
+    explained = isinstance(error, UserError | SystemFailure | SystemExit)
+    if isinstance(error.__context__, KeyboardInterrupt) and not explained:
         error = error.__context__  # what failed on the way out of an interruption, as argparse does, is not the cause
     if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # upstream Dassl's sys.stdout does not know its number
-        sys.exit(MachineError.exit_code)
+        sys.exit(SystemFailure.exit_code)
     told = sentence_and_code(error, interrupted, memory)
     if told is None or os.environ.get("FDBPL_DEBUG") == "1":
         return
@@ -110,15 +111,15 @@ def sentence_and_code(error: BaseException, interrupted: str = CONTINUES, memory
         interrupted: what Ctrl-C (exit code 130) and SIGTERM (143) are answered with.
         memory: what to do where memory ran out, the processor's or a GPU's.
     """
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | SystemFailure):
         return f"error: {one_line(str(error))}", error.exit_code
     if isinstance(error, OSError) and error.errno in REMEDIES:  # e.g. a log line on a full disk
         where = f" {shortened(one_line(str(error.filename)), 1000)}" if error.filename else ""
         refused = f"the system refused a file operation{where} ({error.strerror})"
-        return f"error: {refused}; {REMEDIES[error.errno]}", MachineError.exit_code
+        return f"error: {refused}; {REMEDIES[error.errno]}", SystemFailure.exit_code
     if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
         found = f"expected the work to fit into memory, found {_wanted(error)}"
-        return f"error: {found}; {memory}", MachineError.exit_code
+        return f"error: {found}; {memory}", SystemFailure.exit_code
     if isinstance(error, Terminated):
         return f"terminated: {interrupted}", 128 + signal.SIGTERM
     if isinstance(error, KeyboardInterrupt):

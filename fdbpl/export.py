@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_line, one_sentence_errors
+from fdbpl.errors import UserError, cli_error_handler, one_line
 from fdbpl.io.atomic import tensor_bytes, write_bytes, write_json
 
 FORMAT = "FDBPL classifier 1"
@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--features", type=Path, metavar="FILE.npz", help="write the features of the test images only")
     parser.add_argument("--root", default="", help="folder of the data sets, for --features (default: the run's)")
     arguments = parser.parse_args(words)
-    with one_sentence_errors():
+    with cli_error_handler():
         names = class_names.chosen(arguments)
 
         from fdbpl.engine.registry import default_config

@@ -8,7 +8,7 @@ Distances are Euclidean, in the space of CLIP's token embeddings. Learned vector
 import argparse
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_line, one_sentence_errors
+from fdbpl.errors import UserError, cli_error_handler, one_line
 
 
 def main(words: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
     parser.add_argument("--top", type=int, default=3, help="words for each vector (default: 3)")
     arguments = parser.parse_args(words)
-    with one_sentence_errors():
+    with cli_error_handler():
         if arguments.top < 1:
             raise UserError(f"--top {arguments.top} is too small. Give at least 1.")
 

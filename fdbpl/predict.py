@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_line, one_sentence_errors
-from fdbpl.io.atomic import writing
+from fdbpl.errors import UserError, cli_error_handler, one_line
+from fdbpl.io.atomic import atomic_open
 
 FORMATS = (".csv", ".json")
 
@@ -41,7 +41,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="predictions.csv or predictions.json")
     arguments = parser.parse_args(words)
-    with one_sentence_errors(interrupted="nothing was written; start again"):
+    with cli_error_handler(interrupted="nothing was written; start again"):
         check(arguments)
         unreadable, count = predict(arguments)
         from fdbpl.io.image_check import named
@@ -140,7 +140,7 @@ def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
     if file is None:
         yield lambda prediction: print(f"{prediction.image}: {', '.join(map(percent, prediction.classes))}")
     elif file.suffix.lower() == ".csv":
-        with writing(file, errors="surrogateescape") as stream:
+        with atomic_open(file, errors="surrogateescape") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(["image", "rank", "class", "probability"])
             yield lambda prediction: table.writerows(
@@ -148,7 +148,7 @@ def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
                 for rank, (name, chance) in enumerate(prediction.classes, start=1)
             )
     else:
-        with writing(file, errors="backslashreplace") as stream:  # what is no text becomes a JSON escape
+        with atomic_open(file, errors="backslashreplace") as stream:  # what is no text becomes a JSON escape
             separators = iter(["\n"])
             stream.write("[")
             yield lambda prediction: stream.write(next(separators, ",\n") + as_json(prediction)) and None

@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 
-from fdbpl.errors import MachineError, one_sentence_errors
+from fdbpl.errors import SystemFailure, cli_error_handler
 
 os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of those of its loggers that do not follow logging's
 
 
 def main() -> None:
-    with one_sentence_errors():
+    with cli_error_handler():
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.run import parse_args, run
@@ -27,7 +27,7 @@ def main() -> None:
             number, failure = error.get_first_failure()
             if failure.exitcode > 0:
                 sys.exit(failure.exitcode)
-            raise MachineError(
+            raise SystemFailure(
                 f"expected every process to go on, found process {number} killed by signal {-failure.exitcode} (9 may "
                 "be a lack of memory); mend the cause, and the same command continues where this one stopped"
             ) from None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io import atomic
 
 
@@ -28,7 +28,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, mon
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(MachineError, match="the disk is full"):
+    with pytest.raises(SystemFailure, match="the disk is full"):
         atomic.write_text(file, "new")
     assert file.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
@@ -36,7 +36,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, mon
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="choose another folder"):
+    with pytest.raises(SystemFailure, match="choose another folder"):
         atomic.write_text(tmp_path / "file" / "below", "text")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fdbpl.errors import MAX_MESSAGE, UserError, enumerated, one_sentence_errors, quoted, sentence_and_code
+from fdbpl.errors import MAX_MESSAGE, UserError, cli_error_handler, enumerated, quoted, sentence_and_code
 
 
 def test_a_message_that_quotes_much_input_keeps_its_start_and_its_end():
@@ -34,9 +34,9 @@ def test_text_that_the_encoding_of_the_output_lacks_is_escaped(encoding, monkeyp
     streams = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
-    with one_sentence_errors():
+    with cli_error_handler():
         print("72.46 ± 14.40 → café 猫")
-    with pytest.raises(SystemExit), one_sentence_errors():
+    with pytest.raises(SystemExit), cli_error_handler():
         raise UserError("猫 is no class")
     written = []
     for stream in streams:

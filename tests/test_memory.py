@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 
 HUGE = 1 << 46  # bytes: more than a machine has, and than it promises
 
@@ -32,16 +32,16 @@ EVENTS = {
 @pytest.mark.parametrize("name", EVENTS)
 def test_memory_that_is_used_up_is_a_sentence(name, capsys, monkeypatch):
     event, found = EVENTS[name]
-    with pytest.raises(SystemExit) as ended, one_sentence_errors(memory="ask for less"):
+    with pytest.raises(SystemExit) as ended, cli_error_handler(memory="ask for less"):
         event()
     said = capsys.readouterr().err
     assert ended.value.code == 1
     assert said == f"error: expected the work to fit into memory, found {found}; ask for less\n"
     monkeypatch.setenv("FDBPL_DEBUG", "1")
-    with pytest.raises((MemoryError, RuntimeError)), one_sentence_errors():
+    with pytest.raises((MemoryError, RuntimeError)), cli_error_handler():
         event()
 
 
 def test_other_failures_are_not_taken_for_it():
-    with pytest.raises(RuntimeError, match="a bug"), one_sentence_errors():
+    with pytest.raises(RuntimeError, match="a bug"), cli_error_handler():
         raise RuntimeError("a bug")

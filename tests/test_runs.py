@@ -145,8 +145,8 @@ def test_an_interrupted_grid_leaves_nothing_running(tmp_path, kind, word):
     child = f"import time, pathlib; pathlib.Path({str(tmp_path / 'started')!r}).touch(); time.sleep(5); " \
             f"pathlib.Path({str(tmp_path / 'survived')!r}).touch()"  # fmt: skip
     code = (
-        "import sys; from fdbpl.errors import one_sentence_errors; from fdbpl.runs.grid import run_grid\n"
-        f"with one_sentence_errors(): run_grid([[sys.executable, '-c', {child!r}]] * 3, 1)"
+        "import sys; from fdbpl.errors import cli_error_handler; from fdbpl.runs.grid import run_grid\n"
+        f"with cli_error_handler(): run_grid([[sys.executable, '-c', {child!r}]] * 3, 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():

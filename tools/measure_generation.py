@@ -16,7 +16,7 @@ import torch
 from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.devices import choose_device
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from fdbpl.regions.__main__ import list_images
 from fdbpl.regions.generation import generate
 from fdbpl.regions.metadata import BankMetadata
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with cli_error_handler():
         images = list_images(arguments.root, arguments.root)
         images = images[:: max(1, len(images) // arguments.images)][: arguments.images]
         device = choose_device(arguments.device)

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.generation import REGIONS_PER_SHARD
 from fdbpl.regions.lookup import RegionLookup
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--lookups", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, help="where the bank is made; by default the system's temporary folder")
     arguments = parser.parse_args()
-    with one_sentence_errors(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+    with cli_error_handler(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
         images = image_names(arguments.images)
         make(Path(folder), images, arguments.per_image, arguments.width)

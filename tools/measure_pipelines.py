@@ -23,7 +23,7 @@ from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 from fdbpl.arguments import ArgumentParser
 from fdbpl.crops import pixel_boxes, sample_crops
 from fdbpl.devices import choose_device, with_index
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from fdbpl.pipelines import dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--device", default="", help="where the regions are wanted (default: cuda where there is one)")
     parser.add_argument("--enlarge", type=int, metavar="SIDE", help="measure on copies of 8 of them, so many px long")
     arguments = parser.parse_args()
-    with one_sentence_errors(), tempfile.TemporaryDirectory() as folder:
+    with cli_error_handler(), tempfile.TemporaryDirectory() as folder:
         arguments.device = choose_device(arguments.device)
         gpu = f", {torch.cuda.get_device_name()}" if arguments.device == "cuda" else ""
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors{gpu}, {arguments.root}")

@@ -18,7 +18,7 @@ import torch
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.devices import choose_device
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 
 BATCH = 32  # images whose features meet the class features
 WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # a token each
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with cli_error_handler():
         if arguments.one:
             print(json.dumps(measure(*json.loads(arguments.one))))
             return

@@ -36,7 +36,7 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
 
     Raises:
         UserError: unknown name, missing or unreadable file, precision the device cannot run.
-        MachineError: weights that have to be downloaded cannot be.
+        SystemFailure: weights that have to be downloaded cannot be.
     """
     dtype = resolve_precision(precision, device)
     if dtype == torch.float32:

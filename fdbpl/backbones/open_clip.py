@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fdbpl.backbones.backbone import Backbone
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io import tensor_files
 
 
@@ -22,7 +22,7 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
 
     Raises:
         UserError: open_clip is not installed or too old, the name is malformed or unknown, or the file does not fit.
-        MachineError: the weights cannot be downloaded.
+        SystemFailure: the weights cannot be downloaded.
     """
     name = f"open_clip:{which}"
     architecture, slash, tag = which.partition("/")
@@ -110,7 +110,7 @@ def _from_tag(open_clip, architecture: str, tag: str, device: str) -> nn.Module:
     try:
         return open_clip.create_model(architecture, pretrained=tag, device=device, weights_only=True)
     except Exception as error:
-        raise MachineError(
+        raise SystemFailure(
             f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({tensor_files.reason(error)}); "
             f"check the network or open_clip's cache, or give a file: open_clip:{architecture}//folder/weights.bin"
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fdbpl.backbones.backbone import Backbone
 from fdbpl.backbones.openai_package import clip_package
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io import tensor_files
 
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives carry along
@@ -28,7 +28,7 @@ def load_openai(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
 
     Raises:
         UserError: unknown name.
-        MachineError: it is not cached and cannot be downloaded.
+        SystemFailure: it is not cached and cannot be downloaded.
     """
     package = clip_package()
     models = package.clip._MODELS
@@ -41,7 +41,7 @@ def load_openai(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
         try:
             package.clip._download(models[name], str(cache))
         except Exception as error:
-            raise MachineError(
+            raise SystemFailure(
                 f"expected the weights of {name} at {file} (SHA-256 {expected[:12]}...), found "
                 f"{'a file with another hash' if file.is_file() else 'no file'} and the download failed ({error}); "
                 f"fetch {models[name]} elsewhere and put it there"

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from fdbpl.errors import REMEDIES, MachineError, UserError, quoted
+from fdbpl.errors import REMEDIES, SystemFailure, UserError, quoted
 
 CHUNK = 1 << 16
 MEMBERS = 3_000_000  # ImageNet has 1.3 million images
@@ -47,7 +47,7 @@ def extract(archive: Path, folder: Path) -> None:
     Raises:
         UserError: the archive is damaged; or it is hostile: a name that leads outside or cannot be shown, a link that
             leads outside, a device, a name twice, or far more bytes than photographs of that size can hold.
-        MachineError: the disk is full or cannot be written to.
+        SystemFailure: the disk is full or cannot be written to.
     """
     temporary = folder.with_name(f".{folder.name}{EXTRACTING}")
     try:
@@ -62,8 +62,6 @@ def extract(archive: Path, folder: Path) -> None:
                 bar.update(max(0, file.tell() - bar.n))
             unpacking.link()
         os.rename(temporary, folder)
-    except MachineError:
-        raise
     except UserError as error:
         raise UserError(
             f"{error} in {archive}; nothing was unpacked, delete it and get it from another place"
@@ -74,7 +72,7 @@ def extract(archive: Path, folder: Path) -> None:
         if error.errno is None:  # gzip and bz2 say so of damaged files
             raise _damaged(archive, error) from error
         remedy = REMEDIES.get(error.errno, "check the path and the disk")
-        raise MachineError(f"cannot unpack {archive} to {folder} ({error.strerror}); {remedy}") from error
+        raise SystemFailure(f"cannot unpack {archive} to {folder} ({error.strerror}); {remedy}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -140,7 +138,7 @@ class _Unpacking:
                 f"{self.archive.stat().st_size / 1e6:.1f} MB, found more"
             )
         if self.bytes > self.free:
-            raise MachineError(
+            raise SystemFailure(
                 f"expected room for what {self.archive} holds, found {self.free / 1e9:.2f} GB of free disk; free some "
                 "space and run the same command again"
             )

@@ -15,7 +15,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import REMEDIES, SystemFailure, UserError
 from fdbpl.io.atomic import TEMPORARY_SUFFIX, read_record, write_json
 
 ORIGIN = ("url", "digest", "is")  # what is kept beside a part of a file: where from, its hash, the server's mark of it
@@ -88,7 +88,7 @@ class Downloader:
             unchecked: told the name of a file that is taken without a hash to compare with.
 
         Raises:
-            MachineError: no source gives the file, or it cannot be written.
+            SystemFailure: no source gives the file, or it cannot be written.
             UserError: a file of that name lies there, and its hash is another one.
         """
         for name in dict.fromkeys(source.file_name for source in sources):
@@ -110,11 +110,11 @@ class Downloader:
             except requests.RequestException as error:  # an OSError as well: told apart from those of the disk
                 reasons.append(f"{source.host}: {_short(error)}")
             except OSError as error:
-                raise MachineError(
+                raise SystemFailure(
                     f"cannot write {target} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
                 ) from error
         names = " or ".join(dict.fromkeys(source.file_name for source in sources))
-        raise MachineError(
+        raise SystemFailure(
             f"expected {names} from the network, found none ({'; '.join(dict.fromkeys(reasons))}); check the "
             f"network and run the same command again, or put the file into {folder} yourself"
         )
@@ -202,7 +202,7 @@ class Downloader:
                     timeout=self.timeout, progress=progress,
                 )  # fmt: skip
             except TypeError as error:  # its arguments were others once
-                raise MachineError(
+                raise SystemFailure(
                     f"expected gdown 6.4 or newer, found {gdown.__version__}; pip install -U gdown"
                 ) from error
             except gdown.exceptions.FileURLRetrievalError as error:
@@ -307,7 +307,7 @@ def _range(response: requests.Response, offset: int, partial: Path) -> tuple[int
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise MachineError(
+        raise SystemFailure(
             f"expected {needed / 1e9:.2f} GB of free disk for {folder}, found {free / 1e9:.2f} GB; free some space and "
             "run the same command again"
         )

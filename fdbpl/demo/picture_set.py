@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fdbpl.interruption import helper_process
 from fdbpl.io.atomic import read_json, write_bytes, write_json
-from fdbpl.io.locks import held
+from fdbpl.io.locks import file_lock
 
 DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
 DRAWN = "drawn.json"  # marker in the folder of a finished draw
@@ -78,11 +78,11 @@ class PictureSet:
         Continues an interrupted drawing and returns at once from a finished one, whose marker is written last.
 
         Raises:
-            MachineError: the folder cannot be written to.
+            SystemFailure: the folder cannot be written to.
         """
         if self.is_drawn(folder, draw):
             return
-        with held(folder / ".lock", f"Another process draws into {folder}: waiting for its end"):
+        with file_lock(folder / ".lock", f"Another process draws into {folder}: waiting for its end"):
             if not self.is_drawn(folder, draw):
                 self._draw_all(folder, draw, self._state(draw))
                 os.replace(folder / "drawing.json", folder / DRAWN)

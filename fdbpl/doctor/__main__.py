@@ -13,7 +13,7 @@ from pathlib import Path
 from fdbpl.arguments import ArgumentParser
 from fdbpl.doctor import places, software, weights
 from fdbpl.doctor.findings import Finding, safely
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 
 MARKS = {"fine": "ok", "warning": "! ", "problem": "X "}
 
@@ -25,7 +25,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     parser.add_argument("--output", type=Path, default=Path("output"), help="folder of the runs (default: output)")
     arguments = parser.parse_args(words)
-    with one_sentence_errors(interrupted="nothing was changed"):
+    with cli_error_handler(interrupted="nothing was changed"):
         examine(arguments.data.expanduser(), arguments.output.expanduser())
 
 

@@ -52,7 +52,7 @@ class ImageFeatures:
         """Keep `features`, [N, D].
 
         Raises:
-            MachineError: the file cannot be written.
+            SystemFailure: the file cannot be written.
         """
         features = features.to(torch.float32)
         metadata = {"identity": self.identity, "images": self._stamps(), "sha256": _sha256(features)}

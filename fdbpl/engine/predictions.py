@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fdbpl.io.atomic import writing
+from fdbpl.io.atomic import atomic_open
 
 
 def write_predictions(file: Path, items: list, root: str, classnames: list[str], logits: Tensor) -> None:
@@ -17,9 +17,9 @@ def write_predictions(file: Path, items: list, root: str, classnames: list[str],
         logits: float32 [N, C], at the model's scale.
 
     Raises:
-        MachineError: the file cannot be written.
+        SystemFailure: the file cannot be written.
     """
-    with writing(file, errors="surrogateescape") as stream:
+    with atomic_open(file, errors="surrogateescape") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["path", "label", "prediction", *classnames])
         for item, row in zip(items, logits.softmax(dim=-1).tolist(), strict=True):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import IO, TYPE_CHECKING, Any
 
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import REMEDIES, SystemFailure, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ TEMPORARY_SUFFIX = ".partial"  # what an interrupted write leaves behind; safe t
 
 
 @contextmanager
-def writing(path: str | os.PathLike, errors: str | None = None) -> Iterator[IO]:
+def atomic_open(path: str | os.PathLike, errors: str | None = None) -> Iterator[IO]:
     """A file to write to piece by piece, which appears at `path` when the block has ended without an error.
 
     Who wants to write the same file meanwhile waits.
@@ -32,7 +32,7 @@ def writing(path: str | os.PathLike, errors: str | None = None) -> Iterator[IO]:
         errors: None for bytes; else text in UTF-8, and what becomes of a character that has no place there.
 
     Raises:
-        MachineError: the file cannot be written; nothing is left half-written.
+        SystemFailure: the file cannot be written; nothing is left half-written.
     """
     path = Path(path)
     try:
@@ -51,7 +51,7 @@ def writing(path: str | os.PathLike, errors: str | None = None) -> Iterator[IO]:
                 raise
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-        raise MachineError(f"cannot write {path} ({error.strerror}); {remedy}") from error
+        raise SystemFailure(f"cannot write {path} ({error.strerror}); {remedy}") from error
 
 
 def _temporary_file(path: Path) -> tuple[int, str]:
@@ -85,7 +85,7 @@ def _is(name: str | os.PathLike, descriptor: int) -> bool:
         return False
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
+def clean_partial_files(folder: str | os.PathLike) -> None:
     """Delete what killed writers left in `folder` and below; files that somebody writes just now stay."""
     for name in Path(folder).rglob(f".*{TEMPORARY_SUFFIX}"):
         with suppress(OSError), open(name, "r+b") as file:  # it may be gone, or held
@@ -95,8 +95,8 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` atomically, making the folder where needed; raises as `writing`."""
-    with writing(path) as file:
+    """Write `data` to `path` atomically, making the folder where needed; raises as `atomic_open`."""
+    with atomic_open(path) as file:
         file.write(data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import write_tensors, write_text
 from fdbpl.io.image_reading import UnreadableImage, read_image
 
@@ -50,7 +50,7 @@ def unreadable_images(
             progress.update(len(part))
     _read.update(fresh)
     if remembered and fresh - known:
-        with suppress(MachineError):  # then the next start decodes them again
+        with suppress(SystemFailure):  # then the next start decodes them again
             write_tensors(remembered, {"seals": torch.tensor(sorted(known | fresh), dtype=torch.int64)})
     return bad
 
@@ -82,7 +82,7 @@ def named(bad: dict[str, str], listing: Path | None = None) -> str:
     """`path: reason; ...`, all of them; where they are many, in the file `listing` (if given), which is named."""
     pairs = [f"{path}: {reason}" for path, reason in bad.items()]
     if listing and len(pairs) > NAMED:
-        with suppress(MachineError):
+        with suppress(SystemFailure):
             write_text(listing, "".join(f"{pair}\n" for pair in pairs))
             return f"{'; '.join(pairs[:3])} ...; all of them are named in {listing}"
     return "; ".join(pairs)

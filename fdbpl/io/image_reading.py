@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
-from fdbpl.errors import MachineError
+from fdbpl.errors import SystemFailure
 
 DEEP_MODES = ("I", "F")  # Pillow's of 16 bits a channel and more; converted to RGB they are cut off, which is white
 MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}  # not the file's fault
@@ -27,7 +27,7 @@ def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Imag
 
     Raises:
         UnreadableImage: no file, no image, a part of one, more than 8 bits a channel, or too large to be trusted.
-        MachineError: the machine fails, whatever is in the file.
+        SystemFailure: the machine fails, whatever is in the file.
     """
     with _opened(source) as image:
         refuse_large(image.size, side)
@@ -77,10 +77,10 @@ def _opened(source: str | os.PathLike | BytesIO) -> Iterator[Image.Image]:
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise MachineError(f"cannot decode {source} (no memory left); close other programs") from error
+        raise SystemFailure(f"cannot decode {source} (no memory left); close other programs") from error
     except Exception as error:  # each decoder raises its own kinds
         if isinstance(error, OSError) and error.errno in MACHINE:
-            raise MachineError(f"cannot read {source} ({error.strerror}); run the same command again") from error
+            raise SystemFailure(f"cannot read {source} ({error.strerror}); run the same command again") from error
         raise UnreadableImage(_reason(error)) from error
 
 

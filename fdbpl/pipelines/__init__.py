@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from fdbpl.devices import with_index
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.threads import prefetch
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
 
@@ -43,7 +43,7 @@ def build_pipeline(
 
     Raises:
         UserError: an unknown name, DALI asked for and absent, a device that is not there.
-        MachineError: DALI asked for, and it cannot be started.
+        SystemFailure: DALI asked for, and it cannot be started.
     """
     if backend not in BACKENDS:
         raise UserError(f"expected REGIONS.PIPELINE of {', '.join(BACKENDS)}, found {backend!r}; choose one")
@@ -64,7 +64,7 @@ def build_pipeline(
         decode = "decode-once" if regions_per_image >= DECODE_ONCE else "roi"
         try:
             return DaliPipeline(Path(root), size, batch_size, place, workers, decode, dali_device)
-        except MachineError as error:
+        except SystemFailure as error:
             if backend == "dali":
                 raise
             print(f"torchvision decodes the images: {error}")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fdbpl.crops import pixel_boxes
-from fdbpl.errors import MachineError, out_of_memory
+from fdbpl.errors import SystemFailure, out_of_memory
 from fdbpl.io.image_reading import UnreadableImage, image_mode, read_image
 from fdbpl.io.threads import decode_pool, thread_count
 from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
@@ -39,7 +39,7 @@ class DaliPipeline:
         dali_device: where images are decoded, "cpu" or "gpu".
 
     Raises:
-        MachineError: DALI cannot be started.
+        SystemFailure: DALI cannot be started.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class DaliPipeline:
             if out_of_memory(error):
                 raise
             self._pipeline = self._build()
-            raise MachineError(
+            raise SystemFailure(
                 f"cannot decode {', '.join(sorted(set(paths))[:5])} ... with DALI ({str(error).splitlines()[0][:99]}); "
                 "set REGIONS.PIPELINE torchvision"
             ) from error
@@ -156,7 +156,7 @@ class DaliPipeline:
                 raise
             place, remedy = ("the CPU", "") if not self.on_gpu else (str(self.device), "REGIONS.DALI_DEVICE cpu or ")
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise MachineError(
+            raise SystemFailure(
                 f"DALI cannot decode on {place} ({reason}). Set {remedy}REGIONS.PIPELINE torchvision."
             ) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fdbpl import class_names
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_line, one_sentence_errors, quoted
+from fdbpl.errors import SystemFailure, UserError, cli_error_handler, one_line, quoted
 from fdbpl.templates import fill_template
 
 DEVICE = "cpu or cuda (default: cuda where there is one)"
@@ -58,7 +58,7 @@ def main() -> None:
     command.add_argument("--batch-size", type=int, default=64, help="regions per forward pass")
     command.add_argument("--device", default="", help=DEVICE)
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with cli_error_handler():
         if arguments.command == "generate":
             generate_bank(arguments)
         elif arguments.command == "inspect":
@@ -203,7 +203,7 @@ def verify(arguments: argparse.Namespace) -> int:
     for bank in arguments.bank:
         try:
             codes.append(tell(verify_bank(bank, sample, images)))
-        except UserError as error:  # the others are looked at
+        except (UserError, SystemFailure) as error:  # the other banks are still verified
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             codes.append(error.exit_code)
     return max(codes)

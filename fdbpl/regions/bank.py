@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.errors import UserError, quoted
-from fdbpl.io.atomic import remove_leftovers, write_json, write_tensors
+from fdbpl.io.atomic import clean_partial_files, write_json, write_tensors
 from fdbpl.regions.metadata import DEFAULTS, BankMetadata, digest, first_mismatch, read_identity
 from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, content_checksum, parse_shard_header
 from fdbpl.regions.shard_reader import REMEDY, Header, read_header
@@ -64,9 +64,9 @@ class RegionBank:
             write_json(folder / "manifest.json", {"identity": identity.plain(), "made_with": versions})
         return cls.open(folder, identity)
 
-    def remove_leftovers(self) -> None:
+    def clean_partial_files(self) -> None:
         """Delete what interrupted writes left behind."""
-        remove_leftovers(self.folder)
+        clean_partial_files(self.folder)
 
     # shards of regions ------------------------------------------------------------------------------------------
 

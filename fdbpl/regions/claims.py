@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fdbpl.errors import MachineError
+from fdbpl.errors import SystemFailure
 from fdbpl.io.locks import WITHOUT_LOCKS
 
 
@@ -17,7 +17,7 @@ class Claims:
     twice, in the same bytes. A context manager, which drops what is still held.
 
     Raises:
-        MachineError: the system answers something else than that a claim is free or taken.
+        SystemFailure: the system answers something else than that a claim is free or taken.
     """
 
     def __init__(self, bank: Path):
@@ -57,4 +57,4 @@ class Claims:
             raise
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
-                raise MachineError(f"cannot lock {self._lock.name} ({error.strerror}); check the disk") from error
+                raise SystemFailure(f"cannot lock {self._lock.name} ({error.strerror}); check the disk") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json
-from fdbpl.io.locks import held
+from fdbpl.io.locks import file_lock
 
 FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
@@ -31,7 +31,7 @@ class Cost:
         if not regions and not student_features:
             return
         now = time.perf_counter()
-        with held(self.bank / ".cost.lock"):
+        with file_lock(self.bank / ".cost.lock"):
             try:
                 so_far = read_cost(self.bank)
             except UserError:  # nobody's labels wait for a broken record

@@ -84,7 +84,7 @@ def generate(
 
     Raises:
         UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
-        MachineError: a file cannot be written. What is written stays and is not made again.
+        SystemFailure: a file cannot be written. What is written stays and is not made again.
     """
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
     place = str(with_index(device))  # here: the pipeline is built in a thread, which would take GPU 0
@@ -194,9 +194,9 @@ def _shared_lock(bank: RegionBank) -> Iterator[None]:
     """Held while generating. Who finds nobody else here first clears away what a killed process left."""
     with open(bank.folder / ".lock", "a") as file:
         with suppress(BlockingIOError):  # somebody else generates: leave their temporary files alone
-            if locks.take(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                bank.remove_leftovers()
-        locks.take(file, fcntl.LOCK_SH)
+            if locks.try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                bank.clean_partial_files()
+        locks.try_lock(file, fcntl.LOCK_SH)
         yield
 
 

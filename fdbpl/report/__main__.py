@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from fdbpl.report.protocols import PROTOCOL_TITLES
 from fdbpl.report.report import write_report
 
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_sentence_errors():
+    with cli_error_handler():
         folder = arguments.to or arguments.output / "report"
         print(write_report(arguments.output, arguments.protocol, folder, gallery=not arguments.no_gallery))
         print(f"Report: {folder / 'report.html'} (and table.md, table.csv, table.tex)")

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import write_bytes
 from fdbpl.report.experiments import Results, build_results
 from fdbpl.report.plan import read_plan
@@ -30,7 +30,7 @@ def write_report(
 
     Raises:
         UserError: the folder does not exist or holds no runs.
-        MachineError: a package is missing, or the report cannot be written.
+        SystemFailure: a package is missing, or the report cannot be written.
     """
     output = Path(output)
     results = read_results(output)
@@ -42,7 +42,7 @@ def write_report(
         if gallery:
             from fdbpl.report.gallery import make_galleries
     except ImportError as error:
-        raise MachineError(
+        raise SystemFailure(
             f"The report needs pandas, matplotlib and jinja2, and its gallery needs the trainers ({error}). Run pip "
             "install -r requirements.txt, or leave the gallery out with --no-gallery"
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
 from fdbpl.config import pairs
-from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.errors import SystemFailure, UserError, cli_error_handler
 from fdbpl.findings import tell
 from fdbpl.runs.checks import check_epoch
 from fdbpl.runs.comparison import Comparison, Row, banks, read_rows
@@ -27,7 +27,7 @@ from fdbpl.runs.verify import fingerprint_of, verify_run
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_sentence_errors():
+    with cli_error_handler():
         if "overrides" in arguments:
             arguments.overrides = [word for word in arguments.overrides if word != "--"]
             pairs(arguments.overrides)  # refuses what are no KEY VALUE pairs
@@ -142,7 +142,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
     Raises:
         UserError: all that failed did so by the user's input.
-        MachineError: something else failed.
+        SystemFailure: something else failed.
     """
     from fdbpl.report import write_report
 
@@ -182,7 +182,7 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"\nReport of all runs: {arguments.output / 'report' / 'report.html'} (and table.md, table.csv, table.tex)")
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
-        kind = UserError if codes <= {0, UserError.exit_code} else MachineError
+        kind = UserError if codes <= {0, UserError.exit_code} else SystemFailure
         raise kind(
             f"expected every run to end well, found {len(failed)} that did not (named above); mend the cause and start "
             "again (what is finished is not run again)"

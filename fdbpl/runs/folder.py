@@ -15,8 +15,8 @@ from typing import Any
 
 from fdbpl.config import flatten, rename_keys
 from fdbpl.errors import UserError, quoted
-from fdbpl.io.atomic import read_record, remove_leftovers, write_json, write_text
-from fdbpl.io.locks import held
+from fdbpl.io.atomic import clean_partial_files, read_record, write_json, write_text
+from fdbpl.io.locks import file_lock
 from fdbpl.runs.environment import describe_environment
 
 REMEDY = "delete the run's folder and run it again"
@@ -92,9 +92,9 @@ class RunFolder:
         """While inside nobody else runs in this folder: a second process waits here for the first one's end.
 
         Raises:
-            MachineError: the folder cannot be made or written to.
+            SystemFailure: the folder cannot be made or written to.
         """
-        with held(self.path / ".lock", f"Another process runs in {self.path}: waiting for its end"):
+        with file_lock(self.path / ".lock", f"Another process runs in {self.path}: waiting for its end"):
             yield
 
     def finished_metrics(self) -> dict | None:
@@ -145,7 +145,7 @@ class RunFolder:
 
     def start(self, config_text: str) -> None:
         """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
-        remove_leftovers(self.path)
+        clean_partial_files(self.path)
         log = self.path / "log.txt"
         if log.is_file():
             stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record, write_json
-from fdbpl.io.locks import held
+from fdbpl.io.locks import file_lock
 from fdbpl.runs.comparison import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
@@ -27,9 +27,9 @@ class GridRecord:
 
         Raises:
             UserError: the file is there and is no such record.
-            MachineError: it cannot be written.
+            SystemFailure: it cannot be written.
         """
-        with held(self.path.with_name(".grid.json.lock")):
+        with file_lock(self.path.with_name(".grid.json.lock")):
             merged = self._known()
             for cell in cells:
                 entry = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import read_record, write_json
 from fdbpl.runs.grid import Ended, Launcher, fair_share, gpu_count, in_process, start, stop, telling_line
 
@@ -34,7 +34,7 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
 
     Raises:
         UserError: unknown name or setting, or submitit is not there.
-        MachineError: no Slurm here.
+        SystemFailure: no Slurm here.
     """
     if not name:
         return in_process
@@ -50,7 +50,7 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
     try:
         executor = submitit.AutoExecutor(folder, cluster=name, slurm_max_num_timeout=100)
     except RuntimeError:
-        raise MachineError(
+        raise SystemFailure(
             "expected a Slurm cluster for LAUNCHER=slurm, found no srun here; run it on the cluster, or use JOBS=N"
         ) from None
     generic = executor._typed_parameters()  # those that every cluster has; the others belong to Slurm

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fdbpl.backbones import load_backbone
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is optional")
 
@@ -86,7 +86,7 @@ def test_no_network_is_one_sentence(monkeypatch):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr(open_clip, "create_model", unreachable)
-    with pytest.raises(MachineError, match="ViT-B-32/openai cannot be fetched \\(no route to host\\)") as caught:
+    with pytest.raises(SystemFailure, match="ViT-B-32/openai cannot be fetched \\(no route to host\\)") as caught:
         load_backbone("open_clip:ViT-B-32/openai")
     assert "\n" not in str(caught.value)
 

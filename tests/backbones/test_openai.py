@@ -8,7 +8,7 @@ from clip.model import CLIP
 from safetensors.torch import save_file
 
 from fdbpl.backbones import load_backbone, openai, openai_package
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_cached_file_with_a_wrong_hash(tmp_path, monkeypatch):
     monkeypatch.setenv("FDBPL_CLIP_CACHE", str(tmp_path))
     (tmp_path / "RN50.pt").write_text("truncated download")
     monkeypatch.setattr(openai.clip_package().clip, "_download", no_network)
-    with pytest.raises(MachineError, match="found a file with another hash and the download failed"):
+    with pytest.raises(SystemFailure, match="found a file with another hash and the download failed"):
         load_backbone("RN50")
 
 

@@ -51,9 +51,9 @@ def test_ctrl_c_while_the_command_line_is_read(way):
 
 def test_what_fails_on_the_way_out_of_an_interruption_is_not_the_cause():
     def main():
-        from fdbpl.errors import one_sentence_errors
+        from fdbpl.errors import cli_error_handler
 
-        with one_sentence_errors():
+        with cli_error_handler():
             try:
                 raise KeyboardInterrupt
             finally:

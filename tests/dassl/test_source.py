@@ -15,10 +15,10 @@ PROGRAM = """
 import sys, types
 from pathlib import Path
 sys.modules["third_party.dassl_patches"] = types.SimpleNamespace(apply_patches=lambda: ["warmup_scheduler"])
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from third_party import dassl_source
 dassl_source.CHECKOUT = Path(sys.argv[1])
-with one_sentence_errors():
+with cli_error_handler():
     print(dassl_source.use_dassl())
     import dassl
     print(Path(dassl.__file__).parents[1])

@@ -109,7 +109,7 @@ def test_gpus_that_cannot_be_used_are_found(monkeypatch):
     on_cpu, *on_gpus = software.dali()
     assert on_cpu.state == "fine" and on_cpu.found.endswith("decodes on the CPU")
     assert [finding.state for finding in on_gpus] == ["warning", "warning"]
-    assert all(f"GPU {number} (MachineError: " in finding.found for number, finding in enumerate(on_gpus))
+    assert all(f"GPU {number} (SystemFailure: " in finding.found for number, finding in enumerate(on_gpus))
 
 
 def test_dali_of_another_cuda_than_the_driver(monkeypatch):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fdbpl.errors import MachineError
+from fdbpl.errors import SystemFailure
 from fdbpl.interruption import Terminated, sigterm_interrupts
 from fdbpl.io import atomic
-from fdbpl.io.locks import held
+from fdbpl.io.locks import file_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 300_000
@@ -63,9 +63,9 @@ def test_leftovers_of_the_dead_are_removed_and_files_of_the_living_are_not(tmp_p
     living, dead = tmp_path / "bank" / "living", tmp_path / "bank" / "deep" / ".dead.partial"
     dead.parent.mkdir(parents=True)
     dead.touch()
-    with atomic.writing(living) as file:
+    with atomic.atomic_open(living) as file:
         file.write(b"some")
-        atomic.remove_leftovers(tmp_path)
+        atomic.clean_partial_files(tmp_path)
         assert not dead.exists()
         file.write(b" more")
     assert living.read_bytes() == b"some more" and os.listdir(living.parent) in (["living", "deep"], ["deep", "living"])
@@ -75,7 +75,7 @@ def test_a_planted_link_is_not_written_through(tmp_path):
     other = tmp_path / "other"
     other.write_text("precious")
     (tmp_path / ".file.partial").symlink_to(other)
-    with pytest.raises(MachineError, match="cannot write .*file"):
+    with pytest.raises(SystemFailure, match="cannot write .*file"):
         atomic.write_text(tmp_path / "file", "text")
     assert other.read_text() == "precious"
 
@@ -83,7 +83,7 @@ def test_a_planted_link_is_not_written_through(tmp_path):
 def test_an_interruption_leaves_the_old_file_alone(tmp_path):
     file = tmp_path / "file"
     file.write_text("old")
-    with pytest.raises(Terminated), sigterm_interrupts(), atomic.writing(file, "strict") as stream:
+    with pytest.raises(Terminated), sigterm_interrupts(), atomic.atomic_open(file, "strict") as stream:
         stream.write("new")
         signal.raise_signal(signal.SIGTERM)
     assert file.read_text() == "old" and os.listdir(tmp_path) == ["file"]
@@ -107,13 +107,13 @@ def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
 def test_what_an_interruption_leaves_half_made_is_no_traceback():
     """As torch's data loaders are, whose ends then fail."""
     code = """
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 class HalfMade:
     def __init__(self):
         raise KeyboardInterrupt
     def __del__(self):
         self.never_set
-with one_sentence_errors():
+with cli_error_handler():
     HalfMade()
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -124,11 +124,11 @@ def test_an_interruption_on_the_way_out_is_no_traceback():
     """Not even while something that was imported on the way ends."""
     code = """
 import atexit, os, signal, time
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 def ending():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(20)
-with one_sentence_errors():
+with cli_error_handler():
     atexit.register(ending)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -136,8 +136,8 @@ with one_sentence_errors():
 
 
 def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
-    code = "import sys, time; from pathlib import Path; from fdbpl.io.locks import held\n" \
-           "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
+    code = "import sys, time; from pathlib import Path; from fdbpl.io.locks import file_lock\n" \
+           "with file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
     holder = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "lock"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -152,6 +152,6 @@ def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
     waiting.kill()
     for process in (holder, waiting):
         process.communicate()
-    with held(tmp_path / "lock", "waiting"):
+    with file_lock(tmp_path / "lock", "waiting"):
         pass
     assert capsys.readouterr().out == ""

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fdbpl.crops import pixel_boxes, sample_crops, sample_regions
-from fdbpl.errors import MachineError, UserError, sentence_and_code
+from fdbpl.errors import SystemFailure, UserError, sentence_and_code
 from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
@@ -211,7 +211,7 @@ def test_dali_that_cannot_use_the_gpu(odd, monkeypatch, capsys):
     assert isinstance(build_pipeline("auto", odd, SIZE, 4, "cuda", dali_device="gpu"), TorchvisionPipeline)
     (line,) = capsys.readouterr().out.splitlines()
     assert "DALI cannot decode on cuda:0" in line
-    with pytest.raises(MachineError, match=r"cannot decode on cuda:0 \(.*\). Set REGIONS.DALI_DEVICE cpu") as raised:
+    with pytest.raises(SystemFailure, match=r"cannot decode on cuda:0 \(.*\). Set REGIONS.DALI_DEVICE cpu") as raised:
         build_pipeline("dali", odd, SIZE, 4, "cuda", dali_device="gpu")
     assert "\n" not in str(raised.value)
 

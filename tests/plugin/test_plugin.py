@@ -171,7 +171,7 @@ def test_missing_keys_are_added_and_present_ones_kept():
 
 FAILURES = {
     "an input of the user's": ("raise UserError('expected a, found\\nb')", 2, r"error: expected a, found\\nb\n"),
-    "the machine": ("raise MachineError('expected a, found b')", 1, "error: expected a, found b\n"),
+    "the machine": ("raise SystemFailure('expected a, found b')", 1, "error: expected a, found b\n"),
     "a full disk": (
         "with open('/dev/full', 'w') as file: file.write('a')", 1, "error: the system .* the disk is full: free .*\n"),
     "no memory": ("bytearray(1 << 46)", 1, "error: expected the work to fit into memory, found no room .*\n"),
@@ -186,7 +186,7 @@ def test_how_a_checkout_ends(name):
     event, code, said = FAILURES[name]
     script = (
         "import os, signal, sys, time\n"
-        "from fdbpl.errors import MachineError, UserError\n"
+        "from fdbpl.errors import SystemFailure, UserError\n"
         f"from fdbpl.plugin import one_sentence\nsys.excepthook = one_sentence\n{event}\n"
     )
 

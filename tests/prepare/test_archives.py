@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fdbpl.data.archives
 from fdbpl.data.archives import extract, member_path
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 IMAGES = {"set/images/cat (1).jpg": b"cat" * 1000, "set/images/naïve ☂.jpg": b""}
 GOOD = {"set/": None, **IMAGES, "./set/list.txt": b"1\n2\n"}
@@ -225,7 +225,7 @@ def test_not_an_archive(place):
 def test_full_disk(place, monkeypatch):
     usage = fdbpl.data.archives.shutil.disk_usage(place)
     monkeypatch.setattr(fdbpl.data.archives.shutil, "disk_usage", lambda path: usage._replace(free=100))
-    assert_refused(tar(place / "a.tar", [("a", b"1" * 1000)]), "free some space", MachineError)
+    assert_refused(tar(place / "a.tar", [("a", b"1" * 1000)]), "free some space", SystemFailure)
 
 
 def test_interrupted_extraction_is_not_taken_for_a_whole_one(place, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 
 import fdbpl.data.download
 from fdbpl.data.download import Downloader, Source
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = random.Random(1).randbytes(300_000)
@@ -46,7 +46,7 @@ def test_file_arrives_whole(server, downloader, folder, fault, digest):
 
 def test_interrupted_without_ranges_starts_again_and_gives_up(server, downloader, folder):
     url = server.add("/file.tar", CONTENT, "norange:70000")
-    with pytest.raises(MachineError, match=r"file.tar.*interrupted after 70000 bytes"):
+    with pytest.raises(SystemFailure, match=r"file.tar.*interrupted after 70000 bytes"):
         downloader.fetch([Source(url, MD5)], folder)
     server.faults["/file.tar"] = ""
     assert_only(downloader.fetch([Source(url, MD5)], folder))
@@ -65,7 +65,7 @@ def test_interrupted_without_ranges_starts_again_and_gives_up(server, downloader
 )
 def test_refusals(server, downloader, folder, fault, sentence, requests):
     url = server.add("/file.tar", CONTENT, fault)
-    with pytest.raises(MachineError, match=rf"{re.escape(sentence)}.*run the same command again") as caught:
+    with pytest.raises(SystemFailure, match=rf"{re.escape(sentence)}.*run the same command again") as caught:
         downloader.fetch([Source(url)], folder)
     assert len(server.requests) == requests
     assert "\n" not in str(caught.value) and not (folder / "file.tar").exists()
@@ -74,14 +74,14 @@ def test_refusals(server, downloader, folder, fault, sentence, requests):
 def test_silence_ends(server, downloader, folder):
     url = server.add("/file.tar", CONTENT, "slow:30")
     begin = time.monotonic()
-    with pytest.raises(MachineError, match="interrupted after"):
+    with pytest.raises(SystemFailure, match="interrupted after"):
         downloader.fetch([Source(url)], folder)
     assert time.monotonic() - begin < 10
 
 
 def test_wrong_hash_is_refused_and_deleted(server, downloader, folder):
     url = server.add("/file.tar", CONTENT[:-1] + b"?")
-    with pytest.raises(MachineError, match=f"expected a file with {MD5}, found one with md5:"):
+    with pytest.raises(SystemFailure, match=f"expected a file with {MD5}, found one with md5:"):
         downloader.fetch([Source(url, MD5)], folder)
     assert not os.listdir(folder)
 
@@ -109,7 +109,7 @@ def test_another_mirror_goes_on_where_the_first_broke_off(server, downloader, fo
 
 def test_parts_of_different_versions_are_not_joined(server, downloader, folder):
     url = server.add("/file.tar", b"old" * 100_000, "norange:100000")
-    with pytest.raises(MachineError):
+    with pytest.raises(SystemFailure):
         downloader.fetch([Source(url)], folder)
     server.add("/file.tar", CONTENT)  # no hash is known: the server's tag tells
     assert_only(downloader.fetch([Source(url)], folder))
@@ -117,7 +117,7 @@ def test_parts_of_different_versions_are_not_joined(server, downloader, folder):
 
 def test_damaged_part_is_dropped(server, downloader, folder):
     url = server.add("/file.tar", CONTENT, "norange:100000")
-    with pytest.raises(MachineError):
+    with pytest.raises(SystemFailure):
         downloader.fetch([Source(url, MD5)], folder)
     partial = folder / "file.tar.partial"
     partial.write_bytes(b"?" * 100_000)
@@ -140,7 +140,7 @@ def test_dead_hosts_are_asked_once(offline, folder):
     downloader = Downloader()
     begin = time.monotonic()
     for number in range(30):
-        with pytest.raises(MachineError, match="no connection"):
+        with pytest.raises(SystemFailure, match="no connection"):
             downloader.fetch([Source(f"https://host{number % 5}.invalid/file{number}")], folder)
     assert len(downloader.dead) == fdbpl.data.download.TOO_MANY_DEAD
     assert time.monotonic() - begin < 5
@@ -150,7 +150,7 @@ def test_full_disk(server, downloader, folder, monkeypatch):
     url = server.add("/file.tar", CONTENT)
     usage = shutil.disk_usage(folder.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(MachineError, match=r"expected 0.00 GB of free disk.*free some space"):
+    with pytest.raises(SystemFailure, match=r"expected 0.00 GB of free disk.*free some space"):
         downloader.fetch([Source(url)], folder)
     assert server.served.get("/file.tar", 0) < len(CONTENT)
 
@@ -160,7 +160,7 @@ def test_disk_that_fills_up(server, downloader, folder):
     url = server.add("/file.tar", CONTENT)
     folder.mkdir()
     (folder / "file.tar.partial").symlink_to("/dev/full")
-    with pytest.raises(MachineError, match="No space left on device.*free some space"):
+    with pytest.raises(SystemFailure, match="No space left on device.*free some space"):
         downloader.fetch([Source(url)], folder)
 
 
@@ -203,7 +203,7 @@ def test_google_drive(server, downloader, folder, monkeypatch):
 def test_google_drive_resumes_in_a_later_call(server, downloader, folder, monkeypatch):
     through(server, monkeypatch)
     server.add("/ID", BIG, "norange:1500000")
-    with pytest.raises(MachineError, match=r"drive.google.com: .*run the same command again"):
+    with pytest.raises(SystemFailure, match=r"drive.google.com: .*run the same command again"):
         downloader.fetch([Source("drive:ID", BIG_DIGEST, "split.json")], folder)
     assert not (folder / "split.json").exists()
     server.faults["/ID"] = ""
@@ -216,7 +216,7 @@ def test_google_drive_without_a_hash_is_begun_anew(server, downloader, folder, m
     through(server, monkeypatch)
     drive = Source("drive:ID", "", "names.txt")
     server.add("/ID", b"old" * 1_000_000, "norange:1500000")
-    with pytest.raises(MachineError):
+    with pytest.raises(SystemFailure):
         downloader.fetch([drive], folder)
     mirror = Source(server.add("/names.txt", b"cut" * 100_000, "norange:100000"))
     server.add("/ID", BIG)
@@ -241,18 +241,18 @@ def test_google_drive_quota(server, downloader, folder, monkeypatch):
 
     monkeypatch.setattr(gdown, "download", refuse)
     mirror = Source(server.add("/split.json", CONTENT), MD5)
-    with pytest.raises(MachineError, match=r"drive.google.com: Google Drive does not give the file out now \(quota"):
+    with pytest.raises(SystemFailure, match=r"drive.google.com: Google Drive does not give the file out now \(quota"):
         downloader.fetch([Source("drive:ID", MD5, "split.json")], folder)
     assert_only(downloader.fetch([Source("drive:ID", MD5, "split.json"), mirror], folder))
 
 
 def test_old_gdown(downloader, folder, monkeypatch):
     monkeypatch.setattr(gdown, "download", lambda id, output, quiet, resume, use_cookies: None)
-    with pytest.raises(MachineError, match="expected gdown 6.4 or newer.*pip install"):
+    with pytest.raises(SystemFailure, match="expected gdown 6.4 or newer.*pip install"):
         downloader.fetch([Source("drive:ID", MD5, "split.json")], folder)
 
 
 def test_google_drive_out_of_reach(downloader, folder):
-    with pytest.raises(MachineError, match="drive.google.com: no connection"):
+    with pytest.raises(SystemFailure, match="drive.google.com: no connection"):
         downloader.fetch([Source("drive:ID", MD5, "split.json")], folder)
     assert downloader.dead == {"drive.google.com"}

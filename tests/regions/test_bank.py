@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fdbpl.crops import pixel_boxes
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.pipelines.resize import resize_region
 from fdbpl.regions import generation
 from fdbpl.regions.bank import RegionBank
@@ -228,7 +228,7 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_files(make, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", third_write_fails)
-        with pytest.raises(MachineError, match="the disk is full"):
+        with pytest.raises(SystemFailure, match="the disk is full"):
             make()
     assert 0 < len(content(tmp_path / "bank")) < len(content(tmp_path / "straight"))
     make()
@@ -278,7 +278,7 @@ def test_what_else_the_system_says_of_a_lock_is_not_hidden(make, monkeypatch, ki
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(fcntl, kind, broken)
-    with pytest.raises(MachineError, match=r"cannot lock .*\.lock .Input/output error"):
+    with pytest.raises(SystemFailure, match=r"cannot lock .*\.lock .Input/output error"):
         make()
 
 
@@ -292,7 +292,7 @@ def test_a_dead_process_s_share_is_made_at_the_restart(make, tmp_path, monkeypat
 
         def dying(bank, shard, tensors):
             if len(written) >= after:
-                raise MachineError("gone")
+                raise SystemFailure("gone")
             written.append(shard)
             write(bank, shard, tensors)
 
@@ -307,7 +307,7 @@ def test_a_dead_process_s_share_is_made_at_the_restart(make, tmp_path, monkeypat
                 patch.setattr(RegionBank, "write_shard", dies(files))
                 try:
                     make(bank=bank)
-                except MachineError:
+                except SystemFailure:
                     assert files < 99
         there = set(content(bank))
         assert there < set(content(tmp_path / "straight"))

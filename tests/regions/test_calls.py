@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from fdbpl.io.locks import held
+from fdbpl.io.locks import file_lock
 from fdbpl.regions.inspection import informativeness
 
 from .conftest import content, tiny
@@ -71,7 +71,7 @@ def test_two_at_once_share_the_work_and_take_over_from_the_dead(photos, weights,
     first = in_process((photos, bank, weights), 600)
     while first.poll() is None and len(list(bank.glob("regions-*"))) < 2:
         time.sleep(0.002)
-    with held(bank / ".cost.lock"):  # which it must not hold then
+    with file_lock(bank / ".cost.lock"):  # which it must not hold then
         first.send_signal(signal.SIGSTOP)
         while not stopped(first):
             time.sleep(0.001)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fdbpl.runs.__main__ as runs
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.runs.comparison import Comparison, banks, read_rows
 from fdbpl.runs.grid import Ended
 from fdbpl.runs.grid_record import GridRecord
@@ -277,7 +277,7 @@ def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="expected the record of a grid at"):
         GridRecord(tmp_path).update([], "done")
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="cannot write"):
+    with pytest.raises(SystemFailure, match="cannot write"):
         GridRecord(tmp_path / "file").update([], "done")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 from fdbpl.runs import launchers
 from fdbpl.runs.grid import in_process, run_grid
 from fdbpl.runs.launchers import launcher, slurm_settings
@@ -113,8 +113,8 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
     child = f"touch {tmp_path}/started; sleep 4; touch {tmp_path}/survived"
     code = (
         "from pathlib import Path; from fdbpl.runs.grid import run_grid; from fdbpl.runs.launchers import launcher\n"
-        "from fdbpl.errors import one_sentence_errors\n"
-        "with one_sentence_errors():\n"
+        "from fdbpl.errors import cli_error_handler\n"
+        "with cli_error_handler():\n"
         f"    run_grid([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"
     )
     process = subprocess.Popen(
@@ -162,7 +162,7 @@ def test_a_time_limit_that_leaves_time_is_accepted(tmp_path, slurm, settings):
 
 def test_without_slurm_or_submitit_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(MachineError, match="no srun here"):
+    with pytest.raises(SystemFailure, match="no srun here"):
         launcher("slurm", "", tmp_path)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match="pip install submitit"):

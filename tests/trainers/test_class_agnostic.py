@@ -7,7 +7,7 @@ import torch
 
 from fdbpl.engine.supervision import vocabulary
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 from .methods import TRAINER_REGISTRY, learnt, node_of, trained
 
@@ -121,6 +121,6 @@ def test_a_failed_download_leaves_nothing(fault, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "URL", "http://127.0.0.1:9/list.csv" if fault == "no network" else source.as_uri())
     if fault == "no folder":
         cache.write_text("a file is in the way")
-    with pytest.raises(MachineError, match="KDPL's word list from .* download it to .*TRAINER.KDPL.VOCABULARY"):
+    with pytest.raises(SystemFailure, match="KDPL's word list from .* download it to .*TRAINER.KDPL.VOCABULARY"):
         vocabulary.read_vocabulary("")
     assert not [path for path in Path(cache).rglob("*") if path.is_file()]

@@ -129,7 +129,7 @@ def test_the_others_are_waited_for_as_long_as_we_say(tmp_path):
         "from fdbpl import distributed, errors\n"
         "assert distributed.LONGEST_WAIT.days >= 1\n"
         "distributed.LONGEST_WAIT /= 7 * 24 * 3600\n"
-        "with errors.one_sentence_errors():\n"
+        "with errors.cli_error_handler():\n"
         "    distributed.start(use_gpu=False)\n"
     )
     begin = time.monotonic()

@@ -16,7 +16,7 @@ import yaml  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from fdbpl import distributed  # noqa: E402
-from fdbpl.errors import one_sentence_errors  # noqa: E402
+from fdbpl.errors import cli_error_handler  # noqa: E402
 from fdbpl.io.atomic import write_json  # noqa: E402
 
 
@@ -101,5 +101,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with one_sentence_errors():
+    with cli_error_handler():
         main(Path(sys.argv[1]))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import UserError, one_sentence_errors
+from fdbpl.errors import UserError, cli_error_handler
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
                         "command continues (default: 24)")  # fmt: skip
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with cli_error_handler():
         if arguments.profile == "document":
             write_document(arguments.file, arguments.output or Path("docs/PERFORMANCE.md"))
         else:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from fdbpl.engine.registry import CHECKOUT
-from fdbpl.errors import MachineError
+from fdbpl.errors import SystemFailure
 from fdbpl.io.atomic import read_json
 from tools.benchmark.profiles import WholeRun
 from tools.benchmark.synthetic_inputs import World
@@ -45,7 +45,7 @@ class TrainPy:
         process = self._start(trainer, output, *more)
         said, _ = process.communicate()
         if process.returncode:
-            raise MachineError(f"expected train.py to end well on the demo world, found: {said.strip()[-300:]}")
+            raise SystemFailure(f"expected train.py to end well on the demo world, found: {said.strip()[-300:]}")
         return time.perf_counter() - begin
 
     def first_step(self, output: str) -> float:
@@ -60,7 +60,7 @@ class TrainPy:
         finally:
             process.kill()
             process.wait()
-        raise MachineError(f"expected train.py to reach a step on the demo world, found: {''.join(said[-3:]).strip()}")
+        raise SystemFailure(f"expected train.py to reach a step on the demo world, found: {''.join(said[-3:]).strip()}")
 
     def _start(self, trainer: str, output: str, *more: str) -> subprocess.Popen:
         flags = [flag for flag in more if flag.startswith("--")]

@@ -23,7 +23,7 @@ from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
 from fdbpl.backbones.openai import encode_tokens
 from fdbpl.demo.forms import NAMES
 from fdbpl.demo.scenes import BACKGROUNDS, COLOURS, FILLS, MEDIA, NOTHING, Facts, draw_pool
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 from fdbpl.io.atomic import write_bytes
 from tools.demo_pretraining.acceptance import report
 from tools.demo_pretraining.captions import NOT_NAME, caption, consistent, no_caption
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=Path("output/pretrain_demo"), help="folder of checkpoints")
     parser.add_argument("--steps", type=float, default=1.0, help="factor on steps and scenes, for a try")
     arguments = parser.parse_args()
-    with one_sentence_errors():
+    with cli_error_handler():
         scale = arguments.steps
         run = Run(arguments.which, arguments.output, arguments.scratch)
         if arguments.which == "vit-student":

@@ -23,7 +23,7 @@ from itertools import zip_longest
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from fdbpl.errors import MachineError, UserError, one_sentence_errors
+from fdbpl.errors import SystemFailure, UserError, cli_error_handler
 from tools.soak import comparing, inputs, mounts
 from tools.soak.comparing import Lost
 from tools.soak.disturbing import Count, until_through
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="commands at a time")
     parser.add_argument("--only", default="", help="scenarios with this word in their name")
     arguments = parser.parse_args()
-    with one_sentence_errors("its folder may be deleted; the same command begins anew"):
+    with cli_error_handler("its folder may be deleted; the same command begins anew"):
         soak(arguments)
 
 
@@ -211,7 +211,7 @@ def soak(arguments: argparse.Namespace) -> None:
     work.run()
     print(f"\n{work.table()}\n")
     if work.lost:
-        raise MachineError("expected nothing to be lost, found " + "; ".join(work.lost))
+        raise SystemFailure("expected nothing to be lost, found " + "; ".join(work.lost))
     comparing.nothing_temporary(folder)
     shutil.rmtree(folder)
     kills = sum(sum(count.kills.values()) for count in work.counts.values())

@@ -3,10 +3,10 @@
 import sys
 
 from fdbpl.data.image_folder.image_folder import read_own_pictures
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 
 if __name__ == "__main__":
-    with one_sentence_errors():
+    with cli_error_handler():
         own = read_own_pictures(sys.argv[1])
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # scripts use it as a folder name
         print(own.name, own.digest)

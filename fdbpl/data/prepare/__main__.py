@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import one_sentence_errors
+from fdbpl.errors import cli_error_handler
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--keep-archives", action="store_true", help="leave them in <data set>/downloads")
     parser.add_argument("--list", action="store_true", help="what is fetched from where")
     arguments = parser.parse_intermixed_args()  # options stand between names, too
-    with one_sentence_errors():
+    with cli_error_handler():
         from fdbpl.data.prepare.commands import run  # takes a while, in which Ctrl-C has its sentence already
 
         sys.exit(run(arguments))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fdbpl.data.prepare.recipes import RECIPES
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 
@@ -53,14 +53,14 @@ def install_all(names: list[str], root: Path, keep_archives: bool, asked: bool) 
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(f"cannot make the data root {root} ({error.strerror}); choose another --root") from error
+        raise SystemFailure(f"cannot make the data root {root} ({error.strerror}); choose another --root") from error
     downloader, mirror = Downloader(), os.environ.get("FDBPL_MIRROR", "").rstrip("/")
     outcomes = {name: install(name, RECIPES[name], root, downloader, mirror, keep_archives) for name in names}
     print(f"\nData sets below {root}:")
     for name, outcome in outcomes.items():
         print(f"  {name:16} {outcome}")
     if any(outcome.failed for outcome in outcomes.values()):
-        return MachineError.exit_code
+        return SystemFailure.exit_code
     print("What is in place is not looked into: --check reads every image.")
     return UserError.exit_code if asked and any(outcome.manual for outcome in outcomes.values()) else 0
 

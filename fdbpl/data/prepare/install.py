@@ -14,9 +14,9 @@ from pathlib import Path
 from fdbpl.data.archives import EXTRACTING, extract
 from fdbpl.data.download import Downloader, Source
 from fdbpl.data.prepare.recipes import Part, Recipe
-from fdbpl.errors import REMEDIES, MachineError, UserError
+from fdbpl.errors import REMEDIES, SystemFailure, UserError
 from fdbpl.io.atomic import TEMPORARY_SUFFIX, write_bytes
-from fdbpl.io.locks import take
+from fdbpl.io.locks import try_lock
 
 DOWNLOADS = "downloads"  # below a data set's folder: archives while they are needed
 SUMS = "SHA256SUMS"
@@ -63,10 +63,10 @@ def install(
                         part = replace(part, sources=_mirrored(part, f"{mirror}/{name}", sums) + part.sources)
                     _install(name, part, root, folder, downloader)
                     _clear(part, folder / DOWNLOADS, keep_archives)
-                except UserError as error:
+                except (UserError, SystemFailure) as error:
                     outcome.failed.append(part.what)
                     print(f"error: {name}: {part.what}: {error}", file=sys.stderr, flush=True)
-    except UserError as error:
+    except (UserError, SystemFailure) as error:
         outcome.failed.append("all of it")
         print(f"error: {name}: {error}", file=sys.stderr, flush=True)
     for part in parts:
@@ -87,7 +87,7 @@ def _writing_below(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(
+        raise SystemFailure(
             f"cannot write below {folder} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
         ) from error
 
@@ -167,7 +167,7 @@ def _sums(address: str, downloads: Path, downloader: Downloader) -> dict[str, st
     (downloads / SUMS).unlink(missing_ok=True)
     try:
         lines = downloader.fetch([Source(f"{address}/{SUMS}")], downloads).read_text("utf-8", "replace").splitlines()
-    except MachineError:
+    except SystemFailure:
         return {}
     (downloads / SUMS).unlink()
     matches = [re.fullmatch(r"([0-9a-fA-F]{64})[ *]+(\S+)", line.strip()) for line in lines]
@@ -190,16 +190,16 @@ def _lock(downloads: Path) -> Iterator[None]:
         downloads.mkdir(parents=True, exist_ok=True)
         file = open(downloads / ".lock", "w")  # noqa: SIM115
     except OSError as error:
-        raise MachineError(
+        raise SystemFailure(
             f"cannot write to {downloads} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
         ) from error
     with file:
         try:
-            take(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
                 raise BlockingIOError  # who held it took it away, and somebody else made another one
         except (BlockingIOError, FileNotFoundError) as error:
-            raise MachineError(f"{downloads} is in use by another call of this command; wait for its end") from error
+            raise SystemFailure(f"{downloads} is in use by another call of this command; wait for its end") from error
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ import csv
 import os
 from pathlib import Path
 
-from fdbpl.errors import MachineError, UserError
+from fdbpl.errors import SystemFailure, UserError
 
 URL = (
     "https://raw.githubusercontent.com/miccunifi/KDPL/76da8da2bad8a5c0842dfc25f901f1d69ad2aabd/"
@@ -18,7 +18,7 @@ def read_vocabulary(file: str) -> list[str]:
 
     Raises:
         UserError: no such file, no text, or no words in it.
-        MachineError: the list has to be downloaded and cannot be.
+        SystemFailure: the list has to be downloaded and cannot be.
     """
     path = Path(file).expanduser() if file else _obtained()
     if not path.is_file():
@@ -50,7 +50,7 @@ def _obtained() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             download_url_to_file(URL, str(path), SHA256, progress=False)  # whole and of this hash, or not at all
         except (OSError, RuntimeError) as error:
-            raise MachineError(
+            raise SystemFailure(
                 f"expected KDPL's word list from {URL}, found {error}; download it to {path}, or give a file with one "
                 "word a line as TRAINER.KDPL.VOCABULARY"
             ) from error
