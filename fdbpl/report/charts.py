@@ -64,7 +64,9 @@ def score_charts(groups: list[Group]) -> list[Chart]:
         looks = figures.looks(group.trainers)
         for datasets in dataset_sets(group):
             points = base2new_means(group, datasets)[["H"]].dropna()
-            seconds = group.trainings.groupby(["row", "dataset"])["train"].mean().unstack().reindex(columns=datasets)
+            seconds = (
+                group.trainings.groupby(["row", "dataset"])["seconds_train"].mean().unstack().reindex(columns=datasets)
+            )
             points["seconds"] = seconds.mean(axis=1, skipna=False)
             timed = points[points["seconds"] > 0]
             if timed.empty:
@@ -129,7 +131,8 @@ def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
     for group in groups:
         for dataset in group.datasets:
             here = group.trainings[group.trainings["dataset"] == dataset]
-            seconds = here.groupby("row", sort=False)[list(STAGES)].mean().dropna(how="all")
+            columns = {f"seconds_{stage}": stage for stage in STAGES}
+            seconds = here.groupby("row", sort=False)[list(columns)].mean().rename(columns=columns).dropna(how="all")
             if seconds.empty:
                 continue
             generation = sum(one.seconds for one in banks if one.dataset == dataset and not math.isnan(one.seconds))

@@ -11,7 +11,6 @@ from fdbpl.regions.cost import read_cost
 from fdbpl.report.experiments import Results
 from fdbpl.report.method_names import student_of, supervision_of
 from fdbpl.report.runs import Run
-from fdbpl.report.settings import describe
 
 SETTING = ["dataset", "classes", "backbone", "shots", "epochs", "student"]  # equal in two trainings that are compared
 
@@ -88,19 +87,14 @@ def break_evens(results: Results, banks: list[BankCost]) -> list[BreakEven]:
     online trainings with the same overrides are preferred to others.
     """
     rows = [
-        {
-            "dataset": run.dataset, "classes": run.classes, "backbone": run.backbone, "shots": run.shots,
-            "epochs": run.epochs, "student": student_of(run.trainer), "supervision": supervision_of(run.trainer),
-            "digest": run.digest, "trainer": run.trainer, "overrides": describe(run.overrides),
-            "seconds": run.seconds("train"),
-        }
+        run.as_row() | {"student": student_of(run.trainer), "supervision": supervision_of(run.trainer)}
         for run in _trainings(results)
-    ]  # fmt: skip
+    ]
     if not rows or not banks:
         return []
-    configuration = [*SETTING, "trainer", "digest"]
+    configuration = [*SETTING, "trainer", "settings"]
     means = pd.DataFrame(rows).groupby([*configuration, "supervision"], as_index=False)
-    means = means.agg({"seconds": "mean", "overrides": "min"}).dropna(subset="seconds")
+    means = means.agg(seconds=("seconds_train", "mean"), overrides=("overrides", "min")).dropna(subset="seconds")
     bank, online = (means[means["supervision"] == kind] for kind in ("bank", "online"))
     pairs = bank.merge(online, on=SETTING, suffixes=("", "_online"))
     generation = pd.Series({one.dataset: 0.0 for one in banks})

@@ -6,8 +6,6 @@ import re
 import pandas as pd
 
 from fdbpl.report.experiments import Results
-from fdbpl.report.runs import STAGES, Run
-from fdbpl.report.settings import describe
 from fdbpl.report.tables import Section, Table, TableCell
 
 
@@ -102,6 +100,12 @@ def _latex_cell(cell: TableCell) -> str:
 
 # CSV ---------------------------------------------------------------------------------------------------------------
 
+CSV_COLUMNS = [
+    "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
+    "backbone", "epochs", "task", "state", "accuracy", "error_rate", "macro_f1", "H", "precision", "parameters",
+    "steps", "processes", "train_images", "test_images", "left_out", "seconds_build", "seconds_prepare",
+    "seconds_train", "seconds_step", "seconds_test", "seconds_total", "mib_host", "folder",
+]  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet computes
 
 
@@ -117,43 +121,24 @@ def to_csv(results: Results) -> str:
             scores[one.tests["new"].path] = one.values["H"]
     rows = []
     for run in results.runs:
-        train, label = trainings.get(run.path, run), labels.get(run.path, run.trainer)
-        rows.append(_csv_row(run, train) | {"label": label, "H": scores.get(run.path)})
-    frame = pd.DataFrame(rows, dtype=object)
-    columns = ["label", *(name for name in frame.columns if name != "label")]
-    return frame.reindex(columns=columns).map(no_formula).to_csv(index=False, lineterminator="\n")
+        train = trainings.get(run.path, run)
+        row = run.as_row() | {
+            "label": labels.get(run.path, run.trainer),
+            "config": train.config,
+            "trained_on": train.dataset,
+            "tested_on": run.dataset,
+            "shots": train.shots,
+            "task": "test" if run.tested else "train",
+            "state": f"unfinished: {run.state}" if run.state else "finished",
+            "H": scores.get(run.path),
+            "precision": "full" if run.exact else "as printed in the log",
+        }
+        rows.append({name: _whole(no_formula(row[name])) for name in CSV_COLUMNS})
+    return pd.DataFrame(rows, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _csv_row(run: Run, train: Run) -> dict[str, object]:
-    return {
-        "trainer": run.trainer,
-        "config": train.config,
-        "overrides": describe(run.overrides),
-        "settings": run.digest,
-        "trained_on": train.dataset,
-        "tested_on": run.dataset,
-        "classes": run.classes,
-        "shots": train.shots,
-        "seed": run.seed,
-        "backbone": run.backbone,
-        "task": "test" if run.tested else "train",
-        "state": f"unfinished: {run.state}" if run.state else "finished",
-        "accuracy": run.accuracy,
-        "error_rate": run.number("error_rate"),
-        "macro_f1": run.number("macro_f1"),
-        "precision": "full" if run.exact else "as printed in the log",
-        **{name: _whole(run.number(name)) for name in ("parameters", "steps", "processes")},
-        "train_images": run.train_images or None,
-        "test_images": run.test_images or None,
-        "left_out": run.left_out or None,
-        **{f"seconds_{stage}": run.seconds(stage) for stage in (*STAGES, "step", "total")},
-        "mib_host": run.memory(),
-        "folder": run.path,
-    }
-
-
-def _whole(value: float) -> float | int:
-    return int(value) if value.is_integer() else value
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def no_formula(cell: object) -> object:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fdbpl.report.experiments import Experiment, Results
 from fdbpl.report.protocols import sort_datasets
-from fdbpl.report.runs import STAGES, Run
+from fdbpl.report.runs import Run
 from fdbpl.report.settings import conflicting_keys, describe, differing_keys
 from fdbpl.runs.results import shots_text
 
@@ -22,8 +22,8 @@ class Group:
     Attributes:
         synthetic: whether the data sets are those of the embedded demo.
         experiments: in the order of `trainings`.
-        trainings: one line for each experiment: row (its name in tables), trainer, dataset, shots, paths (of its run
-            folders), parameters, ms/step, MiB and the seconds of each stage; NaN where a value was not recorded.
+        trainings: one line for each experiment: row (its name in tables), paths (of its run folders) and
+            `Run.as_row` of its training.
         accuracies: one line for each accuracy: row, dataset (of the training), shots, column and accuracy in percent.
         expected: number of runs that were planned or started, by (row, dataset).
     """
@@ -76,28 +76,13 @@ def _make_group(protocol: str, key: tuple, experiments: list[Experiment], result
                 protocol, [one for one in members if one.train.dataset == dataset], results
             )
         for one in members:
-            trainings.append({"row": row, "paths": one.paths, **training_values(one.train)})
+            trainings.append({"row": row, "paths": one.paths, **one.train.as_row()})
             for column, value in one.values.items():
                 column = shots_text(one.train.shots) if protocol == "few_shot" else column
                 accuracies.append((row, one.train.dataset, one.train.shots, column, value))
     ordered = [one for members in rows.values() for one in members]
     frame = pd.DataFrame(accuracies, columns=["row", "dataset", "shots", "column", "accuracy"])
     return Group(protocol, backbone, shots, synthetic, ordered, pd.DataFrame(trainings), frame, expected)
-
-
-def training_values(run: Run) -> dict[str, Any]:
-    """What tables and charts show of a training."""
-    return {
-        "trainer": run.trainer,
-        "dataset": run.dataset,
-        "shots": run.shots,
-        "parameters": run.number("parameters"),
-        "ms/step": 1000 * run.seconds("step") if run.number("steps") > 0 else float("nan"),
-        "training": run.training_seconds,
-        "total": run.seconds("total"),
-        "MiB": run.memory(),
-        **{stage: run.seconds(stage) for stage in STAGES},
-    }
 
 
 # names of rows -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from fdbpl.config import flatten, rename_keys
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
 from fdbpl.report.dassl_log import DasslLog, read_log
-from fdbpl.report.settings import digest, overrides_of, settings_of
+from fdbpl.report.settings import describe, digest, overrides_of, settings_of
 from fdbpl.runs.discovery import RUN_FILES, find_run_folders
 from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import REMEDY, config_name
@@ -146,18 +146,32 @@ class Run:
         """Whether an earlier version recorded an interrupted run, with the times of the last attempt only."""
         return any(self.folder.glob("log.txt-*")) and not (self.folder / "attempts.json").is_file()
 
-    @property
-    def training_seconds(self) -> float:
-        """Duration of the training in all attempts; 0 without trainable parameters, NaN where it was not recorded."""
-        return 0.0 if self.number("parameters") == 0 else self.seconds("train")
-
     def number(self, name: str) -> float:
         """A value of metrics.json; NaN where there is none."""
         return _finite(self.metrics.get(name))
 
-    def memory(self) -> float:
-        """Peak memory in MiB; NaN where it was not recorded."""
-        return _finite(part_of(self.metrics, "peak_memory_mib").get("host"))
+    def as_row(self) -> dict[str, Any]:
+        """The run as a line of a data frame; NaN or None where a value was not recorded."""
+        return {
+            "trainer": self.trainer,
+            "config": self.config,
+            "overrides": describe(self.overrides),
+            "settings": self.digest,
+            "dataset": self.dataset,
+            "classes": self.classes,
+            "shots": self.shots,
+            "seed": self.seed,
+            "backbone": self.backbone,
+            "epochs": self.epochs,
+            "accuracy": self.accuracy,
+            **{name: self.number(name) for name in ("error_rate", "macro_f1", "parameters", "steps", "processes")},
+            "train_images": self.train_images or None,
+            "test_images": self.test_images or None,
+            "left_out": self.left_out or None,
+            **{f"seconds_{stage}": self.seconds(stage) for stage in (*STAGES, "step", "total")},
+            "mib_host": _finite(part_of(self.metrics, "peak_memory_mib").get("host")),
+            "folder": self.path,
+        }
 
     def logs(self) -> list[DasslLog]:
         """Logs of all attempts, the oldest first."""

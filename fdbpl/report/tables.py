@@ -24,12 +24,12 @@ LOG_NOTE = f"{LOG_MARK} read from a log of Dassl, which prints one decimal for e
 MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown: italic)."
 BASE2NEW = ("base", "new", "H")
 MEAN_H = "mean H of runs"
-COSTS = {  # column -> values of the trainings, how they are aggregated, format
-    "parameters": ("parameters", lambda values: values.max() if values.nunique() == 1 else math.nan, ",.0f"),
-    "ms/step": ("ms/step", "mean", ".1f"),
-    "training s": ("training", "mean", ".1f"),
-    "total s": ("total", "mean", ".1f"),
-    "MiB": ("MiB", "max", ".0f"),
+COSTS = {  # column -> aggregation over runs, format
+    "parameters": (lambda values: values.max() if values.nunique() == 1 else math.nan, ",.0f"),
+    "ms/step": ("mean", ".1f"),
+    "training s": ("mean", ".1f"),
+    "total s": ("mean", ".1f"),
+    "MiB": ("max", ".0f"),
 }
 MARKS = {1: "best", 2: "second"}
 
@@ -146,11 +146,20 @@ def _run_cells(group: Group, datasets: list[str]) -> Cells:
 
 
 def _cost_cells(group: Group, datasets: list[str]) -> Cells:
-    rows = group.trainings[group.trainings["dataset"].isin(datasets)].groupby("row", sort=False)
+    runs = group.trainings[group.trainings["dataset"].isin(datasets)]
+    runs = runs.assign(
+        **{
+            "ms/step": 1000 * runs["seconds_step"].where(runs["steps"] > 0),
+            "training s": runs["seconds_train"].mask(runs["parameters"] == 0, 0.0),
+            "total s": runs["seconds_total"],
+            "MiB": runs["mib_host"],
+        }
+    )
+    rows = runs.groupby("row", sort=False)
     return {
         (row, column): number_cell(value, form)
-        for column, (values, how, form) in COSTS.items()
-        for row, value in rows[values].agg(how).items()
+        for column, (how, form) in COSTS.items()
+        for row, value in rows[column].agg(how).items()
     }
 
 
