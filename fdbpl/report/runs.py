@@ -10,8 +10,8 @@ from typing import Any
 from fdbpl.config import flatten, rename_keys
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
-from fdbpl.report.dassl_log import DasslLog, read_log
 from fdbpl.report.settings import describe, digest, overrides_of, settings_of
+from fdbpl.runs.dassl_log import DasslLog, read_log
 from fdbpl.runs.discovery import RUN_FILES, find_run_folders
 from fdbpl.runs.environment import part_of
 from fdbpl.runs.folder import REMEDY, config_name

@@ -12,7 +12,7 @@ from fdbpl.config import RENAMED_KEYS, flatten, read_yaml
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.io.atomic import read_record
-from fdbpl.report.dassl_log import read_log
+from fdbpl.runs.dassl_log import read_log
 from fdbpl.runs.environment import describe_environment, part_of
 from fdbpl.runs.folder import fingerprint
 from fdbpl.runs.validity import Outcome, mismatch, tested_on_validation

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from fdbpl.report.dassl_log import parse_log
 from fdbpl.report.report import read_results
 from fdbpl.report.runs import read_runs
 from fdbpl.report.tables import make_sections
+from fdbpl.runs.dassl_log import parse_log
 
 
 def missing(tree):
