@@ -1,11 +1,11 @@
-"""The benchmark's own world, on tiny towers."""
+"""Inputs of the benchmark for tiny models."""
 
 import pytest
 
 from tools.benchmark.profiles import PROFILES
-from tools.benchmark.synthetic_inputs import World
+from tools.benchmark.synthetic_inputs import SyntheticInputs
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> World:
-    return World(tmp_path_factory.mktemp("bench"), PROFILES["tiny"].pictures, PROFILES["tiny"].classes)
+def inputs(tmp_path_factory) -> SyntheticInputs:
+    return SyntheticInputs(tmp_path_factory.mktemp("bench"), PROFILES["tiny"].images, PROFILES["tiny"].classes)

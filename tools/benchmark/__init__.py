@@ -1,6 +1,6 @@
-"""The benchmark: FDBPL's step beside those of the recipes it replaces, on one machine in one process.
+"""Benchmark of FDBPL's training step and of the baselines it replaces, on one machine in one process.
 
-`profiles` says what is measured, `world` draws the pictures, `official` and `ours` are the arms of a step, `limit` is
-what no step can undercut, `timing` runs arms in turn, `stages` measures what is no step, `floors` compares, `document`
-writes.
+`profiles` lists what is measured, `synthetic_inputs` makes images and class names, `steps` builds the variants of a
+training step from `official_recipes`, `lower_bound` and the project's own trainers, `timing` runs them in turn,
+`measurements` times everything else, `targets` compares with bounds, `page` writes docs/PERFORMANCE.md.
 """

@@ -1,4 +1,4 @@
-"""What no exact step can undercut on this machine: the text work alone, stripped of everything else."""
+"""Lower bound of every exact step: text encoding without anything else."""
 
 import torch
 import torch.nn.functional as F
@@ -7,18 +7,18 @@ from torch import Tensor
 from fdbpl.backbones import Backbone
 
 CONTENT = (
-    "the positions behind the shared prefix (class name, full stop, EOT; cut at the longest) of C classes in both "
-    "prompt spaces, once forward and once backward through the frozen text tower, of the last block only EOT's row; no "
-    "prefix, no attention to it, no logits, no loss, no lookup, no optimiser, no image"
+    "one forward and one backward pass of the positions after the shared prefix (class name, full stop, EOT) of all "
+    "classes in both prompt spaces through the frozen text encoder, in the last block only at EOT; no prefix, no "
+    "attention to it, no logits, loss, lookup, optimizer or image"
 )
 
 
-class TextLimit:
-    """Linear layers on all positions that count, packed; attention of equally long suffixes together.
+class TextLowerBound:
+    """Text encoding of suffixes: linear layers on all positions at once, attention on groups of equal length.
 
     Args:
         suffix: embeddings of the suffixes of all classes and spaces, positions added, [N, S, d].
-        eot: int64 [N], their ends, < S; what lies behind does not count.
+        eot: int64 [N], position of EOT in each suffix, < S; later positions are ignored.
     """
 
     def __init__(self, backbone: Backbone, suffix: Tensor, eot: Tensor):
@@ -31,7 +31,7 @@ class TextLimit:
         self.ends = lengths.cumsum(0) - 1
 
     def prepare(self) -> None:
-        """Nothing: all of it is in the step."""
+        """Do nothing: all work is in the step."""
 
     def warm_up(self) -> None:
         self.step()
@@ -43,7 +43,7 @@ class TextLimit:
         return features.detach().sum()
 
     def features(self) -> Tensor:
-        """Features [N, D] of the suffixes taken for themselves."""
+        """Features [N, D] of the suffixes without their prefix."""
         hidden = self.own
         *blocks, last = self.model.transformer.resblocks
         for block in blocks:
@@ -66,7 +66,7 @@ class TextLimit:
         return (self.model.ln_final(hidden).to(self.own.dtype) @ self.model.text_projection)[self.back]
 
     def _grouped(self, attention, packed: Tensor) -> list[Tensor]:
-        """[T, k d] -> for each length l, of n suffixes: [n, heads, l, k d / heads]."""
+        """Split [T, k d] into [n, heads, l, k d / heads] for each length l with n suffixes."""
         parts = packed.split([length * count for length, count in self.groups])
         return [
             part.view(count, length, -1, attention.num_heads, attention.head_dim)
@@ -78,6 +78,6 @@ class TextLimit:
 
     @staticmethod
     def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """[rows, d] of [n, heads, l, e]; a single query is the last position's, which sees all."""
+        """Causal attention of [n, heads, l, e], as [rows, d]; a single query belongs to the last position."""
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[-2] > 1)
         return seen.transpose(1, 2).flatten(0, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""How much memory a step takes and how much there is."""
+"""Peak memory of a step, and the available memory."""
 
 import ctypes
 from contextlib import suppress
@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-HOW = {
-    "cpu": "growth of the process's resident memory within a step: its peak (VmHWM, set back before each step through "
-    "/proc/self/clear_refs) less what it held before, freed memory having been returned to the system",
-    "cuda": "peak of torch.cuda.max_memory_allocated within a step less what was allocated before",
+METHOD = {
+    "cpu": "growth of the process's resident memory within the first step (peak VmHWM, reset through "
+    "/proc/self/clear_refs, less the memory before)",
+    "cuda": "peak of torch.cuda.max_memory_allocated within the first step, less the memory allocated before",
 }
 
 
 def available_mib(device: str) -> float:
-    """Memory that a step may take on the device, in MiB."""
+    """Available memory of the device, MiB."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info()[0] / 2**20
     with suppress(OSError, ValueError):
@@ -24,7 +24,7 @@ def available_mib(device: str) -> float:
 
 
 class PeakMemory:
-    """`with PeakMemory(device) as peak: ...; peak.mib`: None where the system does not tell (other than Linux)."""
+    """Context manager that sets `mib` to the peak memory of its block; None on a CPU under other systems than Linux."""
 
     def __init__(self, device: str):
         self.device, self.mib = device, None
@@ -52,4 +52,4 @@ def _kib(file: Path, key: str) -> int:
     for line in file.read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1])
-    raise ValueError(f"{file} names no {key}")
+    raise ValueError(f"{file} has no entry {key}")

@@ -1,14 +1,15 @@
-"""The recipes that FDBPL replaces, as their published descriptions and code have them: 77 text positions for every
-class, in every prompt space, whatever the names; the student's image tower in every step.
+"""The recipes that FDBPL replaces, after their papers and code.
 
-`KDPLStep`: KDPL (Mistretta et al., ECCV 2024) on CoOp: the teacher's image tower in every step, forward and reverse KL.
-`ReleaseStep`: FDBPL's release: stored teacher logits, a positive and a negative prompt space that pass the text tower
-one after the other, and its Prompt-Cascaded Difference: a Python loop over ordered pairs of the batch's classes, which
-adds up to zero. Losses in float32, region weights as here (docs/FDBPL.md), so that numbers can be compared.
+Every step encodes 77 text positions for all classes in every prompt space, and the images with the student.
 
-Where the activations of all classes do not fit the memory, a number of classes passes at a time: the gradient of the
-class features is known beforehand (outside of the timed step), so that forward and backward run once for each class, as
-in a step that fits. That is the least such a machine can need, and to these recipes' advantage.
+`KDPLStep` is KDPL (Mistretta et al., ECCV 2024) on CoOp: the teacher's image encoder in every step, forward and reverse
+KL. `ReleaseStep` is FDBPL's release: stored teacher logits, positive and negative prompts that are encoded one after
+the other, and the Prompt-Cascaded Difference as a Python loop over ordered pairs of classes, which sums to zero.
+Losses are in float32 and region weights as in docs/FDBPL.md, so that values can be compared.
+
+If the activations of all classes do not fit into memory, some classes pass at a time. The gradient of the class
+features is then computed outside the timed step, so that each class passes forward and backward once, as in a step that
+fits; this favours these recipes.
 """
 
 from collections.abc import Callable
@@ -23,12 +24,12 @@ from fdbpl.prompts import Prompts, encode_prompts
 from tools.benchmark.memory import available_mib
 
 POSITIONS = 77
-FLOATS_OF_A_POSITION = 24  # kept for the backward pass per position and block, in widths of the tower
-SHARE_OF_MEMORY = 0.4  # of what is free, for activations
+FLOATS_OF_A_POSITION = 24  # activations of a position and block, in multiples of the encoder's width
+SHARE_OF_MEMORY = 0.4  # part of the free memory for activations
 
 
 class PromptSpace(nn.Module):
-    """A context learnt for all classes before frozen tokens, as long as the tower allows."""
+    """A learnable context, shared by all classes, before frozen tokens; prompts have 77 positions."""
 
     def __init__(self, backbone: Backbone, names: list[str], words: str):
         super().__init__()
@@ -41,21 +42,22 @@ class PromptSpace(nn.Module):
         self.prefix, self.suffix = embedded[:, :1], embedded[:, 1 + count :]
 
     def forward(self, classes: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Prompts [C, 77, d] and positions of their ends [C]."""
+        """Prompts [C, 77, d] and the positions of EOT [C]."""
         prefix, suffix = self.prefix[classes], self.suffix[classes]
         context = self.ctx.to(suffix.dtype).expand(len(suffix), -1, -1)
         return torch.cat([prefix, context, suffix], dim=1), self.eot[classes]
 
 
 class OfficialStep:
-    """A step on B regions whose pixels are cut from the files in it.
+    """A training step that decodes its B regions from the image files.
 
     Args:
-        cut: the regions' pixels, uint8 [B, 3, S, S]. words: what each prompt space starts from.
+        decode: returns the regions' pixels, uint8 [B, 3, S, S].
+        words: initial context of each prompt space.
     """
 
-    def __init__(self, student: Backbone, names: list[str], cut: Callable[[], Tensor], words: list[str]):
-        self.student, self.cut, self.classes = student, cut, len(names)
+    def __init__(self, student: Backbone, names: list[str], decode: Callable[[], Tensor], words: list[str]):
+        self.student, self.decode, self.classes = student, decode, len(names)
         self.spaces = nn.ModuleList([PromptSpace(student, names, start) for start in words])
         self.optimiser = torch.optim.SGD(self.spaces.parameters(), lr=0.002, momentum=0.9, weight_decay=5e-4)
         self.at_once = self._classes_that_fit()
@@ -72,7 +74,7 @@ class OfficialStep:
         return self.classes if fit >= self.classes else max(1, fit)
 
     def encode(self, space: PromptSpace, classes: slice = slice(None)) -> Tensor:
-        """Class features [C, D] of CLIP's own text tower."""
+        """Class features [C, D] by CLIP's own text encoder."""
         model = self.student.model
         prompts, eot = space(classes)
         hidden = (prompts + model.positional_embedding.to(prompts.dtype)).permute(1, 0, 2)
@@ -81,15 +83,15 @@ class OfficialStep:
         return (hidden[torch.arange(len(eot)), eot] @ model.text_projection).float()
 
     def prepare(self) -> None:
-        """Outside of the step: where classes pass in parts, the features that all of them have, by the quick way."""
+        """Encode all classes outside the step if they pass in parts."""
         if not self.whole:
             with torch.no_grad():
                 made = [space() for space in self.spaces]
                 self.features = [encode_prompts(self.student.model, Prompts(text, eot, 1)) for text, eot in made]
 
     def step(self) -> Tensor:
-        """One step; returns the loss, a scalar."""
-        pixels = self.cut()
+        """Make one step and return the loss, a scalar."""
+        pixels = self.decode()
         self.optimiser.zero_grad()
         if self.whole:
             loss = self.loss(pixels, [self.encode(space) for space in self.spaces])
@@ -105,8 +107,8 @@ class OfficialStep:
         return loss.detach()
 
     def warm_up(self) -> None:
-        """Two regions and eight classes: a whole step takes long enough to need no more."""
-        self.image_work(self.cut()[:2])
+        """Run the encoders on two regions and eight classes."""
+        self.image_work(self.decode()[:2])
         self.encode(self.spaces[0], slice(0, 8)).sum().backward()
         self.optimiser.zero_grad()
 
@@ -117,15 +119,19 @@ class OfficialStep:
         raise NotImplementedError
 
     def image_work(self, pixels: Tensor) -> None:
-        """What a step does with pixels before any class feature is needed."""
+        """The part of a step that needs no class features."""
         self.student.encode_image(pixels)
 
 
 class KDPLStep(OfficialStep):
-    """Args: texts: the teacher's unit class features, [C, D of the teacher]."""
+    """KDPL on CoOp.
 
-    def __init__(self, student: Backbone, teacher: Backbone, texts: Tensor, names: list[str], cut, words: str):
-        super().__init__(student, names, cut, [words])
+    Args:
+        texts: normalized class features of the teacher, [C, D of the teacher].
+    """
+
+    def __init__(self, student: Backbone, teacher: Backbone, texts: Tensor, names: list[str], decode, words: str):
+        super().__init__(student, names, decode, [words])
         self.teacher, self.texts = teacher, texts
         self.models = [student, teacher]
 
@@ -142,10 +148,14 @@ class KDPLStep(OfficialStep):
 
 
 class ReleaseStep(OfficialStep):
-    """Args: teacher_logits: stored, [B, C], in the order of the regions that `cut` gives."""
+    """FDBPL's release.
 
-    def __init__(self, student: Backbone, teacher_logits: Tensor, names: list[str], cut, words: list[str]):
-        super().__init__(student, names, cut, words)
+    Args:
+        teacher_logits: stored logits [B, C] in the order of the decoded regions.
+    """
+
+    def __init__(self, student: Backbone, teacher_logits: Tensor, names: list[str], decode, words: list[str]):
+        super().__init__(student, names, decode, words)
         self.teacher_logits = teacher_logits
 
     def loss(self, pixels: Tensor, features: list[Tensor]) -> Tensor:
@@ -160,7 +170,7 @@ class ReleaseStep(OfficialStep):
         return loss + 0.1 * self.cascaded_difference(positive - negative)
 
     def cascaded_difference(self, difference: Tensor) -> Tensor:
-        """Sum over ordered pairs of classes a != b of the batch of mean(d_a - d_b): zero."""
+        """Sum of mean(d_a - d_b) over ordered pairs of different classes of the batch, which is zero."""
         classes = self.teacher_logits.argmax(dim=-1).unique().tolist()
         total = difference.new_zeros(())
         for first in classes:

@@ -1,32 +1,32 @@
-"""What a profile measures: points, in order. A point has a name of its own and is measured and kept by itself."""
+"""Profiles: lists of points, each of which has a unique name and is measured and kept on its own."""
 
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-ARMS = {
+VARIANTS = {
     "a": "KDPL: online teacher, 77 text positions",
     "a_half": "KDPL, teacher in half precision",
-    "a_star": "KDPL with our exact text shortcuts (CoOp_KDPL)",
-    "b": "the release's recipe: stored labels, image tower, two spaces of 77 positions, loop over pairs",
-    "c": "FDBPL, image tower in the step",
-    "d": "FDBPL, features looked up",
-    "e": "the limit: text work alone",
+    "a_star": "CoOp_KDPL: KDPL with our exact text encoder",
+    "b": "recipe of FDBPL's release: stored labels, image encoder, two spaces of 77 positions, loop over pairs",
+    "c": "FDBPL, image encoder in the step",
+    "d": "FDBPL, stored image features",
+    "e": "lower bound: text encoding alone",
 }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training step of several arms on the same batch. `seconds`: of all arms together, a share for each."""
+    """One training step of several variants on the same batch, within `seconds` for all of them together."""
 
     student: str = "ViT-B/32"
     teacher: str = "ViT-L/14"
     classes: int = 50
     context: int = 4
     batch: int = 32
-    arms: tuple[str, ...] = tuple(ARMS)
+    variants: tuple[str, ...] = tuple(VARIANTS)
     seconds: float = 60.0
-    most: int = 7
+    max_steps: int = 7
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Visual:
-    """Steps of methods with visual prompts: the region bank (FDBPL_X) beside the online twin (X_KDPL)."""
+    """Training steps of methods with visual prompts: the FDBPL variant and the KDPL variant (online teacher)."""
 
     student: str = "ViT-B/32"
     teacher: str = "ViT-L/14"
@@ -43,14 +43,14 @@ class Visual:
     classes: int = 50
     batch: int = 4
     seconds: float = 12.0
-    most: int = 3
-    depth: int = 0  # of the prompts; 0 = the method's own
+    max_steps: int = 3
+    depth: int = 0  # of the prompts; 0: the default of the method
     name = "visual prompts"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The test of a first text-only method and of a second one on the same images."""
+    """Tests of several text-only methods on the same images."""
 
     student: str = "ViT-B/32"
     teacher: str = "ViT-L/14"
@@ -61,7 +61,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class BankBytes:
-    """Bytes of a region in the shards of a bank: embeddings and topk:10."""
+    """Bytes per region of a bank: embeddings and topk:10."""
 
     images: int = 40
     regions: int = 50
@@ -71,7 +71,7 @@ class BankBytes:
 
 @dataclass(frozen=True)
 class Rounding:
-    """What float16 embeddings change in teacher logits and region weights."""
+    """Error of float16 embeddings in teacher logits and region weights."""
 
     images: int = 64
     classes: int = 50
@@ -80,7 +80,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Lookups in a bank of random numbers of ImageNet's size: 8 million regions."""
+    """Lookups in a bank of random numbers of the size of ImageNet: 8 million regions."""
 
     images: int = 160_000
     per_image: int = 50
@@ -92,9 +92,9 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Generation:
-    """Whole generation beside its teacher alone, which is quick here: the harder case."""
+    """Generation of a bank compared with its teacher alone; a quick teacher is the harder case."""
 
-    labelling: str = "ViT-B/32"
+    teacher: str = "ViT-B/32"
     images: int = 2
     per_image: int = 50
     batch: int = 100
@@ -104,7 +104,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Regions per second of the pipelines beside the plain DataLoader."""
+    """Regions per second of the pipelines, compared with the plain DataLoader."""
 
     regions: tuple[int, ...] = (1, 8)
     size: int = 224
@@ -115,7 +115,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class WholeRun:
-    """`train.py` on the demo world: to its first step (`starts` times), and FDBPL and its online twin to the end."""
+    """train.py on the demo: `starts` starts until the first step, and whole runs of FDBPL and its KDPL variant."""
 
     methods: tuple[str, ...] = ("FDBPL", "CoOp_KDPL")
     epochs: int = 30
@@ -125,20 +125,20 @@ class WholeRun:
 
 @dataclass(frozen=True)
 class Profile:
-    """`pictures` and `classes`: how many of them there are for all points."""
+    """Points, and the number of images and class names that they share."""
 
     points: tuple
-    pictures: int
+    images: int
     classes: int
 
 
 def _full() -> tuple:
-    long = partial(Step, seconds=420.0, most=5)
+    long = partial(Step, seconds=420.0, max_steps=5)
     steps = [long(classes=c, context=m) for m, c in product((4, 16), (10, 50, 100, 500, 1000))]
     towers = product(("RN50", "ViT-B/32", "ViT-B/16"), ("ViT-L/14", "ViT-H/14"))
     steps += [long(student=student, teacher=teacher) for student, teacher in towers]
     steps += [long(batch=batch) for batch in (4, 128)]
-    return tuple(dict.fromkeys(steps))  # the reference point is in two sweeps
+    return tuple(dict.fromkeys(steps))  # some points are in two sweeps
 
 
 SMALL = (
@@ -147,20 +147,20 @@ SMALL = (
 PROFILES = {
     "quick": Profile(
         (
-            Step(arms=tuple(arm for arm in ARMS if arm != "a_half"), seconds=60.0, most=5),
-            Step(classes=500, arms=("a", "b", "d"), seconds=60.0, most=2),
-            Step(classes=1000, arms=("c", "d"), seconds=30.0, most=2),
+            Step(variants=tuple(name for name in VARIANTS if name != "a_half"), seconds=60.0, max_steps=5),
+            Step(classes=500, variants=("a", "b", "d"), seconds=60.0, max_steps=2),
+            Step(classes=1000, variants=("c", "d"), seconds=30.0, max_steps=2),
             *SMALL,
         ),
-        pictures=120,
+        images=120,
         classes=1000,
     ),
-    "full": Profile((*_full(), *SMALL), pictures=400, classes=1000),
+    "full": Profile((*_full(), *SMALL), images=400, classes=1000),
     "tiny": Profile(
         (
-            Step("tiny", "tiny teacher", 50, batch=8, seconds=1.0, most=3),
-            Step("tiny", "tiny teacher", 500, batch=8, arms=("a", "b", "c", "d", "e"), seconds=1.0, most=2),
-            Visual("tiny", "tiny teacher", ("VPT", "MaPLe"), classes=20, seconds=1.0, most=2, depth=2),
+            Step("tiny", "tiny teacher", 50, batch=8, seconds=1.0, max_steps=3),
+            Step("tiny", "tiny teacher", 500, batch=8, variants=("a", "b", "c", "d", "e"), seconds=1.0, max_steps=2),
+            Visual("tiny", "tiny teacher", ("VPT", "MaPLe"), classes=20, seconds=1.0, max_steps=2, depth=2),
             Evaluation("tiny", "tiny teacher", ("CoOp", "KgCoOp"), classes=20),
             BankBytes(images=6, regions=20, classes=20),
             Rounding(images=8, classes=20),
@@ -168,7 +168,7 @@ PROFILES = {
             Generation("tiny teacher", images=4, per_image=10, rounds=1),
             Pipeline(regions=(2,), size=32, images=8, rounds=1),
         ),
-        pictures=16,
+        images=16,
         classes=500,
     ),
 }

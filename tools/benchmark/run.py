@@ -1,4 +1,4 @@
-"""A profile, point by point: each is kept when it is measured, so that an interrupted run goes on."""
+"""Measurement of a profile, point by point. Finished points are kept, so an interrupted benchmark resumes."""
 
 import gc
 import re
@@ -13,36 +13,39 @@ from fdbpl.backbones.random_init import load_random_init
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json, write_text
 from fdbpl.runs.environment import describe_environment
-from tools.benchmark import banks, profiles, stages, whole_runs
-from tools.benchmark.memory import HOW
+from tools.benchmark import measurements, profiles
+from tools.benchmark.memory import METHOD
+from tools.benchmark.page import tables
 from tools.benchmark.steps import measure_step, measure_visual
-from tools.benchmark.synthetic_inputs import World
-from tools.benchmark.tables import table
+from tools.benchmark.synthetic_inputs import SyntheticInputs
 
 MEASURES = {
     profiles.Step: measure_step,
     profiles.Visual: measure_visual,
-    profiles.Evaluation: stages.measure_evaluation,
-    profiles.BankBytes: banks.measure_bank_bytes,
-    profiles.Rounding: banks.measure_rounding,
-    profiles.Lookup: banks.measure_lookup,
-    profiles.Generation: banks.measure_teacher_share,
-    profiles.Pipeline: stages.measure_pipeline,
-    profiles.WholeRun: whole_runs.measure_whole_run,
+    profiles.Evaluation: measurements.measure_evaluation,
+    profiles.BankBytes: measurements.measure_bank_bytes,
+    profiles.Rounding: measurements.measure_rounding,
+    profiles.Lookup: measurements.measure_lookup,
+    profiles.Generation: measurements.measure_generation,
+    profiles.Pipeline: measurements.measure_pipeline,
+    profiles.WholeRun: measurements.measure_whole_run,
 }
 
 
 def run(profile: str, output: Path, photos: Path | None, device: str, command: str, hours: float) -> dict:
-    """Measure what is missing of a profile; writes `benchmark.json` and `table.md` in `output` and returns the former.
+    """Measure the missing points of a profile and write `benchmark.json` and `tables.md` to `output`.
 
     Args:
-        hours: no point is begun after so many; what is there is written, and the next call goes on.
+        hours: no point is started after this time; the next call resumes.
+
+    Returns:
+        The content of `benchmark.json`.
 
     Raises:
-        UserError: no such profile, or `output` holds the begun benchmark of another machine or profile.
+        UserError: the profile does not exist, or `output` holds an unfinished benchmark of another machine or profile.
     """
     if profile not in profiles.PROFILES:
-        raise UserError(f"expected a profile of {', '.join(profiles.PROFILES)}, found {profile!r}; choose one")
+        raise UserError(f"There is no profile {profile!r}. Choose one of {', '.join(profiles.PROFILES)}.")
     chosen, points = profiles.PROFILES[profile], output / "points"
     machine = {
         "environment": describe_environment(),
@@ -50,56 +53,51 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
         "threads": torch.get_num_threads(),
         "photographs": photos is not None,
     }
-    _same_machine(output / "points" / "machine.json", {**machine, "profile": profile})
-    world = World(output / "world", chosen.pictures, chosen.classes, photos, device)
+    _check_machine(points / "machine.json", {**machine, "profile": profile})
+    inputs = SyntheticInputs(output / "inputs", chosen.images, chosen.classes, photos, device)
     begin, models, measured = time.perf_counter(), None, []
     for number, point in enumerate(chosen.points, 1):
         file = points / f"{re.sub(r'[^0-9A-Za-z]+', '-', point.name)}.json"
-        if not file.is_file() and time.perf_counter() - begin > 3600 * hours:
-            continue
-        if file.is_file():
-            print(f"[{number}/{len(chosen.points)}] {point.name}: measured before", flush=True)
-        else:
-            print(
-                f"[{number}/{len(chosen.points)}] {point.name} ({time.perf_counter() - begin:.0f} s so far)", flush=True
-            )
+        passed = time.perf_counter() - begin
+        if not file.is_file():
+            if passed > 3600 * hours:
+                continue
+            print(f"[{number}/{len(chosen.points)}] {point.name} (after {passed:.0f} s)", flush=True)
             needed = (getattr(point, "student", None), getattr(point, "teacher", None))
             if needed != (None, None) and needed != models:
-                load_random_init.cache_clear()  # a pair of towers at a time
+                load_random_init.cache_clear()  # one pair of models at a time
                 gc.collect()
                 models = needed
-            start = time.perf_counter()
-            result = MEASURES[type(point)](world, point)
-            kind = type(point).__name__
-            taken = time.perf_counter() - start
-            write_json(file, {"kind": kind, "point": {**asdict(point), "name": point.name}, "took": taken, **result})
-        measured.append(read_json(file, "a measured point of the benchmark"))
+            result = MEASURES[type(point)](inputs, point)
+            about = {"kind": type(point).__name__, "point": {**asdict(point), "name": point.name}}
+            write_json(file, {**about, **result})
+        measured.append(read_json(file, "a measurement of the benchmark"))
     record = {
         "profile": profile,
         "command": command,
         "date": time.strftime("%Y-%m-%d"),
         **machine,
         "weights": "random, of the named architectures",
-        "memory": HOW[device],
+        "memory": METHOD[device],
         "missing": len(chosen.points) - len(measured),
         "points": measured,
     }
     write_json(output / "benchmark.json", record)
-    write_text(output / "table.md", table(record))
-    for made in () if record["missing"] else (points, output / "world"):
-        shutil.rmtree(made, ignore_errors=True)  # the next call measures anew
+    write_text(output / "tables.md", tables(record))
+    if not record["missing"]:
+        for folder in (points, output / "inputs"):
+            shutil.rmtree(folder, ignore_errors=True)
     return record
 
 
-def _same_machine(file: Path, here: dict) -> None:
-    """Points of two machines, versions or states of the code do not belong in one table."""
-    if file.is_file():
-        there = read_json(file, "the record of a begun benchmark")
-        differing = [key for key, value in here.items() if there.get(key) != value]
-        if differing:
-            raise UserError(
-                f"expected a benchmark begun with the same {', '.join(differing)} in {file.parent}, found another; "
-                f"delete {file.parent} or give another --output"
-            )
-    else:
+def _check_machine(file: Path, here: dict) -> None:
+    """Refuse to continue a benchmark of another machine, version or state of the code."""
+    if not file.is_file():
         write_json(file, here)
+        return
+    there = read_json(file, "the record of an unfinished benchmark")
+    if differing := [key for key, value in here.items() if there.get(key) != value]:
+        raise UserError(
+            f"{file.parent} holds an unfinished benchmark with another {', '.join(differing)}. Delete the folder or "
+            "give another --output."
+        )

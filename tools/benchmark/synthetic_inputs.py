@@ -1,4 +1,4 @@
-"""What all arms read: pictures that the benchmark draws (or photographs), class names, and a Dassl data set of both."""
+"""Inputs of all variants: synthetic images (or photographs), class names, and a Dassl data set of both."""
 
 import contextlib
 import io
@@ -14,17 +14,17 @@ from fdbpl.config import merge
 from fdbpl.engine import registry
 from fdbpl.errors import UserError
 
-# words of one token each
+# words of one token
 NOUNS = """cat dog car tree boat lamp chair table horse sheep bird fish bear wolf fox lion tiger mouse rabbit cow pig
 goat duck swan eagle owl frog snake bee ant apple lemon orange cherry bread cheese pizza cake cup plate bottle spoon
 knife clock phone camera piano guitar drum violin bridge tower castle church train bus truck bike plane kite""".split()  # noqa: SIM905
 ADJECTIVES = """red blue green white black brown pink gray golden silver big small tall short long old young wild fast
 slow hot cold wet dry soft hard round square flat sharp""".split()  # noqa: SIM905
-FOLDER = "pictures"
+FOLDER = "images"
 
 
 def class_names(count: int) -> list[str]:
-    """Names of 1 to 3 words for up to 100 classes, as Caltech101's are; of up to 6 behind them."""
+    """Names of 1 to 3 words for the first 100 classes, as in Caltech101; of up to 6 words for later ones."""
     names = []
     for number in range(count):
         noun, adjective = NOUNS[number // 2 % len(NOUNS)], ADJECTIVES[number % len(ADJECTIVES)]
@@ -38,8 +38,8 @@ def class_names(count: int) -> list[str]:
     return names
 
 
-def draw_pictures(folder: Path, count: int) -> list[str]:
-    """`count` JPEGs of 500 x 375 pixels with the detail of photographs; their paths below `folder`'s parent."""
+def draw_images(folder: Path, count: int) -> list[str]:
+    """Write `count` JPEG files of 500 x 375 pixels as detailed as photographs; return paths from the parent folder."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
@@ -55,35 +55,35 @@ def draw_pictures(folder: Path, count: int) -> list[str]:
 
 
 def photographs(root: Path, count: int) -> list[str]:
-    """`count` JPEGs below `root`, evenly spread over their sorted paths."""
+    """Select `count` JPEG files below `root`, evenly from the sorted paths."""
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
     if len(files) < count:
-        raise UserError(f"expected at least {count} JPEGs below {root}, found {len(files)}; give a folder with more")
+        raise UserError(f"{root} holds {len(files)} JPEG files; the benchmark needs {count}. Give a folder with more.")
     return [file.relative_to(root).as_posix() for file in files[:: len(files) // count][:count]]
 
 
-class World:
-    """Pictures, class names and a folder for everything that is made of them.
+class SyntheticInputs:
+    """Images, class names, and the trainers built on them.
 
     Args:
-        folder: of the benchmark's own files.
-        pictures: how many there are.
-        classes: how many class names the teacher is asked about, at most.
-        photos: folder of photographs to take in place of drawn pictures.
+        folder: folder of all files that the benchmark writes.
+        images: number of images.
+        classes: number of class names.
+        photos: folder of photographs to use instead of synthetic images.
     """
 
-    def __init__(self, folder: Path, pictures: int, classes: int, photos: Path | None = None, device: str = "cpu"):
+    def __init__(self, folder: Path, images: int, classes: int, photos: Path | None = None, device: str = "cpu"):
         self.folder, self.device = folder, device
         self.root = photos or folder
-        self.paths = photographs(photos, pictures) if photos else draw_pictures(folder / FOLDER, pictures)
+        self.paths = photographs(photos, images) if photos else draw_images(folder / FOLDER, images)
         self.names = class_names(classes)
         _register(self)
 
     def config(self, trainer: str, student: str, teacher: str, classes: int, images: int, **values) -> CfgNode:
-        """The frozen configuration of a run on the first `images` pictures with the first `classes` names.
+        """The frozen configuration of a run on the first `images` images with the first `classes` names.
 
         Args:
-            values: further keys, `__` for a dot.
+            values: further keys, with `__` instead of a dot.
         """
         from dassl.config import get_cfg_default
 
@@ -103,7 +103,7 @@ class World:
                 "SEED": 1,
                 "USE_CUDA": self.device == "cuda",
                 "VERBOSE": False,
-                "DATASET.NAME": "BenchmarkWorld",
+                "DATASET.NAME": "BenchmarkImages",
                 "DATASET.ROOT": str(self.root),
                 "DATALOADER.NUM_WORKERS": min(os.cpu_count() or 1, 8),
                 "DATALOADER.TRAIN_X.BATCH_SIZE": images,
@@ -130,8 +130,8 @@ class World:
         cfg.freeze()
         return cfg
 
-    def built(self, cfg: CfgNode):
-        """The trainer of a configuration as it stands before its first step; its region bank is completed before."""
+    def build_trainer(self, cfg: CfgNode):
+        """Complete the region bank of a configuration, then build its trainer up to the first step."""
         from dassl.engine import build_trainer
 
         with contextlib.redirect_stdout(io.StringIO()):
@@ -148,45 +148,41 @@ class World:
             trainer.before_epoch()
         return trainer
 
-    def plan(self, cfg: CfgNode) -> dict:
-        """Arguments of `fdbpl.regions.generate` for the bank that a run of `cfg` reads."""
-        return registry.region_bank_plan(cfg)
+
+_here: list[SyntheticInputs] = []  # the inputs that the registered data set reads
 
 
-_here: list[World] = []  # the world that Dassl's registry leads to
-
-
-def _register(world: World) -> None:
+def _register(inputs: SyntheticInputs) -> None:
     from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 
-    _here[:] = [world]
-    if "BenchmarkWorld" in DATASET_REGISTRY.registered_names():
+    _here[:] = [inputs]
+    if "BenchmarkImages" in DATASET_REGISTRY.registered_names():
         return
 
-    class BenchmarkWorld(DatasetBase):
-        """The first pictures of the world for training, all of them for testing."""
+    class BenchmarkImages(DatasetBase):
+        """Data set of the first images for training and all images for testing."""
 
         dataset_dir = FOLDER
         template = "a photo of a {}."
         distinct_names, test_only = True, False
 
         def __init__(self, cfg: CfgNode):
-            world, names = _here[0], _here[0].names[: cfg.BENCH.CLASSES]
-            self.root, self.all_classnames = str(world.root), world.names
+            inputs, names = _here[0], _here[0].names[: cfg.BENCH.CLASSES]
+            self.root, self.all_classnames = str(inputs.root), inputs.names
             items = [
-                Datum(impath=str(world.root / path), label=number % len(names), domain=0,
+                Datum(impath=str(inputs.root / path), label=number % len(names), domain=0,
                       classname=names[number % len(names)])
-                for number, path in enumerate(world.paths)
+                for number, path in enumerate(inputs.paths)
             ]  # fmt: skip
             super().__init__(train_x=items[: cfg.BENCH.IMAGES], test=items)
-            self._classnames, self._num_classes = names, len(names)  # Dassl knows only those of the training images
+            self._classnames, self._num_classes = names, len(names)  # also those without training images
             self._lab2cname = dict(enumerate(names))
             self.protocol: dict = {}
 
-    DATASET_REGISTRY.register()(BenchmarkWorld)
+    DATASET_REGISTRY.register()(BenchmarkImages)
 
 
 def synchronise(device: str) -> None:
-    """Wait for what was started on the device."""
+    """Wait for the device to finish."""
     if device == "cuda":
         torch.cuda.synchronize()

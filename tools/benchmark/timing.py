@@ -1,8 +1,8 @@
-"""Arms in turn, round by round, on the same machine in the same process."""
+"""Timing of variants in turn, round by round, in one process."""
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -10,8 +10,12 @@ from tools.benchmark.memory import PeakMemory
 from tools.benchmark.synthetic_inputs import synchronise
 
 
-class Arm(Protocol):
-    """`prepare` is not timed, `step` is. `warm_up` may be a part of a step. `models`: backbones that it holds."""
+class Variant(Protocol):
+    """A way to make one training step. Only `step` is timed; `warm_up` may be a part of a step.
+
+    Attributes:
+        models: the backbones that the variant holds.
+    """
 
     models: list
 
@@ -20,48 +24,63 @@ class Arm(Protocol):
     def warm_up(self) -> None: ...
 
 
-def interleaved(arms: Mapping[str, Arm], seconds: float, most: int, device: str, say=print) -> dict[str, dict]:
-    """Every arm at least once, `most` times at most: as long as all together stay within `seconds`, and quick arms,
-    which stay within an equal share of it, anyway.
+def interleaved(
+    variants: Mapping[str, Variant], seconds: float, max_steps: int, device: str, say: Callable = print
+) -> dict[str, dict]:
+    """Time the variants in turn.
 
-    The first round tells the memory of a step, for which freed memory goes back to the system; having it handed out
-    anew takes time that later steps do not need, so the first step's time counts only where it is the only one.
+    Each takes at least one step and at most `max_steps`; further steps are taken while all variants together stay
+    within `seconds`, or the variant itself within an equal share. Before the first step freed memory is returned to the
+    system in order to measure the peak; allocating it again slows that step down, so it is recorded separately.
 
     Returns:
-        arm -> {"seconds": [of each step that counts], "first": of the first, whether it counts or not, "peak_mib",
-        "model_mib": of the models it holds}.
+        For each variant "first" (seconds of the first step), "later" (`summary` of the seconds of later steps, or
+        None), "peak_mib" of a step and "model_mib" of the models.
     """
     results: dict[str, dict] = {}
-    spent = dict.fromkeys(arms, 0.0)
-    for name, arm in arms.items():
-        arm.warm_up()
-        size = sum(p.numel() * p.element_size() for model in arm.models for p in model.model.parameters()) / 2**20
-        results[name] = {"seconds": [], "first": None, "peak_mib": None, "model_mib": size}
-    for round_number in range(most):
-        for name, arm in arms.items():
-            taken = results[name]["seconds"]
-            if round_number:
-                more = statistics.median(taken)
-                if sum(spent.values()) + more > seconds and spent[name] + more > seconds / len(arms):
+    later: dict[str, list[float]] = {name: [] for name in variants}
+    spent = dict.fromkeys(variants, 0.0)
+    for name, variant in variants.items():
+        variant.warm_up()
+        size = sum(p.numel() * p.element_size() for model in variant.models for p in model.model.parameters()) / 2**20
+        results[name] = {"first": None, "later": None, "peak_mib": None, "model_mib": size}
+    for number in range(max_steps):
+        for name, variant in variants.items():
+            if number:
+                expected = statistics.median(later[name] or [results[name]["first"]])
+                if sum(spent.values()) + expected > seconds and spent[name] + expected > seconds / len(variants):
                     continue
-            arm.prepare()
-            with nullcontext() if round_number else PeakMemory(device) as peak:
+            variant.prepare()
+            with nullcontext() if number else PeakMemory(device) as peak:
                 synchronise(device)
                 begin = time.perf_counter()
-                arm.step()
+                variant.step()
                 synchronise(device)
-                passed = time.perf_counter() - begin
+                taken = time.perf_counter() - begin
             if peak:
-                results[name] |= {"first": passed, "peak_mib": peak.mib}
-            spent[name] += passed
-            results[name]["seconds"] = [passed] if round_number < 2 else [*taken, passed]
-            say(f"  round {round_number + 1}: {name}: {passed:.3f} s", flush=True)
+                results[name] |= {"first": taken, "peak_mib": peak.mib}
+            else:
+                later[name].append(taken)
+            spent[name] += taken
+            say(f"  round {number + 1}: {name}: {taken:.3f} s", flush=True)
+    for name, values in later.items():
+        results[name]["later"] = summary(values) if values else None
     return results
 
 
-def spread(seconds: list[float]) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
-    if len(seconds) == 1:
-        return (seconds[0],) * 3
-    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return median, lower, upper
+def summary(values: list[float]) -> dict:
+    """Median, quartiles and count of repeated measurements, to 5 digits."""
+    lower, median, upper = (
+        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    )
+    rounded = {"median": median, "lower": lower, "upper": upper}
+    return {**{key: float(f"{value:.5g}") for key, value in rounded.items()}, "count": len(values)}
+
+
+def like_for_like(*results: dict) -> list[float] | None:
+    """Seconds of a step of each variant: of later steps if all have some, else of first steps, else None."""
+    if all(result["later"] for result in results):
+        return [result["later"]["median"] for result in results]
+    if all(result["first"] for result in results):
+        return [result["first"] for result in results]
+    return None

@@ -1,0 +1,261 @@
+"""Tables of a benchmark and docs/PERFORMANCE.md, from benchmark.json alone."""
+
+from collections.abc import Iterator
+
+from tools.benchmark.lower_bound import CONTENT
+from tools.benchmark.profiles import VARIANTS
+from tools.benchmark.targets import (
+    EPOCHS,
+    IMAGES,
+    break_even,
+    label,
+    measured_variants,
+    of_kind,
+    ratio,
+    seconds_of_a_region,
+    steps,
+    targets,
+)
+from tools.benchmark.timing import like_for_like
+
+
+def page(record: dict) -> str:
+    """The text of docs/PERFORMANCE.md."""
+    parts = [
+        "# Performance", "",
+        "Written by `python -m tools.benchmark document FILE` from docs/performance.json.", "",
+        *_machine(record), "", *_variants(record), "", tables(record), "", *_precision(record), "",
+        *_limitations(record), "", *_not_measured(record), "",
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def tables(record: dict) -> str:
+    """Targets, steps and other measurements as Markdown."""
+    return "\n".join([*_targets(record), "", *_steps(record), *_visual(record), *_others(record), *_break_even(record)])
+
+
+def _machine(record: dict) -> Iterator[str]:
+    environment = record["environment"]
+    machine, packages = environment["machine"], environment["packages"]
+    installed = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    commit = (environment["code"]["commit"] or "unknown")[:12] + " (modified)" * environment["code"]["modified"]
+    images = "Photographs" if record["photographs"] else "Synthetic images of 500 x 375 pixels"
+    yield f"* Command: `{record['command']}`, {record['date']}."
+    yield (
+        f"* Machine: {machine['processor']}, {record['threads']} threads of torch, "
+        f"{machine['gpu'] or 'no GPU'}, {machine['system']}."
+    )
+    yield f"* Python {environment['python']}, {installed}; code {commit}."
+    yield f"* CLIP models of the published architectures with random weights, which do not change times. {images}."
+    yield (
+        "* All variants run in turn in one process on the same images, regions and class names. A step includes the "
+        "backward pass and the optimizer, except in (e). Medians, quartiles in brackets."
+    )
+    yield (
+        "* The first step of a variant allocates all memory anew and is slower than later ones. Ratios compare later "
+        "steps with later steps, or first steps with first steps; where a record holds no such pair, no ratio is given."
+    )
+    yield f"* Memory: {record['memory']}. Models: weights that the variant holds."
+
+
+def _variants(record: dict) -> Iterator[str]:
+    yield "## Variants"
+    yield ""
+    for name in measured_variants(record):
+        yield f"* ({label(name)}) {VARIANTS[name]}."
+    yield ""
+    yield (
+        "(a*), (c) and (d) are trainers of this project as train.py runs them. (a) and (b) follow the official recipes "
+        "with CLIP's own text encoder; their losses and gradients equal those of (a*) and (c) to 1e-5 (`tests/tools`), "
+        "(b) without the cascaded difference, which sums to zero in the release. All variants that read pixels decode "
+        "JPEG files in the step, with the same pipeline."
+    )
+    yield f"(e) contains {CONTENT}."
+
+
+def _targets(record: dict) -> Iterator[str]:
+    yield "## Performance targets"
+    yield ""
+    yield "| what | target | measured | |"
+    yield "|---|---|---|---|"
+    for target in targets(record):
+        value = "-" if target.value is None else number(target.value)
+        yield f"| {target.title} | {'<=' if target.at_most else '>='} {target.bound:g} | {value} | {target.verdict} |"
+
+
+def _steps(record: dict) -> Iterator[str]:
+    for point in steps(record):
+        settings, positions = point["point"], point["positions"]
+        yield (
+            f"## Training step: student {settings['student']}, teacher {settings['teacher']}, {settings['classes']} "
+            f"classes, {settings['context']} context tokens, batch {settings['batch']}"
+        )
+        yield ""
+        yield f"The longest prompt has {positions['all']} positions, of which all prompts share {positions['shared']}."
+        yield ""
+        yield "| variant | first step, s | later steps, s | over (d) | memory of a step, MiB | models, MiB |"
+        yield "|---|---|---|---|---|---|"
+        for name, result in point["variants"].items():
+            value, part = ratio(point, name, "d"), point["classes_at_once"].get(name)
+            yield (
+                f"| ({label(name)}) {VARIANTS[name]} | {_first(result)} | {_later(result)} "
+                f"| {number(value) if value else '-'} | {_mib(result['peak_mib'])}"
+                f"{f' ({part} classes at a time)' if part else ''} | {_mib(result['model_mib'])} |"
+            )
+        yield ""
+        if point["classes_at_once"]:
+            yield (
+                "Where the activations of all classes do not fit into memory, the classes pass in parts, and the "
+                "gradient of the class features is computed outside the timed step, which favours that variant."
+            )
+            yield ""
+
+
+def _visual(record: dict) -> Iterator[str]:
+    if not (point := of_kind(record, "Visual")):
+        return
+    settings = point["point"]
+    yield (
+        f"## Visual prompts: student {settings['student']}, teacher {settings['teacher']}, {settings['classes']} "
+        f"classes, batch {settings['batch']}"
+    )
+    yield ""
+    yield "| method | online teacher, s | region bank, s | ratio |"
+    yield "|---|---|---|---|"
+    for method in settings["methods"]:
+        online, stored = (point[method][name] for name in (f"{method}_KDPL", f"FDBPL_{method}"))
+        seconds = like_for_like(online, stored)
+        cells = [_later(one) if one["later"] else _first(one) for one in (online, stored)]
+        yield f"| {method} | {cells[0]} | {cells[1]} | {number(seconds[0] / seconds[1]) if seconds else '-'} |"
+    yield ""
+
+
+def _others(record: dict) -> Iterator[str]:
+    yield "## Other measurements"
+    yield ""
+    if tests := of_kind(record, "Evaluation"):
+        times = ", then ".join(f"{method} {seconds:.2f} s" for method, seconds in tests["seconds"].items())
+        yield f"* Tests on the same {tests['images']} images: {times}."
+    if bank := of_kind(record, "BankBytes"):
+        sizes = ", ".join(f"{kind} {size:.1f} bytes" for kind, size in bank["bytes"].items())
+        yield f"* Files of a bank, per region (D = {bank['embedding_width']}, {bank['regions']} regions): {sizes}."
+    if lookup := of_kind(record, "Lookup"):
+        settings, (before, after, most) = lookup["point"], lookup["resident_mib"]
+        regions, milliseconds = settings["images"] * settings["per_image"], lookup["milliseconds"]
+        yield (
+            f"* Lookup of {settings['batch']} random regions of {regions:,} (embedding of the teacher, feature of the "
+            f"student): {_spread(milliseconds, '.2f')} ms. Opening takes {lookup['open_seconds']:.1f} s. Resident "
+            f"memory: {before:.0f} MiB before {milliseconds['count']} lookups, {after:.0f} MiB after, at most {most:.0f}. "
+            "The files are in the system's cache."
+        )
+    if made := of_kind(record, "Generation"):
+        rates = ", ".join(f"{name} {rate['median']:.1f} regions/s" for name, rate in made["rates"].items())
+        yield f"* Generation with teacher {made['point']['teacher']}: {rates}."
+    if pipeline := of_kind(record, "Pipeline"):
+        for count, rates in pipeline["rates"].items():
+            cells = ", ".join(f"{name} {rate['median']:.0f}" for name, rate in rates.items())
+            yield f"* Decoding, {count} consecutive regions per image, regions/s: {cells}."
+    if whole := of_kind(record, "WholeRun"):
+        (ours, seconds), (online_name, online) = whole["seconds"].items()
+        yield (
+            f"* Whole runs of train.py on the demo, {whole['point']['epochs']} epochs with the test: {ours} "
+            f"{seconds:.1f} s, {online_name} {online:.1f} s. Generation of the bank takes {whole['generation']:.1f} s "
+            f"once. The first step begins after {whole['starts']['median']:.1f} s."
+        )
+    yield ""
+
+
+def _break_even(record: dict) -> Iterator[str]:
+    if region := seconds_of_a_region(record):
+        yield "## Cost of a region bank"
+        yield ""
+        yield f"Labelling takes {region:.3f} s per region, the student's features included."
+        if runs := break_even(record):
+            counts = ", ".join(f"{count:.1f} runs at {regions} regions per image" for regions, count in runs.items())
+            yield f"With {IMAGES} images and {EPOCHS} epochs a bank saves its own cost over (a) after {counts}."
+        else:
+            yield "The break-even over (a) is not given: the record holds no comparable steps of (a) and (d)."
+
+
+def _precision(record: dict) -> Iterator[str]:
+    yield "## Exact and approximate parts"
+    yield ""
+    yield (
+        "The text encoder's shortcuts and the stored teacher outputs are exact up to rounding (docs/FDBPL.md). The "
+        "bank stores embeddings and image features in float16, a relative error of 5e-4."
+    )
+    if found := of_kind(record, "Rounding"):
+        yield (
+            f"With the trained weights of the demo's teacher ({found['images']} images, {found['classes']} classes) "
+            f"this changes a teacher logit by at most {found['logits']:.1e} (of up to {found['largest_logit']:.1f}), a "
+            f"probability by {found['probability']:.1e} and the region weight w by {found['w']:.1e}; the most probable "
+            f"class stays the same for {100 * found['same_first_class']:.0f} % of the images. The effect was not "
+            "measured with real CLIP weights."
+        )
+
+
+def _limitations(record: dict) -> Iterator[str]:
+    yield "## Limitations"
+    yield ""
+    missed = [target for target in targets(record) if target.verdict == "missed"]
+    for target in missed:
+        yield f"* Target missed: {target.title}: {number(target.value or 0)} instead of {target.bound:g}."
+    if not missed:
+        yield "* Every target that was measured is met."
+    for regions, runs in (break_even(record) or {}).items():
+        if runs > 1:
+            yield f"* A bank of {regions} regions per image saves time only from {runs:.1f} runs on."
+    if whole := of_kind(record, "WholeRun"):
+        (ours, seconds), (online_name, online) = whole["seconds"].items()
+        if (alone := seconds + whole["generation"]) > online:
+            yield (
+                f"* On the demo, whose teacher is small, a single run is slower than online distillation: {ours} takes "
+                f"{alone:.1f} s with its bank, {online_name} {online:.1f} s."
+            )
+    yield "* The gain falls with the number of classes: text encoding dominates, and two prompt spaces double it."
+
+
+def _not_measured(record: dict) -> Iterator[str]:
+    yield "## Not measured"
+    yield ""
+    if record["device"] == "cpu":
+        yield "* GPUs: all figures are from a CPU."
+    yield "* Real CLIP weights, which change accuracy but neither time nor memory."
+    if missing := [target.title for target in targets(record) if target.value is None]:
+        yield f"* {'; '.join(missing)}."
+    variants = measured_variants(record)
+    for name, text in VARIANTS.items():
+        if name not in variants:
+            yield f"* ({label(name)}) {text}."
+    for point in steps(record):
+        if absent := [f"({label(name)})" for name in variants if name not in point["variants"]]:
+            yield f"* With {point['point']['classes']} classes: {', '.join(absent)}."
+    if record["profile"] != "full":
+        yield "* Other students, teachers, contexts and batches: `bash scripts/benchmark.sh full` takes hours."
+    if whole := of_kind(record, "WholeRun"):
+        yield f"* Variation of whole runs: one run each of {' and '.join(whole['seconds'])}."
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all digits of the integer part."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _first(result: dict) -> str:
+    return f"{result['first']:.3f}" if result["first"] else "-"
+
+
+def _later(result: dict) -> str:
+    later = result["later"]
+    return f"{_spread(later, '.3f')}, {later['count']} steps" if later else "-"
+
+
+def _spread(values: dict, digits: str) -> str:
+    if values["count"] == 1:
+        return f"{values['median']:{digits}}"
+    return f"{values['median']:{digits}} ({values['lower']:{digits}} to {values['upper']:{digits}})"
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
