@@ -146,7 +146,7 @@ def _others(record: dict) -> Iterator[str]:
         yield (
             f"* Lookup of {settings['batch']} random regions of {regions:,} (embedding of the teacher, feature of the "
             f"student): {_spread(milliseconds, '.2f')} ms. Opening takes {lookup['open_seconds']:.1f} s. Resident "
-            f"memory: {before:.0f} MiB before {milliseconds['count']} lookups, {after:.0f} MiB after, at most {most:.0f}. "
+            f"memory: {before:.0f} MiB before {milliseconds['count']} lookups, {after:.0f} after, at most {most:.0f}. "
             "The files are in the system's cache."
         )
     if made := of_kind(record, "Generation"):
