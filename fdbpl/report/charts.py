@@ -51,7 +51,7 @@ def few_shot_charts(groups: list[Group]) -> list[Chart]:
 
 def _few_shot_points(group: Group, datasets: list[str]) -> pd.DataFrame:
     """mean and std by (row, shots); std is 0 for averages over data sets and for single runs."""
-    accuracies = group.accuracies[group.accuracies["dataset"].isin(datasets) & (group.accuracies["shots"] > 0)]
+    accuracies = group.accuracies_on(datasets).query("shots > 0")
     if len(datasets) == 1:
         return accuracies.groupby(["row", "shots"], sort=False)["accuracy"].agg(["mean", "std"]).fillna(0.0)
     return means_over(accuracies, "shots", "dataset", datasets).dropna().to_frame("mean").assign(std=0.0)
@@ -130,7 +130,7 @@ def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
     charts: list[Chart] = []
     for group in groups:
         for dataset in group.datasets:
-            here = group.trainings[group.trainings["dataset"] == dataset]
+            here = group.trainings_on([dataset])
             columns = {f"seconds_{stage}": stage for stage in STAGES}
             seconds = here.groupby("row", sort=False)[list(columns)].mean().rename(columns=columns).dropna(how="all")
             if seconds.empty:

@@ -1,6 +1,6 @@
 """Data frames of the experiments that may stand in one table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,12 @@ class Group:
     @property
     def datasets(self) -> list[str]:
         return sort_datasets(self.trainings["dataset"])
+
+    def trainings_on(self, datasets: Collection[str]) -> pd.DataFrame:
+        return self.trainings[self.trainings["dataset"].isin(datasets)]
+
+    def accuracies_on(self, datasets: Collection[str]) -> pd.DataFrame:
+        return self.accuracies[self.accuracies["dataset"].isin(datasets)]
 
     @property
     def trainers(self) -> dict[str, str]:

@@ -137,7 +137,7 @@ def _accuracy_format(row: str) -> str:
 
 def _run_cells(group: Group, datasets: list[str]) -> Cells:
     """`3`, or `2 of 3` where runs are missing."""
-    trainings = group.trainings[group.trainings["dataset"].isin(datasets)]
+    trainings = group.trainings_on(datasets)
     cells = {}
     for row, count in trainings["row"].value_counts(sort=False).items():
         expected = sum(number for (name, where), number in group.expected.items() if name == row and where in datasets)
@@ -146,7 +146,7 @@ def _run_cells(group: Group, datasets: list[str]) -> Cells:
 
 
 def _cost_cells(group: Group, datasets: list[str]) -> Cells:
-    runs = group.trainings[group.trainings["dataset"].isin(datasets)]
+    runs = group.trainings_on(datasets)
     runs = runs.assign(
         **{
             "ms/step": 1000 * runs["seconds_step"].where(runs["steps"] > 0),
@@ -189,7 +189,7 @@ def _base2new_table(group: Group, datasets: list[str], published: list[Published
     means = base2new_means(group, datasets)
     cells = _run_cells(group, datasets) | _cost_cells(group, datasets)
     if len(datasets) == 1:
-        spread = _spread_cells(group.accuracies[group.accuracies["dataset"].isin(datasets)])
+        spread = _spread_cells(group.accuracies_on(datasets))
         cells |= spread | {(row, MEAN_H): cell for (row, column), cell in spread.items() if column == "H"}
         cells |= _mean_cells(means[["H"]].stack())
     else:
@@ -205,8 +205,8 @@ def _base2new_table(group: Group, datasets: list[str], published: list[Published
 def _few_shot(group: Group) -> Section:
     tables = []
     for datasets in dataset_sets(group):
-        accuracies = group.accuracies[group.accuracies["dataset"].isin(datasets)]
-        shots = group.trainings[group.trainings["dataset"].isin(datasets)]["shots"]
+        accuracies = group.accuracies_on(datasets)
+        shots = group.trainings_on(datasets)["shots"]
         columns = [shots_text(count) for count in sorted(set(shots))]
         if len(datasets) == 1:
             cells = _spread_cells(accuracies)
@@ -261,7 +261,7 @@ def _table(
     marked: Collection[str],
     published: Sequence = (),
 ) -> Table:
-    trainings = group.trainings[group.trainings["dataset"].isin(datasets)]
+    trainings = group.trainings_on(datasets)
     rows = []
     for name, paths in trainings.groupby("row", sort=False)["paths"]:
         runs = list(dict.fromkeys(path for group in paths for path in group))
