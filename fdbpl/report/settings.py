@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fdbpl.config import current_key
 from fdbpl.runs.folder import NOT_IDENTITY, identity
 
 # the seed, and what the heading, the columns or the row names of a table show
@@ -31,10 +32,14 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overrides_of(command: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded values of the keys that a command line overrides with KEY VALUE pairs at its end."""
+    """Recorded values of the keys that a command line overrides with KEY VALUE pairs at its end.
+
+    Args:
+        config: recorded configuration, {"A.B": value}, under the present names of the keys.
+    """
     words, keys = [word for word in command if word != "--"], set()
-    while len(words) >= 2 and words[-2] in config:
-        keys.add(words[-2])
+    while len(words) >= 2 and (key := current_key(words[-2])) in config:
+        keys.add(key)
         words = words[:-2]
     return {key: config[key] for key in sorted(keys - NOT_IDENTITY - SHOWN_IN_TABLES - SET_BY_SCRIPTS)}
 

@@ -76,6 +76,12 @@ def test_overrides_equal_settings_in_files(tree):
     assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
 
 
+def test_renamed_keys_equal_their_old_names(tree):
+    train(tree, "old", 80.0, config="demo+OPTIM.LR=0.05+REGIONS.CONTENT=topk:5")
+    train(tree, "new", 82.0, seed=2, config="demo+OPTIM.LR=0.05+REGIONS.TARGET=topk:5")
+    assert list(rows(tree)) == ["CoOp (OPTIM.LR=0.05, REGIONS.TARGET=topk:5)"]
+
+
 def test_paths_and_verbosity_are_ignored(tree):
     train(tree, "a", 80.0, values={"DATASET.ROOT": "here", "TRAIN.PRINT_FREQ": 1})
     train(tree, "b", 82.0, seed=2, values={"DATASET.ROOT": "there", "TRAIN.PRINT_FREQ": 5})
