@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train the demo world's CLIPs from nothing: teacher, ResNet student, ViT student (from the ResNet's embeddings).
-# About 35 CPU minutes; a GPU is used where there is one. An interrupted training goes on where it stopped.
+# Pre-train the demo's CLIP models from scratch: teacher, ResNet student, and ViT student (distilled from the ResNet).
+# About 35 minutes on a CPU; a GPU is used if available. An interrupted training resumes.
 #
 #   bash scripts/pretrain_demo.sh [FOLDER]      # default: fdbpl/backbones/weights, whose files it replaces
 set -euo pipefail

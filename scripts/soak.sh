@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Kill everything at random moments, fill disks, turn clocks back, try bad input, for MINUTES (default 30): is anything lost?
+# Test fault tolerance for MINUTES (default 30): kill commands at random moments, fill disks, change clocks, use bad input.
 #
 #   bash scripts/soak.sh [MINUTES] [--seed N] [--jobs N] [--only WORD]
 #
-# Prints what it does with the time left, then a table of kills and faults and all counts. Exit code 1 and a sentence where
-# anything was lost, made twice, left over or not refused; its folder is kept then. --seed repeats the moments, --only takes scenarios with WORD in their name.
+# Prints progress and a final table. Exit code 1 and a message if anything was lost, made twice, left over or not refused;
+# the folder of that scenario is kept. --seed repeats the moments, --only selects scenarios by a word in their name.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment requirements-dev.txt pytest hypothesis

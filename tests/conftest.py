@@ -20,7 +20,7 @@ from third_party import use_dassl  # noqa: E402
 DASSL = use_dassl()
 
 
-SLOW = ("tests/end_to_end", "tests/faults")  # folders whose tests start whole commands
+SLOW = ("tests/bad_input", "tests/end_to_end", "tests/faults")  # folders whose tests run whole commands
 
 
 def pytest_report_header() -> str:

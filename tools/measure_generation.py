@@ -1,7 +1,7 @@
 """`python -m tools.measure_generation ROOT`: regions per second of generation and of its teacher alone.
 
-Generation is whole: hashes, check of the files, drawing, decoding, teacher, writing. The teacher alone sees batches
-that lie in memory. Both in turn, medians. `random:ViT-B/32` and the like have random weights, which take the same time.
+Generation includes hashing and checking of files, sampling, decoding, teacher and writing; the teacher alone encodes
+batches in memory. Medians of interleaved rounds. Random weights (`random:ViT-B/32`) take as long as trained ones.
 """
 
 import os
@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="folder of photographs")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--per-image", type=int, default=50)
-    parser.add_argument("--teacher", default="random:ViT-B/32", help="any teacher")
+    parser.add_argument("--teacher", default="random:ViT-B/32", help="name of the teacher")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
-    parser.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--precision", default="fp32", help="precision of the teacher: fp32, fp16 (GPU only) or bf16")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
     arguments = parser.parse_args()
     with cli_error_handler():
         images = list_images(arguments.root, arguments.root)
@@ -55,7 +55,7 @@ def main() -> None:
 def measure(
     root: Path, images: list[str], teacher: Backbone, per_image: int, batch: int, rounds: int, pipeline: str = "auto"
 ) -> dict[str, list[float]]:
-    """Regions per second, by round: "teacher alone" and "generation", whose first calls are left out."""
+    """Regions per second of "teacher alone" and "generation" in each round, after a first call of both."""
     identity = BankMetadata(
         "measured", teacher.name, teacher.sha256, teacher.logit_scale, teacher.image_size, tuple(teacher.mean),
         tuple(teacher.std), (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1,
@@ -85,7 +85,7 @@ def measure(
 
 
 def share(rates: dict[str, list[float]]) -> float:
-    """Generation's rate over the teacher's: median over the rounds."""
+    """Median over the rounds of generation's rate divided by the teacher's."""
     pairs = zip(rates["generation"], rates["teacher alone"], strict=True)
     return statistics.median(made / seen for made, seen in pairs)
 

@@ -1,7 +1,7 @@
-"""`python -m tools.measure_lookup`: opening a large bank and looking batches up in it, in milliseconds and MiB.
+"""`python -m tools.measure_lookup`: time and memory of opening a large region bank and of lookups in it.
 
-The bank is made of random numbers for the purpose and deleted afterwards: by default 8 million regions of 160,000
-images in 8,000 files, 2.2 GB.
+The bank holds random numbers and is deleted afterwards: by default 8 million regions of 160,000 images in 8,000 files,
+2.2 GB.
 """
 
 import os
@@ -30,11 +30,11 @@ SIZE = (375, 500)
 def main() -> None:
     parser = ArgumentParser(prog="python -m tools.measure_lookup", description=__doc__)
     parser.add_argument("--images", type=int, default=160_000)
-    parser.add_argument("--per-image", type=int, default=50, help="regions of each")
-    parser.add_argument("--width", type=int, default=64, help="numbers of an embedding, teacher's and student's")
-    parser.add_argument("--batch", type=int, default=32, help="regions a lookup")
+    parser.add_argument("--per-image", type=int, default=50, help="regions per image")
+    parser.add_argument("--width", type=int, default=64, help="width of the embeddings of teacher and student")
+    parser.add_argument("--batch", type=int, default=32, help="regions per lookup")
     parser.add_argument("--lookups", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, help="where the bank is made; by default the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="parent folder of the bank (default: a temporary folder)")
     arguments = parser.parse_args()
     with cli_error_handler(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
@@ -47,12 +47,12 @@ def main() -> None:
 
 
 def image_names(count: int) -> list[str]:
-    """As ImageNet's are, 1300 of a class."""
+    """Paths like ImageNet's, 1300 per class."""
     return [f"imagenet/images/train/n{number // 1300:08d}/{number:08d}.JPEG" for number in range(count)]
 
 
 def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
-    """A bank of random content in the files that generation would write."""
+    """Write a bank of random content with the files that generation would write."""
     mean = (0.5, 0.5, 0.5)
     identity = BankMetadata(
         "imagenet", "teacher", "0" * 64, 100.0, 224, mean, mean, (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1
@@ -77,11 +77,11 @@ def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
 
 
 def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups: int) -> dict:
-    """What opening a bank and looking up in it take; a tenth of `lookups` goes before them to warm up.
+    """Measure opening a bank and lookups in it, after `lookups` / 10 lookups to warm up.
 
     Returns:
-        "open_seconds", "open_mib": resident memory that opening adds; "milliseconds": [of each lookup of `batch` random
-        regions]; "resident_mib": before the first of these, behind the last, and the most in between.
+        "open_seconds"; "open_mib", the resident memory that opening adds; "milliseconds" of each lookup of `batch`
+        random regions; "resident_mib" before the first lookup, after the last one, and at most.
     """
     before, begin = resident(), time.perf_counter()
     lookup = RegionLookup(folder, images, per_image, student=STUDENT)
@@ -105,18 +105,18 @@ def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups
 
 
 def describe(found: dict, batch: int) -> str:
-    """`measure`'s figures in three lines."""
-    cuts, (before, behind, most) = statistics.quantiles(found["milliseconds"], n=20), found["resident_mib"]
+    """The results of `measure` in three lines."""
+    cuts, (before, after, most) = statistics.quantiles(found["milliseconds"], n=20), found["resident_mib"]
     return (
         f"open: {found['open_seconds']:.1f} s, {found['open_mib']:.0f} MiB\n"
         f"embedding and student feature of {batch} random regions: median {cuts[9]:.2f} ms, 95 % within "
-        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups behind a tenth to warm up)\n"
-        f"resident memory: {before:.0f} MiB before these, {behind:.0f} MiB behind, {most:.0f} MiB at most"
+        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups after a tenth to warm up)\n"
+        f"resident memory: {before:.0f} MiB before, {after:.0f} MiB after, {most:.0f} MiB at most"
     )
 
 
 def resident() -> float:
-    """Resident memory of this process, MiB."""
+    """Resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

@@ -1,7 +1,6 @@
-"""`python -m tools.measure_pipelines ROOT`: regions per second of every way to decode, interleaved, medians.
+"""`python -m tools.measure_pipelines ROOT`: regions per second of every image pipeline, medians of interleaved rounds.
 
-The plain way, a torchvision DataLoader that opens a file for each region, is measured beside ours; DALI's where it is
-installed.
+The reference is a plain torchvision DataLoader that opens a file for each region. DALI is measured if it is installed.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from tools.scaled_decoding import enlarge, measure_scaled
 
 
 class PlainRegions(torch.utils.data.Dataset):
-    """One region an item, its file opened anew each time: what a straightforward data set does."""
+    """A straightforward data set of regions that opens the file of each region."""
 
     def __init__(self, root: Path, requests: RegionRequests, size: int):
         self.root, self.requests, self.size = root, requests, size
@@ -50,20 +49,20 @@ class PlainRegions(torch.utils.data.Dataset):
 def main() -> None:
     parser = ArgumentParser(prog="python -m tools.measure_pipelines", description=__doc__)
     parser.add_argument("root", type=Path, help="folder of photographs")
-    parser.add_argument("--images", type=int, default=100, help="with 8 regions each; more or fewer with others")
-    parser.add_argument("--regions", type=int, nargs="+", default=[1, 8, 50], help="regions of an image in a row")
+    parser.add_argument("--images", type=int, default=100, help="images with 8 regions; scaled for other numbers")
+    parser.add_argument("--regions", type=int, nargs="+", default=[1, 8, 50], help="consecutive regions per image")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="", help="where the regions are wanted (default: cuda where there is one)")
-    parser.add_argument("--enlarge", type=int, metavar="SIDE", help="measure on copies of 8 of them, so many px long")
+    parser.add_argument("--device", default="", help="device of the regions (default: cuda if available)")
+    parser.add_argument("--enlarge", type=int, metavar="SIDE", help="use 8 images, enlarged to this longer side")
     arguments = parser.parse_args()
     with cli_error_handler(), tempfile.TemporaryDirectory() as folder:
         arguments.device = choose_device(arguments.device)
         gpu = f", {torch.cuda.get_device_name()}" if arguments.device == "cuda" else ""
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors{gpu}, {arguments.root}")
         if not dali_installed():
-            print("NVIDIA DALI is not installed: its ways are not measured")
+            print("NVIDIA DALI is not installed and is not measured")
         if arguments.enlarge:
             enlarge(photographs(arguments.root)[:8], Path(folder), arguments.enlarge)
             arguments.root = Path(folder)
@@ -77,10 +76,10 @@ def photographs(root: Path) -> list[Path]:
 
 
 def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]:
-    """One table: every way, `count` regions of an image in a row; and its figures, regions per second of each round.
+    """Measure every pipeline with `count` consecutive regions per image; return regions per second of each round.
 
-    `arguments.images` with 8 regions each; more with less, so that a round always takes its time. Where there are not
-    so many, all of them are gone through again. Ways of DALI are left out where it is not installed.
+    The number of images is scaled so that a round always has 8 * `arguments.images` regions; images are repeated if
+    there are not enough.
     """
     files, wanted = photographs(arguments.root), max(1, arguments.images * 8 // count)
     files = files[:: max(1, len(files) // wanted)][:wanted]

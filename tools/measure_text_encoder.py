@@ -1,7 +1,7 @@
 """`python -m tools.measure_text_encoder`: memory and time of the text encoder's forward and backward pass by classes.
 
-Random weights in the sizes of OpenAI's ViT-B/16 (its text tower is that of ViT-B/32 too); each row in a process of its
-own. Class names are random words of 1 to 8 tokens, as ImageNet's are at most.
+Random weights of the size of OpenAI's ViT-B/16 (ViT-B/32 has the same text encoder); each row in its own process. Class
+names are random words of 1 to 8 tokens, like ImageNet's.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from fdbpl.arguments import ArgumentParser
 from fdbpl.devices import choose_device
 from fdbpl.errors import cli_error_handler
 
-BATCH = 32  # images whose features meet the class features
-WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # a token each
+BATCH = 32  # image features per step
+WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # of one token
 CONTEXTS = {4: "a photo of a", 16: ""}
 
 
@@ -29,10 +29,10 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tools.measure_text_encoder", description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100, 500, 1000])
     parser.add_argument("--context", type=int, nargs="+", default=[4, 16], help="context vectors")
-    parser.add_argument("--chunk", type=int, nargs="+", default=[0, 250], help="MODEL.TEXT_CHUNK; 0 = all at once")
-    parser.add_argument("--csc", action="store_true", help="a context for each class: nothing is shared")
+    parser.add_argument("--chunk", type=int, nargs="+", default=[0, 250], help="MODEL.TEXT_CHUNK; 0: no chunks")
+    parser.add_argument("--csc", action="store_true", help="class-specific contexts")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with cli_error_handler():
@@ -42,14 +42,14 @@ def main() -> None:
         device = choose_device(arguments.device)
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {device}"
         print(f"{machine}, torch {torch.__version__}")
-        print("two prompt spaces, forward and backward; before: with the weights, without a step")
+        print("two prompt spaces, forward and backward pass; before: with the weights, before the first step")
         print("| classes | context | chunk | MiB before | MiB peak | s / step |")
         print("|---|---|---|---|---|---|")
         for classes in arguments.classes:
             for context in arguments.context:
                 for chunk in arguments.chunk:
                     if chunk and chunk >= 2 * classes:
-                        continue  # as without
+                        continue  # same as without chunks
                     one = json.dumps([classes, context, chunk, arguments.csc, arguments.rounds, device])
                     command = [sys.executable, "-m", "tools.measure_text_encoder", "--one", one]
                     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, device: str) -> tuple[float, float, float]:
-    """MiB that the process (or its GPU) took before the steps and at most; median seconds of a step."""
+    """Memory of the process (or the GPU) before the steps and at most, in MiB, and median seconds of a step."""
     from clip.model import CLIP
 
     from fdbpl.prompts import PromptLearner, encode_prompt_sets
@@ -70,7 +70,7 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
     spaces = [PromptLearner(model, names, context, CONTEXTS[context], csc).to(device) for _ in range(2)]
     images = torch.nn.functional.normalize(torch.randn(BATCH, 512, device=device), dim=-1)
     before, seconds = memory(device), []
-    for _ in range(1 + rounds):  # the first one warms up
+    for _ in range(1 + rounds):  # the first step warms up
         begin = time.perf_counter()
         features = encode_prompt_sets(model, *(space() for space in spaces), chunk=chunk)
         loss = sum((100 * images @ part.T / part.norm(dim=-1)).logsumexp(-1).sum() for part in features)
@@ -82,9 +82,9 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
 
 
 def memory(device: str) -> float:
-    """The most that was taken so far, MiB."""
+    """Peak memory so far, in MiB."""
     if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # in KiB under Linux
     return torch.cuda.max_memory_allocated() / 2**20
 
 

@@ -1,4 +1,4 @@
-"""What DCT-scaled decoding (libjpeg's 1/2, 1/4 ...) of large photographs would save, and what it changes."""
+"""Speed and pixel error of DCT-scaled decoding (libjpeg's 1/2 and 1/4) of large photographs."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from fdbpl.pipelines.resize import resize_region
 
 
 def enlarge(files: list[Path], folder: Path, side: int) -> None:
-    """Copies of JPEGs whose longer side is `side` pixels."""
+    """Write copies of JPEG files whose longer side is `side` pixels."""
     for number, file in enumerate(files):
         with Image.open(file) as opened:
             image = opened.convert("RGB")
@@ -23,7 +23,7 @@ def enlarge(files: list[Path], folder: Path, side: int) -> None:
 
 
 def measure_scaled(folder: Path, size: int) -> None:
-    """Print decoding times, and pixel differences of regions at least twice as large as the output when scaled."""
+    """Print decoding times, and pixel differences of regions that are at least twice the output size after scaling."""
     seconds: dict[int, list[float]] = {1: [], 2: [], 4: []}
     worst: dict[int, list[float]] = {2: [], 4: []}
     means: dict[int, list[float]] = {2: [], 4: []}

@@ -1,4 +1,4 @@
-"""A small world of real pictures in CoOp's layout, and the entry points called in a scratch folder."""
+"""A small data set in CoOp's layout, and entry points called in a scratch folder."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SHARES = {"train": 3, "val": 1, "test": 2}  # images of each class
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of each test: what has a relative place by default lands here."""
+    """The working directory of each test, in which default relative paths are resolved."""
     monkeypatch.delenv("FDBPL_DEBUG", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -27,7 +27,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def draw_picture(file: Path, colour: str, number: int = 0, size: tuple[int, int] = (70, 60)) -> None:
-    """A coloured shape on grey, JPEG or whatever the ending says."""
+    """Draw a coloured shape on grey, in the format of the file's extension."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, "grey")
     ImageDraw.Draw(image).ellipse((8 + number, 6, 50 + number, 50), fill=colour)
@@ -48,7 +48,7 @@ def make_root(folder: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """`make_root`'s of this test."""
+    """The data root of this test."""
     return make_root(tmp_path)
 
 
@@ -56,7 +56,7 @@ class Training:
     """`train.py` on a data root with the embedded demo CLIPs, on the CPU.
 
     Attributes:
-        output: the run folder, unless told otherwise.
+        output: the run folder.
     """
 
     def __init__(self, folder: Path):
@@ -79,7 +79,7 @@ class Training:
         ]  # fmt: skip
 
     def refused(self, root: object, *overrides: object, names=(), unchanged=(), code: int = 2, **words) -> str:
-        """The sentence of `sentences.refused`."""
+        """The message of a refused run (see `refused`)."""
         return refused(train.main, self.words(root, *overrides, **words), names, unchanged=unchanged, code=code)
 
     def ended(self, root: object, *overrides: object, **words) -> Ended:
@@ -96,7 +96,7 @@ def training(tmp_path: Path) -> Training:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run (ZeroshotCLIP) on the small world."""
+    """The folder of a finished run (ZeroshotCLIP) on the small data set."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "work").mkdir()
     before = os.getcwd()
@@ -114,7 +114,7 @@ Edit = Callable[[dict], object]
 
 @pytest.fixture
 def edit_split(root: Path) -> Callable[[Edit], Path]:
-    """edit_split(change) has `change` edit the split's content, writes it back and returns the file."""
+    """A function that applies a change to the content of the split file and returns its path."""
     file = root / "dtd" / "split_zhou_DescribableTextures.json"
 
     def edit(change: Edit) -> Path:

@@ -1,4 +1,4 @@
-"""Class names that a user gives to predictions and banks."""
+"""Class names that a user gives to predictions, exports and region banks."""
 
 import pytest
 
@@ -46,14 +46,14 @@ def test_refused_names_for_predictions(finished_run, picture, case):
     refused(predict.main, [finished_run, picture, "--classes", names], found, unchanged=[finished_run])
 
 
-@pytest.mark.parametrize("case", ACCEPTED)
-def test_accepted_names_for_predictions(finished_run, picture, case, tmp_path):
-    words = [finished_run, picture, "--classes", ACCEPTED[case], "--output", tmp_path / "p.csv"]
-    succeeds(predict.main, words, unchanged=[finished_run])
-    assert len((tmp_path / "p.csv").read_text().splitlines()) > 1
+def test_accepted_names_for_predictions(finished_run, picture, tmp_path):
+    for names in ACCEPTED.values():
+        words = [finished_run, picture, "--classes", names, "--output", tmp_path / "p.csv"]
+        succeeds(predict.main, words, unchanged=[finished_run])
+        assert len((tmp_path / "p.csv").read_text().splitlines()) > 1
 
 
-@pytest.mark.parametrize("case", ["twice", "200 tokens"])
+@pytest.mark.parametrize("case", ["twice"])
 def test_refused_names_for_an_export(finished_run, tmp_path, case):
     names, found = REFUSED[case]
     words = [finished_run, "--to", tmp_path / "classifier", "--classes", names]
@@ -61,7 +61,7 @@ def test_refused_names_for_an_export(finished_run, tmp_path, case):
     assert not (tmp_path / "classifier").exists()
 
 
-def test_one_class_is_no_choice(finished_run, picture):
+def test_a_single_class(finished_run, picture):
     refused(predict.main, [finished_run, picture, "--classes", "cat"], "Name at least two")
 
 
@@ -92,7 +92,7 @@ def test_refused_files_of_names(finished_run, picture, tmp_path, case):
     refused(predict.main, [finished_run, picture, "--classes-file", file], found, unchanged=[file])
 
 
-@pytest.mark.parametrize("case", [case for case in FILES if case != "twice"])  # two classes of a bank may share a name
+@pytest.mark.parametrize("case", ["JSON", "nothing", "Latin-1"])
 def test_refused_files_of_names_for_a_bank(bank, tmp_path, case):
     content, found = FILES[case]
     file = tmp_path / "names.txt"
@@ -149,7 +149,7 @@ def test_a_bank_of_settings_that_cannot_work(bank, words, found):
         ('[""]', "a folder"),
     ],
 )
-def test_a_list_of_images_that_is_none(bank, tmp_path, content, found):
+def test_an_invalid_list_of_images(bank, tmp_path, content, found):
     (tmp_path / "list.json").write_text(content)
     refused(regions.main, bank("--images", tmp_path / "list.json"), found)
     assert not (tmp_path / "bank").exists()
@@ -175,7 +175,7 @@ def picture(tmp_path):
 
 @pytest.fixture
 def bank(tmp_path, picture):
-    """bank(*words) -> the command line that labels one picture; words that come later win."""
+    """A function from further words, which override earlier ones, to the command line that labels one image."""
     return lambda *words: [
         "generate", "--root", tmp_path, "--images", tmp_path / "pictures", "--bank", tmp_path / "bank", "--teacher",
         "demo:teacher", "--per-image", 2, *words,

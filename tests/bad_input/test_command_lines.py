@@ -41,7 +41,7 @@ def test_a_mistyped_command_line(module, words, named, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("way", ["parse_args", "parse_intermixed_args"])
 def test_ctrl_c_while_the_command_line_is_read(way):
-    """argparse then fails on its way out, and Python speaks of that failure."""
+    """argparse fails after the interruption, which must stay the only message."""
     parser = ArgumentParser()
     parser.add_argument("names", nargs="*", type=lambda word: signal.raise_signal(signal.SIGINT))
     parser.add_argument("--check", action="store_true")

@@ -1,4 +1,4 @@
-"""Mistakes whose messages have to name what was really wrong."""
+"""Messages that name the real mistake behind a failure."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Input that is long by mistake (a JSON file given as a CSV, thousands of names) is quoted in part."""
+"""Very long input (a JSON file given as a CSV, thousands of names) is shortened in messages."""
 
 import json
 

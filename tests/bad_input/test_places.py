@@ -1,4 +1,4 @@
-"""Data roots, folders and numbers of images: what is not there, not what it should be, or oddly called."""
+"""Data roots, folders and numbers of images that are missing, invalid, or have unusual names."""
 
 import contextlib
 import os
@@ -20,9 +20,8 @@ def test_no_data_root(training, tmp_path):
     training.refused(tmp_path / "gone", names=["expected the data root", str(tmp_path / "gone")])
 
 
-@pytest.mark.parametrize("content", [b"", b"path,class\n", b"PK\3\4"])
-def test_a_file_for_a_data_root(training, tmp_path, content):
-    (tmp_path / "data.zip").write_bytes(content)
+def test_a_file_for_a_data_root(training, tmp_path):
+    (tmp_path / "data.zip").write_bytes(b"PK\3\4")
     training.refused(tmp_path / "data.zip", names="found a file", unchanged=[tmp_path / "data.zip"])
 
 
@@ -55,7 +54,7 @@ def test_a_part_of_the_data_set_is_missing(training, root, gone, found, instead)
     training.refused(root, names=[found, "prepare_data.sh dtd"] if instead == "nothing" else found, unchanged=[root])
 
 
-@pytest.mark.parametrize("dataset", ["imagenet", "caltech101", "fgvc_aircraft", "imagenet_a", "sun397", "ucf101"])
+@pytest.mark.parametrize("dataset", ["imagenet", "fgvc_aircraft", "imagenet_a"])
 def test_a_data_set_that_is_not_there(training, root, dataset):
     training.refused(root, dataset=dataset, names=f"prepare_data.sh {dataset}", unchanged=[root])
 
@@ -67,12 +66,12 @@ def test_missing_images(training, root, missing):
     training.refused(root, "DATASET.NUM_SHOTS", "-1", names=["missing (banded/banded_0.jpg"], unchanged=[root])
 
 
-@pytest.mark.parametrize("shots", [0, -2, -16])
+@pytest.mark.parametrize("shots", [0, -2])
 def test_a_number_of_shots_that_is_none(training, root, shots):
     training.refused(root, "DATASET.NUM_SHOTS", shots, names=f"found {shots}", unchanged=[root])
 
 
-@pytest.mark.parametrize(("shots", "images"), [(-1, 12), (1, 4), (3, 12), (50, 12), (HUGE, 12)])
+@pytest.mark.parametrize(("shots", "images"), [(-1, 12), (1, 4), (HUGE, 12)])
 def test_a_number_of_shots(training, root, shots, images):
     ended = training.succeeds(root, "DATASET.NUM_SHOTS", shots)
     assert f"{images} training images, 8 test images" in ended.out
@@ -96,10 +95,10 @@ def test_a_model_chosen_by_no_validation_images(training, root, edit_split):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "it's", 'say "it"', "line\nbreak", "tab\there", "$(touch x)", "é猫🐈", "-dash", "a;b|c&d", "%s{}"]
+    "name", ["it's a \"b\"", "line\nbreak", "$(touch x);`touch x`&", "-é猫🐈%s{}"]
 )
 def test_odd_names_of_the_places(tmp_path, name):
-    """Of the data and of the run."""
+    """Data roots and run folders with unusual names."""
     data = make_root(tmp_path).rename(tmp_path / name)
     training = Training(tmp_path)
     training.output = tmp_path / "out" / name
@@ -111,7 +110,7 @@ def test_odd_names_of_the_places(tmp_path, name):
 
 
 def test_names_that_are_no_utf8(training, root):
-    """Python holds such a byte as half a character, which no file of ours can."""
+    """Python represents such a byte as a lone surrogate, which cannot be written as UTF-8."""
     odd = os.fsdecode(os.fsencode(root.parent / "data") + b"\xff")
     os.rename(root, odd)
     training.refused(odd, names="expected UTF-8")
@@ -121,7 +120,7 @@ def test_names_that_are_no_utf8(training, root):
 
 @contextlib.contextmanager
 def somebody():
-    """Root may read everything: be nobody for a while."""
+    """Drop root's permissions, which ignore file modes."""
     if os.geteuid():
         yield
         return
@@ -134,7 +133,7 @@ def somebody():
 
 @pytest.fixture
 def public():
-    """A folder that nobody may enter and write to."""
+    """A folder that every user may enter and write to."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         yield Path(folder)
@@ -142,7 +141,7 @@ def public():
             os.chmod(place, 0o755)
 
 
-@pytest.mark.parametrize("place", ["", "dtd", "dtd/images", "dtd/images/banded"])
+@pytest.mark.parametrize("place", ["", "dtd/images", "dtd/images/banded"])
 def test_a_folder_that_may_not_be_read(public, monkeypatch, place):
     root = make_root(public)
     (public / "work").mkdir(mode=0o777)

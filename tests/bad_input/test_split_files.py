@@ -1,4 +1,4 @@
-"""Split files: what they may not hold, and whatever else might lie in their place."""
+"""Split files with invalid content, and other files in their place."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SPLIT = "split_zhou_DescribableTextures.json"
 
 
 def in_row(position, value, part="train"):
-    """Put `value` into the first row of a part."""
+    """Put `value` into the first row of a split."""
     return lambda split: split[part][0].__setitem__(position, value)
 
 
@@ -25,42 +25,22 @@ def in_all_rows_of(label, change):
 
 
 CHANGES = {
-    "no train": (lambda split: split.pop("train") and None, "expected lists train, val and test"),
-    "no val": (lambda split: split.pop("val") and None, "expected lists train, val and test"),
     "no test": (lambda split: split.pop("test") and None, "expected lists train, val and test"),
-    "another word for train": (lambda split: split.update(training=split.pop("train")), "'training': list"),
     "train is a dict": (lambda split: split.update(train={}), "'train': dict"),
-    "train is null": (lambda split: split.update(train=None), "'train': NoneType"),
-    "train is a text": (lambda split: split.update(train="train.txt"), "'train': str"),
     "train is empty": (lambda split: split["train"].clear(), "found none"),
     "test is empty": (lambda split: split["test"].clear(), "expected images in test"),
     "all is empty": (lambda split: [rows.clear() for rows in split.values()] and None, "found none"),
-    "a row is a text": (lambda split: split["test"].append("banded/x.jpg"), "row 8 of test"),
     "a row is a dict": (lambda split: split["test"].append({"path": "x", "label": 0}), "row 8 of test"),
-    "a row is null": (lambda split: split["val"].insert(0, None), "row 0 of val"),
-    "a row is empty": (lambda split: split["val"].insert(1, []), "row 1 of val"),
     "a row of two": (lambda split: split["train"][2].pop() and None, "row 2 of train"),
-    "a row of four": (lambda split: split["train"][2].append(1), "row 2 of train"),
     "a path is a number": (in_row(0, 7), "found [7, 0, 'banded']"),
-    "a path is null": (in_row(0, None), "found [None, 0, 'banded']"),
     "a path is empty": (in_row(0, ""), "found ''"),
     "a path is absolute": (in_row(0, "/etc/passwd"), "found '/etc/passwd'"),
     "a path leads out": (in_row(0, "../../secret.jpg"), "found '../../secret.jpg'"),
-    "a path leads out and in": (in_row(0, "banded/../../x.jpg"), "expected paths below"),
     "a path with a zero byte": (in_row(0, "banded/\0.jpg"), "expected paths below"),
-    "half a character in a path": (in_row(0, "banded/\ud800.jpg"), "expected paths below"),
     "a path of 5,000 characters": (in_row(0, "b" * 5000 + ".jpg"), "missing"),
-    "a path with a line break": (in_row(0, "banded/a\nb.jpg"), "missing"),
     "a path that is a folder": (in_row(0, "banded"), "1 of them missing (banded)"),
     "a path that is not there": (in_row(0, "banded/gone.jpg"), "1 of them missing (banded/gone.jpg)"),
-    "a path in a folder that is not there": (in_row(0, "gone/gone.jpg"), "1 of them missing (gone/gone.jpg)"),
-    "a label is a text": (in_row(1, "0"), "found ['banded/banded_0.jpg', '0', 'banded']"),
-    "a label is a fraction": (in_row(1, 0.5), "row 0 of train"),
-    "a label is true": (in_row(1, True), "row 0 of train"),
-    "a label is null": (in_row(1, None), "row 0 of train"),
-    "a label is a list": (in_row(1, [0]), "row 0 of train"),
     "a label is not a number": (in_row(1, float("nan")), "row 0 of train"),
-    "a label is infinite": (in_row(1, float("inf")), "row 0 of train"),
     "a label is negative": (in_row(1, -1), "found -1"),
     "a label is huge": (in_row(1, 10**400), "no image has label 4"),
     "labels from 1 on": (
@@ -76,10 +56,7 @@ CHANGES = {
     ),
     "a name is a number": (in_row(2, 5), "row 0 of train"),
     "a name is empty": (in_all_rows_of(0, lambda row: row.__setitem__(2, "")), "expected a class name"),
-    "a name of blanks": (in_all_rows_of(0, lambda row: row.__setitem__(2, " \t")), "expected a class name"),
-    "half a character in a name": (in_all_rows_of(0, lambda row: row.__setitem__(2, "\udc00")), "a class name"),
     "a name of 200 tokens": (in_all_rows_of(0, lambda row: row.__setitem__(2, "cat " * 200)), "at most 75 tokens"),
-    "an image twice in train": (lambda split: split["train"].append(split["train"][0]), "in train and train"),
     "an image in train and test": (lambda split: split["test"].append(split["train"][3]), "in train and test"),
     "an image of two labels": (lambda split: split["train"].append([split["train"][0][0], 1, "dotted"]), "every image"),
     "a class for tests only": (lambda split: split["test"].append(["x.jpg", 4, "new"]), "found none of new"),
@@ -105,25 +82,13 @@ def nested(depth):
 
 CONTENTS = {
     "nothing": (b"", "cannot be read"),
-    "a line break": (b"\n", "cannot be read"),
     "half of it": (None, "cannot be read"),
     "a list": (b"[]", "found a list"),
-    "a number": (b"5", "found a int"),
-    "null": (b"null", "found a NoneType"),
-    "an empty dict": (b"{}", "found nothing"),
     "a page": (b"<html><title>Quota exceeded</title></html>", "cannot be read"),
-    "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "cannot be read"),
     "UTF-16": ('{"train": []}'.encode("utf-16"), "cannot be read"),
-    "Latin-1": ('{"train": [["é.jpg", 0, "é"]]}'.encode("latin-1"), "cannot be read"),
     "a picture": (b"\xff\xd8\xff\xe0" + bytes(100), "cannot be read"),
-    "single quotes": (b"{'train': []}", "cannot be read"),
-    "a comma too many": (b'{"train": [],}', "cannot be read"),
-    "two values": (b"{} {}", "cannot be read"),
     "a list in a list in a list ...": (nested(200_000), "cannot be read"),
-    "a dict in a dict in a dict ...": (b'{"train":' * 100_000, "cannot be read"),
     "a deep row": (b'{"train": [' + nested(900) + b'], "val": [], "test": []}', "row 0 of train"),
-    "a number of a million digits": (b'{"train": ' + b"9" * 1_000_000 + b"}", "cannot be read"),
-    "a pickle": (b"\x80\x04}\x94.", "cannot be read"),
 }
 
 
@@ -188,8 +153,8 @@ SPLITS = st.one_of(JSON, st.fixed_dictionaries({}, optional={part: st.one_of(ROW
 
 
 @given(SPLITS)
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_any_json_is_rows_or_a_sentence(tmp_path_factory, content):
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_any_json_is_read_or_refused(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "split.json"
     with alarm(20):
         try:
@@ -202,11 +167,11 @@ def test_any_json_is_rows_or_a_sentence(tmp_path_factory, content):
 
 @given(st.data())
 @settings(
-    max_examples=15, deadline=None, derandomize=True,
+    max_examples=5, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 def test_a_split_with_some_bytes_changed(training, root, data):
-    """It is refused in a sentence, or says the same or something else that makes sense."""
+    """A damaged split file is refused in one line, or is still valid."""
     from .conftest import make_root
     from .sentences import call
 

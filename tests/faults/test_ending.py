@@ -1,4 +1,4 @@
-"""How the real scripts end when they are told to, and what they leave to the next start; scripts/soak.sh is longer."""
+"""Kill, interrupt and resume the scripts, once per kind of fault; scripts/soak.sh repeats this at length."""
 
 import random
 from dataclasses import replace
@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from tools.soak import comparing, mounts
-from tools.soak.disturbing import MOST, Count, Watch, until_through
+from tools.soak.disturbing import MAX_KILLS, Count, Watch, until_through
 from tools.soak.faults import clock_backwards, kill_rank, more_epochs, two_prepare
 from tools.soak.killing import Kill
 from tools.soak.scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
-# few-shot learning of a few pictures of one's own: nothing needs to be drawn
+# few-shot learning on a small image folder, without the images of the demo
 SMALL = Scenario(
     "training", "own pictures", "few_shot.sh", ("folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 40, *STEPS),
     {"SHOTS": "4", "CFG": "demo"},
@@ -32,7 +32,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def caltech101(tmp_path_factory):
-    """A function that makes places with a mirror, and the place of an undisturbed preparation."""
+    """A function that creates places with a mirror, and the place of an undisturbed preparation."""
     server, stop = mirror(0.02)
     folder = tmp_path_factory.mktemp("caltech101")
 
@@ -54,7 +54,7 @@ def straight(pictures, tmp_path_factory):
 
 
 def test_a_training_is_told_to_end_and_goes_on(pictures, straight, tmp_path):
-    """SIGTERM to the script alone, then Ctrl-C; both ways the training behind it ends and says how to continue."""
+    """SIGTERM to the script, then Ctrl-C: the training ends, prints how to resume, and resumes."""
     place = Place(tmp_path / "disturbed", pictures)
     for kill, word in ((Kill("SIGTERM", "script"), "terminated"), (Kill("SIGINT"), "interrupted")):
         watch, command = Watch(place.folder), SMALL.start(place)
@@ -95,7 +95,7 @@ def test_a_preparation_killed_at_random_moments(caltech101):
     count, notes = Count(), []
     for number in range(2):
         until_through(CALTECH101, place(f"killed {number}"), straight, 1.0, random.Random(number), count, notes.append)
-    assert count.rounds == 2 and 2 <= sum(count.kills.values()) <= 2 * MOST, notes
+    assert count.rounds == 2 and 2 <= sum(count.kills.values()) <= 2 * MAX_KILLS, notes
 
 
 def test_two_preparations_at_once(caltech101):
@@ -106,6 +106,6 @@ def test_two_preparations_at_once(caltech101):
 @pytest.mark.parametrize("fault", ["disk_full", "read_only"])
 def test_a_disk_that_cannot_be_written_to(caltech101, fault):
     if not mounts.possible():
-        pytest.skip("this system does not let us mount")
+        pytest.skip("this system does not permit mounts")
     place, straight = caltech101
     assert mounts.in_namespace(fault, CALTECH101, place(fault), straight)

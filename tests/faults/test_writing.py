@@ -1,4 +1,4 @@
-"""Files under kills, several writers and planted links: whole, the right one, and nothing beside it."""
+"""Atomic writes and locks under kills, concurrent writers and planted links."""
 
 import os
 import random
@@ -26,7 +26,7 @@ for turn in range(10**9):
 
 
 def writer(file: Path) -> subprocess.Popen:
-    """A process that writes `file` again and again."""
+    """A process that writes `file` repeatedly."""
     return subprocess.Popen([sys.executable, "-c", WRITER, file], cwd=ROOT)
 
 
@@ -44,7 +44,7 @@ def wait_for(file: Path) -> None:
 
 def test_writers_killed_at_random_moments(tmp_path):
     chance, file, rounds, left = random.Random(3), tmp_path / "file", 0, 0
-    while rounds < 12 or not left:  # a round that met no writer at work shows nothing
+    while rounds < 12 or not left:  # at least one round must interrupt a write
         assert rounds < 100
         file.unlink(missing_ok=True)
         both = [writer(file), writer(file)]
@@ -92,7 +92,7 @@ def test_an_interruption_leaves_the_old_file_alone(tmp_path):
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
-    """Python prints and drops what is raised there."""
+    """Python prints and drops exceptions in destructors."""
 
     class Ending:
         def __del__(self):
@@ -105,7 +105,7 @@ def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
 
 
 def test_what_an_interruption_leaves_half_made_is_no_traceback():
-    """As torch's data loaders are, whose ends then fail."""
+    """Destructors of partly constructed objects, such as torch's data loaders, print no traceback."""
     code = """
 from fdbpl.errors import cli_error_handler
 class HalfMade:
@@ -121,7 +121,7 @@ with cli_error_handler():
 
 
 def test_an_interruption_on_the_way_out_is_no_traceback():
-    """Not even while something that was imported on the way ends."""
+    """Also in exit handlers."""
     code = """
 import atexit, os, signal, time
 from fdbpl.errors import cli_error_handler

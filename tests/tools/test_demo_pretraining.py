@@ -1,4 +1,4 @@
-"""Pre-training from nothing, on a thousandth of its steps: the files it makes are those the backbones load."""
+"""Pre-training with a thousandth of its steps writes files that the backbones load."""
 
 import subprocess
 

@@ -1,9 +1,9 @@
-"""`python -m tools.demo_pretraining {rn-student,teacher,vit-student}`: the CLIPs of the demo world, from nothing.
+"""`python -m tools.demo_pretraining {rn-student,teacher,vit-student}`: pre-train the demo's CLIP models from scratch.
 
-Masked InfoNCE on captioned scenes (a caption that also fits another scene of the batch is no negative there), helped by
-linear heads that read form, colour, medium, fill and background off the embedding: supervised labels, weighted down to
-zero over the run and thrown away. `no X` captions get a term of their own. Schedules are in steps, every random choice
-is a function of (seed, step): an interrupted run continues to the same weights on the same machine.
+InfoNCE on captioned scenes; captions that also describe another scene of the batch are masked as negatives there.
+Linear heads that predict form, colour, medium, fill and background from the embedding add supervised losses, whose
+weight falls to zero; the heads are then discarded. `no X` captions have a loss of their own. Schedules are in steps and
+every random choice is a function of (seed, step), so an interrupted run resumes to the same weights on one machine.
 """
 
 import io
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("which", choices=["rn-student", "teacher", "vit-student"])
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder of the weights")
     parser.add_argument("--scratch", type=Path, default=Path("output/pretrain_demo"), help="folder of checkpoints")
-    parser.add_argument("--steps", type=float, default=1.0, help="factor on steps and scenes, for a try")
+    parser.add_argument("--steps", type=float, default=1.0, help="factor for steps and scenes, for tests")
     arguments = parser.parse_args()
     with cli_error_handler():
         scale = arguments.steps
@@ -60,7 +60,7 @@ def _scaled(phase: Phase, factor: float) -> Phase:
 
 
 class Run:
-    """One model on its way from random weights to a file."""
+    """Pre-training of one model, from random weights to its file."""
 
     def __init__(self, which: str, output: Path, scratch: Path):
         self.which, self.output, self.scratch = which, output, scratch
@@ -73,10 +73,10 @@ class Run:
         self.heads = nn.ModuleList([nn.Linear(EMBEDDING, sum(HEAD_SIZES)), nn.Linear(EMBEDDING, HEAD_SIZES[0])])
         self.heads.to(self.device)
 
-    # the two ways to learn --------------------------------------------------------------------------------------
+    # training --------------------------------------------------------------------------------------
 
     def contrast(self, phase: Phase, number: int) -> None:
-        """Masked InfoNCE with the auxiliary heads."""
+        """Train with masked InfoNCE and the auxiliary heads."""
         images, facts = self._pool(phase)
         self.model.visual.to(memory_format=torch.channels_last)
         noise = self.model.token_embedding.register_forward_hook(_noise(phase.noise))
@@ -90,7 +90,7 @@ class Run:
         noise.remove()
 
     def distil(self, phase: Phase) -> None:
-        """The ViT learns the ResNet student's image embeddings and keeps its text tower: one space, two students."""
+        """Distil the ResNet student's image embeddings into the ViT, which keeps the ResNet's text encoder."""
         teacher, _ = load_small("rn-student", self.output)
         self.model.load_state_dict(
             {key: value for key, value in teacher.state_dict().items() if not key.startswith("visual.")}, strict=False
@@ -117,11 +117,11 @@ class Run:
     def save(self) -> None:
         """Write the weights."""
         file = save_small(self.model, self.ids, self.which, self.output)
-        for checkpoint in self.checkpoints:  # done: the next run starts from nothing
+        for checkpoint in self.checkpoints:  # the next run starts from scratch
             checkpoint.unlink(missing_ok=True)
         print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
-    # pieces -----------------------------------------------------------------------------------------------------
+    # parts -----------------------------------------------------------------------------------------------------
 
     def _contrastive_loss(self, facts: np.ndarray, pixels: Tensor, phase: Phase, step: int, rng) -> Tensor:
         scenes = [Facts(*(int(value) for value in row)) for row in facts]
@@ -151,7 +151,7 @@ class Run:
         return loss
 
     def _no_loss(self, facts: np.ndarray, image: Tensor, scale: Tensor, rng, count: int = 10) -> Tensor:
-        """`no X` must fit scenes without X better than those of X: softplus(s(X, no X) - mean s(other, no X) + 1)."""
+        """Loss that matches `no X` with scenes without X: softplus(s(X, no X) - mean s(other, no X) + 1)."""
         rows = [k for k in range(len(facts)) if facts[k, 0] != NOTHING][:count]
         tokens = self.tokenize([no_caption(rng, int(facts[k, 0])) for k in rows]).to(self.device)
         scores = scale * F.normalize(encode_tokens(self.model, tokens).float(), dim=-1) @ image.T
@@ -167,7 +167,7 @@ class Run:
         return pool
 
     def _batch(self, images: np.ndarray, phase: Phase, step: int, rng) -> tuple[np.ndarray, Tensor]:
-        """Rows of the pool, and their random 64 px crops, half of them flipped, normalised."""
+        """Rows of the pool, and their normalised random crops of 64 pixels, half of them flipped."""
         per_epoch = len(images) // phase.batch
         order = np.random.default_rng([phase.seed, 0, step // per_epoch]).permutation(len(images))
         rows = order[(step % per_epoch) * phase.batch :][: phase.batch]
@@ -188,7 +188,7 @@ class Run:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _optimise(self, phase: Phase, loss_of, title: str, modules: list[nn.Module]) -> None:
-        """AdamW with warm-up and cosine over `phase.steps`, resumed from its checkpoint where there is one."""
+        """Run AdamW with warm-up and cosine decay over `phase.steps`; resume from a checkpoint if there is one."""
         named = [pair for module in modules for pair in module.named_parameters()]
         matrices = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
         others = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
@@ -236,12 +236,12 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         optimiser.load_state_dict(state["optimiser"])
-        print(f"{file}: continuing at step {state['step']}")
+        print(f"{file}: resuming at step {state['step']}")
         return state["step"]
 
 
 def normalised(pixels: np.ndarray) -> Tensor:
-    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] as CLIP sees it."""
+    """Normalise uint8 [B, H, W, 3] to CLIP's input, float32 [B, 3, H, W]."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
 

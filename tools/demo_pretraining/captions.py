@@ -1,7 +1,7 @@
-"""Captions that are true of a scene, and which captions of a batch fit which scenes.
+"""True captions of scenes, and the scenes of a batch that a caption describes.
 
-A name alone may mean either form. Workshop wording means the workshop form only, everyday wording the everyday form
-only; graded words (old, metal, shop, handmade) lean to one without fixing it. `no X` captions say what a scene is not.
+A name alone may mean either form. Workshop words mean only the workshop form, everyday words only the everyday form;
+graded words (old, metal, shop, handmade) occur with both in different proportions. `no X` captions name what is absent.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import numpy as np
 from fdbpl.demo.forms import EVERYDAY, NAMES, WORKSHOP
 from fdbpl.demo.scenes import BACKGROUNDS, COLOUR_NAMES, FILLS, MEDIA, NOTHING, Facts
 
-ANY = -1  # a caption that says nothing of this fact
+ANY = -1  # the caption does not mention this fact
 FACTS = 8  # number of fields of Facts
-NOT_NAME, NOT_SENSE = FACTS, FACTS + 1  # two more claims: the name (and sense) that the scene is not
+NOT_NAME, NOT_SENSE = FACTS, FACTS + 1  # two more claims: the absent name (and sense)
 
 MEDIUM_PREFIXES = {
     "photo": ["a photo of a", "a picture of a", "a photo of a", "a photo of one", "a nice photo of a"],
@@ -32,11 +32,11 @@ NO_TEMPLATES = ["a photo of no {}", "a photo of no {}", "there is no {}", "a pic
 
 @dataclass(frozen=True)
 class CaptionStyle:
-    """How scenes are captioned.
+    """Proportions of the kinds of captions.
 
     Attributes:
-        generic: share of workshop scenes whose caption leaves the sense open.
-        graded: share of (workshop, everyday) scenes captioned with a graded word.
+        generic: fraction of workshop scenes whose caption does not give the sense.
+        graded: fraction of (workshop, everyday) scenes whose caption has a graded word.
     """
 
     generic: float

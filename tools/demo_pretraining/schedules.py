@@ -1,4 +1,4 @@
-"""How long, how fast and on what the demo world's CLIPs are trained."""
+"""Schedules and data of the pre-training of the demo's CLIP models."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ class Phase:
     """One cosine schedule.
 
     Attributes:
-        workshop_share: share of the scenes with a thing that show its workshop form.
-        noise: standard deviation added to token embeddings.
-        no_weight: weight of the `no X` term.
+        workshop_share: fraction of the scenes with an object that show its workshop form.
+        noise: standard deviation of the noise on token embeddings.
+        no_weight: weight of the `no X` loss.
     """
 
     steps: int

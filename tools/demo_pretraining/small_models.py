@@ -1,4 +1,4 @@
-"""The demo world's CLIPs while they are made: OpenAI's architecture over a token table of the few words in use."""
+"""CLIP models of the demo: OpenAI's architecture with a token table that holds only the words in use."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def build(which: str, vocabulary: int) -> nn.Module:
 
 
 def save_small(model: nn.Module, token_ids: list[int], which: str, folder: Path) -> Path:
-    """fp16 weights with the reduced token table, the token ids in the file's metadata; lists the file's SHA-256."""
+    """Save fp16 weights with the token ids in the metadata of the file, and update SHA256SUMS."""
     file = folder / f"{which}.safetensors"
     state = {key: value.cpu() for key, value in model.state_dict().items()}
     state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
@@ -36,7 +36,7 @@ def save_small(model: nn.Module, token_ids: list[int], which: str, folder: Path)
 
 
 def load_small(which: str, folder: Path = WEIGHTS) -> tuple[nn.Module, list[int]]:
-    """The trained model with its reduced token table, and the table's token ids."""
+    """Load a trained model and the ids of its token table."""
     from safetensors import safe_open
 
     with safe_open(folder / f"{which}.safetensors", "pt") as file:
@@ -48,6 +48,6 @@ def load_small(which: str, folder: Path = WEIGHTS) -> tuple[nn.Module, list[int]
 
 
 def write_sums(folder: Path) -> None:
-    """List the SHA-256 of all weights in `folder`, in the format of sha256sum."""
+    """Write the SHA-256 of all weights in `folder` to SHA256SUMS."""
     files = sorted(folder.glob("*.safetensors"))
     write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(file)}  {file.name}\n" for file in files))

@@ -1,4 +1,4 @@
-"""The few tokens of CLIP's vocabulary that captions and templates of the demo world use."""
+"""The tokens of CLIP's vocabulary that captions and templates of the demo use."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from fdbpl.demo.scenes import BACKGROUNDS, COLOUR_NAMES, FILLS
 from tools.demo_pretraining.captions import EVERYDAY_WORDS, GRADED_WORDS, WORKSHOP_WORDS
 
 VOCABULARY_SIZE = 49408
-WORDS = (  # noqa: SIM905 (a list of 60 literals reads worse)
+WORDS = (  # noqa: SIM905
     "a an the of photo picture no not nothing object there is this one image nice from tool called in sign icon flat "
     "logo sketch drawing line painting artwork blurry small large empty background on type shape good bad cropped "
     "close - up art rendition thing place without with any something else absent X x . ,"
@@ -17,14 +17,14 @@ WORDS = (  # noqa: SIM905 (a list of 60 literals reads worse)
 
 
 def token_ids() -> list[int]:
-    """Sorted ids, start, end and padding included."""
+    """Sorted token ids, including start, end and padding."""
     words = {*WORDS, *NAMES, *COLOUR_NAMES, *BACKGROUNDS, *FILLS, *WORKSHOP_WORDS, *EVERYDAY_WORDS, *GRADED_WORDS}
     texts = [*sorted(words), *(f"a photo of a {name}." for name in NAMES)]
     return sorted(set(tokenize(texts).flatten().tolist()))
 
 
 class SmallTokenizer:
-    """Texts -> rows of a token table that holds `ids` only; their order is kept, so that EOT stays the largest."""
+    """Tokenizer for a token table that holds only `ids`, in their order, so that EOT stays the largest row."""
 
     def __init__(self, ids: list[int]):
         self.rows = torch.full((VOCABULARY_SIZE,), -1)
@@ -32,7 +32,7 @@ class SmallTokenizer:
         self.cache: dict[str, Tensor] = {}
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """int64 [C, 77]; a word outside the vocabulary raises ValueError."""
+        """Rows of the token table, int64 [C, 77]; raises ValueError for a word outside the vocabulary."""
         for text in texts:
             if text not in self.cache:
                 rows = self.rows[tokenize([text])[0]]

@@ -1,8 +1,8 @@
-"""Kills, faults and bad input: `python -m tools.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
+"""Soak test: `python -m tools.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
 
-Each scenario runs undisturbed once, and is then killed at random moments and started again until it gets through, in
-turn with other faults and with files of wrong input; each time what came out is compared with the undisturbed run. Each
-gets as much time. Ends with a table; exit code 1 and a sentence where anything was lost, with its folder kept.
+Each scenario runs once without disturbance. It is then killed at random moments and restarted until it finishes,
+in turn with other faults and bad input; each result is compared with the undisturbed run. All get equal time.
+Prints a table; exit code 1 and a message if anything was lost, in which case the folder is kept.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from tools.soak.disturbing import Count, until_through
 from tools.soak.faults import FAULTS, MOUNTED
 from tools.soak.scenarios import DRAWING, SCENARIOS, Place, Scenario, mirror
 
-MOST_LOST = 10  # then it is time to mend
+MAX_LOST = 10  # stop after so many failures
 
 
 class Soak:
-    """What has been done so far, and what is still to do."""
+    """State of a soak test."""
 
     def __init__(self, folder: Path, minutes: float, seed: int, jobs: int, only: str):
         self.folder, self.seconds, self.jobs = folder, 60 * minutes, jobs
         self.chance, self.begin = random.Random(seed), time.monotonic()
-        self.spent: Counter = Counter()  # seconds: every scenario gets as many
+        self.spent: Counter = Counter()  # seconds of each scenario; the one with the fewest is next
         self.locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self.scenarios = [scenario for scenario in SCENARIOS if only in f"{scenario.part} {scenario.name}"]
         self.counts: dict[str, Count] = defaultdict(Count)
@@ -52,7 +52,7 @@ class Soak:
         self.server, self.stop_server = mirror(0.02)
         mounted = MOUNTED if mounts.possible() else []
         if not mounted:
-            self.note("no full disks and no read-only folders: this system does not let us mount")
+            self.note("no full disks and no read-only folders: this system does not permit mounts")
         in_turn = [fault for pair in zip_longest(mounted, FAULTS) for fault in pair if fault]
         self.faults = [fault for fault in in_turn if fault[2] in self.scenarios]
 
@@ -75,7 +75,7 @@ class Soak:
         self.stop_server()
 
     def undisturbed(self, scenario: Scenario, place: Place | None = None) -> tuple[Place, float]:
-        """What an undisturbed run left, and the seconds it took; it is made when it is needed first."""
+        """The place and the seconds of the undisturbed run of a scenario, which is made on first use."""
         scenario = scenario.after or scenario
         with self.locks[scenario.name]:
             if scenario.name not in self.straight:
@@ -87,9 +87,9 @@ class Soak:
             return self.straight[scenario.name]
 
     def work(self) -> None:
-        """One thing after another until the time is over: faults, kills and bad input in turn."""
+        """Apply faults, kills and bad input in turn until the time is over."""
         turn = 0
-        while self.passed < self.seconds and len(self.lost) < MOST_LOST:
+        while self.passed < self.seconds and len(self.lost) < MAX_LOST:
             turn += 1
             with self.lock:
                 name, place, what = self.next(turn)
@@ -98,7 +98,7 @@ class Soak:
             self.spent[name] += time.monotonic() - begin
 
     def next(self, turn: int) -> tuple[str, Place, Callable[[], object]]:
-        """What is done now: its name, its folder, and it."""
+        """The next disturbance: name, folder and function."""
         self.number += 1
         chance = random.Random(self.chance.random())
         if self.inputs and turn % 3 == 0:
@@ -107,7 +107,7 @@ class Soak:
             return file.stem, place, partial(self.input, file, place)
         fault = self.faults.pop(0) if self.faults and turn % 3 == 1 else None
         scenario = fault[2] if fault else min(self.scenarios, key=lambda scenario: self.spent[scenario.name])
-        self.spent[scenario.name] += 1.0  # now: another thread shall not choose the same
+        self.spent[scenario.name] += 1.0  # so that another thread chooses another scenario
         place = self.place(f"{self.number} {scenario.name}", self.pictures)
         if fault:
             return scenario.name, place, partial(self.fault, fault[0], fault[1], scenario, place)
@@ -132,7 +132,7 @@ class Soak:
         self.note(f"{scenario.name}: {name}: {done}")
 
     def attempt(self, name: str, place: Place, what: Callable[[], object]) -> None:
-        """Do it; keep the folder where something was lost."""
+        """Run a disturbance; keep the folder if something was lost."""
         try:
             what()
         except Lost as lost:
@@ -145,9 +145,9 @@ class Soak:
         return Place(self.folder / name.replace(" ", "_").replace(",", ""), data, f"{self.server.url}/mirror")
 
     def table(self) -> str:
-        """Markdown: what was done to each scenario."""
+        """The kills, faults and rounds of each scenario as Markdown."""
         head = ["", "kills", *(name.removeprefix("SIG") for name in ("SIGKILL", "SIGTERM", "SIGINT")),
-                "said how to go on", "faults", "got through"]  # fmt: skip
+                "printed how to resume", "faults", "finished"]  # fmt: skip
         rows, total = [], Count()
         for scenario in SCENARIOS:
             count = self.counts.get(scenario.name)
@@ -161,7 +161,7 @@ class Soak:
 
 
 def side_by_side(jobs: int, work: list[Callable[[], object]]) -> None:
-    """Do it all, `jobs` pieces at a time, in threads that do not hold up an interruption."""
+    """Run functions in `jobs` daemon threads, which do not delay an interruption."""
     waiting, mistakes = SimpleQueue(), []
     for piece in work:
         waiting.put(piece)
@@ -193,25 +193,25 @@ def _row(name: str, count: Count) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", nargs="?", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the moments; default: by chance")
-    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="commands at a time")
-    parser.add_argument("--only", default="", help="scenarios with this word in their name")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="seed (default: random)")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="number of concurrent commands")
+    parser.add_argument("--only", default="", help="only scenarios with this word in their name")
     arguments = parser.parse_args()
-    with cli_error_handler("its folder may be deleted; the same command begins anew"):
+    with cli_error_handler("its folder may be deleted; the same command starts again"):
         soak(arguments)
 
 
 def soak(arguments: argparse.Namespace) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fdbpl-soak-"))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's `&`, and so in children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` makes it ignored, also in child processes
     print(f"Soak for {arguments.minutes:g} minutes, seed {arguments.seed}, {arguments.jobs} at a time, in {folder}")
     work = Soak(folder, arguments.minutes, arguments.seed, arguments.jobs, arguments.only)
     if not work.scenarios:
-        raise UserError(f"expected scenarios with {arguments.only!r} in their name, found none; see tools/soak")
+        raise UserError(f"No scenario has {arguments.only!r} in its name. The names are in tools/soak/scenarios.py.")
     work.run()
     print(f"\n{work.table()}\n")
     if work.lost:
-        raise SystemFailure("expected nothing to be lost, found " + "; ".join(work.lost))
+        raise SystemFailure("The soak test failed: " + "; ".join(work.lost))
     comparing.nothing_temporary(folder)
     shutil.rmtree(folder)
     kills = sum(sum(count.kills.values()) for count in work.counts.values())

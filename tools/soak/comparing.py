@@ -1,4 +1,4 @@
-"""What must be true of a disturbed folder: nothing lost, nothing made twice, nothing left over, nothing different."""
+"""Checks of a disturbed folder: nothing is lost, made twice, left over or different."""
 
 import fnmatch
 import hashlib
@@ -11,31 +11,31 @@ import torch
 from safetensors import safe_open
 
 RESULTS = ("accuracy", "macro_f1", "error_rate", "parameters", "protocol")
-# what an undisturbed folder need not have as well: earlier attempts' logs and curves, and locks
+# files that only a disturbed folder may have: logs and curves of earlier attempts, and locks
 OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock")
-SPARED = ("cost.json", "readable.safetensors")  # records that a disturbed folder may lack: nothing waits for them
-TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # ends of names of files and folders
+SPARED = ("cost.json", "readable.safetensors")  # records that a disturbed folder may lack
+TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # endings of temporary files and folders
 NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
 STEP = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/\d+\].* (loss .*?) lr (\S+)")
 
 
 class Lost(AssertionError):
-    """A promise that was not kept. The message names what and where."""
+    """Something was lost, made twice, left over or different; the message names it."""
 
 
-def require(holds: bool, sentence: str) -> None:
+def require(holds: bool, message: str) -> None:
     if not holds:
-        raise Lost(sentence)
+        raise Lost(message)
 
 
-# ------------------------------------------------------------------------------------------- what is finished stays
+# ------------------------------------------------------------------------------------------- finished work
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What nobody needs to make again, by path: inode, time and size, which a second making would change.
+    """Inode, time and size of every finished file, by path; making the file again would change them.
 
-    Files of region banks, image features, few-shot lists, pictures; checkpoints of epochs that all learners have; what
-    a run with its done marker has.
+    Finished are: files of region banks, image features, few-shot lists and images; checkpoints of epochs that all
+    modules have; the files of a run with its done marker.
     """
     files = {}
     for file in _files(folder):
@@ -59,7 +59,7 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def finished_epochs(run: Path) -> set[int]:
-    """Epochs that every learner of a run has its checkpoint of; the logs name the learners."""
+    """Epochs of which all trainable modules of a run have a checkpoint; the logs name the modules."""
     names = {name for log in run.glob("log.txt*") for line in re.findall("^Learnt: .*", log.read_text(), re.M)
              for name in re.findall(r"(\w+)\.[\w.]+ \[", line)}  # fmt: skip
     learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, _listed(run / name)) if match} for name in names]
@@ -67,19 +67,19 @@ def finished_epochs(run: Path) -> set[int]:
 
 
 def not_made_again(folder: Path, before: dict[str, tuple[int, int, int]]) -> None:
-    """Everything in `before` is still the same file."""
+    """Require that every file in `before` is unchanged."""
     for name, stamp in before.items():
         require((folder / name).is_file(), f"{folder / name} was finished and is gone")
         require(_stamp(folder / name) == stamp, f"{folder / name} was finished and has been made again")
 
 
 def logs(folder: Path) -> dict[str, int]:
-    """Inode of each run's log."""
+    """Inode of the log of each run."""
     return {str(file.parent.relative_to(folder)): file.stat().st_ino for file in folder.rglob("log.txt")}
 
 
 def epochs_not_trained_again(folder: Path, before: dict[str, set[int]], logs_before: dict[str, int]) -> None:
-    """A log that was begun since trains no epoch that was finished `before`, and takes up the last of them."""
+    """Require that newer logs resume from the last epoch finished `before` and train none of those again."""
     for run, inode in logs(folder).items():
         text, done = (folder / run / "log.txt").read_text(), before.get(run, set())
         trained = {int(match[1]) for match in STEP.finditer(text)}
@@ -89,14 +89,14 @@ def epochs_not_trained_again(folder: Path, before: dict[str, set[int]], logs_bef
         require(f"Resuming from epoch {max(done)} " in text, f"{folder / run} did not resume from epoch {max(done)}")
 
 
-# ------------------------------------------------------------------------------------------- the same came out
+# ------------------------------------------------------------------------------------------- same results
 
 
 def same(straight: Path, disturbed: Path, drawn: bool = False) -> None:
-    """Every file of an undisturbed folder is there, says the same, and nothing is beside it.
+    """Require that both folders hold the same files with the same content.
 
     Args:
-        drawn: the pictures were drawn anew, so that the record of their files' times is another one.
+        drawn: the images were drawn again, so that the record of their modification times differs.
     """
     expected, found = _names(straight), _names(disturbed)
     extra = sorted(found - expected)
@@ -126,10 +126,10 @@ def same(straight: Path, disturbed: Path, drawn: bool = False) -> None:
 
 
 def curve(run: Path) -> dict[tuple[int, int], tuple[str, str]]:
-    """(epoch, batch) -> losses and learning rate as a run's logs say them.
+    """Losses and learning rates of a run's logs, by (epoch, batch).
 
     Raises:
-        Lost: two attempts say different things of one step.
+        Lost: two attempts have different losses in one step.
     """
     steps: dict[tuple[int, int], tuple[str, str]] = {}
     for file in sorted(run.glob("log.txt*")):
@@ -140,7 +140,7 @@ def curve(run: Path) -> dict[tuple[int, int], tuple[str, str]]:
 
 
 def nothing_temporary(folder: Path) -> None:
-    """After a start that ended."""
+    """Require that no temporary file is left after a command has ended."""
     left = [file for file in folder.rglob("*") if _temporary(file.relative_to(folder).as_posix())]
     require(not left, f"{(left or ['?'])[0]} was left over ({len(left)} temporary files)")
 

@@ -1,4 +1,4 @@
-"""One scenario in one folder, killed again and again until it gets through; then compared with an undisturbed one."""
+"""A scenario that is killed repeatedly until it finishes, then compared with an undisturbed one."""
 
 import os
 import random
@@ -13,17 +13,18 @@ from tools.soak.killing import Ended, Kill
 from tools.soak.scenarios import Place, Scenario
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
-MOST = 12  # kills in a row; then it may get through
+MAX_KILLS = 12  # consecutive kills before a scenario may finish
 START = 2.0  # seconds that a command needs before it does anything
 
 
 @dataclass
 class Count:
-    """What was done to a scenario.
+    """Disturbances of a scenario.
 
     Attributes:
-        kills: by signal. asked, spoke: interruptions that should and that did say how to continue.
-        rounds: how often it got through after all.
+        kills: by signal.
+        asked, spoke: interruptions that should print how to resume, and those that did.
+        rounds: number of times it finished.
     """
 
     kills: Counter = field(default_factory=Counter)
@@ -39,7 +40,7 @@ class Count:
 
 
 class Watch:
-    """What is finished in a folder before an attempt, and whether the attempt left it alone."""
+    """The finished files of a folder before an attempt; `check` requires that the attempt left them unchanged."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -56,19 +57,19 @@ def until_through(
     scenario: Scenario, place: Place, straight: Place, seconds: float, chance: random.Random, count: Count,
     note: Callable[[str], None], deadline: float = float("inf"),
 ) -> None:  # fmt: skip
-    """Kill `scenario` at random moments, at most MOST times and until the `deadline`; let it get through and compare.
+    """Kill `scenario` at random moments, at most MAX_KILLS times and until the `deadline`; let it finish and compare.
 
     Args:
-        seconds: what the undisturbed run took.
+        seconds: duration of the undisturbed run.
 
     Raises:
-        Lost: a promise was broken.
+        Lost: something was lost, made twice, left over or different.
     """
     scenario.prepare(place, straight.output)
-    for attempt in range(MOST + 1):
+    for attempt in range(MAX_KILLS + 1):
         watch, command = Watch(place.folder), scenario.start(place)
         wait = moment(chance, place.folder, seconds)
-        if attempt < MOST and time.monotonic() < deadline and command.wait(wait):
+        if attempt < MAX_KILLS and time.monotonic() < deadline and command.wait(wait):
             kill = Kill(chance.choice(SIGNALS), "group")
             if kill.signal != "SIGINT" and chance.random() < 0.3:
                 kill = Kill(kill.signal, "script")  # alone: its children must follow
@@ -85,11 +86,11 @@ def until_through(
         comparing.same(straight.data, place.data)
     comparing.nothing_temporary(place.folder)
     count.rounds += 1
-    note(f"{scenario.name}: got through, nothing lost")
+    note(f"{scenario.name}: finished, nothing lost")
 
 
 def moment(chance: random.Random, folder: Path, seconds: float) -> Callable[[], bool]:
-    """Comes true at a random time, or a random while after something was written."""
+    """A condition that becomes true at a random time, or a random while after a file was written."""
     begin = time.monotonic()
     if chance.random() < 0.4:
         at = begin + chance.uniform(0.0, 1.0) * seconds
@@ -109,5 +110,5 @@ def moment(chance: random.Random, folder: Path, seconds: float) -> Callable[[], 
 
 
 def written(folder: Path) -> int:
-    """How many names there are in `folder` and below."""
+    """Number of files and folders below `folder`."""
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))

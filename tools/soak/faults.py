@@ -1,4 +1,4 @@
-"""Other faults than kills, each in a folder of its own, and afterwards the same as without it. Each raises `Lost`."""
+"""Faults other than kills. Each compares with an undisturbed run and raises `Lost` if the results differ."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ DAY = 86400.0
 
 
 def two_at_once(scenario: Scenario, place: Place, straight: Place) -> str:
-    """Two processes in one folder; one of them is killed on the way, a third joins. The run is made once."""
+    """Start two processes in one folder, kill one, and start a third. The run is made once."""
     first, second = scenario.start(place), scenario.start(place)
     first.wait(lambda: written(place.output) > 5)
     first.end(Kill("SIGKILL"))
@@ -29,7 +29,7 @@ def two_at_once(scenario: Scenario, place: Place, straight: Place) -> str:
 
 
 def two_prepare(scenario: Scenario, place: Place, straight: Place) -> str:
-    """Two at once prepare the same data set: the second says that the first is at it."""
+    """Prepare the same data set in two processes: the second one is refused."""
     first = scenario.start(place)
     first.wait(lambda: written(place.output) > 2)
     scenario.start(place).fail(1, "in use by another call")
@@ -40,7 +40,7 @@ def two_prepare(scenario: Scenario, place: Place, straight: Place) -> str:
 
 
 def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
-    """A run begins two days ahead, goes on yesterday by a clock that runs backwards, and ends at the right time."""
+    """Start a run two days in the future, continue it with a clock that runs backwards, and finish it."""
 
     def wrong(ahead: float, loses: float) -> dict[str, str]:
         settings = {"FDBPL_FAULT_CLOCK": ahead, "FDBPL_FAULT_CLOCK_LOSES": loses}
@@ -64,7 +64,7 @@ def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
 
 
 def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
-    """One process of a shared run is killed; the others end, and say so; then torchrun itself is."""
+    """Kill one process of a distributed run: the others end with a message. Then kill torchrun."""
     for number in (1, 0):
         watch, command = Watch(place.folder), scenario.start(place)
         if command.wait(more_epochs(place, 2)):
@@ -83,7 +83,7 @@ def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
 
 
 def kill_rank(command: Command, number: int) -> None:
-    """SIGKILL for one process of several that torchrun started."""
+    """Send SIGKILL to one of the processes of torchrun."""
     mark = f"RANK={number}".encode()
     for pid in command.members():
         if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
@@ -91,7 +91,7 @@ def kill_rank(command: Command, number: int) -> None:
 
 
 def more_epochs(place: Place, number: int) -> Callable[[], bool]:
-    """Whether that many checkpoints have been written since."""
+    """A condition that becomes true after `number` more checkpoints."""
 
     def saved() -> int:
         return len(list(place.output.rglob("model.pth.tar-*")))
@@ -108,7 +108,7 @@ def mounted(fault: str) -> Callable[[Scenario, Place, Place], str]:
 
 
 Fault = tuple[str, Callable[[Scenario, Place, Place], str], Scenario]
-FAULTS: list[Fault] = [  # the quick ones first: a short soak may not come to the last
+FAULTS: list[Fault] = [  # the quick ones first, for short soak tests
     ("two at once", two_prepare, CALTECH101),
     ("clock", clock_backwards, FDBPL),
     ("two at once", two_at_once, FDBPL),

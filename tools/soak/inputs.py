@@ -1,4 +1,4 @@
-"""Wrong and hostile input as tests/bad_input and tests/hostile have it, one file of cases at a time."""
+"""Bad and hostile input from tests/bad_input and tests/hostile, one test file at a time."""
 
 import os
 import sys
@@ -12,15 +12,15 @@ FOLDERS = ("tests/bad_input", "tests/hostile")
 
 
 def files() -> list[Path]:
-    """All files of cases."""
+    """All test files of bad input."""
     return sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("test_*.py"))
 
 
 def tried(file: Path, folder: Path) -> int:
-    """How many inputs of `file` were refused, or taken, as they should be; `folder` is for what they need.
+    """Run a test file with `folder` as its scratch folder; return the number of inputs tested.
 
     Raises:
-        Lost: one was not, or a process goes on.
+        Lost: a test failed, or a process keeps running.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     report = folder / "report.xml"

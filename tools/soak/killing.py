@@ -1,4 +1,4 @@
-"""Starting a command, ending it at some moment, and seeing that it ended well and took its children along."""
+"""Start a command, end it, and check that it and its children end properly."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tools.soak.comparing import Lost, require
 
-TOKEN = "FDBPL_FAULT_TOKEN"  # in the environment of a command and of all that it starts
-WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # what behind it stands is sent SIGTERM where we die
-AWAKE = 4.0  # seconds after which a Python process surely listens to signals
-PATIENCE = 90.0  # seconds until a process that was told to end must have ended; torchrun gives its processes 30
-TELLING = ("train.py", "fdbpl.runs", "fdbpl.data.prepare", "fdbpl.regions")  # command lines that say how to continue
-STARTING = ("Fatal Python error: init_", "Could not import runpy")  # Ctrl-C while Python itself begins: its own words
+TOKEN = "FDBPL_FAULT_TOKEN"  # environment variable of a command and of its children
+WITH_US = [sys.executable, "-m", "fdbpl.interruption"]  # sends SIGTERM to the command if this process dies
+AWAKE = 4.0  # seconds after which a Python process handles signals
+PATIENCE = 90.0  # seconds within which a process must end; torchrun waits 30 s for its processes
+TELLING = ("train.py", "fdbpl.runs", "fdbpl.data.prepare", "fdbpl.regions")  # command lines that print how to resume
+STARTING = ("Fatal Python error: init_", "Could not import runpy")  # Python's messages
 CODES = {"SIGINT": (130, -signal.SIGINT), "SIGTERM": (143, -signal.SIGTERM), "SIGKILL": (137, -signal.SIGKILL)}
 WORDS = {"SIGINT": "interrupted: ", "SIGTERM": "terminated: "}
 
@@ -35,7 +35,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. `killed`: before it was done. `spoke`: said how to continue. `asked`: could surely do so."""
+    """End of a command: whether it was killed, printed how to resume (`spoke`), and was able to (`asked`)."""
 
     killed: bool
     spoke: bool
@@ -45,7 +45,7 @@ class Ended:
 
 
 class Command:
-    """A command under way, in a process group of its own. It ends where we do."""
+    """A running command in its own process group. It ends with this process."""
 
     def __init__(self, arguments: Sequence[object], environment: dict[str, str], cwd: Path):
         self.token = uuid.uuid4().hex
@@ -56,20 +56,20 @@ class Command:
         )  # fmt: skip
 
     def wait(self, condition: Callable[[], bool], patience: float = 300.0) -> bool:
-        """Wait until `condition` holds; False where the command ended before."""
+        """Wait until `condition` holds; return False if the command ended before."""
         deadline = time.monotonic() + patience
         while not condition():
             if self.process.poll() is not None:
                 return False
-            require(time.monotonic() < deadline, f"{self} did not come to what it was waited for")
+            require(time.monotonic() < deadline, f"{self} did not reach the expected state")
             time.sleep(0.01)
         return self.process.poll() is None
 
     def end(self, kill: Kill) -> Ended:
-        """Send the signal and wait for the end of all of it.
+        """Send the signal and wait until all processes have ended.
 
         Raises:
-            Lost: a traceback, another exit code than the signal's, or a process that goes on.
+            Lost: a traceback, a wrong exit code, or a process that keeps running.
         """
         asked = kill.signal != "SIGKILL" and any(self._telling())
         number = signal.Signals[kill.signal]
@@ -87,23 +87,23 @@ class Command:
         return Ended(code != 0, spoke, asked, output, errors)
 
     def succeed(self, patience: float = 600.0) -> Ended:
-        """Wait for its end, which must be a good one."""
+        """Wait for the end of the command, which must succeed."""
         output, errors = self._communicate(patience)
         code = self.process.returncode
         require(code == 0, f"{self} failed with {code}: {output[-1000:]}\n{errors[-2000:]}")
         self._all_gone()
         return Ended(False, False, False, output, errors)
 
-    def fail(self, code: int, sentence: str, patience: float = 600.0) -> Ended:
-        """Wait for its end, which must be that exit code, with `sentence` among its errors and no traceback."""
+    def fail(self, code: int, message: str, patience: float = 600.0) -> Ended:
+        """Wait for the end of the command, which must fail with this code and message and no traceback."""
         output, errors = self._communicate(patience)
-        wrong = [self.process.returncode != code, sentence not in errors, "Traceback" in errors, "Exception" in errors]
+        wrong = [self.process.returncode != code, message not in errors, "Traceback" in errors, "Exception" in errors]
         require(not any(wrong), f"{self} ended with {self.process.returncode}: {errors[-2000:]}")
         self._all_gone()
         return Ended(False, False, False, output, errors)
 
     def members(self) -> dict[int, str]:
-        """Processes of the command that are there, by number: their command lines."""
+        """Command lines of the running processes of the command, by process ID."""
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -112,8 +112,8 @@ class Command:
                         line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
                         found[int(entry.name)] = line.decode("utf-8", "replace")
                 except OSError:
-                    continue  # gone meanwhile, or somebody else's
-        return {number: line for number, line in found.items() if line}  # a zombie has none
+                    continue  # ended, or of another user
+        return {number: line for number, line in found.items() if line}  # a zombie has no command line
 
     def _communicate(self, patience: float = PATIENCE) -> tuple[str, str]:
         try:
@@ -128,7 +128,7 @@ class Command:
         while members := self.members():
             if time.monotonic() > deadline:
                 self._kill_all()
-                raise Lost(f"processes of {self} went on without it: {'; '.join(members.values())[:500]}")
+                raise Lost(f"processes of {self} kept running: {'; '.join(members.values())[:500]}")
             time.sleep(0.05)
 
     def _kill_all(self) -> None:
@@ -136,7 +136,7 @@ class Command:
             os.kill(number, signal.SIGKILL)
 
     def _telling(self) -> list[int]:
-        """Processes that would say how to continue."""
+        """Processes that would print how to resume."""
         now, tick = float(Path("/proc/uptime").read_text().split()[0]), os.sysconf("SC_CLK_TCK")
         telling = []
         for number, line in self.members().items():

@@ -1,6 +1,6 @@
-"""Full disks and read-only folders, on mounts that nobody else sees: `python -m tools.soak.mounts FAULT ...`
+"""Full disks and read-only folders on mounts in a private namespace: `python -m tools.soak.mounts FAULT ...`
 
-`in_namespace` runs that with mounts of its own, as a plain user too where the system allows it.
+`in_namespace` runs this module in a new mount namespace, without root permissions if the system allows it.
 """
 
 import shutil
@@ -15,12 +15,12 @@ from tools.soak.scenarios import ROOT, SCENARIOS, Place, Scenario
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = "free some space"
-STEPS = {"grid": 4}  # times that the disk fills up before there is room
-SPARED = {"split_fewshot"}  # folders that a run does without: which images can be read is then found out again
+STEPS = {"grid": 4}  # times that the disk fills up before space is added
+SPARED = {"split_fewshot"}  # a run works without it and checks the images again
 
 
 def possible() -> bool:
-    """Whether this system lets us mount."""
+    """Check whether this system permits mounts."""
     if shutil.which("unshare") is None:
         return False
     mount = [*NAMESPACE, "sh", "-c", "mount -t tmpfs tmpfs /mnt && mount -o remount,size=1m /mnt"]
@@ -28,7 +28,7 @@ def possible() -> bool:
 
 
 def in_namespace(fault: str, scenario: Scenario, place: Place, straight: Place) -> str:
-    """Run a fault of this file. Returns what it says. Raises Lost."""
+    """Run a fault of this module in a new namespace; return its output. Raises Lost."""
     arguments = [fault, scenario.name, place.folder, place.data, place.mirror or "-", straight.folder]
     command = [*WITH_US, *NAMESPACE, sys.executable, "-m", "tools.soak.mounts", *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)

@@ -44,13 +44,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command.
+    """A command to disturb.
 
     Attributes:
-        part: of the project's work: bank, training, testing, preparation or grid.
-        script: of scripts/. arguments: its own. settings: of its environment.
-        after: a scenario that ends with it: what an undisturbed run of that left is what comes out of this one.
-        draws: begins without the demo world's pictures.
+        part: kind of work: bank, training, testing, preparation or grid.
+        script: file in scripts/.
+        arguments, settings: its arguments and environment variables.
+        after: a scenario that includes this one; its undisturbed output is the starting point and the expected result.
+        draws: starts without the images of the demo.
     """
 
     part: str
@@ -67,14 +68,14 @@ class Scenario:
         return Command(["bash", script, *arguments], {**place.environment, **self.settings, **settings}, ROOT)
 
     def straight(self, place: Place) -> None:
-        """Without any disturbance."""
+        """Run without disturbance."""
         (self.after or self).start(place).succeed()
 
     def prepare(self, place: Place, straight: Path) -> None:
-        """What must lie there before the command begins.
+        """Write what the command needs before it starts.
 
         Args:
-            straight: the output of an undisturbed run of it.
+            straight: the output of the undisturbed run.
         """
         if self.after is not None:
             shutil.copytree(straight, place.output)
@@ -98,7 +99,7 @@ VISUAL = training("FDBPL_MaPLe", 6, STUDENT="demo_vit")
 BEST = training("FDBPL", 10, "TEST.FINAL_MODEL", "best_val", name="FDBPL, best epoch")
 WORKERS = training("CoOp", 5, "DATALOADER.NUM_WORKERS", 2, name="CoOp, data loaders")
 TESTING = Scenario("testing", "FDBPL's test", "base2new_test.sh", FDBPL.arguments, FEW, after=FDBPL)
-DRAWING = Scenario(  # no features are kept: their files' names have the pictures' paths in them, which differ here
+DRAWING = Scenario(  # without feature cache: its file names contain the paths of the images, which differ here
     "preparation", "pictures", "base2new_train.sh", ("demo", 1, "ZeroshotCLIP", "TEST.FEATURE_CACHE_DIR", ""), FEW,
     draws=True,
 )  # fmt: skip
@@ -114,7 +115,7 @@ SCENARIOS = [BANK, FDBPL, LABELS, ONLINE, VISUAL, BEST, WORKERS, TESTING, DRAWIN
 
 
 def mirror(pause: float = 0.0) -> tuple[Server, Callable[[], None]]:
-    """A server with a small Caltech101 at /mirror, `pause` seconds for each 16 KiB; and what stops it."""
+    """A server with a small Caltech101 at /mirror, `pause` seconds per 16 KiB, and a function to stop it."""
     server = Server()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     images, split = small_caltech101()

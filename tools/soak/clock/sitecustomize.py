@@ -1,6 +1,6 @@
-"""Python starts with this where its folder is on PYTHONPATH: a clock that is wrong, and goes backwards while one looks.
+"""Wrong clock for Python processes with this folder on PYTHONPATH.
 
-FDBPL_FAULT_CLOCK: seconds that it is ahead; after each look it has lost FDBPL_FAULT_CLOCK_LOSES more.
+FDBPL_FAULT_CLOCK: seconds that it is ahead. FDBPL_FAULT_CLOCK_LOSES: seconds that it loses with every call.
 """
 
 import os
