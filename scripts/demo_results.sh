@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo world's table with the ResNet student: four class splits, seeds 1-3. Resumable, nothing finished is run again.
+# The demo's table with the ResNet student: four class splits, seeds 1-3. Finished runs are not repeated.
 #
 #   bash scripts/demo_results.sh [TRAINERS]        # default: "ZeroshotCLIP CoOp CoOp_KDPL FDBPL"
 #

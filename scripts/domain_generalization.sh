@@ -1,15 +1,12 @@
 #!/usr/bin/env bash
-# Domain generalization: learn on all classes of one data set, test on other pictures of the same classes.
+# Domain generalization: train on all classes of one data set, test on other images of the same classes.
 #
-#   bash scripts/domain_generalization.sh [DATASET] [SEED] [TRAINER] [DASSL OVERRIDES ...]
-#   bash scripts/domain_generalization.sh imagenet 1 CoOp              # -> ImageNetV2, -Sketch, -A, -R
+#   bash scripts/domain_generalization.sh [DATASET] [SEED] [TRAINER] [KEY VALUE ...]
+#   bash scripts/domain_generalization.sh imagenet 1 CoOp              # tests on ImageNetV2, -Sketch, -A, -R
 #   TARGETS=imagenet_r bash scripts/domain_generalization.sh imagenet
 #
-# The training run is cross_dataset.sh's; everything else is as there.
+# The training run is that of cross_dataset.sh; everything else is as described there.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/protocol.sh"
-protocol_arguments domain_generalization "$@"
-echo "Domain generalization: $TRAINER, seed $SEED, learns from $(images) of each class of $DATASET, with all its class names;" \
-    "tested on all test images of $TARGETS, each with the names of those classes that it has"
-
-learn_and_transfer
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+make_environment requirements.txt
+exec "$PYTHON" -m fdbpl.protocols domain_generalization "$@"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fdbpl.runs.targets import default_targets
+from fdbpl.runs.targets import DEFAULT_TARGETS
 
 PROTOCOL_TITLES = {
     "base2new": "Base-to-new",
@@ -11,8 +11,8 @@ PROTOCOL_TITLES = {
     "cross_dataset": "Cross-dataset",
     "domain_generalization": "Domain generalization",
 }
-OTHERS = default_targets("cross_dataset")
-SHIFTS = default_targets("domain_generalization")
+OTHERS = DEFAULT_TARGETS["cross_dataset"]
+SHIFTS = DEFAULT_TARGETS["domain_generalization"]
 DATASETS = (  # in the order of the field's tables
     *("imagenet", *OTHERS["imagenet"], *SHIFTS["imagenet"]), *("demo", *SHIFTS["demo"], *OTHERS["demo"]), "folder",
 )  # fmt: skip

@@ -1,12 +1,17 @@
-"""The data sets that a source is tested on unless TARGETS names others: targets.txt, which the scripts read as well."""
+"""Default target data sets of the protocols that test on other data sets than they train on."""
 
-from pathlib import Path
+FIELD = "caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101"
 
-
-def default_targets(protocol: str) -> dict[str, tuple[str, ...]]:
-    """The targets of each source that has its own in `protocol`, in the order of the field's tables.
-
-    `same_classes` names those that have exactly the classes of their source.
-    """
-    lines = [line.split() for line in Path(__file__).with_name("targets.txt").read_text("utf-8").splitlines()]
-    return {source: tuple(targets) for of, source, *targets in lines if of == protocol}
+# protocol -> source data set -> targets, in the order of the field's tables
+DEFAULT_TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cross_dataset": {"imagenet": tuple(FIELD.split()), "demo": ("demo_colours",)},
+    "domain_generalization": {
+        "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+        "demo": ("demo_sketch", "demo_world", "demo_corrupted"),
+    },
+}
+# source data set -> targets that have exactly its classes
+SAME_CLASSES: dict[str, tuple[str, ...]] = {
+    "imagenet": ("imagenetv2", "imagenet_sketch"),
+    "demo": ("demo_sketch", "demo_world", "demo_corrupted"),
+}

@@ -155,7 +155,7 @@ def test_the_record_of_a_grid(tmp_path, marker, monkeypatch):
 def test_results_of_submitted_jobs(tmp_path, marker, monkeypatch):
     """submitit leaves a pickle for each job; one that lies there already is not what we read."""
     submitit = pytest.importorskip("submitit")
-    from fdbpl.runs.launchers import Job, launcher, result
+    from fdbpl.protocols.launchers import Job, launcher, result
 
     monkeypatch.chdir(Path(__file__).resolve().parents[2])
     launch = launcher("local", "", tmp_path)

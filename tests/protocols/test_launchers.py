@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from fdbpl.errors import SystemFailure, UserError
-from fdbpl.runs import launchers
-from fdbpl.runs.grid import in_process, run_grid
-from fdbpl.runs.launchers import launcher, slurm_settings
+from fdbpl.protocols import launchers
+from fdbpl.protocols.jobs import in_process, run_jobs
+from fdbpl.protocols.launchers import launcher, slurm_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 submitit = pytest.importorskip("submitit")
@@ -112,10 +112,10 @@ def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
 def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
     child = f"touch {tmp_path}/started; sleep 4; touch {tmp_path}/survived"
     code = (
-        "from pathlib import Path; from fdbpl.runs.grid import run_grid; from fdbpl.runs.launchers import launcher\n"
+        "from pathlib import Path; from fdbpl.protocols.jobs import run_jobs; from fdbpl.protocols.launchers import launcher\n"
         "from fdbpl.errors import cli_error_handler\n"
         "with cli_error_handler():\n"
-        f"    run_grid([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"
+        f"    run_jobs([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True,
@@ -180,6 +180,6 @@ def test_settings():
 def test_a_grid_through_a_launcher_notes_each_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     noted = []
-    (failed,) = run_grid(COMMANDS, 1, launcher("local", "", tmp_path), noted.append)
+    (failed,) = run_jobs(COMMANDS, 1, launcher("local", "", tmp_path), noted.append)
     assert failed.endswith(": broken 2") and [ended.number for ended in noted] == [0, 1, 2]
     assert capsys.readouterr().out.splitlines()[1].startswith("[2/3] failed: broken 2 (eta ")

@@ -1,20 +1,20 @@
-"""What a comparison would run, without running it: counts, commands, weights that are not here yet."""
+"""The plan of a grid (DRY_RUN=1): counts, commands, and weights that are missing here."""
 
 import shlex
 
-from fdbpl.runs.comparison import Cell, Comparison, banks
+from fdbpl.protocols.grid import Cell, Grid, banks
 from fdbpl.runs.results import counted
 
 
-def plan(comparison: Comparison) -> str:
+def plan(grid: Grid) -> str:
     """Lines: a summary, the missing weights, then `done` or `to do` and the command of each cell."""
-    cells = [(cell, cell.finished) for cell in comparison.cells]
+    cells = [(cell, cell.finished) for cell in grid.cells]
     to_do = [cell for cell, finished in cells if not finished]
     makers = banks(to_do)
     summary = (
-        f"{comparison.protocol}: {counted(len(cells), 'run')} ({counted(len(comparison.rows), 'row')}, data sets "
-        f"{' '.join(dict.fromkeys(row.name for row in comparison.rows))}, seeds {' '.join(comparison.seeds)}, shots "
-        f"{' '.join(comparison.shots)}), {len(cells) - len(to_do)} done, {len(to_do)} to do"
+        f"{grid.protocol}: {counted(len(cells), 'run')} ({counted(len(grid.rows), 'row')}, data sets "
+        f"{' '.join(dict.fromkeys(row.name for row in grid.rows))}, seeds {' '.join(grid.seeds)}, shots "
+        f"{' '.join(grid.shots)}), {len(cells) - len(to_do)} done, {len(to_do)} to do"
     )
     lines = [summary + f", before them {counted(len(makers), 'call')} of generate_regions.sh" * bool(makers)]
     missing = missing_weights(to_do)

@@ -16,7 +16,7 @@ import yaml
 
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import read_record, write_json
-from fdbpl.runs.grid import Ended, Launcher, fair_share, gpu_count, in_process, start, stop, telling_line
+from fdbpl.protocols.jobs import JobResult, Launcher, job_environment, gpu_count, in_process, start, stop, last_error_line
 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
@@ -121,7 +121,7 @@ class Job:
             raise
         print(output)
         print(errors, file=sys.stderr)
-        line = telling_line(process.returncode, output, errors)
+        line = last_error_line(process.returncode, output, errors)
         write_json(self.answer, {"code": process.returncode, "line": line})
         return process.returncode
 
@@ -143,7 +143,7 @@ class Submitted:
         self.cluster, self.folder = cluster, folder
         self.submitted = folder / "submitted.json"  # command -> Slurm's number of its job
 
-    def run(self, commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
+    def run(self, commands: Sequence[list[str]], jobs: int) -> Iterator[JobResult]:
         """A `Launcher`: job arrays of which Slurm runs `jobs` at a time; locally that many are started."""
         if self.cluster == "slurm":
             self.executor.update_parameters(slurm_array_parallelism=jobs)
@@ -156,7 +156,7 @@ class Submitted:
                 chosen, waiting = waiting[:room], waiting[room:]
                 if self.cluster == "local":
                     slots.update(zip(chosen, sorted({*range(jobs)} - {*slots.values()}), strict=False))
-                shares = {number: visible_gpus() | fair_share(slot, jobs) for number, slot in slots.items()}
+                shares = {number: visible_gpus() | job_environment(slot, jobs) for number, slot in slots.items()}
                 running.update(self._submit({number: commands[number] for number in chosen}, shares))
                 for number in [number for number, job in running.items() if job.done()]:
                     ended = result(number, running.pop(number), self._answer(commands[number]))
@@ -240,7 +240,7 @@ def interruptible_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def result(number: int, job, answer: Path) -> Ended:
+def result(number: int, job, answer: Path) -> JobResult:
     """How a job ended; one that died says so with the last line of its log."""
     patience = time.monotonic() + PATIENCE * (job.state == "COMPLETED")  # a network's file system may be late
     while not answer.exists() and time.monotonic() < patience:
@@ -250,5 +250,5 @@ def result(number: int, job, answer: Path) -> Ended:
     except UserError:
         log = (job.stderr() or "").strip().splitlines()
         state = "" if os.path.exists(job.paths.result_pickle) else f"job {job.job_id} ended as {job.state}: "
-        return Ended(number, 1, f"{state}{log[-1] if log else 'it left no log'}")
-    return Ended(number, told["code"], told["line"])
+        return JobResult(number, 1, f"{state}{log[-1] if log else 'it left no log'}")
+    return JobResult(number, told["code"], told["line"])

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from fdbpl.runs import grid, launchers
-from fdbpl.runs.grid import in_process
-from fdbpl.runs.launchers import launcher
+from fdbpl.protocols import jobs, launchers
+from fdbpl.protocols.jobs import in_process
+from fdbpl.protocols.launchers import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
 def two_gpus(monkeypatch):
-    for module in (grid, launchers):
+    for module in (jobs, launchers):
         monkeypatch.setattr(module, "gpu_count", lambda: 2)
     for name in ("CUDA_VISIBLE_DEVICES", "NPROC"):
         monkeypatch.delenv(name, raising=False)
@@ -49,7 +49,7 @@ def test_submitit_hides_no_gpu(tmp_path):
 
 
 def test_more_jobs_than_gpus_share_them():
-    shares = [grid.fair_share(slot, 5)["CUDA_VISIBLE_DEVICES"] for slot in range(5)]
+    shares = [jobs.job_environment(slot, 5)["CUDA_VISIBLE_DEVICES"] for slot in range(5)]
     assert shares == ["0", "1", "0", "1", "0"]
 
 

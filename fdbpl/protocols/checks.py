@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fdbpl.errors import UserError
-from fdbpl.runs.targets import default_targets
+from fdbpl.runs.targets import SAME_CLASSES
 
 # keys that a protocol sets itself -> what to use instead
 PROTOCOL_KEYS = {
@@ -78,7 +78,7 @@ def check_class_contexts(
     key = f"TRAINER.{trainer.removesuffix('_KDPL').removeprefix('FDBPL_').upper()}.CSC"
     if str(settings.get(key, False)).lower() != "true" or protocol == "few_shot":
         return
-    same = default_targets("same_classes").get(source, ()) if protocol == "domain_generalization" else ()
+    same = SAME_CLASSES.get(source, ()) if protocol == "domain_generalization" else ()
     other = [target for target in targets if target not in same]
     if targets and not other:
         return

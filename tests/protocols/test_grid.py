@@ -9,9 +9,9 @@ import pytest
 
 import fdbpl.runs.__main__ as runs
 from fdbpl.errors import SystemFailure, UserError
-from fdbpl.runs.comparison import Comparison, banks, read_rows
-from fdbpl.runs.grid import Ended
-from fdbpl.runs.grid_record import GridRecord
+from fdbpl.protocols.grid import Grid, banks, read_rows
+from fdbpl.protocols.jobs import JobResult
+from fdbpl.protocols.grid_record import GridRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ def row(label="CoOp", trainer="CoOp", config="demo", *overrides, dataset="demo",
 
 
 def compared(output, *rows, protocol="base2new", seeds=("1", "2"), **settings):
-    return Comparison(protocol, output, read_rows(rows), seeds, **settings)
+    return Grid(protocol, output, read_rows(rows), seeds, **settings)
 
 
 def finish(folder: Path, accuracy: float, seed: int = 1, **metrics) -> Path:
@@ -261,11 +261,11 @@ def test_the_record_of_a_grid_is_merged(tmp_path):
 
 def test_grids_at_the_same_time_lose_no_cell(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from fdbpl.runs.comparison import *;"
-        "from fdbpl.runs.grid_record import GridRecord\n"
+        "import sys; from pathlib import Path; from fdbpl.protocols.grid import *;"
+        "from fdbpl.protocols.grid_record import GridRecord\n"
         "for seed in range(20):\n"
         "    rows = read_rows([f'demo\\t\\t{sys.argv[1]}\\t{sys.argv[1]}\\tdemo.yaml'])\n"
-        "    GridRecord(Path(sys.argv[2])).update(Comparison('base2new', Path(), rows, [str(seed)]).cells, 'done')"
+        "    GridRecord(Path(sys.argv[2])).update(Grid('base2new', Path(), rows, [str(seed)]).cells, 'done')"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], cwd=ROOT) for name in "ABC"]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
@@ -287,7 +287,7 @@ def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch
 
     def launch(commands, jobs):
         for number, code in enumerate(codes[: len(commands)]):
-            yield Ended(number, code, f"ended with {code}")
+            yield JobResult(number, code, f"ended with {code}")
 
     words = ["compare", "--output", str(tmp_path), "--seeds", "1 2"]
     monkeypatch.setattr(sys, "argv", ["fdbpl.runs", *words])

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 
 from fdbpl.config import for_dataset, pairs, read_yaml, split_per_dataset, yaml_files
 from fdbpl.errors import UserError
-from fdbpl.runs.checks import check_class_contexts, check_numbers, check_overrides, check_targets
+from fdbpl.protocols.checks import check_class_contexts, check_numbers, check_overrides, check_targets
 from fdbpl.runs.folder import config_name
-from fdbpl.runs.protocols import PROTOCOLS, Protocol, Step
+from fdbpl.protocols.protocol import PROTOCOLS, Protocol, Step
 
 yaml_values = cache(read_yaml)
 
@@ -44,27 +44,6 @@ class Row:
         """The overrides below a node of the configuration."""
         pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
         return tuple(sorted(pair for pair in pairs if pair[0].startswith(node)))
-
-
-def read_rows(lines: Iterable[str]) -> list[Row]:
-    """Rows of tab-separated lines: data set (`folder:NAME` for own pictures), targets (separated by spaces), label,
-    trainer, the method's YAML, then overrides KEY VALUE ...; a line that comes twice counts once.
-
-    Raises:
-        UserError: a line that is no such row.
-    """
-    rows = []
-    for line in filter(str.strip, lines):
-        words = line.rstrip("\n").split("\t")
-        if len(words) < 5 or len(words) % 2 == 0:
-            raise UserError(
-                "expected a row of data set, targets, label, trainer, file, then KEY VALUE ..., separated by tabs, "
-                f"found {line.strip()!r:.200}; give each of them"
-            )
-        dataset, targets, label, trainer, config, *overrides = words
-        dataset, _, own = dataset.partition(":")
-        rows.append(Row(dataset, tuple(targets.split()), label, trainer, Path(config), tuple(overrides), own))
-    return list(dict.fromkeys(rows))
 
 
 def variants(each: str) -> list[tuple[str, ...]]:
@@ -172,7 +151,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Grid:
     """A grid.
 
     Attributes:

@@ -16,7 +16,7 @@ import pytest
 from fdbpl.errors import UserError
 from fdbpl.runs import RunFolder, harmonic_mean, peak_memory
 from fdbpl.runs.folder import config_name
-from fdbpl.runs.grid import run_grid
+from fdbpl.protocols.jobs import run_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"OUTPUT_DIR": "here", "SEED": 1, "OPTIM": {"LR": 0.05, "MAX_EPOCH": 100}}
@@ -116,7 +116,7 @@ def test_result_lines(tmp_path):
 def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):
     script = "echo some; echo {n} done; test {n} != 2 || {{ echo broken {n} >&2; exit 3; }}"
     commands = [["sh", "-c", script.format(n=n)] for n in (1, 2, 3)]
-    (failed,) = run_grid(commands, 2)
+    (failed,) = run_jobs(commands, 2)
     assert failed.endswith(": broken 2")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[-1].startswith("[3/3]") and lines[-1].endswith("(eta 0:00:00)")
@@ -126,7 +126,7 @@ def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):
 
 def test_a_terminal_shows_a_bar_below_the_results():
     command = "['sh', '-c', 'sleep .2; echo result of ' + n]"
-    code = f"from fdbpl.runs.grid import run_grid; run_grid([{command} for n in 'ab'], 1)"
+    code = f"from fdbpl.protocols.jobs import run_jobs; run_jobs([{command} for n in 'ab'], 1)"
     here, there = os.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=there, stderr=there, check=True)
@@ -145,8 +145,8 @@ def test_an_interrupted_grid_leaves_nothing_running(tmp_path, kind, word):
     child = f"import time, pathlib; pathlib.Path({str(tmp_path / 'started')!r}).touch(); time.sleep(5); " \
             f"pathlib.Path({str(tmp_path / 'survived')!r}).touch()"  # fmt: skip
     code = (
-        "import sys; from fdbpl.errors import cli_error_handler; from fdbpl.runs.grid import run_grid\n"
-        f"with cli_error_handler(): run_grid([[sys.executable, '-c', {child!r}]] * 3, 1)"
+        "import sys; from fdbpl.errors import cli_error_handler; from fdbpl.protocols.jobs import run_jobs\n"
+        f"with cli_error_handler(): run_jobs([[sys.executable, '-c', {child!r}]] * 3, 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():

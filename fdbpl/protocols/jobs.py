@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobResult:
     """A command that ended: its place in the list, exit code, and the line that stands for its result or failure."""
 
     number: int
@@ -25,7 +25,7 @@ class Ended:
     line: str
 
 
-Launcher = Callable[[Sequence[list[str]], int], Iterator[Ended]]  # (commands, how many at a time) -> as they end
+Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (commands, how many at a time) -> as they end
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
@@ -36,7 +36,7 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def telling_line(code: int, output: str, errors: str) -> str:
+def last_error_line(code: int, output: str, errors: str) -> str:
     """The last line: of the output, or where the command failed of its errors, one of our sentences if there is one."""
     lines = (errors if code else output).strip().splitlines()
     sentences = [line for line in lines if code and line.startswith("error: ")]
@@ -48,7 +48,7 @@ def stop(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
 
 
-def fair_share(slot: int, jobs: int) -> dict[str, str]:
+def job_environment(slot: int, jobs: int) -> dict[str, str]:
     """Variables that give the process in `slot` of `jobs` its share of the processors, and a GPU of its own.
 
     Where there are fewer GPUs than jobs, several jobs use one. A run of several processes (NPROC) sees all GPUs.
@@ -67,24 +67,24 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
+def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[JobResult]:
     """The default launcher: children of this process. What still runs when it is left is stopped."""
     running: set[subprocess.Popen] = set()
     stopped = threading.Event()
     starting = threading.Lock()
     free_slots = list(range(jobs))
 
-    def run(number: int) -> Ended:
+    def run(number: int) -> JobResult:
         with starting:
             if stopped.is_set():
-                return Ended(number, -1, "")
+                return JobResult(number, -1, "")
             slot = free_slots.pop(0)
-            process = start(commands[number], fair_share(slot, jobs))
+            process = start(commands[number], job_environment(slot, jobs))
             running.add(process)
         output, errors = process.communicate()
         running.discard(process)
         free_slots.append(slot)
-        return Ended(number, process.returncode, telling_line(process.returncode, output, errors))
+        return JobResult(number, process.returncode, last_error_line(process.returncode, output, errors))
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -97,11 +97,11 @@ def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[Ended]:
                 stop(process)
 
 
-def run_grid(
+def run_jobs(
     commands: Sequence[list[str]],
     jobs: int,
     launch: Launcher = in_process,
-    note: Callable[[Ended], None] = lambda ended: None,
+    note: Callable[[JobResult], None] = lambda ended: None,
 ) -> list[str]:
     """Run `commands`, `jobs` at a time.
 

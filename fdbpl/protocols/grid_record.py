@@ -6,7 +6,7 @@ from pathlib import Path
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record, write_json
 from fdbpl.io.locks import file_lock
-from fdbpl.runs.comparison import Cell
+from fdbpl.protocols.grid import Cell
 
 KEY = ("protocol", "trainer", "config", "dataset", "shots", "seed")
 
