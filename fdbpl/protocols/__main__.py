@@ -1,7 +1,6 @@
 """Run protocols and grids. The scripts of scripts/ call this command; environment variables are explained there."""
 
 import argparse
-import os
 import sys
 
 from fdbpl.arguments import ArgumentParser
@@ -29,13 +28,18 @@ def main() -> None:
         prog="python -m fdbpl.protocols", description=__doc__, epilog=RULE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("command", choices=COMMANDS, help="; ".join(f"{name}: {text}" for name, (_, text) in COMMANDS.items()))
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="[DATASET] [SEED] [TRAINER] [KEY VALUE ...]; see the scripts")
-    arguments = parser.parse_args()
-    if arguments.words[:1] in (["-h"], ["--help"]):
-        parser.parse_args(["--help"])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=RULE, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("words", nargs="*", metavar="ARGUMENT", help="as scripts/*.sh describe them")
+    # flags and values such as -1 are for the command to judge
+    arguments, rest = parser.parse_args(sys.argv[1:2]), sys.argv[2:]
+    if rest[:1] in (["-h"], ["--help"]):
+        parser.parse_args(sys.argv[1:3])
     with cli_error_handler():
-        sys.exit(COMMANDS[arguments.command][0](arguments.words))
+        sys.exit(COMMANDS[arguments.command][0](rest))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ DATASETS, TRAINERS = Path("configs/datasets"), Path("configs/trainers")  # the c
 PROTOCOL_FILES = Path("configs/protocols.yaml")
 
 RULE = """\
-Configuration file: configs/trainers/METHOD/NAME.yaml. METHOD is TRAINER, or for the variants METHOD_KDPL and
-FDBPL_METHOD their method. NAME is CFG if it is set. Else it is the entry of METHOD and of the protocol in
-configs/protocols.yaml, with {student} replaced by STUDENT; {student} alone where there is no entry. For the demo
-models it is the entry `demo` (methods that need a ViT), else {student}. STUDENT is vit_b32, vit_b16, rn50, demo or demo_vit. The demo's data sets default to the demo models; all
-others default to vit_b32, whose weights must be there already."""
+configuration file:
+  configs/trainers/METHOD/NAME.yaml. METHOD is TRAINER, or the method of a variant METHOD_KDPL or FDBPL_METHOD.
+  NAME is CFG where it is set. Otherwise it is the entry of METHOD and the protocol in configs/protocols.yaml, with
+  {student} replaced by STUDENT; for the demo models it is the entry `demo` (of methods that need a ViT). Without an
+  entry it is STUDENT itself. STUDENT is vit_b32, vit_b16, rn50, demo or demo_vit; by default the demo model for the
+  demo's data sets and vit_b32 for all others, whose weights must already be there.
+"""
 
 
 def is_demo(name: str) -> bool:

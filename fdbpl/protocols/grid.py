@@ -11,8 +11,8 @@ from typing import Any
 from fdbpl.config import for_dataset, pairs, read_yaml, split_per_dataset, yaml_files
 from fdbpl.errors import UserError
 from fdbpl.protocols.checks import check_class_contexts, check_numbers, check_overrides, check_targets
-from fdbpl.runs.folder import config_name
 from fdbpl.protocols.protocol import PROTOCOLS, Protocol, Step
+from fdbpl.runs.folder import config_name
 
 yaml_values = cache(read_yaml)
 

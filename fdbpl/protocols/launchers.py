@@ -16,7 +16,16 @@ import yaml
 
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import read_record, write_json
-from fdbpl.protocols.jobs import JobResult, Launcher, job_environment, gpu_count, in_process, start, stop, last_error_line
+from fdbpl.protocols.jobs import (
+    JobResult,
+    Launcher,
+    gpu_count,
+    in_process,
+    job_environment,
+    last_error_line,
+    start,
+    stop,
+)
 
 MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001

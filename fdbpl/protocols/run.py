@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fdbpl.data.image_folder.image_folder import read_own_pictures
 from fdbpl.config import pairs
 from fdbpl.errors import UserError, quoted
 from fdbpl.interruption import Terminated
@@ -85,6 +84,10 @@ class OwnImages:
 
     @classmethod
     def read(cls, place: str) -> "OwnImages":
+        from fdbpl.data.image_folder.image_folder import (
+            read_own_pictures,  # imports torch, which no other protocol needs
+        )
+
         found = read_own_pictures(place)
         return cls(os.path.abspath(place), found.name, found.digest)
 

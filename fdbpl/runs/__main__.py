@@ -38,7 +38,9 @@ def run_folders(place: Path) -> list[Path]:
     folders = find_run_folders(place, refused.append)
     found = [folder for folder, files in folders if any(name in files for name in RUN_FILES)]
     if refused:
-        raise UserError(f"Cannot read {refused[0].filename} ({refused[0].strerror}). Check the path and its permissions")
+        raise UserError(
+            f"Cannot read {refused[0].filename} ({refused[0].strerror}). Check the path and its permissions"
+        )
     if not found:
         raise UserError(f"There are no run folders (with a run.json) at or below {place}. Check the path")
     return found

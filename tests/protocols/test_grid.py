@@ -10,8 +10,8 @@ import pytest
 import fdbpl.runs.__main__ as runs
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.protocols.grid import Grid, banks, read_rows
-from fdbpl.protocols.jobs import JobResult
 from fdbpl.protocols.grid_record import GridRecord
+from fdbpl.protocols.jobs import JobResult
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -112,7 +112,8 @@ def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
 def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
     child = f"touch {tmp_path}/started; sleep 4; touch {tmp_path}/survived"
     code = (
-        "from pathlib import Path; from fdbpl.protocols.jobs import run_jobs; from fdbpl.protocols.launchers import launcher\n"
+        "from pathlib import Path; from fdbpl.protocols.jobs import run_jobs\n"
+        "from fdbpl.protocols.launchers import launcher\n"
         "from fdbpl.errors import cli_error_handler\n"
         "with cli_error_handler():\n"
         f"    run_jobs([['sh', '-c', {child!r}]] * 2, 1, launcher('local', '', Path({str(tmp_path)!r})))"

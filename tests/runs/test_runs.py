@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from fdbpl.errors import UserError
+from fdbpl.protocols.jobs import run_jobs
 from fdbpl.runs import RunFolder, harmonic_mean, peak_memory
 from fdbpl.runs.folder import config_name
-from fdbpl.protocols.jobs import run_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"OUTPUT_DIR": "here", "SEED": 1, "OPTIM": {"LR": 0.05, "MAX_EPOCH": 100}}
