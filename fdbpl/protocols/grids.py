@@ -100,7 +100,7 @@ def paper(words: Sequence[str]) -> int:
         datasets = variable("DATASETS", PAPER_DATASETS) if protocol in ("base2new", "few_shot") else "imagenet"
         try:
             compare([protocol, datasets, variable("SEEDS", "1 2 3"), trainers, *words[1:]])
-        except UserError as error:  # the other protocols go on
+        except (UserError, SystemFailure) as error:  # the other protocols go on
             print(f"error: {error}", file=sys.stderr)
             status = status if status == SystemFailure.exit_code else error.exit_code
     return status
@@ -151,7 +151,7 @@ def run_grid(
     if dry_run:
         print(plan(grid), flush=True)
         names = sorted({name for row in rows for name in (row.dataset, *row.targets)})
-        command = [sys.executable, "-m", "datasets.missing", "--root", variable("DATA", "data"), *names]
+        command = [sys.executable, "-m", "fdbpl.data.missing", "--root", variable("DATA", "data"), *names]
         return subprocess.run(command).returncode
     _run(grid, int(jobs), launch)
     return 0

@@ -259,7 +259,8 @@ def _introduction(run: ProtocolRun) -> str:
     what = f"{run.trainer} on {run.dataset}, seed {run.seed}, trains on {run.images_text} of each"
     names = "with all class names"
     if run.protocol.transfers:
-        targets, title = " ".join(run.targets), run.protocol.name.replace("_", " ").capitalize()
+        targets = " ".join(run.targets)
+        title = {"cross_dataset": "Cross-dataset", "domain_generalization": "Domain generalization"}[run.protocol.name]
         return f"{title}: {what} class, {names}; tests on all test images of {targets}, each with its own class names"
     if run.protocol.name == "few_shot":
         return f"Few-shot: {what} class, {names}; tests on all test images of all classes"

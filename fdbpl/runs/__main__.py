@@ -34,6 +34,8 @@ def run_folders(place: Path) -> list[Path]:
     Raises:
         UserError: there are none, or a folder cannot be read.
     """
+    if not place.is_dir():
+        raise UserError(f"There is no folder {place}. Check the path")
     refused: list[OSError] = []
     folders = find_run_folders(place, refused.append)
     found = [folder for folder, files in folders if any(name in files for name in RUN_FILES)]

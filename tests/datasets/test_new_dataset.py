@@ -10,7 +10,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from PIL import Image
 
 import datasets
-from datasets.missing import missing_folder
+from fdbpl.data.missing import missing_folder
 from fdbpl.data.prepare import check, commands
 from fdbpl.errors import UserError
 

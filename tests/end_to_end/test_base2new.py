@@ -114,32 +114,19 @@ def test_photographs(scripts, photographs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "sentence"),
+    ("arguments", "environment", "message"),
     [
-        (("dmeo",), {}, "expected a data set of .*demo.*found 'dmeo'"),
-        (("demo", 1, "FDPBL"), {}, "expected a trainer of .*FDBPL.*found 'FDPBL'"),
-        (("demo", "one"), {}, "expected a whole number without leading zeros as SEED, found 'one'"),
-        (("demo", 1, "CoOp", "OPTIM.LR"), {}, "KEY VALUE pairs, found 1 words"),
+        (("dmeo",), {}, "'dmeo' is not a data set"),
         (("demo", 1, "CoOp", "OPTIM.LRR", 1), {}, "did you mean OPTIM.LR"),
-        (("demo", 1, "CoOp", "OPTIM.LR", "fast"), {}, "expected float for OPTIM.LR"),
         (("demo", 1, "CoOp", "TRAINER.COOP.PREC", "fp16"), {"CUDA_VISIBLE_DEVICES": ""}, "fp16.*GPU|GPU.*fp16"),
-        (("demo", 1, "CoOp"), {"CFG": "vit"}, "expected CFG to be one of .*demo.*found 'vit'"),
-        (("demo", 1, "CoOp"), {"SHOTS": "many"}, "expected a number of images as SHOTS .-1: all images., found .many."),
         (("caltech101", 1, "CoOp"), {"DATA": "/nowhere", "STUDENT": "demo"}, "/nowhere"),
-        (("caltech101", 1, "CoOp"), {"FDBPL_CLIP_CACHE": "/none"}, "missing ./none/ViT-B-32.pt.*STUDENT=demo"),
-        (("demo", "01", "CoOp"), {}, "without leading zeros as SEED, found '01'"),
-        (("demo", 1, "CoOp"), {"SHOTS": "0"}, "expected a number of images as SHOTS .-1: all images., found '0'"),
-        (("demo", 1, "CoOp"), {"LEARN": "new"}, "expected LEARN to be base or all, found 'new'"),
-        (("demo", 1, "CoOp", "DATASET.SUBSAMPLE_CLASSES", "all"), {}, "SUBSAMPLE_CLASSES is set by .*LEARN=all"),
-        (("demo", 1, "CoOp", "TRAINER.COOP.CSC", "True"), {}, "TRAINER.COOP.CSC True .*serves these classes only"),
     ],
 )
-def test_mistakes_end_in_one_sentence(scripts, arguments, environment, sentence):
+def test_a_mistake_ends_in_one_line(scripts, arguments, environment, message):
     run = scripts.run("base2new_train.sh", *arguments, **environment)
-    message = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
-    assert run.returncode == 2, run.stderr
-    assert len(message) == 1 and re.search(sentence, message[0]), run.stderr
-    assert "Traceback" not in run.stderr
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
+    assert len(errors) == 1 and re.search(message, errors[0]), run.stderr
 
 
 def test_learning_from_all_classes_is_a_result_of_its_own(scripts, tmp_path):
@@ -147,7 +134,7 @@ def test_learning_from_all_classes_is_a_result_of_its_own(scripts, tmp_path):
     run = type(scripts)(tmp_path, data=scripts.data)
     arguments, settings = ("demo", 1, "ZeroshotCLIP"), {"LEARN": "all", "SHOTS": "-1"}
     lines = run.succeed("base2new_train.sh", *arguments, **settings)
-    assert "learns from all images of each class, with all class names" in lines[0]
+    assert "trains on all images of each class, with all class names" in lines[0]
     base, new, h = re.fullmatch(
         r"ZeroshotCLIP demo seed1 \(learnt from all classes\): base ([\d.]+) new ([\d.]+) H ([\d.]+)", lines[-1]
     ).groups()

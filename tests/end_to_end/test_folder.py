@@ -1,9 +1,7 @@
 """`DATA=my_photos bash scripts/base2new_train.sh folder`, as users type it."""
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,20 +86,3 @@ def test_own_images_as_source_and_as_target(own, tmp_path):
     assert json.loads(metrics.read_text())["protocol"]["classnames"] == ["black shape", "red shape"]
     same = own.run("cross_dataset.sh", "folder", 1, "ZeroshotCLIP", CFG="demo", **settings)
     assert same.returncode == 2 and "the target folder would be the source itself" in same.stderr
-
-
-@pytest.mark.parametrize(("source", "targets", "expected"), [
-    ("demo", "folder", "TARGETS contains folder, your own images, but IMAGES does not name them"),
-    ("demo", "demo_colours demo", "TARGETS contains demo, the data set that is learnt from"),
-    ("demo", "dtd eurosat dtd", "TARGETS contains dtd twice"),
-])  # fmt: skip
-def test_targets_that_are_refused(own, source, targets, expected):
-    done = own.run("cross_dataset.sh", source, 1, "ZeroshotCLIP", TARGETS=targets)
-    assert done.returncode == 2 and expected in done.stderr
-
-
-def test_synthetic_data_sets_have_a_root_of_their_own(tmp_path):
-    code = f"source {ROOT}/scripts/protocol.sh; protocol_arguments base2new demo; root_of demo_colours; root_of dtd"
-    environment = {"PATH": os.environ["PATH"], "DATA": "/my photos", "OUTPUT": "/results"}
-    done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["/results/synthetic", "/my photos"], done.stderr

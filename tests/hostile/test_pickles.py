@@ -1,18 +1,17 @@
 """Nothing from outside is run: a payload lies in every place that somebody else's file can come to."""
 
-import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 import fdbpl.regions.__main__ as regions
 import fdbpl.report.__main__ as report
-import fdbpl.runs.__main__ as runs_main
 import train
 from fdbpl import export, predict
+from fdbpl.errors import UserError
+from fdbpl.protocols.grid_record import GridRecord
 
 from ..bad_input.sentences import refused, succeeds
 from . import plants
@@ -142,12 +141,12 @@ def test_a_foreign_log(tmp_path, marker, content):
     assert "## Not in the tables" in succeeds(report.main, [tmp_path / "output", "--to", tmp_path / "report"]).out
 
 
-def test_the_record_of_a_grid(tmp_path, marker, monkeypatch):
+def test_the_record_of_a_grid(tmp_path, marker):
     output = tmp_path / "output"
     output.mkdir()
     (output / "grid.json").write_bytes(plants.bare(marker))
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    refused(runs_main.main, ["compare", "--output", output, "--seeds", "1"], "grid.json")
+    with pytest.raises(UserError, match="grid.json"):
+        GridRecord(output).update([], "done")
     out = succeeds(report.main, [output, "--to", tmp_path / "report"]).out
     assert "grid.json: it is not the record of a grid" in out
 

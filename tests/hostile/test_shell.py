@@ -76,6 +76,8 @@ def place(tmp_path: Path) -> Place:
 @pytest.mark.parametrize("argument", ARGUMENTS)
 @pytest.mark.parametrize("case", TEXTS)
 def test_arguments(place, argument, case):
+    if (argument, case) == ("data set", "a flag"):
+        pytest.skip("--help in the first place prints the help")
     words = {"data set": "demo", "seed": "1", "trainer": "CoOp", argument: place.text(case)}
     place.refused("base2new_train.sh", *words.values())
 

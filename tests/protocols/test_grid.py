@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import subprocess
@@ -7,21 +6,29 @@ from pathlib import Path
 
 import pytest
 
-import fdbpl.runs.__main__ as runs
 from fdbpl.errors import SystemFailure, UserError
-from fdbpl.protocols.grid import Grid, banks, read_rows
+from fdbpl.protocols import grids
+from fdbpl.protocols.grid import Grid, Row, banks
 from fdbpl.protocols.grid_record import GridRecord
 from fdbpl.protocols.jobs import JobResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def row(label="CoOp", trainer="CoOp", config="demo", *overrides, dataset="demo", targets=""):
-    return "\t".join([dataset, targets, label, trainer, f"configs/trainers/X/{config}.yaml", *overrides]) + "\n"
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("OUTPUT", "DATA", "STUDENT", "CFG", "SHOTS", "TARGETS", "LEARN", "JOBS", "EACH", "LAUNCHER", "SLURM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def row(label="CoOp", trainer="CoOp", config="demo", *overrides, dataset="demo", targets="", own="", file=None) -> Row:
+    file = file or Path(f"configs/trainers/X/{config}.yaml")
+    return Row(dataset, tuple(targets.split()), label, trainer, file, overrides, own)
 
 
 def compared(output, *rows, protocol="base2new", seeds=("1", "2"), **settings):
-    return Grid(protocol, output, read_rows(rows), seeds, **settings)
+    return Grid(protocol, output, rows, seeds, **settings)
 
 
 def finish(folder: Path, accuracy: float, seed: int = 1, **metrics) -> Path:
@@ -42,7 +49,7 @@ def finish_pair(output, trainer, config, seed, base, new, **metrics):
 
 def test_the_runs_of_a_comparison():
     rows = [row(), row("FDBPL_VPT", "FDBPL_VPT", "demo_vit"), row("FDBPL", "FDBPL"),
-            row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10"), row()]  # fmt: skip
+            row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10")]  # fmt: skip
     comparison = compared(Path("out"), *rows, common=("OPTIM.LR", "1"), seeds=("1", "2", "1"))
     calls = [" ".join(cell.call()) for cell in comparison.cells]
     assert len(calls) == len(set(calls)) == 8  # what is typed twice runs once
@@ -66,8 +73,7 @@ def test_the_runs_of_a_transfer_and_the_banks_of_each_number_of_shots():
 def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
     config = tmp_path / "demo.yaml"
     config.touch()
-    line = row().replace("configs/trainers/X/demo.yaml", str(config))
-    (cell,) = compared(tmp_path, line, seeds=["1"]).cells
+    (cell,) = compared(tmp_path, row(file=config), seeds=["1"]).cells
     assert not cell.finished
     finish_pair(tmp_path, "CoOp", "demo", 1, 80.0, 60.0)
     now = config.stat().st_mtime + 1000
@@ -82,7 +88,7 @@ def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
 
 
 def test_own_pictures_are_called_as_their_folder_is(tmp_path):
-    (cell,) = compared(tmp_path, row(dataset="folder:my_photos"), protocol="few_shot", seeds=["1"]).cells
+    (cell,) = compared(tmp_path, row(dataset="folder", own="my_photos"), protocol="few_shot", seeds=["1"]).cells
     finish(cell.folders[0], 50.0)
     assert cell.folders[0] == tmp_path / "train_all/my_photos/shots_16/CoOp/demo/seed1"
     assert cell.call()[-3:] == ["folder", "1", "CoOp"]
@@ -165,9 +171,8 @@ def test_class_specific_contexts_serve_the_same_classes(protocol, dataset, targe
 def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
     config = tmp_path / "own.yaml"
     config.write_text("TRAINER:\n  FDBPL:\n    CSC: True\n")
-    line = row("FDBPL", "FDBPL").replace("configs/trainers/X/demo.yaml", str(config))
     with pytest.raises(UserError, match="TRAINER.FDBPL.CSC True"):
-        compared(tmp_path, line)
+        compared(tmp_path, row("FDBPL", "FDBPL", file=config))
 
 
 @pytest.mark.parametrize(
@@ -177,59 +182,6 @@ def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
 def test_a_target_is_neither_the_source_nor_named_twice(targets, sentence):
     with pytest.raises(UserError, match=f"TARGETS contains {sentence}"):
         compared(Path("out"), row(targets=targets), protocol="cross_dataset")
-
-
-def printed_steps(capsys, monkeypatch, *words) -> list[list[str]]:
-    monkeypatch.setattr(sys, "argv", ["fdbpl.runs", "steps", "--dataset", "demo", "--trainer", "FDBPL", *words])
-    runs.main()
-    return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-
-
-def test_the_steps_of_each_protocol(capsys, monkeypatch, tmp_path):
-    """The training's region bank while the training is not finished; every test names its training."""
-    common = ("--config-file", "x/demo.yaml", "--output", str(tmp_path), "--seeds", "1")
-    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "16", "OPTIM.LR", "1")
-    run = "demo/shots_16/FDBPL/demo+OPTIM.LR=1/seed1"
-    base = f"base2new/train_base/{run}"
-    assert steps == [["bank", "16", "demo", "base", base, "-"], ["train", "16", "demo", "base", base, "-"],
-                     ["test", "16", "demo", "new", f"base2new/test_new/{run}", base]]  # fmt: skip
-    finish(tmp_path / base, 80.0)
-    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "16", "OPTIM.LR", "1")
-    assert [kind for kind, *_ in steps] == ["train", "test"]
-
-    steps = printed_steps(capsys, monkeypatch, *common, "--shots=-1", "--protocol", "base2new_all")
-    run = "demo/shots_-1/FDBPL/demo/seed1"
-    assert [step[3:] for step in steps[1:]] == [
-        ["all", f"train_all/{run}", "-"], ["base", f"base2new_all/test_base/{run}", f"train_all/{run}"],
-        ["new", f"base2new_all/test_new/{run}", f"train_all/{run}"],
-    ]  # fmt: skip
-    words = ("--protocol", "cross_dataset", "--targets", "demo_colours folder:mine")
-    steps = printed_steps(capsys, monkeypatch, *common, "--shots=-1", *words)
-    assert [(step[2], step[4]) for step in steps[2:]] == [
-        ("demo_colours", f"evaluation/demo_colours/{run}"), ("folder", f"evaluation/mine/{run}")
-    ]  # fmt: skip
-    steps = printed_steps(capsys, monkeypatch, *common, "--shots", "1 -1", "--protocol", "few_shot")
-    assert [step[:2] for step in steps] == [["bank", "1"], ["train", "1"], ["bank", "-1"], ["train", "-1"]]
-
-
-def test_the_steps_of_a_test_of_an_epoch(capsys, monkeypatch, tmp_path):
-    common = ("--config-file", "x/demo.yaml", "--output", str(tmp_path), "--seeds", "1", "--half=new", "--epoch=2")
-    run = tmp_path / "base2new/train_base/demo/shots_16/FDBPL/demo/seed1"
-
-    def refused(sentence):
-        with pytest.raises(SystemExit):
-            printed_steps(capsys, monkeypatch, *common)
-        assert sentence in capsys.readouterr().err
-
-    refused("There is no training run in")
-    (run / "prompt_learner").mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    for name in ("checkpoint", "model.pth.tar-3"):
-        (run / "prompt_learner" / name).touch()
-    refused("holds no weights of epoch 2, only of 3")
-    (run / "prompt_learner/model.pth.tar-2").touch()
-    ((kind, _, _, half, folder, _),) = printed_steps(capsys, monkeypatch, *common)
-    assert (kind, half) == ("test", "new") and folder.startswith("base2new/test_new_epoch2/demo/")
 
 
 def test_a_grid_that_learns_from_all_classes_calls_its_script_so(tmp_path):
@@ -264,7 +216,7 @@ def test_grids_at_the_same_time_lose_no_cell(tmp_path):
         "import sys; from pathlib import Path; from fdbpl.protocols.grid import *;"
         "from fdbpl.protocols.grid_record import GridRecord\n"
         "for seed in range(20):\n"
-        "    rows = read_rows([f'demo\\t\\t{sys.argv[1]}\\t{sys.argv[1]}\\tdemo.yaml'])\n"
+        "    rows = [Row('demo', (), sys.argv[1], sys.argv[1], Path('demo.yaml'))]\n"
         "    GridRecord(Path(sys.argv[2])).update(Grid('base2new', Path(), rows, [str(seed)]).cells, 'done')"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], cwd=ROOT) for name in "ABC"]
@@ -282,18 +234,85 @@ def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(("codes", "expected"), [((2, 2), 2), ((0, 2), 2), ((2, 1), 1), ((-9, 2), 1), ((3, 3), 1)])
-def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch, capsys, codes, expected):
-    """2 where all of them failed by the user's input."""
+def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch, codes, expected):
+    """2 if all of them failed by the user's input."""
 
     def launch(commands, jobs):
         for number, code in enumerate(codes[: len(commands)]):
             yield JobResult(number, code, f"ended with {code}")
 
-    words = ["compare", "--output", str(tmp_path), "--seeds", "1 2"]
-    monkeypatch.setattr(sys, "argv", ["fdbpl.runs", *words])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(row()))
-    monkeypatch.setattr(runs, "launcher", lambda *settings: launch)
-    with pytest.raises(SystemExit) as ended:
-        runs.main()
-    failed = sum(code != 0 for code in codes)
-    assert ended.value.code == expected and f"found {failed} that did not" in capsys.readouterr().err
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    monkeypatch.setattr(grids, "launcher", lambda *settings: launch)
+    with pytest.raises((UserError, SystemFailure), match=f"{sum(code != 0 for code in codes)} runs failed") as ended:
+        grids.compare(["demo", "1 2", "CoOp"])
+    assert ended.value.exit_code == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "message"),
+    [
+        (["few_shots", "demo"], {}, "few_shots.*neither a protocol .*nor a data set"),
+        (["few_shot", "demo dmeo"], {}, "'dmeo' is not a data set"),
+        (["demo", "one"], {}, "SEEDS.*'one'"),
+        (["demo", "1 -2"], {}, "SEEDS.*'-2'"),
+        (["few_shot", "demo", "1", "CoOp"], {"SHOTS": "1 x"}, "SHOTS.*'x'"),
+        (["demo", "1", "CoOp"], {"SHOTS": "1 2"}, "one number of shots"),
+        (["demo", "1", "CoOp"], {"JOBS": "two"}, "JOBS.*'two'"),
+        (["demo", "1", "CoOp"], {"JOBS": "0"}, "JOBS.*'0'"),
+        (["demo", "1", "CoOp"], {"EACH": "OPTIM.LR"}, "EACH"),
+        (["demo", "1", "CoOp"], {"EACH": "OPTIM.LR="}, "EACH"),
+        (["demo", "1", "CoOp"], {"LAUNCHER": "sge"}, "LAUNCHER.*'sge'"),
+        (["demo", "1", "CoOp"], {"LAUNCHER": "local", "SLURM": "gpu"}, "SLURM"),
+        (["demo", "1", "CoOp", "OPTIM.LR"], {}, "KEY VALUE"),
+        (["cross_dataset", "dtd", "1", "CoOp"], {"STUDENT": "rn50"}, "TARGETS.*dtd"),
+        (["demo dtd", "1"], {"FDBPL_CLIP_CACHE": "/none"}, "missing ./none/ViT-B-32.pt.*STUDENT=demo"),
+        (["few_shot", "demo"], {"LEARN": "all"}, "LEARN .*few_shot"),
+        (["demo", "1", "CoOp FDBPL", "SEED", "2"], {}, "SEED is set by the protocol"),
+        (["demo", "1", "CoOpp"], {}, "'CoOpp' is not a trainer"),
+        (["cross_dataset", "demo", "1", "CoOp"], {"TARGETS": "folder", "IMAGES": "x"}, "cannot test on own images"),
+    ],
+)
+def test_wrong_settings_of_a_grid(tmp_path, monkeypatch, words, variables, message):
+    for name, value in {"OUTPUT": str(tmp_path / "output"), **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        grids.compare(words)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "message"),
+    [(["base2old"], {}, "'base2old' is not a protocol"), ([], {"STUDENT": "vit_x"}, "STUDENT 'vit_x'")],
+)
+def test_wrong_settings_of_the_papers_grid(monkeypatch, words, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        grids.paper(words)
+
+
+def plan_of(capsys, monkeypatch, command, words, **variables) -> tuple[list[str], list[str]]:
+    """Lines of a plan: the commands, and the others."""
+    for name, value in {"DRY_RUN": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert command(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith("  ")], [line for line in lines if not line.startswith("  ")]
+
+
+def test_the_rows_of_the_ablation(capsys, monkeypatch, tmp_path):
+    settings = {"STUDENT": "demo", "EACH": "DATASET.DEMO.CLASS_SPLIT=1,2", "OUTPUT": str(tmp_path / "output")}
+    calls, lines = plan_of(capsys, monkeypatch, grids.ablation, ["demo", "1"], **settings)
+    assert lines[0].startswith("base2new: 14 runs (7 rows, data sets demo, seeds 1, shots 16), 0 done, 14 to do")
+    assert len([call for call in calls if call.endswith("demo 1 FDBPL DATASET.DEMO.CLASS_SPLIT 2")]) == 1
+    assert len([call for call in calls if "TRAINER.FDBPL.PCD_WEIGHT 0" in call]) == 6
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_papers_grid(capsys, monkeypatch, tmp_path):
+    settings = {"STUDENT": "rn50", "DATASETS": "dtd", "OUTPUT": str(tmp_path / "output")}
+    calls, lines = plan_of(capsys, monkeypatch, grids.paper, ["base2new cross_dataset"], **settings)
+    heads = [line.split(" (")[0] for line in lines if " runs (" in line]
+    assert heads == ["base2new: 21 runs", "cross_dataset: 21 runs"]
+    assert sum(" scripts/base2new_train.sh dtd 3 FDBPL_CoCoOp" in call for call in calls) == 1
+    assert not any("MaPLe" in call for call in calls)  # has no file for a ResNet

@@ -17,8 +17,9 @@ from fdbpl.errors import UserError
 from fdbpl.protocols.jobs import run_jobs
 from fdbpl.runs import RunFolder, harmonic_mean, peak_memory
 from fdbpl.runs.folder import config_name
+from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"OUTPUT_DIR": "here", "SEED": 1, "OPTIM": {"LR": 0.05, "MAX_EPOCH": 100}}
 
 
@@ -95,22 +96,16 @@ def metrics_in(folder, **metrics):
     return folder
 
 
-def printed(*words):
-    return subprocess.run([sys.executable, "-m", "fdbpl.runs", *words], cwd=ROOT, capture_output=True, text=True)
-
-
 def test_result_lines(tmp_path):
     base, new = (metrics_in(tmp_path / half, accuracy=value) for half, value in (("base", 80.0), ("new", 60.004)))
-    assert printed("base2new", base, new).stdout == "FDBPL demo seed3: base 80.00 new 60.00 H 68.57\n"
+    assert base2new_line(base, new) == "FDBPL demo seed3: base 80.00 new 60.00 H 68.57"
     points = [metrics_in(tmp_path / str(k), accuracy=50 + k, protocol={"shots": k}) for k in (1, 16)]
-    assert printed("few-shot", *points).stdout == "FDBPL demo seed3: 1 shot 51.00 16 shots 66.00\n"
+    assert few_shot_line(points) == "FDBPL demo seed3: 1 shot 51.00 16 shots 66.00"
     tests = [metrics_in(tmp_path / name, dataset=name, accuracy=value) for name, value in (("a", 0.004), ("b", 0.007))]
-    assert printed("transfer", points[1], *tests).stdout == "FDBPL demo seed3 shots 16 -> a 0.00 b 0.01 average 0.01\n"
-    assert printed("transfer", points[1], tests[0], "--without", "c", "d").stdout == (
-        "FDBPL demo seed3 shots 16 -> a 0.00 (not tested: c, d)\n"
-    )
-    absent = printed("base2new", base, tmp_path / "absent")
-    assert absent.returncode == 2 and "Traceback" not in absent.stderr and "absent" in absent.stderr
+    assert transfer_line(points[1], tests) == "FDBPL demo seed3 shots 16 -> a 0.00 b 0.01 average 0.01"
+    assert transfer_line(points[1], tests[:1], ["c", "d"]) == ("FDBPL demo seed3 shots 16 -> a 0.00 (not tested: c, d)")
+    with pytest.raises(UserError, match="absent"):
+        base2new_line(base, tmp_path / "absent")
 
 
 def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):

@@ -1,9 +1,8 @@
 """Run folders whose records are broken, for every command that reads one; features kept for tests; records of grids."""
 
-import io
 import json
+import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import fdbpl.report.__main__ as report
-import fdbpl.runs.__main__ as runs
 import train
 from fdbpl import export, predict
+from fdbpl.errors import UserError
+from fdbpl.protocols.grid_record import GridRecord
+from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 
 from ...trainers.methods import same
 from ..sentences import refused, succeeds
@@ -100,7 +101,8 @@ def test_broken_metrics(world, case, data_root):
     refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
     refused(lambda: export.main([str(world.run())]), [], str(file), unchanged=[world.run()])
     if case not in METRICS or "accuracy" in METRICS[case]:
-        refused(runs.main, ["base2new", world.run(), world.run("FDBPL_new")], str(file), unchanged=[world.run()])
+        with pytest.raises(UserError, match=re.escape(str(file))):
+            base2new_line(world.run(), world.run("FDBPL_new"))
         world.refused(output="FDBPL", names=str(file))
 
 
@@ -112,38 +114,21 @@ def test_a_template_that_is_none(world, template, data_root):
     refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
 
 
-LINES = {
-    "few-shot": ["few-shot", "{run}", "{broken}"],
-    "few-shot without shots": ["few-shot", "{shotless}"],
-    "transfer": ["transfer", "{run}", "{broken}"],
-    "transfer without a source": ["transfer", "{nowhere}", "{run}"],
-    "base2new without a test": ["base2new", "{run}", "{nowhere}"],
-    "an odd override": [
-        "steps",
-        "--dataset",
-        "demo",
-        "--trainer",
-        "CoOp",
-        "--config-file",
-        "demo.yaml",
-        "--seeds",
-        "1",
-        "--output",
-        "out",
-        "OPTIM.LR",
-    ],
-}
-
-
-@pytest.mark.parametrize("case", LINES)
-def test_lines_of_results(world, case):
-    for name, content in (("broken", "{"), ("shotless", json.dumps(
-        {"accuracy": 1.0, "trainer": "CoOp", "dataset": "demo", "seed": 1, "protocol": {"classnames": ["a"]}}
-    ))):  # fmt: skip
-        world.run(name).mkdir()
-        (world.run(name) / "metrics.json").write_text(content)
-    places = {name: world.run(name) for name in ("broken", "shotless", "nowhere")} | {"run": world.run()}
-    refused(runs.main, [word.format(**places) for word in LINES[case]], "expected")
+@pytest.mark.parametrize("content", ["{", None, "shotless"])
+def test_lines_of_results(world, content):
+    run, other = world.run(), world.run("other")
+    if content:
+        other.mkdir()
+        shotless = {"accuracy": 1.0, "trainer": "CoOp", "dataset": "demo", "seed": 1, "protocol": {"classnames": ["a"]}}
+        write(other / "metrics.json", json.dumps(shotless) if content == "shotless" else content)
+    with pytest.raises(UserError):
+        few_shot_line([other])
+    with pytest.raises(UserError):
+        transfer_line(other, [run])
+    if content != "shotless":
+        for line in (lambda: base2new_line(run, other), lambda: transfer_line(run, [other])):
+            with pytest.raises(UserError, match="metrics"):
+                line()
 
 
 # the rest of a finished run -----------------------------------------------------------------------------------------
@@ -288,43 +273,13 @@ CELLS = {
 
 
 @pytest.mark.parametrize("case", CELLS)
-def test_a_grid_does_not_write_over_what_is_none(tmp_path, monkeypatch, case):
+def test_a_grid_does_not_overwrite_a_broken_record(tmp_path, case):
     output = tmp_path / "output"
     output.mkdir()
     write(output / "grid.json", CELLS[case])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    refused(runs.main, ["compare", "--output", output, "--seeds", "1"], "grid.json", unchanged=[output / "grid.json"])
-
-
-GRIDS = {
-    "seeds in words": (["--seeds", "one"], "SEEDS"),
-    "a negative seed": (["--seeds", "1 -2"], "SEEDS"),
-    "shots in words": (["--seeds", "1", "--shots", "few"], "SHOTS"),
-    "several shots": (["--seeds", "1", "--shots", "1 2"], "one number of shots"),
-    "no jobs": (["--seeds", "1", "--jobs", "0"], "JOBS"),
-    "jobs in words": (["--seeds", "1", "--jobs", "two"], "JOBS"),
-    "half a job": (["--seeds", "1", "--jobs", "0.5"], "JOBS"),
-    "each of nothing": (["--seeds", "1", "--each", "OPTIM.LR"], "EACH"),
-    "each without values": (["--seeds", "1", "--each", "OPTIM.LR="], "EACH"),
-    "an unknown launcher": (["--seeds", "1", "--launcher", "sge"], "LAUNCHER"),
-    "settings that are none": (["--seeds", "1", "--launcher", "local", "--slurm", "gpu"], "SLURM"),
-    "an odd override": (["--seeds", "1", "OPTIM.LR"], "KEY VALUE"),
-}
-
-
-@pytest.mark.parametrize("case", GRIDS)
-def test_a_grid_that_cannot_be(tmp_path, monkeypatch, case):
-    words, said = GRIDS[case]
-    if "--launcher" in words:
-        pytest.importorskip("submitit")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("demo\t\tCoOp\tCoOp\tconfigs/trainers/CoOp/demo.yaml\n"))
-    refused(runs.main, ["compare", "--output", tmp_path / "output", *words], said)
-
-
-@pytest.mark.parametrize("row", ["demo", "demo\t\tCoOp", "demo\t\tCoOp\tCoOp\tx.yaml\tOPTIM.LR"])
-def test_rows_that_are_none(tmp_path, monkeypatch, row):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(row + "\n"))
-    refused(runs.main, ["compare", "--output", tmp_path / "output", "--seeds", "1"], "row")
+    with pytest.raises(UserError, match="grid.json"):
+        GridRecord(output).update([], "done")
+    assert [file.name for file in output.iterdir() if not file.name.startswith(".")] == ["grid.json"]
 
 
 def test_an_output_without_runs(tmp_path):
