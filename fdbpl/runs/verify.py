@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
 
-from fdbpl.config import flatten
+from fdbpl.config import RENAMED_KEYS, flatten
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
 from fdbpl.io.atomic import read_record
@@ -17,7 +17,9 @@ def verify_run(folder: Path) -> Iterator[Finding]:
     """Compare a run folder with its fingerprint, its done marker and the checksums in it."""
     try:
         record = read_record(folder / "run.json", "the record of a run", REMEDY, fingerprint=str, task=str, config=dict)
-        if fingerprint(record["config"], record["task"], record.get("inputs")) != record["fingerprint"]:
+        old_keys = RENAMED_KEYS.keys() & flatten(record["config"]).keys()  # their fingerprints were of the old names
+        expected = fingerprint(record["config"], record["task"], record.get("inputs"))
+        if expected != record["fingerprint"] and not old_keys:
             raise UserError(f"The configuration in run.json does not match its fingerprint; {REMEDY}")
         if not (folder / "done.json").is_file():
             yield Finding(OK, folder, "not finished yet")
