@@ -1,4 +1,7 @@
-"""Random regions of an image: RandomResizedCrop's distribution, drawn from seed, path, number and size alone."""
+"""Random regions (crops) of images, sampled by pure functions.
+
+The crop distribution is that of torchvision's RandomResizedCrop.
+"""
 
 import hashlib
 import math
@@ -6,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TRIES = 10  # as torchvision's RandomResizedCrop; then the central fallback
-AT_ONCE = 65_536  # images whose random numbers are in memory at a time
+MAX_ATTEMPTS = 10  # as in torchvision's RandomResizedCrop, before it falls back to a central crop
+CHUNK = 65_536  # images whose random numbers are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Regions:
 
     Attributes:
         boxes: float32 [R, 4]: top, left, height, width as fractions of the image.
-        flips: bool [R]: mirrored left to right.
+        flips: bool [R]: True where the region is mirrored left to right.
     """
 
     boxes: np.ndarray
@@ -33,15 +36,15 @@ def sample_crops(
     ratio: tuple[float, float],
     flip: float,
 ) -> Regions:
-    """Regions number `first` to `first + count - 1` of the image at `path` (relative to the data root).
+    """Sample the regions `first` ... `first + count - 1` of the image at `path` (relative to the data root).
+
+    A region depends on seed, path, its number and the image size only, not on other regions or on the order of calls.
 
     Args:
         image_hw: height and width of the image in pixels.
-        scale: range of the region's share of the area.
+        scale: range of the region's area as a fraction of the image's area.
         ratio: range of width / height.
         flip: probability of mirroring.
-
-    The draw of one region does not depend on the others, on order or on what else a bank holds.
     """
     height, width = map(float, image_hw)
     boxes, flips = np.empty((count, 4), np.float32), np.empty(count, bool)
@@ -54,26 +57,26 @@ def sample_crops(
 
 
 def sample_regions(images: int, per_image: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every image once, in random order, each with one of its regions.
+    """Sample one region of each image for an epoch, as a pure function of seed and epoch.
 
     Returns:
-        order int64 [N]: image indices; region int64 [N]: region number of each. An image's regions come in a random
-        order of its own; none returns before all were used.
+        order int64 [N]: a permutation of the image indices; region int64 [N]: the region number of each. Every image
+        goes through its `per_image` regions in a random order of its own before one of them is used again.
     """
     order = np.random.default_rng([max(seed, 0), 0, epoch]).permutation(images)
     ranks = np.random.default_rng([max(seed, 0), 1, epoch // per_image])
     region = np.empty(images, np.int64)
-    for start in range(0, images, AT_ONCE):
-        part = ranks.random((min(AT_ONCE, images - start), per_image))
-        region[start : start + AT_ONCE] = part.argsort(axis=1, kind="stable")[:, epoch % per_image]
+    for start in range(0, images, CHUNK):
+        part = ranks.random((min(CHUNK, images - start), per_image))
+        region[start : start + CHUNK] = part.argsort(axis=1, kind="stable")[:, epoch % per_image]
     return order, region[order]
 
 
 def pixel_boxes(boxes: np.ndarray, image_hw: np.ndarray | tuple[int, int]) -> np.ndarray:
-    """Fractions [R, 4] -> pixels int64 [R, 4]; exact for the sizes that regions were drawn for.
+    """Convert fractions [R, 4] to pixels, int64 [R, 4]; exact for the image sizes that the regions were sampled for.
 
     Args:
-        image_hw: (height, width), or one pair a row [R, 2].
+        image_hw: (height, width), or one pair for each row, [R, 2].
     """
     sides = np.tile(np.asarray(image_hw, np.float64).reshape(-1, 2), (1, 2))
     return np.rint(boxes.astype(np.float64) * sides).astype(np.int64)
@@ -82,7 +85,7 @@ def pixel_boxes(boxes: np.ndarray, image_hw: np.ndarray | tuple[int, int]) -> np
 def _random_box(
     rng: np.random.Generator, height: float, width: float, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
         low, high = math.log(ratio[0]), math.log(ratio[1])
         aspect = math.exp(low + (high - low) * rng.random())

@@ -1,4 +1,4 @@
-"""The device that a command runs on."""
+"""Selection of the device that a command runs on."""
 
 import torch
 
@@ -6,30 +6,29 @@ from fdbpl.errors import UserError
 
 
 def choose_device(name: str = "") -> str:
-    """The device called `name`, "cpu" or "cuda"; "" stands for CUDA where there is a GPU.
+    """Return the device `name`, "cpu" or "cuda"; "" selects CUDA if it is available.
 
     Raises:
-        UserError: no such device here.
+        UserError: the device is unknown or not available.
     """
-    there = torch.cuda.is_available()
-    if name not in ("", "cpu", "cuda") or (name == "cuda" and not there):
-        found = f"{name!r}, and {'a' if there else 'no'} GPU that torch can use"
-        raise UserError(f"expected a device of cpu, cuda, found {found}; leave it out to use what is there")
-    return name or ("cuda" if there else "cpu")
+    available = torch.cuda.is_available()
+    if name not in ("", "cpu", "cuda") or (name == "cuda" and not available):
+        why = "torch finds no GPU" if name == "cuda" else "choose cpu or cuda"
+        raise UserError(f"Device {name!r} is not available: {why}. Leave the option out to use what is available.")
+    return name or ("cuda" if available else "cpu")
 
 
 def with_index(device: str | torch.device) -> torch.device:
-    """`device`, where "cuda" becomes the GPU of the calling thread.
+    """Return `device`, with "cuda" replaced by the current GPU of the calling thread.
 
-    The current GPU belongs to a thread: a new thread starts with GPU 0, whichever one its process trains on. Work that
-    is handed to threads therefore names its GPU.
+    The current GPU is a property of a thread, and new threads start with GPU 0: work for other threads needs an index.
 
     Raises:
-        UserError: a GPU, and torch can use none.
+        UserError: a GPU is requested and torch finds none.
     """
     device = torch.device(device)
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
-        raise UserError(f"expected a GPU for the device {device}, found none; use cpu")
+        raise UserError(f"Device {device} is not available: torch finds no GPU. Use cpu.")
     return torch.device("cuda", torch.cuda.current_device()) if device.index is None else device

@@ -1,8 +1,8 @@
-"""Every loss term as a pure function on tensors.
+"""Loss terms as pure functions on tensors.
 
-Conventions: B regions (rows) in a batch, C classes, D embedding width. Logits are turned into distributions by a
-softmax over the last dimension; half-precision input is taken to float32 first, float64 stays float64. Functions that
-return [B] leave weighting and averaging to the caller. Cross entropy is `torch.nn.functional.cross_entropy`.
+Conventions: B regions (rows) in a batch, C classes, D embedding width. Logits become distributions by a softmax over
+the last dimension; half-precision input is converted to float32 first, float64 stays float64. Functions that return
+[B] leave weighting and averaging to the caller. Cross entropy is `torch.nn.functional.cross_entropy`.
 """
 
 import math
@@ -28,7 +28,7 @@ def kl_forward(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 
 
 def kl_reverse(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """KL(q || p): `kl_forward` with the roles exchanged. Shapes and source as there."""
+    """KL(q || p): `kl_forward` with teacher and student exchanged. Shapes and source as for `kl_forward`."""
     return kl_forward(student_logits, teacher_logits)
 
 
@@ -44,14 +44,14 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def entropy_weight(teacher_logits: Tensor, epsilon: float = 0.0) -> Tensor:
-    """w = 1 - H(p) / ln C: 1 where the teacher is certain of a region, 0 where it knows nothing.
+    """w = 1 - H(p) / ln C: 1 if the teacher is certain about a region, 0 if its distribution is uniform.
 
-    FDBPL's region weight (`coop_off.py`). With one class nothing can be uncertain: w = 1.
+    FDBPL's region weight (`coop_off.py`). With a single class w = 1.
 
     Args:
         teacher_logits: [B, C].
-        epsilon: added to p inside the logarithm of H; 1e-6 in the release, which so moves w by about
-            1e-6 C / ln C (and leaves [0, 1] by as much; ours does not).
+        epsilon: added to p inside the logarithm of H. The release uses 1e-6, which changes w by about 1e-6 C / ln C and
+            lets it leave [0, 1] by as much; this implementation clamps it.
 
     Returns:
         [B] in [0, 1].
@@ -68,7 +68,7 @@ def entropy_weight(teacher_logits: Tensor, epsilon: float = 0.0) -> Tensor:
 
 
 def negative_loss(negative_logits: Tensor) -> Tensor:
-    """-H(q-): minimal, -ln C, when the negative space says "none of these" (all classes alike).
+    """-H(q-): minimal, -ln C, when the negative prompts give all classes the same probability.
 
     Args:
         negative_logits: student logits with the negative prompts, [B, C].
@@ -80,7 +80,7 @@ def negative_loss(negative_logits: Tensor) -> Tensor:
 
 
 def coupling(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
-    """cos(s+, s-) of the two raw logit vectors of a region (called JS in the release): [B, C] twice -> [B]."""
+    """cos(s+, s-) of the two raw logit vectors of a region (named JS in the release): [B, C] twice -> [B]."""
     return F.cosine_similarity(_wide(positive_logits), _wide(negative_logits), dim=-1)
 
 
@@ -88,22 +88,23 @@ def cascaded_difference(agreement: Tensor, labels: Tensor, weights: Tensor, marg
     """Prompt-Cascaded Difference in margin form.
 
     First order: d_c = f+_c - f-_c. Second order, for regions i, j of different teacher labels a = y_i, b = y_j:
-    d_a - d_b, which should point from region j to region i by a margin m:
+    d_a - d_b, which should separate region i from region j by a margin m:
 
         mean over ordered pairs (i, j), y_i != y_j, of  w_i w_j relu(m - (x_i - x_j) . (d_a - d_b))
 
-    With S_ij = x_i . d_{y_j} the scalar product is S_ii + S_jj - S_ij - S_ji: columns of one matrix, no loop. Class
-    features that depend on the image (CoCoOp) enter with those of region i.
-    Our reading of the paper; the released sum over ordered pairs of (d_a - d_b) is identically zero (docs/FDBPL.md).
+    With S_ij = x_i . d_{y_j} the scalar product is S_ii + S_jj - S_ij - S_ji, so that no loop is needed. Class features
+    that depend on the image (CoCoOp) are those of region i.
+    This is our reading of the paper; the released
+    sum over ordered pairs of (d_a - d_b) is identically zero (docs/FDBPL.md).
 
     Args:
-        agreement: x_i . d_c, which is (s+ - s-) over the logit scale, [B, C].
-        labels: y, teacher's class of each region, int64 [B].
+        agreement: x_i . d_c, i.e. (s+ - s-) divided by the logit scale, [B, C].
+        labels: y, the teacher's class of each region, int64 [B].
         weights: w, [B].
         margin: m, in units of cosine.
 
     Returns:
-        scalar >= 0; 0 (with a zero gradient) where the batch holds no pair of different labels.
+        scalar >= 0; 0 (with a zero gradient) if the batch has no pair of different labels.
     """
     agreement, weights = _wide(agreement), _wide(weights)
     similarity = agreement[:, labels]
@@ -115,7 +116,7 @@ def cascaded_difference(agreement: Tensor, labels: Tensor, weights: Tensor, marg
 
 
 def class_distance(features: Tensor, frozen: Tensor) -> Tensor:
-    """1 - mean cosine between learnt and frozen class features, KgCoOp's and TCP's "knowledge" term: scalar.
+    """1 - mean cosine between learned and frozen class features, KgCoOp's and TCP's "knowledge" term: scalar.
 
     Args:
         features: unit rows, [C, D]. frozen: unit rows, [C, D].

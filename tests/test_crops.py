@@ -17,7 +17,7 @@ def draw(path="a.jpg", seed=1, first=0, count=20, hw=(300, 200), flip=0.5):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.integers(0, 2**31), st.text(max_size=12))
-def test_boxes_lie_inside_and_come_back_as_whole_pixels(height, width, seed, path):
+def test_boxes_lie_inside_the_image_and_convert_to_whole_pixels(height, width, seed, path):
     regions = sample_crops(seed, path, 0, 5, (height, width), SCALE, RATIO, 0.5)
     boxes = pixel_boxes(regions.boxes, (height, width))
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] >= 1).all()
@@ -52,7 +52,7 @@ def test_flips_have_their_probability():
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 1000))
-def test_an_epoch_sees_each_image_once_and_no_region_returns_early(images, per_image, seed):
+def test_an_epoch_has_each_image_once_and_repeats_no_region_early(images, per_image, seed):
     seen = np.zeros((images, per_image), int)
     for epoch in range(2 * per_image):
         order, region = sample_regions(images, per_image, epoch, seed)
@@ -62,7 +62,7 @@ def test_an_epoch_sees_each_image_once_and_no_region_returns_early(images, per_i
     assert (seen == 2).all()
 
 
-def test_the_schedule_is_a_function_of_its_arguments():
+def test_an_epoch_is_a_function_of_its_arguments():
     first, again = sample_regions(20, 5, 3, 1), sample_regions(20, 5, 3, 1)
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (first[0] != sample_regions(20, 5, 4, 1)[0]).any() and (first[0] != sample_regions(20, 5, 3, 2)[0]).any()

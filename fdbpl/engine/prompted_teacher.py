@@ -83,3 +83,21 @@ def _digest(clip_sha256: str, run: Path) -> str:
             sha.update(key.encode())
             sha.update(state[key].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
+
+
+# the backend "run" of fdbpl.backbones
+
+
+def load(folder: str, device: str, dtype: torch.dtype) -> TrainedTeacher:
+    """Load the run in `folder` as a backbone, in the precision it was trained in; its texts are bare class names."""
+    return TrainedTeacher(f"{RUN}{folder}", "{}", device)
+
+
+def sha256(folder: str) -> str | None:
+    """`Backbone.sha256` of `load(folder)`; None if only loading computes it."""
+    return run_sha256(f"{RUN}{folder}")
+
+
+def is_available(folder: str) -> bool:
+    """Return whether the run folder exists."""
+    return Path(folder).is_dir()

@@ -1,4 +1,4 @@
-"""Regions of image files -> uint8 tensors, by DALI or by torchvision, behind one interface."""
+"""Pipelines that decode regions of image files to uint8 tensors, with DALI or torchvision behind one interface."""
 
 import importlib.util
 from pathlib import Path
@@ -6,17 +6,19 @@ from pathlib import Path
 from fdbpl.devices import with_index
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.threads import prefetch
+from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
+from fdbpl.pipelines.torchvision import TorchvisionPipeline
 
 __all__ = ["RegionPipeline", "RegionRequests", "prefetch", "build_pipeline", "dali_installed", "image_sizes"]
 
 BACKENDS = ("auto", "dali", "torchvision")
 DALI_DEVICES = ("cpu", "gpu")
-DECODE_ONCE = 4  # regions of an image in a row from which on it is decoded once for all of them
+DECODE_ONCE = 4  # with so many consecutive regions of an image DALI decodes the whole image once
 
 
 def dali_installed() -> bool:
-    """Whether NVIDIA DALI can be found; it is not imported, which takes seconds."""
+    """Return whether NVIDIA DALI is installed, without the seconds that its import takes."""
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
@@ -30,23 +32,23 @@ def build_pipeline(
     regions_per_image: int = 1,
     dali_device: str = "cpu",
 ) -> RegionPipeline:
-    """The pipeline called `backend`; "auto" takes DALI where it is installed and works, else torchvision.
+    """Build the pipeline `backend`; "auto" selects DALI if it is installed and works, torchvision otherwise.
 
     Args:
-        root: folder that image paths start from.
+        root: folder that image paths are relative to.
         size: side of the regions in pixels.
-        device: where the tensors appear, "cpu" or "cuda"; without an index the GPU of the calling thread.
-        workers: decoding threads; 0 = one for each processor, at most 8.
-        regions_per_image: how many regions of an image are asked for in a row; decides how DALI decodes
+        device: device of the tensors, "cpu" or "cuda"; without an index the current GPU of the calling thread.
+        workers: decoding threads; 0 = one per processor, at most 8.
+        regions_per_image: number of consecutive requests for the same image; decides how DALI decodes
             (docs/PIPELINES.md).
-        dali_device: where DALI decodes, "cpu" or "gpu"; the latter has not been measured.
+        dali_device: device on which DALI decodes, "cpu" or "gpu"; the latter has not been measured.
 
     Raises:
-        UserError: an unknown name, DALI asked for and absent, a device that is not there.
-        SystemFailure: DALI asked for, and it cannot be started.
+        UserError: a name is unknown, DALI is requested and not installed, or a device is not available.
+        SystemFailure: DALI is requested and does not start.
     """
     if backend not in BACKENDS:
-        raise UserError(f"expected REGIONS.PIPELINE of {', '.join(BACKENDS)}, found {backend!r}; choose one")
+        raise UserError(f"Unknown REGIONS.PIPELINE {backend!r}: choose one of {', '.join(BACKENDS)}.")
     if dali_device not in DALI_DEVICES:
         raise UserError(f"Unknown REGIONS.DALI_DEVICE {dali_device!r:.60}: choose cpu or gpu.")
     place = with_index(device)
@@ -55,19 +57,15 @@ def build_pipeline(
     installed = dali_installed()
     if backend == "dali" and not installed:
         raise UserError(
-            "expected NVIDIA DALI for REGIONS.PIPELINE dali, found none; run: pip install nvidia-dali-cuda130, "
-            "or set REGIONS.PIPELINE torchvision"
+            "REGIONS.PIPELINE dali needs NVIDIA DALI, which is not installed. Run: pip install nvidia-dali-cuda130 "
+            "(with CUDA 12: nvidia-dali-cuda120), or set REGIONS.PIPELINE torchvision."
         )
     if backend != "torchvision" and installed:
-        from fdbpl.pipelines.dali import DaliPipeline
-
         decode = "decode-once" if regions_per_image >= DECODE_ONCE else "roi"
         try:
             return DaliPipeline(Path(root), size, batch_size, place, workers, decode, dali_device)
         except SystemFailure as error:
             if backend == "dali":
                 raise
-            print(f"torchvision decodes the images: {error}")
-    from fdbpl.pipelines.torchvision import TorchvisionPipeline
-
+            print(f"Falling back to torchvision: {error}")
     return TorchvisionPipeline(Path(root), size, batch_size, place, workers)

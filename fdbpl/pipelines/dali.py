@@ -1,12 +1,13 @@
-"""Regions by NVIDIA DALI: two ways to decode, chosen by `build_pipeline`.
+"""Pipeline that decodes with NVIDIA DALI, in one of two modes that `build_pipeline` selects.
 
-`roi`: one sample is one region; only the part of the JPEG that the region needs is decoded.
-`decode-once`: one sample is one image; it is decoded whole and all its regions are cut out of it.
-Files that DALI reads otherwise than Pillow, or not at all (CMYK, GIF, damaged ones ...), reach it as Pillow's pixels.
+`roi`: a sample is a region; only the part of the JPEG that the region needs is decoded.
+`decode-once`: a sample is an image; it is decoded completely and all its regions are cropped from it.
+Files that DALI decodes differently from Pillow or not at all (CMYK, GIF, damaged ones) are decoded by Pillow and passed
+on as bitmaps.
 
-DALI decodes on the CPU, which needs no driver, and the finished regions are uploaded. It can also decode on the GPU
-("mixed", nvJPEG): that has not been measured yet. DALI's next run overwrites its output buffer, so that decoded images
-are copied in an order that both libraries keep: on torch's stream, which DALI's next run waits for.
+DALI decodes on the CPU, which needs no driver, and the resized regions are copied to the device. It can also decode on
+the GPU ("mixed", nvJPEG), which has not been measured yet. DALI's next run overwrites its output buffer; decoded images
+are therefore copied first, on torch's stream, which that run waits for.
 """
 
 from collections import deque
@@ -29,17 +30,17 @@ from fdbpl.pipelines.resize import resize_region
 
 
 class DaliPipeline:
-    """DALI's threads decode; the host feeds bytes and windows. Axis order HW throughout; EXIF orientation is ignored.
+    """Feeds file contents and crop windows to DALI's threads. Axis order is HW; EXIF orientation is ignored.
 
     Args:
-        root: folder that the paths start from. size: side of the regions in pixels.
-        device: where the regions appear; a GPU is named with its index.
+        root: folder that the paths are relative to. size: side of the regions in pixels.
+        device: device of the regions; a GPU with its index.
         workers: decoding threads.
         decode: "roi" or "decode-once".
-        dali_device: where images are decoded, "cpu" or "gpu".
+        dali_device: device on which images are decoded, "cpu" or "gpu".
 
     Raises:
-        SystemFailure: DALI cannot be started.
+        SystemFailure: DALI does not start.
     """
 
     def __init__(
@@ -57,33 +58,35 @@ class DaliPipeline:
         self.decoder = "nvjpeg" if self.on_gpu else "cpu"
         self.whole = decode == "decode-once"
         self.workers = thread_count(workers)
-        self._alike: dict[str, bool] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}  # known since an earlier call: every epoch calls anew
-        self._threads, self._ahead = decode_pool(self.workers), decode_pool(1)
+        self._same_as_pillow: dict[str, bool] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # kept for the calls of later epochs
+        self._threads, self._prefetcher = decode_pool(self.workers), decode_pool(1)
         self._pipeline = self._build()
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
         self._sizes |= image_sizes(self.root, (path for path in requests.paths if path not in self._sizes))
-        ahead: deque = deque()
+        pending: deque = deque()
         for batch in _batches(requests, self.batch_size if self.whole else 1, self.batch_size):
-            ahead.append((batch, self._ahead.submit(self._start, requests, batch)))
-            if len(ahead) > 2:  # DALI decodes two batches ahead of what is resized
-                yield self._collected(*ahead.popleft())
-        while ahead:
-            yield self._collected(*ahead.popleft())
+            pending.append((batch, self._prefetcher.submit(self._start, requests, batch)))
+            if len(pending) > 2:  # bounds memory to two batches ahead
+                yield self._collect(*pending.popleft())
+        while pending:
+            yield self._collect(*pending.popleft())
 
     def _start(self, requests: RegionRequests, batch: list[list[int]]) -> list[Future]:
-        """Decode a batch and have its regions resized: a future of [r, 3, size, size] for each sample."""
+        """Decode a batch and start the resizing: a future of [r, 3, size, size] for each sample."""
         return [
-            self._threads.submit(self._resized, cuts, requests.flips[rows])
-            for cuts, rows in zip(self._decode(requests, batch), batch, strict=True)
+            self._threads.submit(self._resize, crops, requests.flips[rows])
+            for crops, rows in zip(self._decode(requests, batch), batch, strict=True)
         ]
 
-    def _resized(self, cuts: list[Tensor], flips: np.ndarray) -> Tensor:
-        return torch.stack([resize_region(cut, self.size, bool(flip)) for cut, flip in zip(cuts, flips, strict=True)])
+    def _resize(self, crops: list[Tensor], flips: np.ndarray) -> Tensor:
+        return torch.stack(
+            [resize_region(crop, self.size, bool(flip)) for crop, flip in zip(crops, flips, strict=True)]
+        )
 
     def _decode(self, requests: RegionRequests, batch: list[list[int]]) -> list[list[Tensor]]:
-        """The cut-out bytes [h, w, 3] of every region of every sample."""
+        """Decode the pixels, uint8 [h, w, 3], of every region of every sample."""
         paths = [requests.paths[requests.path_index[rows[0]]] for rows in batch]
         boxes = [pixel_boxes(requests.boxes[rows], self._sizes[path]) for rows, path in zip(batch, paths, strict=True)]
         try:
@@ -91,10 +94,12 @@ class DaliPipeline:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            self._pipeline = self._build()  # a failed DALI pipeline stays failed
-            self._alike.update(dict.fromkeys(paths, False))  # one of them is damaged: Pillow reads it, or says why not
-            (decoded,) = self._again(paths, boxes)
-        pixels = [self._copied(decoded[sample]) for sample in range(len(batch))]
+            self._pipeline = self._build()  # DALI pipelines do not recover from errors
+            self._same_as_pillow.update(
+                dict.fromkeys(paths, False)
+            )  # one is damaged: Pillow decodes it or says why not
+            (decoded,) = self._retry(paths, boxes)
+        pixels = [self._copy(decoded[sample]) for sample in range(len(batch))]
         if not self.whole:
             return [[image] for image in pixels]
         return [
@@ -103,11 +108,11 @@ class DaliPipeline:
         ]
 
     def _file(self, path: str) -> np.ndarray:
-        """The bytes of a file, or Pillow's pixels of it as a BMP: uint8 [n]."""
+        """Read a file, or decode it with Pillow to a BMP: uint8 [n]."""
         data = np.fromfile(self.root / path, np.uint8)
-        if path not in self._alike:
-            self._alike[path] = _read_alike(data)
-        if self._alike[path]:
+        if path not in self._same_as_pillow:
+            self._same_as_pillow[path] = _decodes_like_pillow(data)
+        if self._same_as_pillow[path]:
             return data
         try:
             read_image(BytesIO(data)).save(bitmap := BytesIO(), "BMP")
@@ -122,7 +127,7 @@ class DaliPipeline:
                 self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
         return self._pipeline.run()
 
-    def _again(self, paths: list[str], boxes: list[np.ndarray]) -> list:
+    def _retry(self, paths: list[str], boxes: list[np.ndarray]) -> list:
         try:
             return self._run(paths, boxes)
         except RuntimeError as error:
@@ -130,12 +135,12 @@ class DaliPipeline:
                 raise
             self._pipeline = self._build()
             raise SystemFailure(
-                f"cannot decode {', '.join(sorted(set(paths))[:5])} ... with DALI ({str(error).splitlines()[0][:99]}); "
-                "set REGIONS.PIPELINE torchvision"
+                f"DALI cannot decode {', '.join(sorted(set(paths))[:5])} ... ({str(error).splitlines()[0][:99]}). "
+                "Set REGIONS.PIPELINE torchvision."
             ) from error
 
-    def _copied(self, image) -> Tensor:
-        """A copy of a DALI tensor [h, w, 3] in memory of torch."""
+    def _copy(self, image) -> Tensor:
+        """Copy a DALI tensor [h, w, 3] to a torch tensor."""
         if not self.on_gpu:
             return torch.from_numpy(np.array(image))
         from nvidia.dali.plugin.pytorch import feed_ndarray
@@ -143,7 +148,7 @@ class DaliPipeline:
         copy = torch.empty(image.shape(), dtype=torch.uint8, device=self.device)
         return feed_ndarray(image, copy, cuda_stream=torch.cuda.current_stream(self.device))
 
-    def _collected(self, batch: list[list[int]], started: Future) -> tuple[Tensor, Tensor]:
+    def _collect(self, batch: list[list[int]], started: Future) -> tuple[Tensor, Tensor]:
         rows = torch.tensor([row for rows in batch for row in rows])
         images = torch.cat([part.result() for part in started.result()])
         return rows, images.to(self.device, non_blocking=True)
@@ -172,21 +177,25 @@ class DaliPipeline:
         )
         def regions():
             jpegs = fn.external_source(name="jpegs", dtype=types.UINT8, ndim=1)
-            how = {"output_type": types.RGB, "adjust_orientation": False, "device": "mixed" if self.on_gpu else "cpu"}
+            options = {
+                "output_type": types.RGB,
+                "adjust_orientation": False,
+                "device": "mixed" if self.on_gpu else "cpu",
+            }
             if self.on_gpu:
-                how["jpeg_fancy_upsampling"] = True  # chroma as libjpeg interpolates it, and so Pillow
+                options["jpeg_fancy_upsampling"] = True  # interpolates chroma as libjpeg and Pillow do
             if self.whole:
-                return fn.decoders.image(jpegs, **how)
+                return fn.decoders.image(jpegs, **options)
             window = [fn.external_source(name=name, dtype=types.INT32, ndim=1) for name in ("anchor", "shape")]
-            return fn.decoders.image_slice(jpegs, *window, axis_names="HW", **how)
+            return fn.decoders.image_slice(jpegs, *window, axis_names="HW", **options)
 
         pipeline = regions()
         pipeline.build()
         return pipeline
 
 
-def _read_alike(data: np.ndarray) -> bool:
-    """Whether DALI and Pillow see the same pixels in a file: grey and RGB JPEGs, PNGs of up to 8 bits."""
+def _decodes_like_pillow(data: np.ndarray) -> bool:
+    """Return whether DALI decodes the same pixels as Pillow: grey and RGB JPEGs, PNGs of up to 8 bits."""
     head = data[:26].tobytes()
     if head.startswith(b"\x89PNG") and len(head) == 26:
         return head[24] <= 8
@@ -195,11 +204,11 @@ def _read_alike(data: np.ndarray) -> bool:
     try:
         return image_mode(BytesIO(data)) in ("RGB", "L")
     except UnreadableImage:
-        return True  # broken: DALI says so
+        return True  # broken: DALI reports it
 
 
 def _batches(requests: RegionRequests, per_sample: int, batch_size: int) -> Iterator[list[list[int]]]:
-    """Batches of `batch_size` rows, as samples: up to `per_sample` neighbouring rows of one image each."""
+    """Divide rows into batches of samples; a sample is up to `per_sample` consecutive rows of one image."""
     for start in range(0, len(requests), batch_size):
         rows = range(start, min(start + batch_size, len(requests)))
         images = [list(same) for _, same in groupby(rows, key=lambda row: requests.path_index[row])]

@@ -1,4 +1,4 @@
-"""What is asked of a pipeline, and what it needs to know of the image files beforehand."""
+"""Requests for regions, the interface of pipelines, and image sizes from file headers."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -17,13 +17,13 @@ from fdbpl.io.image_reading import UnreadableImage, image_size
 
 @dataclass(frozen=True)
 class RegionRequests:
-    """N regions of image files.
+    """N requested regions of image files.
 
     Attributes:
         paths: image files, relative to the pipeline's root.
-        path_index: int64 [N], which of `paths` each region is of.
-        boxes: float32 [N, 4]: top, left, height, width as fractions.
-        flips: bool [N].
+        path_index: int64 [N], index in `paths` of each region.
+        boxes: float32 [N, 4]: top, left, height, width as fractions of the image.
+        flips: bool [N], True where a region is mirrored.
     """
 
     paths: list[str]
@@ -36,10 +36,10 @@ class RegionRequests:
 
 
 class RegionPipeline(Protocol):
-    """Called with requests, yields (index int64 [b], images uint8 [b, 3, size, size]); every request exactly once.
+    """Callable that yields (index int64 [b], images uint8 [b, 3, size, size]) for requests, each exactly once.
 
     Attributes:
-        decoder: what decodes JPEGs, "cpu" (libjpeg; Pillow's pixels) or "nvjpeg" (a GPU; about those).
+        decoder: JPEG decoder, "cpu" (libjpeg, the same pixels as Pillow) or "nvjpeg" (GPU, about the same pixels).
     """
 
     decoder: str
@@ -48,27 +48,25 @@ class RegionPipeline(Protocol):
 
 
 def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Height and width of each file as it is stored (EXIF orientation ignored), from its header alone.
+    """Read height and width of each file from its header; EXIF orientation is ignored.
 
     Raises:
-        UserError: names the files that are no images.
+        UserError: names the files that are not images.
     """
     paths = list(paths)
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         sizes = dict(zip(paths, pool.map(lambda path: _size(root / path), paths), strict=True))
     bad = {path: size for path, size in sizes.items() if isinstance(size, str)}
     if bad:
-        raise UserError(
-            f"expected {len(sizes)} images below {root}, found {len(bad)} that are not ({named(bad)}); replace them"
-        )
+        raise UserError(f"{len(bad)} of {len(sizes)} images below {root} cannot be read ({named(bad)}). Replace them.")
     return {path: size for path, size in sizes.items() if not isinstance(size, str)}
 
 
 def undecodable(file: Path, error: UnreadableImage) -> UserError:
-    """What stops a pipeline: a file that broke after all images were checked."""
+    """Error for a file that cannot be decoded although all images were checked before."""
     return UserError(
-        f"expected an image in {file}, found a file that cannot be decoded ({error}); replace it, or leave it out with "
-        "DATASET.SKIP_UNREADABLE True (python -m fdbpl.regions: --skip-unreadable)"
+        f"Cannot decode the image {file} ({error}). Replace it, or leave it out with DATASET.SKIP_UNREADABLE True "
+        "(python -m fdbpl.regions: --skip-unreadable)."
     )
 
 

@@ -1,22 +1,22 @@
-"""One definition of a region's pixels for all pipelines: torch's antialiased bicubic resize of the cut-out bytes."""
+"""Resizing of regions, shared by all pipelines: torch's antialiased bicubic resize of uint8 pixels."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGEST_SCALE = 40  # that CUDA's kernel shrinks by; from about 47 on it asks for more shared memory than a GPU has
+MAX_CUDA_SCALE = 40  # from a factor of about 47 on CUDA's kernel needs more shared memory than a GPU has
 
 
 def resize_region(region: Tensor, size: int, flip: bool) -> Tensor:
-    """uint8 [h, w, 3] -> uint8 [3, size, size], mirrored if `flip`; on the device of `region`.
+    """Resize uint8 [h, w, 3] to uint8 [3, size, size] on the device of `region`, mirrored if `flip`.
 
-    torch's kernel for bytes filters the rows, rounds, then filters the columns. Pillow's does the same up to version 12
-    and may begin with the columns from 13 on, which moves single pixels at sharp edges; this definition stays. The
-    kernel for bytes exists for CPUs only: a GPU does its two passes in float32, which deviates by at most 2.
+    torch's uint8 kernel filters the rows, rounds, then filters the columns. Pillow does the same up to version 12; from
+    version 13 on it may filter the columns first, which changes single pixels at sharp edges. The uint8 kernel exists
+    for CPUs only; on a GPU the two passes run in float32, with deviations of at most 2.
     """
     device, region = region.device, region.permute(2, 0, 1)[None]
     height, width = region.shape[2:]
-    if region.is_cuda and max(height, width) <= LARGEST_SCALE * size:
+    if region.is_cuda and max(height, width) <= MAX_CUDA_SCALE * size:
         for shape in ((height, size), (size, size)):
             passed = F.interpolate(region.float(), shape, mode="bicubic", antialias=True)
             region = passed.round_().clamp_(0, 255)

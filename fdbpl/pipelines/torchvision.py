@@ -1,4 +1,4 @@
-"""Regions by Pillow: the reference. An image is decoded once for all its regions that are asked for in a row."""
+"""Reference pipeline, which decodes with Pillow, once for consecutive requests of the same image."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from fdbpl.pipelines.resize import resize_region
 
 
 class TorchvisionPipeline:
-    """Threads decode ahead of the consumer, in the order of the requests.
+    """Decodes in threads, ahead of the consumer and in the order of the requests.
 
     Args:
-        root: folder that the paths start from. size: side of the regions in pixels.
-        device: where the regions appear; a GPU is named with its index. workers: decoding threads.
+        root: folder that the paths are relative to. size: side of the regions in pixels.
+        device: device of the regions; a GPU with its index. workers: decoding threads.
     """
 
     decoder = "cpu"
@@ -36,22 +36,22 @@ class TorchvisionPipeline:
             for start in range(0, len(requests), self.batch_size)
         ]
         with decode_pool(self.workers) as pool:
-            ahead: deque = deque()
+            pending: deque = deque()
             for index in batches:
-                ahead.append(
+                pending.append(
                     (index, [pool.submit(self._regions, requests, rows) for rows in _same_image(requests, index)])
                 )
-                if len(ahead) > 2:  # bounded memory: two batches ahead
-                    yield self._collect(*ahead.popleft())
-            while ahead:
-                yield self._collect(*ahead.popleft())
+                if len(pending) > 2:  # bounds memory to two batches ahead
+                    yield self._collect(*pending.popleft())
+            while pending:
+                yield self._collect(*pending.popleft())
 
     def _collect(self, index: np.ndarray, parts: list) -> tuple[Tensor, Tensor]:
         images = torch.cat([part.result() for part in parts])
         return torch.from_numpy(index), images.to(self.device, non_blocking=True)
 
     def _regions(self, requests: RegionRequests, rows: list[int]) -> Tensor:
-        """The regions `rows`, all of one image: uint8 [r, 3, size, size]."""
+        """Decode the regions `rows`, all of one image: uint8 [r, 3, size, size]."""
         file = self.root / requests.paths[requests.path_index[rows[0]]]
         try:
             image = read_image(file)
@@ -68,5 +68,5 @@ class TorchvisionPipeline:
 
 
 def _same_image(requests: RegionRequests, index: np.ndarray) -> list[list[int]]:
-    """Rows that follow each other and are of one image, together."""
+    """Group consecutive rows of the same image."""
     return [list(rows) for _, rows in groupby(index.tolist(), key=lambda row: requests.path_index[row])]

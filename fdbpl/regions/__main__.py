@@ -1,4 +1,4 @@
-"""`python -m fdbpl.regions {generate,inspect,verify}`: region banks without a trainer.
+"""Generate, inspect and verify region banks without a trainer.
 
     python -m fdbpl.regions generate --root data --images data/pets/images --bank banks/pets --teacher ViT-L/14 \
         --classnames names.txt --template "a photo of a {}."
@@ -16,7 +16,7 @@ from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import SystemFailure, UserError, cli_error_handler, one_line, quoted
 from fdbpl.templates import fill_template
 
-DEVICE = "cpu or cuda (default: cuda where there is one)"
+DEVICE = "cpu or cuda (default: cuda if available)"
 
 
 def main() -> None:
@@ -31,31 +31,30 @@ def main() -> None:
     make.add_argument(
         "--teacher", required=True, help="e.g. ViT-L/14, open_clip:ViT-H-14-quickgelu/dfn5b, demo:teacher"
     )
-    make.add_argument("--student", help="whose image features are kept beside")
-    make.add_argument("--classnames", type=Path, help="text file, a class name a line")
-    make.add_argument("--template", default="a photo of a {}.")
-    make.add_argument("--per-image", type=int, default=50)
-    make.add_argument("--scale", type=float, nargs=2, default=(0.08, 0.936), metavar=("LOW", "HIGH"))
+    make.add_argument("--student", help="CLIP whose image features of the regions are stored too")
+    make.add_argument("--classnames", type=Path, help="text file with one class name per line")
+    make.add_argument("--template", default="a photo of a {}.", help="prompt with {} for the class name")
+    make.add_argument("--per-image", type=int, default=50, help="regions of each image")
+    make.add_argument("--scale", type=float, nargs=2, default=(0.08, 0.936), metavar=("LOW", "HIGH"),
+                      help="range of a region's area as a fraction of the image")  # fmt: skip
     make.add_argument("--content", default="embedding", help="embedding, or topk:K")
-    make.add_argument("--seed", type=int, default=1)
-    make.add_argument("--precision", default="fp32", help="of the teacher: fp32, fp16 (GPU only) or bf16")
-    make.add_argument("--batch-size", type=int, default=256, help="regions per forward pass")
+    make.add_argument("--seed", type=int, default=1, help="seed of the sampled regions")
+    make.add_argument("--precision", default="fp32", help="precision of the teacher: fp32, fp16 (GPU only) or bf16")
+    make.add_argument("--batch-size", type=int, default=256, help="regions in a forward pass")
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
-    make.add_argument("--dali-device", default="cpu", help="where DALI decodes: cpu, or gpu (not measured yet)")
-    make.add_argument(
-        "--workers", type=int, default=0, help="decoding threads (default: one for each processor, at most 8)"
-    )
+    make.add_argument("--dali-device", default="cpu", help="device on which DALI decodes: cpu, or gpu (not measured)")
+    make.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per processor, at most 8)")
     make.add_argument("--device", default="", help=DEVICE)
     make.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
-    for name, what in (("inspect", "what a bank is and how informative its regions are"),
-                       ("verify", "checksums, and the teacher again on a sample")):  # fmt: skip
-        command = commands.add_parser(name, help=what)
+    for name, text in (("inspect", "show metadata, content and entropies of banks"),
+                       ("verify", "compare banks with their checksums, and a sample with the teacher")):  # fmt: skip
+        command = commands.add_parser(name, help=text)
         command.add_argument("bank", type=Path, nargs="+")
-    command.add_argument("--root", type=Path, required=True, help="data root the bank was made from")
-    command.add_argument("--images", type=Path, help="folder or JSON list of images that it has to have regions of")
-    command.add_argument("--sample", type=int, default=64, help="regions to label again")
+    command.add_argument("--root", type=Path, required=True, help="data root that the bank was generated from")
+    command.add_argument("--images", type=Path, help="folder or JSON list of images that the bank must hold regions of")
+    command.add_argument("--sample", type=int, default=64, help="regions that are compared with the teacher")
     command.add_argument("--tolerance", type=float, default=5e-3, help="largest deviation of an embedding's component")
-    command.add_argument("--batch-size", type=int, default=64, help="regions per forward pass")
+    command.add_argument("--batch-size", type=int, default=64, help="regions in a forward pass")
     command.add_argument("--device", default="", help=DEVICE)
     arguments = parser.parse_args()
     with cli_error_handler():
@@ -71,7 +70,8 @@ def main() -> None:
 
 
 def generate_bank(arguments: argparse.Namespace) -> None:
-    """Generate a bank of the images and the teacher that the command line names."""
+    """Generate the bank that the command line describes; the processes of a torchrun share the work."""
+    from fdbpl import distributed
     from fdbpl.backbones import load_backbone, resolve_precision
     from fdbpl.devices import choose_device
     from fdbpl.regions.generation import generate
@@ -79,29 +79,33 @@ def generate_bank(arguments: argparse.Namespace) -> None:
 
     if "{}" not in arguments.template:
         raise UserError(
-            f"expected {{}} for the class name in --template, found {quoted(arguments.template)}; "
-            "e.g. 'a photo of a {}.'"
+            f"--template {quoted(arguments.template)} has no {{}} for the class name. Write e.g. 'a photo of a {{}}.'"
         )
-    if arguments.per_image < 1:
-        raise UserError(f"expected --per-image of at least 1, found {arguments.per_image}; give more")
-    for flag, value, least in (("--batch-size", arguments.batch_size, 1), ("--workers", arguments.workers, 0)):
+    for flag, value, least in (
+        ("--per-image", arguments.per_image, 1),
+        ("--batch-size", arguments.batch_size, 1),
+        ("--workers", arguments.workers, 0),
+    ):
         if value < least:
             raise UserError(f"{flag} is {value}, but has to be at least {least}.")
     low, high = arguments.scale
     if not 0 < low <= high <= 1:
-        raise UserError(f"expected --scale to be a range above 0 and up to 1, found {low} {high}; e.g. 0.08 0.936")
+        raise UserError(f"--scale {low} {high} is no range above 0 and up to 1. Write e.g. --scale 0.08 0.936")
     if not arguments.root.is_dir():
-        raise UserError(f"expected a folder as --root, found {arguments.root}; give the folder above the images")
+        raise UserError(f"The folder --root {arguments.root} does not exist. Give the folder above the images.")
     names = class_names.read_lines(arguments.classnames) if arguments.classnames else []
     if arguments.classnames and not names:
-        raise UserError(f"expected class names in {arguments.classnames}, found none; write one a line")
+        raise UserError(f"{arguments.classnames} holds no class names. Write one per line.")
     class_names.check_distinct(names, str(arguments.classnames), "leave one out")
-    prompts = fill_template(arguments.template, names)
+    # a trained run adds its own prompts to the class names
+    template = "{}" if arguments.teacher.startswith("run:") else arguments.template
+    prompts = fill_template(template, names)
     device = choose_device(arguments.device)
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
-        raise UserError("expected --classnames for --content topk:K, found none; give the class list")
+        raise UserError(f"--content {arguments.content} needs --classnames, the list of classes.")
     resolve_precision(arguments.precision, device, "--precision")
+    distributed.start(device == "cuda")
     model = load_backbone(arguments.teacher, device, arguments.precision)
     identity = BankMetadata(
         dataset=arguments.root.resolve().name,
@@ -137,10 +141,11 @@ def generate_bank(arguments: argparse.Namespace) -> None:
             arguments.dali_device,
         )  # fmt: skip
     )
+    distributed.stop()
 
 
 def list_images(source: Path, root: Path) -> list[str]:
-    """Paths relative to `root`, posix."""
+    """List the images of a folder or of a JSON file: posix paths relative to `root`."""
     from fdbpl.io.atomic import read_json
     from fdbpl.io.image_files import find_images
 
@@ -152,27 +157,27 @@ def list_images(source: Path, root: Path) -> list[str]:
     else:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise UserError(f"expected a JSON list of image paths in {source}, found something else; mend the file")
+            raise UserError(f"{source} is no JSON list of image paths.")
         if not images:
-            raise UserError(f"expected images in {source}, found none; name some")
+            raise UserError(f"{source} lists no images.")
     for image in images:
         if os.path.isabs(image) or ".." in image.split("/"):
-            raise UserError(f"expected --images below --root {root}, found {image}; give a folder above both as --root")
+            raise UserError(f"The image {image} does not lie below --root {root}. Give a folder above both as --root.")
         try:
             image.encode()  # the bank's files are in UTF-8
         except UnicodeEncodeError:
-            raise UserError(f"expected file names in UTF-8 below {root}, found {image!a}; rename it") from None
+            raise UserError(f"The file name {image!a} below {root} is not UTF-8. Rename the file.") from None
     return images
 
 
 def path_below(root: Path, file: str) -> str:
-    """The path of a file relative to `root`: as it is named or, where a link led out of `root`, as it lies there."""
+    """The path of a file relative to `root`, with links resolved only if the path leads out of `root` otherwise."""
     named = os.path.relpath(file, root)
     return os.path.relpath(os.path.realpath(file), os.path.realpath(root)) if named.startswith("..") else named
 
 
 def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
-    """Those that can be decoded, before a teacher is built; all of them, unless others may be left out."""
+    """Check that all images can be decoded; with --skip-unreadable return those that can."""
     from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
 
     listing = Path(f"{arguments.bank}-unreadable.txt")
@@ -181,21 +186,21 @@ def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
         return images
     bad = unreadable_images(arguments.root, images)
     if bad:
-        print(f"Left out of {len(images)} images: {len(bad)} ({named(bad, listing)})")
+        print(f"Skipped {len(bad)} of {len(images)} images: {named(bad, listing)}")
     if len(bad) == len(set(images)):
-        raise UserError(f"expected readable images in {arguments.images}, found {len(bad)} that are not; replace some")
+        raise UserError(f"None of the {len(bad)} images in {arguments.images} can be decoded.")
     return [image for image in images if image not in bad]
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Print what holds of every bank and what does not; 0 = all holds, 1 = not, 2 = one could not be looked at."""
+    """Print the findings of every bank and return the exit code: 0 = valid, 1 = invalid, 2 = not verified."""
     from fdbpl.devices import choose_device
     from fdbpl.findings import tell
     from fdbpl.regions.verify import Sample, verify_bank
 
     for flag, value in (("--sample", arguments.sample), ("--batch-size", arguments.batch_size)):
         if value < 1:
-            raise UserError(f"expected {flag} of at least 1, found {value}; give more")
+            raise UserError(f"{flag} is {value}, but has to be at least 1.")
     device = choose_device(arguments.device)
     sample = Sample(arguments.root, arguments.sample, arguments.tolerance, device, arguments.batch_size)
     images = list_images(arguments.images, arguments.root) if arguments.images else None
@@ -203,7 +208,7 @@ def verify(arguments: argparse.Namespace) -> int:
     for bank in arguments.bank:
         try:
             codes.append(tell(verify_bank(bank, sample, images)))
-        except (UserError, SystemFailure) as error:  # the other banks are still verified
+        except (UserError, SystemFailure) as error:  # go on with the other banks
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             codes.append(error.exit_code)
     return max(codes)

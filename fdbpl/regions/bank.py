@@ -1,12 +1,12 @@
-"""The region bank: one folder of what a teacher says of random regions, shared by every run that reads them.
+"""The region bank: one folder of a teacher's outputs for random regions, shared by all runs that read it.
 
-    <bank>/manifest.json                      what the bank is (BankMetadata) and what made it
-    <bank>/regions-<hash>.safetensors         boxes, flips, teacher information of some images
-    <bank>/features/<student>/...             a student's image features of the same regions, a file a shard
+    <bank>/manifest.json                      metadata (BankMetadata) and package versions
+    <bank>/regions-<hash>.safetensors         boxes, flips and teacher outputs of some images (a shard)
+    <bank>/features/<student>/...             a student's image features of the same regions, one file for each shard
     <bank>/text/<hash>.safetensors            the teacher's text features of a list of prompts
 
-Every file appears whole or not at all and is named by what it holds, so that interrupted, repeated and simultaneous
-generation ends in the same bytes.
+Files are written atomically and named after their content, so that an interrupted and repeated generation produces the
+same bytes as an uninterrupted one.
 """
 
 import json
@@ -20,13 +20,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.errors import UserError, quoted
-from fdbpl.io.atomic import clean_partial_files, write_json, write_tensors
+from fdbpl.io.atomic import write_json, write_tensors
 from fdbpl.regions.metadata import DEFAULTS, BankMetadata, digest, first_mismatch, read_identity
-from fdbpl.regions.shard import TENSORS, TOP_TENSORS, Shard, content_checksum, parse_shard_header
+from fdbpl.regions.shard import TENSORS, TOP_K_TENSORS, Shard, content_checksum, parse_shard_header
 from fdbpl.regions.shard_reader import REMEDY, Header, read_header
 
 
 def features_folder(student: str, sha256: str) -> str:
+    """Name of the folder of a student's features."""
     return re.sub(r"[^\w.-]+", "-", student).strip("-") + f"-{sha256[:8]}"
 
 
@@ -38,35 +39,31 @@ class RegionBank:
 
     @classmethod
     def open(cls, folder: str | Path, expect: BankMetadata | None = None) -> "RegionBank":
-        """The bank in `folder`.
+        """Open the bank in `folder`.
 
         Raises:
-            UserError: no bank there, or not the expected one; the first disagreement is named.
+            UserError: there is no bank, or its metadata differ from `expect`; the message names the first mismatch.
         """
         folder = Path(folder)
         identity = read_identity(folder)
         if expect is not None:
-            wanted = {**DEFAULTS, **expect.plain()}
-            key = first_mismatch(identity, wanted)
+            expected = {**DEFAULTS, **expect.plain()}
+            key = first_mismatch(identity, expected)
             if key is not None:
-                found = {**DEFAULTS, **identity}.get(key)
+                stored = {**DEFAULTS, **identity}.get(key)
                 raise UserError(
-                    f"expected a region bank with {key} {quoted(wanted[key])} in {folder}, found {quoted(found)}; "
-                    "choose another REGIONS.ROOT or delete that bank"
+                    f"The region bank in {folder} has {key} {quoted(stored)}, but this run needs {key} "
+                    f"{quoted(expected[key])}. Choose another REGIONS.ROOT or delete that bank."
                 )
         return cls(folder, identity)
 
     @classmethod
     def create(cls, folder: str | Path, identity: BankMetadata, versions: dict) -> "RegionBank":
-        """Open the bank in `folder`, making its manifest where there is none."""
+        """Open the bank in `folder`; write its manifest first if there is none."""
         folder = Path(folder)
         if not (folder / "manifest.json").is_file():
             write_json(folder / "manifest.json", {"identity": identity.plain(), "made_with": versions})
         return cls.open(folder, identity)
-
-    def clean_partial_files(self) -> None:
-        """Delete what interrupted writes left behind."""
-        clean_partial_files(self.folder)
 
     # shards of regions ------------------------------------------------------------------------------------------
 
@@ -75,21 +72,21 @@ class RegionBank:
         return sorted(self.each_shard(), key=lambda shard: shard.order)
 
     def each_shard(self) -> Iterator[Shard]:
-        """All shards, one at a time, sorted by name.
+        """Iterate over all shards, sorted by name.
 
         Raises:
-            UserError: a file is broken.
+            UserError: a file is broken or belongs elsewhere.
         """
         for file in sorted(self.folder.glob("regions-*.safetensors")):
             header = read_header(file)
-            names = TENSORS if self.identity["content"] == "embedding" else TOP_TENSORS
+            names = TENSORS if self.identity["content"] == "embedding" else TOP_K_TENSORS
             shard = parse_shard_header(file, header, names)
-            self.refuse_strange(file, header, {"bank": self._digest})
-            named = self.shard_name(shard.images, shard.first, shard.count)
-            if named != file.name:
+            self.check_header(file, header, {"bank": self._digest})
+            name = self.shard_name(shard.images, shard.first, shard.count)
+            if name != file.name:
                 raise UserError(
-                    f"expected the regions that its name stands for in {file}, found those of {named}; rename it so, "
-                    "or delete it and run scripts/generate_regions.sh again"
+                    f"{file} holds the regions of {name}. Rename it, or delete it and run scripts/generate_regions.sh "
+                    "again."
                 )
             yield shard
 
@@ -109,37 +106,44 @@ class RegionBank:
         }
         write_tensors(shard.file, tensors, {"shard": json.dumps(header)})
 
-    def refuse_strange(self, file: Path, header: Header, expected: dict[str, str]) -> None:
-        """Refuse a file that says of itself that it belongs elsewhere; older ones do not say it.
+    def check_header(self, file: Path, header: Header, expected: dict[str, str]) -> None:
+        """Check that a file belongs to this bank; headers of older files lack these keys.
 
         Raises:
-            UserError: the first disagreement is named.
+            UserError: names the first mismatch.
         """
         for key, value in expected.items():
-            found = header.shard.get(key, value)
-            if found != value:
+            stored = header.shard.get(key, value)
+            if stored != value:
                 raise UserError(
-                    f"expected a file of this bank in {file}, found one of another {key} ({found!s:.40}, not "
-                    f"{value:.40}); put the bank's own files and manifest there, or {REMEDY}"
+                    f"{file} belongs to another {key} ({stored!s:.40} instead of {value:.40}). Restore the bank's own "
+                    "files and manifest, or delete that file and run scripts/generate_regions.sh again."
                 )
 
+    # student features -------------------------------------------------------------------------------------------
+
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
+        """File of the features of a student, (name, sha256), of a shard's regions."""
         return self.folder / "features" / features_folder(*student) / shard.file.name
 
     def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
-        """Keep a student's features of a shard's regions, float16 [R, D]; `shard.decoder` decoded what they are of."""
+        """Write a student's features of a shard's regions, float16 [R, D], with the decoder of `shard`."""
         tensors = {"features": features}
         header = {**self._features_of(shard, student), "decoder": shard.decoder, "payload": content_checksum(tensors)}
         write_tensors(self.features_file(shard, student), tensors, {"shard": json.dumps(header)})
 
     def read_features_header(self, shard: Shard, student: tuple[str, str]) -> Header:
-        """Raises a UserError where the file is broken or belongs to other regions or another student."""
+        """Read the header of a student's features of a shard's regions.
+
+        Raises:
+            UserError: the file is broken or belongs to other regions, another bank or another student.
+        """
         file = self.features_file(shard, student)
         header = read_header(file)
         rows = {name: shape[0] if shape else 0 for name, (_, shape, _) in header.tensors.items()}
         if rows != {"features": shard.tensors["boxes"][1][0]}:
-            raise UserError(f"expected features of the regions of {shard.file.name} in {file}, found others; {REMEDY}")
-        self.refuse_strange(file, header, self._features_of(shard, student))
+            raise UserError(f"{file} does not hold the features of the regions of {shard.file.name}. {REMEDY}")
+        self.check_header(file, header, self._features_of(shard, student))
         return header
 
     def _features_of(self, shard: Shard, student: tuple[str, str]) -> dict[str, str]:
@@ -148,14 +152,15 @@ class RegionBank:
     # text features ----------------------------------------------------------------------------------------------
 
     def text_file(self, prompts: list[str]) -> Path:
+        """File of the text features of a list of prompts."""
         return self.folder / "text" / f"{digest(prompts)[:16]}.safetensors"
 
     def prompt_lists(self) -> list[list[str]]:
-        """Every prompt list whose text features the bank holds, the longest first."""
+        """All prompt lists whose text features the bank holds, the longest first."""
         return sorted((prompts for prompts, _ in self._texts()), key=len, reverse=True)
 
     def text_features(self, prompts: list[str]) -> Tensor:
-        """The teacher's unit text features of `prompts`: float32 [C, D].
+        """Look up the teacher's unit text features of `prompts`: float32 [C, D].
 
         Raises:
             UserError: a prompt is in none of the bank's lists.
@@ -166,8 +171,9 @@ class RegionBank:
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             raise UserError(
-                f"expected the teacher's text features of {len(prompts)} prompts in {self.folder}, found {len(missing)}"
-                f" missing ({quoted(missing[0])} ...); add them: bash scripts/generate_regions.sh, same arguments"
+                f"The region bank {self.folder} lacks the teacher's text features of {len(missing)} of {len(prompts)} "
+                f"prompts ({quoted(missing[0])} ...). Add them: bash scripts/generate_regions.sh with the same "
+                "arguments."
             )
         return torch.stack([known[prompt] for prompt in prompts])
 
@@ -176,28 +182,26 @@ class RegionBank:
             yield self.read_text(file)
 
     def read_text(self, file: Path) -> tuple[list[str], Tensor]:
-        """A list of prompts and its features, float32 [C, D].
+        """Read a list of prompts and its features, float32 [C, D].
 
         Raises:
-            UserError: the file is broken, or does not belong here.
+            UserError: the file is broken or belongs elsewhere.
         """
         try:
             with safe_open(file, "pt") as content:
-                said, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
-            said = said if isinstance(said, dict) else {"prompts": said}  # as older banks have it
-            prompts = said["prompts"]
+                header, features = json.loads(content.metadata()["prompts"]), content.get_tensor("features").float()
+            header = header if isinstance(header, dict) else {"prompts": header}  # older banks
+            prompts = header["prompts"]
             if self.text_file(prompts) != file or features.shape[0] != len(prompts):
-                raise ValueError("it holds other prompts than its name stands for")
-            if len(said) not in (1, 3) or said.get("teacher", self._teacher) != self._teacher:
-                raise ValueError("it is of another teacher, or its description is broken")
+                raise ValueError("its prompts do not match its name")
+            if len(header) not in (1, 3) or header.get("teacher", self._teacher) != self._teacher:
+                raise ValueError("it belongs to another teacher, or its header is broken")
             if not features.isfinite().all():
-                raise ValueError("it holds numbers that are none")
-            if said.get("payload") not in (None, text_digest(features)):
-                raise ValueError("it holds other features than those that were written")
+                raise ValueError("it contains NaN or Inf")
+            if header.get("payload") not in (None, text_checksum(features)):
+                raise ValueError("its checksum does not match")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise UserError(
-                f"expected the teacher's text features in {file}, found a broken file ({error}); {REMEDY}"
-            ) from error
+            raise UserError(f"Broken file of text features: {file} ({error}). {REMEDY}") from error
         return prompts, features
 
     @cached_property
@@ -209,12 +213,12 @@ class RegionBank:
         return self.identity["teacher_sha256"]
 
     def write_text(self, prompts: list[str], features: Tensor) -> None:
-        """Keep the features of a list of prompts, float32 [C, D]."""
-        said = {"prompts": prompts, "payload": text_digest(features), "teacher": self._teacher}
-        # in one value: the order of several would not always be the same, nor the bytes of the file
-        write_tensors(self.text_file(prompts), {"features": features}, {"prompts": json.dumps(said)})
+        """Write the features of a list of prompts, float32 [C, D]."""
+        header = {"prompts": prompts, "payload": text_checksum(features), "teacher": self._teacher}
+        # one metadata entry: with several, their order and so the bytes of the file would vary
+        write_tensors(self.text_file(prompts), {"features": features}, {"prompts": json.dumps(header)})
 
 
-def text_digest(features: Tensor) -> str:
-    """Checksum of a list of text features, [C, D]."""
+def text_checksum(features: Tensor) -> str:
+    """Checksum of the features of a list of prompts, [C, D]."""
     return content_checksum({"features": features.detach().float().cpu()})

@@ -1,6 +1,6 @@
-"""What a bank has cost so far: `cost.json` beside its shards, from which a report tells when it has paid for itself.
+"""Cost record of a region bank: `cost.json` next to its shards, from which the report computes the break-even point.
 
-A record, not content: two banks that hold the same may have taken different times.
+The record is no part of the bank's content: two banks of the same content may have taken different times.
 """
 
 import time
@@ -14,50 +14,50 @@ FILE = "cost.json"
 NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
 
 
-class Cost:
-    """Adds up what is made in a bank from now on.
+class CostRecorder:
+    """Adds what this process generates to the bank's cost record.
 
     Args:
-        bank: its folder.
-        timed: whether this process's seconds count; of several that work side by side, one's do.
+        bank: folder of the bank.
+        timed: whether this process's seconds count; exactly one of several parallel processes is timed.
     """
 
     def __init__(self, bank: Path, timed: bool = True):
-        self.bank, self.timed, self.begun = bank, timed, False
-        self.mark = time.perf_counter()
+        self.bank, self.timed, self.started = bank, timed, False
+        self.last = time.perf_counter()
 
     def add(self, regions: int, student_features: int) -> None:
-        """Record what was made since the last call, and the seconds that passed. An interruption loses one record."""
+        """Record what was generated since the last call and the seconds that it took."""
         if not regions and not student_features:
             return
         now = time.perf_counter()
         with file_lock(self.bank / ".cost.lock"):
             try:
-                so_far = read_cost(self.bank)
-            except UserError:  # nobody's labels wait for a broken record
-                so_far = NOTHING
+                before = read_cost(self.bank)
+            except UserError:  # a broken record must not stop generation
+                before = NOTHING
             write_json(
                 self.bank / FILE,
                 {
-                    "seconds": so_far["seconds"] + (now - self.mark) * self.timed,
-                    "regions": so_far["regions"] + regions,
-                    "student_features": so_far["student_features"] + student_features,
-                    "runs": so_far["runs"] + (self.timed and not self.begun),
+                    "seconds": before["seconds"] + (now - self.last) * self.timed,
+                    "regions": before["regions"] + regions,
+                    "student_features": before["student_features"] + student_features,
+                    "runs": before["runs"] + (self.timed and not self.started),
                 },
             )
-        self.mark, self.begun = now, True
+        self.last, self.started = now, True
 
 
 def read_cost(bank: Path) -> dict[str, float]:
-    """seconds, regions, student_features and runs (calls that made something) so far; zeros without a record.
+    """Seconds, regions, student_features and runs (calls that generated something) so far; zeros without a record.
 
     Raises:
-        UserError: a broken record.
+        UserError: the record is broken.
     """
     file = Path(bank) / FILE
     if not file.is_file():
         return NOTHING
     stored = read_json(file, "the cost record of a region bank")
     if not isinstance(stored, dict) or not all(isinstance(stored.get(key), int | float) for key in NOTHING):
-        raise UserError(f"expected numbers {', '.join(NOTHING)} in {file}, found something else; delete the file")
+        raise UserError(f"{file} does not hold the numbers {', '.join(NOTHING)}. Delete the file.")
     return stored

@@ -1,6 +1,5 @@
-"""Making a region bank: only what is missing, in files that appear whole, by one process or several."""
+"""Generation of region banks: only what is missing, in atomically written files, by one process or by several."""
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,39 +15,34 @@ from fdbpl import distributed
 from fdbpl.backbones import Backbone
 from fdbpl.devices import with_index
 from fdbpl.errors import UserError
-from fdbpl.io import locks
+from fdbpl.io.atomic import clean_partial_files
 from fdbpl.io.image_check import refuse_unreadable
+from fdbpl.io.locks import file_lock
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.bank_writer import BankWriter, top_k
-from fdbpl.regions.claims import Claims
-from fdbpl.regions.cost import Cost
+from fdbpl.regions.cost import CostRecorder
 from fdbpl.regions.metadata import BankMetadata
 from fdbpl.regions.shard import Shard
 
-REGIONS_PER_SHARD = 1024  # what a kill can cost, twice: one file is written while the next is made
+REGIONS_PER_SHARD = 1024  # a kill loses at most two shards: one is written while the next is computed
+PACKAGES = ("torch", "pillow", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """What `generate` found and made, in regions and images.
-
-    Attributes:
-        alone: of several processes only this one's work is counted: they do not know of each other.
-    """
+    """Number of images and regions that `generate` found and generated, over all processes."""
 
     bank: Path
     images: int
     images_there: int
     regions_made: int
     features_made: int
-    alone: bool = False
 
     def __str__(self) -> str:
         return (
             f"Region bank {self.bank}: {self.images} images, {self.images_there} of them labelled before; "
             f"{self.regions_made} regions labelled, {self.features_made} student features added"
-            f"{' (by this process)' * self.alone}"
         )
 
 
@@ -67,81 +61,97 @@ def generate(
     workers: int = 0,
     dali_device: str = "cpu",
 ) -> GenerationReport:
-    """Bring the bank in folder `bank` to `per_image` regions of each image.
+    """Extend the bank in folder `bank` to `per_image` regions of each image.
 
     Args:
         root: data root. images: paths relative to it.
-        identity: what the bank is, or must be.
-        teacher: makes the teacher; called only where something of it is missing.
-        student: makes the student whose image features are kept beside.
-        prompts: texts whose teacher features the bank shall hold; for "topk:K" the classes of the probabilities.
-        pipeline, workers, dali_device: as of `build_pipeline`.
-        device: where the regions appear, "cpu" or "cuda"; the models are where `teacher` and `student` put them.
-        batch_size: regions per forward pass.
+        identity: metadata of the bank; an existing bank must have the same.
+        teacher: builds the teacher; called only if some of its outputs are missing.
+        student: builds the student whose image features are stored too; None = no student.
+        prompts: texts whose teacher features the bank stores; with "topk:K" the classes of the probabilities.
+        pipeline, workers, dali_device: see `build_pipeline`.
+        device: device of the decoded regions, "cpu" or "cuda"; `teacher` and `student` choose their own.
+        batch_size: regions in a forward pass.
 
-    Under torchrun (RANK, WORLD_SIZE) the work is shared out. Calls that run at the same time share it as well, file by
-    file: what one is at is left to it, waited for in the end, and made by the others where it dies.
+    The processes of one torchrun share the work. A call that finds another one at work on the bank waits for its end,
+    then generates what is still missing.
 
     Raises:
-        UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
-        SystemFailure: a file cannot be written. What is written stays and is not made again.
+        UserError: the folder holds another bank, images are unreadable or have changed, or the teacher does not match.
+        SystemFailure: a file cannot be written. Files that are complete stay and are not generated again.
     """
     root, images, prompts = Path(root), sorted(set(images)), list(prompts or [])
-    place = str(with_index(device))  # here: the pipeline is built in a thread, which would take GPU 0
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place = str(with_index(device))  # resolved here: the pipeline is built in a thread, whose current GPU is GPU 0
+    rank, world_size = distributed.rank(), distributed.world_size()
     if identity.content != "embedding":
         top_k(identity.content, len(prompts))
     opened = RegionBank.create(bank, identity, _versions())
-    cost = Cost(opened.folder, timed=rank == 0)
-    with _shared_lock(opened), Claims(opened.folder) as claims:
+    with _exclusive_access(opened.folder):
+        cost = CostRecorder(opened.folder, timed=rank == 0)
         shards = opened.shards()
-        there = _covered(shards)
-        todo = [shard for shard in _missing_shards(opened, images, there, per_image) if _share(shard, world) == rank]
-        lacking = [shard for shard in _shards_of(shards, images) if _share(shard, world) == rank]
-        new_images = sorted({image for shard in todo for image in shard.images})
+        counts = _region_counts(shards)
+        missing = [
+            shard for shard in _missing_shards(opened, images, counts, per_image) if _owner(shard, world_size) == rank
+        ]
+        existing = [shard for shard in _shards_of(shards, images) if _owner(shard, world_size) == rank]
+        new_images = sorted({image for shard in missing for image in shard.images})
         refuse_unreadable(root, new_images)
-        hashes = _image_hashes(root, sorted({*new_images, *_images_of(lacking, images)}))
-        _refuse_changed(opened, shards, hashes)
+        hashes = _image_hashes(root, sorted({*new_images, *_images_of(existing, images)}))
+        _check_unchanged(opened, shards, hashes)
         sizes = image_sizes(root, new_images)
-        todo = [
+        missing = [
             replace(shard, sha256=[hashes[image] for image in shard.images],
                     sizes=[sizes[image] for image in shard.images])
-            for shard in todo
+            for shard in missing
         ]  # fmt: skip
 
-        def decoder(size: int, count: int) -> RegionPipeline:
+        def make_pipeline(size: int, count: int) -> RegionPipeline:
             return build_pipeline(pipeline, root, size, batch_size, place, workers, count, dali_device)
 
-        labelling = BankWriter(opened, identity, teacher, student, prompts, decoder, claims, cost)
-        total = sum(len(shard.images) * shard.count for shard in todo)
-        shown = None if total and rank == 0 else True  # None: on a terminal
-        with tqdm(total=total, unit="region", desc="Labelling regions", disable=shown) as progress:
-            labelling.label(todo, progress)
-        labelling.add_features([*lacking, *todo])  # new ones have them, unless another process made the file
+        writer = BankWriter(opened, identity, teacher, student, prompts, make_pipeline, cost)
+        total = sum(len(shard.images) * shard.count for shard in missing)
+        hidden = None if total and rank == 0 else True  # None: shown on a terminal only
+        with tqdm(total=total, unit="region", desc="Labelling regions", disable=hidden) as progress:
+            writer.write_shards(missing, progress)
+        writer.add_features(existing)
         if prompts and rank == 0:
-            labelling.add_text()
-    labelled_before = sum(image in there for image in images)
-    regions_made, features_made = distributed.all_reduce_sum(labelling.regions_made, labelling.features_made)
-    alone = world > distributed.world_size()
-    return GenerationReport(opened.folder, len(images), labelled_before, regions_made, features_made, alone)
+            writer.add_text()
+    labelled_before = sum(image in counts for image in images)
+    regions_made, features_made = distributed.all_reduce_sum(writer.regions_made, writer.features_made)
+    return GenerationReport(opened.folder, len(images), labelled_before, regions_made, features_made)
 
 
-def _covered(shards: list[Shard]) -> dict[str, int]:
-    """How many regions of each image are there, from number 0 on."""
-    there: dict[str, int] = {}
+@contextmanager
+def _exclusive_access(bank: Path) -> Iterator[None]:
+    """Lock the bank in the main process; the other processes of a torchrun enter and leave together with it."""
+    if distributed.rank() == 0:
+        with file_lock(bank / ".lock", f"Waiting for another process that generates {bank}"):
+            clean_partial_files(bank)
+            distributed.barrier()
+            yield
+            distributed.barrier()
+    else:
+        distributed.barrier()
+        yield
+        distributed.barrier()
+
+
+def _region_counts(shards: list[Shard]) -> dict[str, int]:
+    """Number of consecutive regions, from number 0 on, that the bank holds of each image."""
+    counts: dict[str, int] = {}
     for shard in shards:  # sorted by first region number
         for image in shard.images:
-            if there.get(image, 0) == shard.first:
-                there[image] = shard.first + shard.count
-    return there
+            if counts.get(image, 0) == shard.first:
+                counts[image] = shard.first + shard.count
+    return counts
 
 
-def _missing_shards(bank: RegionBank, images: list[str], there: dict[str, int], per_image: int) -> Iterator[Shard]:
-    """The files still to make. Their cut does not depend on how much of them is done: whole files are done or not."""
+def _missing_shards(bank: RegionBank, images: list[str], counts: dict[str, int], per_image: int) -> Iterator[Shard]:
+    """Shards that have to be generated. How images are divided into shards does not depend on earlier interruptions."""
     groups: dict[int, list[str]] = {}
     for image in images:
-        if there.get(image, 0) < per_image:
-            groups.setdefault(there.get(image, 0), []).append(image)
+        if counts.get(image, 0) < per_image:
+            groups.setdefault(counts.get(image, 0), []).append(image)
     for first, members in sorted(groups.items()):
         count = per_image - first
         step = max(1, REGIONS_PER_SHARD // count)
@@ -150,14 +160,14 @@ def _missing_shards(bank: RegionBank, images: list[str], there: dict[str, int], 
             yield Shard(bank.folder / bank.shard_name(chunk, first, count), chunk, [], [], first, count)
 
 
-def _share(shard: Shard, world: int) -> int:
-    """Which of `world` processes makes a file: told by its name, so that processes agree whenever they begin."""
-    return int(shard.file.stem.rpartition("-")[2], 16) % world
+def _owner(shard: Shard, world_size: int) -> int:
+    """Rank of the process that generates a shard; it depends on the name only, so that all processes agree."""
+    return int(shard.file.stem.rpartition("-")[2], 16) % world_size
 
 
 def _shards_of(shards: list[Shard], images: list[str]) -> list[Shard]:
-    wanted = set(images)
-    return [shard for shard in shards if not wanted.isdisjoint(shard.images)]
+    needed = set(images)
+    return [shard for shard in shards if not needed.isdisjoint(shard.images)]
 
 
 def _images_of(shards: list[Shard], images: list[str]) -> set[str]:
@@ -169,42 +179,28 @@ def _image_hashes(root: Path, images: list[str]) -> dict[str, str]:
         try:
             return hashlib.sha256((root / image).read_bytes()).hexdigest()
         except OSError as error:
-            raise UserError(
-                f"expected an image at {root / image}, found none ({error.strerror}); restore it"
-            ) from error
+            raise UserError(f"Cannot read the image {root / image} ({error.strerror}). Restore it.") from error
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(images, pool.map(sha256, images), strict=True))
 
 
-def _refuse_changed(bank: RegionBank, shards: list[Shard], hashes: dict[str, str]) -> None:
+def _check_unchanged(bank: RegionBank, shards: list[Shard], hashes: dict[str, str]) -> None:
     changed = sorted(
         {image for shard in shards for image, sha in zip(shard.images, shard.sha256, strict=True)
          if image in hashes and hashes[image] != sha}
     )  # fmt: skip
     if changed:
         raise UserError(
-            f"expected the images that {bank.folder} was made from, found {len(changed)} changed since "
-            f"({', '.join(changed[:3])} ...); restore them or delete that bank"
+            f"{len(changed)} images have changed since {bank.folder} was generated ({', '.join(changed[:3])} ...). "
+            "Restore them or delete that bank."
         )
 
 
-@contextmanager
-def _shared_lock(bank: RegionBank) -> Iterator[None]:
-    """Held while generating. Who finds nobody else here first clears away what a killed process left."""
-    with open(bank.folder / ".lock", "a") as file:
-        with suppress(BlockingIOError):  # somebody else generates: leave their temporary files alone
-            if locks.try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                bank.clean_partial_files()
-        locks.try_lock(file, fcntl.LOCK_SH)
-        yield
-
-
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "pillow", "nvidia-dali-cuda130"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    """Versions of the installed packages that a bank's content may depend on."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions

@@ -1,4 +1,4 @@
-"""What a bank is, what it holds, and how informative its regions are."""
+"""Summary of a region bank: metadata, content, and how informative its regions are."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fdbpl.regions.lookup import RegionLookup
 
 
 def inspect(folder: Path) -> None:
-    """Print what a bank is, what it holds, and how informative its regions are."""
+    """Print the metadata and the content of a bank, and a histogram of its regions' entropies."""
     bank = RegionBank.open(folder)
     shards = bank.shards()
     regions = sum(len(shard.images) * shard.count for shard in shards)
@@ -21,7 +21,7 @@ def inspect(folder: Path) -> None:
         print(f"  {key:<16} {value}")
     students = sorted(path.name for path in (folder / "features").glob("*"))
     print(
-        f"  holds            {regions} regions of {len(images)} images in {len(shards)} files, {size / 2**20:.1f} MiB"
+        f"  content          {regions} regions of {len(images)} images in {len(shards)} files, {size / 2**20:.1f} MiB"
     )
     print(f"  per region       {size / max(regions, 1):.0f} bytes; student features: {', '.join(students) or 'none'}")
     decoders = sorted({shard.decoder or "not recorded" for shard in shards})
@@ -40,7 +40,7 @@ def inspect(folder: Path) -> None:
 
 
 def informativeness(entropy: np.ndarray, classes: int) -> str:
-    """Quantiles and a histogram of the regions' entropies, float32 [N] in [0, 1]."""
+    """Quantiles and a histogram of the regions' normalised entropies, float32 [N] in [0, 1]."""
     quantiles = " ".join(f"{value:.2f}" for value in np.quantile(entropy, [0.05, 0.25, 0.5, 0.75, 0.95]))
     lines = [f"  entropy / ln {classes}: quantiles 5 25 50 75 95 %: {quantiles}"]
     for low, count in enumerate(np.histogram(entropy, 10, (0, 1))[0].tolist()):

@@ -1,4 +1,4 @@
-"""What makes two banks the same bank, and how it is read from a manifest."""
+"""Metadata of a region bank: everything that two runs must agree on to share it."""
 
 import hashlib
 import json
@@ -12,23 +12,24 @@ from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
 
 SCHEMA = 1
-DEFAULTS = {"precision": "fp32"}  # what a manifest leaves out
+DEFAULTS = {"precision": "fp32"}  # values that a manifest leaves out
 
 
 @dataclass(frozen=True)
 class BankMetadata:
-    """What must agree for two runs to share a bank.
+    """Settings that two runs must agree on to share a bank.
 
     Attributes:
         dataset: folder of the data set below the data root.
-        teacher, teacher_sha256: name and weights.
+        teacher, teacher_sha256: name and hash of the teacher's weights.
+        logit_scale: the teacher's factor on the cosine (already exponentiated).
         size: side of the teacher's input in pixels; regions are resized to it, bicubic with antialiasing.
         mean, std: normalisation of the teacher's input.
-        scale, ratio, flip: crop distribution.
-        seed: of the regions' random draw.
+        scale, ratio, flip: crop distribution (`fdbpl.crops.sample_crops`).
+        seed: seed of the sampled regions.
         content: "embedding" (the teacher's unit image embedding), or "topk:K" (its K largest class probabilities).
-        classes: for "topk:K": hash of the prompt list that the probabilities are over.
-        precision: of the teacher's towers: fp32, fp16 or bf16.
+        classes: with "topk:K", hash of the prompt list that the probabilities refer to.
+        precision: of the teacher's encoders: fp32, fp16 or bf16.
     """
 
     dataset: str
@@ -49,12 +50,12 @@ class BankMetadata:
     precision: str = DEFAULTS["precision"]
 
     def plain(self) -> dict:
-        """As it stands in the manifest."""
+        """The JSON object that the manifest holds."""
         values = json.loads(json.dumps(asdict(self)))
         return {key: value for key, value in values.items() if DEFAULTS.get(key) != value}
 
     def folder_name(self) -> str:
-        """Readable, with a hash of everything, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
+        """A readable name that ends in a hash of all fields, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
         readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
         return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
 
@@ -64,40 +65,42 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def first_mismatch(stored: dict, fields: dict) -> str | None:
-    """The first of some fields that a manifest's identity has another value of; None: none of them."""
+def first_mismatch(stored: dict, expected: dict) -> str | None:
+    """The first key of `expected` whose value in a manifest differs; None if all agree."""
     stored = {**DEFAULTS, **stored}
-    return next((key for key, value in fields.items() if stored.get(key) != value), None)
+    return next((key for key, value in expected.items() if stored.get(key) != value), None)
 
 
 def read_identity(folder: Path) -> dict:
-    """What the manifest of the bank in `folder` says that it is: the fields of a `BankMetadata`.
+    """Read the metadata of the bank in `folder` from its manifest: the fields of a `BankMetadata`.
 
     Raises:
-        UserError: no manifest, a broken one, or one of another schema.
+        UserError: the manifest is missing, broken or of another schema.
     """
-    file, what, remedy = folder / "manifest.json", "the manifest of a region bank", "put the bank's own there"
+    file, what = folder / "manifest.json", "the manifest of a region bank"
+    remedy = "Restore the bank's own manifest"
     identity = read_record(file, what, remedy, identity=dict)["identity"]
     if identity.get("schema") != SCHEMA:
         raise UserError(
-            f"expected a region bank of schema {SCHEMA} in {folder}, found schema {identity.get('schema')!r:.60}; "
-            "move it away and run scripts/generate_regions.sh again"
+            f"The region bank in {folder} has schema {identity.get('schema')!r:.60}, but this version reads schema "
+            f"{SCHEMA}. Move the bank away and run scripts/generate_regions.sh again."
         )
-    kinds = {entry.name: KINDS[get_origin(entry.type) or entry.type] for entry in fields(BankMetadata)}
-    said = {**DEFAULTS, **identity}
-    odd = [key for key, kind in kinds.items() if not _is(said.get(key), kind)] + [*identity.keys() - kinds.keys()]
-    if odd:
+    types = {entry.name: JSON_TYPES[get_origin(entry.type) or entry.type] for entry in fields(BankMetadata)}
+    stored = {**DEFAULTS, **identity}
+    invalid = [key for key, kind in types.items() if not _is_of_type(stored.get(key), kind)]
+    invalid += [*identity.keys() - types.keys()]
+    if invalid:
         raise UserError(
-            f"expected {what} at {file} to give each of {', '.join(kinds)}, found {odd[0]} "
-            f"{identity.get(odd[0])!r:.60}; {remedy}"
+            f"Invalid value in {what}, {file}: {invalid[0]} {identity.get(invalid[0])!r:.60}. "
+            f"The manifest holds {', '.join(types)}. {remedy}."
         )
     return identity
 
 
-KINDS: dict[object, type | UnionType] = {str: str, int: int, float: int | float, tuple: list}  # in JSON
+JSON_TYPES: dict[object, type | UnionType] = {str: str, int: int, float: int | float, tuple: list}
 
 
-def _is(value: object, kind: type | UnionType) -> bool:
-    """Whether a JSON value is of a kind; lists are those of numbers."""
+def _is_of_type(value: object, kind: type | UnionType) -> bool:
+    """Return whether a JSON value has a type; lists must hold numbers only."""
     numbers = not isinstance(value, list) or all(isinstance(entry, int | float) for entry in value)
     return isinstance(value, kind) and not isinstance(value, bool) and numbers

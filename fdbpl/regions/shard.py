@@ -1,4 +1,4 @@
-"""One file of regions: what it says of itself, and whether its bytes are those that were written."""
+"""Shards: one file of regions, its header and its checksum."""
 
 import hashlib
 import json
@@ -13,17 +13,18 @@ from fdbpl.errors import UserError
 from fdbpl.regions.shard_reader import REMEDY, Header, Layout
 
 TENSORS = {"boxes", "flips", "embeddings"}
-KEYS = {"images", "sha256", "sizes", "first", "count", "decoder", "payload", "bank"}  # of a shard's header
+TOP_K_TENSORS = {"boxes", "flips", "probabilities", "classes", "entropy"}
+HEADER_KEYS = {"images", "sha256", "sizes", "first", "count", "decoder", "payload", "bank"}
 DECODERS = ("", "cpu", "nvjpeg")
-TOP_TENSORS = {"boxes", "flips", "probabilities", "classes", "entropy"}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of regions: its images in order, each with `count` regions from number `first` on.
+    """One file of regions: its images in order, each with the regions `first` ... `first + count - 1`.
 
     Attributes:
-        decoder: what decoded the images (`RegionPipeline.decoder`); "" = not recorded, as in older files.
+        decoder: decoder of the images (`RegionPipeline.decoder`); "" if not recorded, as in older files.
+        tensors: layout of the tensors in the file; empty until it is written.
     """
 
     file: Path
@@ -33,58 +34,56 @@ class Shard:
     first: int
     count: int
     decoder: str = ""
-    tensors: Layout = field(default_factory=dict)  # where they lie in the file, once it is written
+    tensors: Layout = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[int, str]:
-        """By first region number, then by name."""
+        """Sort key: first region number, then name."""
         return self.first, self.file.name
 
 
 def parse_shard_header(file: Path, header: Header, names: set[str]) -> Shard:
-    """What the header of a shard with tensors called `names` says of it.
+    """Parse the header of a shard whose tensors are called `names`.
 
     Raises:
-        UserError: not what such a header says.
+        UserError: the header is invalid.
     """
     try:
         images, sha256, sizes, first, count = (
             header.shard[key] for key in ("images", "sha256", "sizes", "first", "count")
         )
         if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count >= 1):
-            raise ValueError(f"regions {first!r:.40} and {count!r:.40} more")
+            raise ValueError(f"first region {first!r:.40}, count {count!r:.40}")
         if not all(isinstance(word, str) for word in [*images, *sha256]):
-            raise ValueError("images that are no paths")
+            raise ValueError("images or hashes that are not strings")
         if not all(isinstance(size, list) and len(size) == 2 for size in sizes):
-            raise ValueError("sizes that are none")
+            raise ValueError("invalid image sizes")
         sizes = [(int(height), int(width)) for height, width in sizes]
-        decoder = decoder_of(header.shard)
+        decoder = parse_decoder(header.shard)
         if header.tensors.keys() != names:
-            raise ValueError(f"tensors {', '.join(sorted(header.tensors))}, not {', '.join(sorted(names))}")
+            raise ValueError(f"tensors {', '.join(sorted(header.tensors))} instead of {', '.join(sorted(names))}")
         rows = {shape[0] if shape else 0 for _, shape, _ in header.tensors.values()}
         if not len(images) == len(sha256) == len(sizes) or rows != {len(images) * count}:
             raise ValueError(f"{len(images)} images, {len(sha256)} hashes, {len(sizes)} sizes, rows {sorted(rows)}")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"expected a shard of regions in {file}, found a broken file ({type(error).__name__}: {error}); {REMEDY}"
-        ) from error
+        raise UserError(f"Broken shard of a region bank: {file} ({type(error).__name__}: {error}). {REMEDY}") from error
     return Shard(file, images, sha256, sizes, first, count, decoder, header.tensors)
 
 
-def decoder_of(header: dict) -> str:
-    """What decoded the images of a file with this header; "" where older files do not record it.
+def parse_decoder(header: dict) -> str:
+    """Return the decoder that a header records; "" if it records none, as in older files.
 
     Raises:
-        ValueError: an unknown decoder.
+        ValueError: the decoder is unknown.
     """
     decoder = header.get("decoder", "")
     if decoder not in DECODERS:
-        raise ValueError(f"the decoder {decoder!r:.40}")
+        raise ValueError(f"unknown decoder {decoder!r:.40}")
     return decoder
 
 
 def is_intact(file: Path) -> bool:
-    """Whether a file's tensors are those that were written."""
+    """Return whether a file's tensors match its checksum."""
     try:
         with safe_open(file, "pt") as content:
             expected = json.loads(content.metadata()["shard"])["payload"]
@@ -94,7 +93,7 @@ def is_intact(file: Path) -> bool:
 
 
 def content_checksum(tensors: dict[str, Tensor]) -> str:
-    """Hex SHA-256 over names, shapes and values."""
+    """Hex SHA-256 over the names, shapes, dtypes and values of tensors."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].contiguous()

@@ -1,7 +1,7 @@
-"""Single rows out of thousands of safetensors files, read where they lie.
+"""Random access to rows of tensors that are spread over thousands of safetensors files.
 
-Rows are read (`pread`), not mapped: memory stays what it is however much of a bank was seen, and a bank may have more
-files than a process may map (65,530 on Linux, unless told otherwise) or hold open.
+Rows are read with `pread` instead of memory maps: memory use does not grow with the part of a bank that was read, and a
+bank may have more files than a process may map (65,530 by default on Linux) or keep open.
 """
 
 import json
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fdbpl.errors import UserError
 
-REMEDY = "delete that file and run scripts/generate_regions.sh again"
+REMEDY = "Delete that file and run scripts/generate_regions.sh again."
 DTYPES = {"F32": np.float32, "F16": np.float16, "I32": np.int32, "I16": np.int16, "BOOL": np.bool_}
 
 
@@ -26,11 +26,11 @@ Layout = dict[str, tuple[type, tuple[int, ...], int]]  # name -> numpy dtype, sh
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """Header of a file of a bank.
 
     Attributes:
-        shard: its description, from the metadata.
-        tensors: where its tensors lie.
+        shard: description of the content, from the safetensors metadata.
+        tensors: layout of the tensors.
     """
 
     shard: dict
@@ -38,10 +38,10 @@ class Header(NamedTuple):
 
 
 def read_header(file: str | Path) -> Header:
-    """The header of a file of a bank.
+    """Read the header of a file of a bank.
 
     Raises:
-        UserError: it is broken, or shorter than its header says.
+        UserError: the header is broken, or the file has another size than the header says.
     """
     try:
         with open(file, "rb", buffering=0) as content:
@@ -57,93 +57,95 @@ def read_header(file: str | Path) -> Header:
         end = 0
         for name, entry in header.items():
             first, last = entry["data_offsets"]
-            kind, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
             if not all(isinstance(length, int) and length >= 0 for length in (first, *shape)):
-                raise ValueError(f"{name} of an odd shape")
-            if last - first != np.dtype(kind).itemsize * int(np.prod(shape)):
-                raise ValueError(f"{name} of another size")
-            tensors[name] = (kind, shape, begin + first)
+                raise ValueError(f"invalid shape or offset of {name}")
+            if last - first != np.dtype(dtype).itemsize * int(np.prod(shape)):
+                raise ValueError(f"wrong size of {name}")
+            tensors[name] = (dtype, shape, begin + first)
             end = max(end, last)
         if begin + end != size:
             raise ValueError(f"{size} bytes instead of {begin + end}")
         return Header(shard, tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"expected a file of a region bank in {file}, found a broken one ({error!s:.200}); {REMEDY}"
-        ) from error
+        raise UserError(f"Broken file of a region bank: {file} ({error!s:.200}). {REMEDY}") from error
 
 
 class ShardReader:
-    """The rows of tensors that many files have alike.
+    """Rows of tensors that many files have in common.
 
     Args:
-        files: F files, at least one. tensors: where their tensors lie, by file (`Header.tensors`).
+        files: F files, at least one.
+        tensors: layout of the tensors of each file (`Header.tensors`).
 
     Raises:
-        UserError: a file that holds other tensors than the first.
+        UserError: the tensors of a file differ in name, dtype or row shape from those of the first.
     """
 
     def __init__(self, files: list[Path], tensors: list[Layout]):
         self.files = [os.fspath(file) for file in files]
-        self.kinds = _kinds(tensors[0])
+        self.row_types = _row_types(tensors[0])
         for file, layout in zip(files, tensors, strict=True):
-            if _kinds(layout) != self.kinds:
-                raise UserError(f"expected a file of a region bank in {file}, found one of another bank; {REMEDY}")
-        self.offsets = {name: [layout[name][2] for layout in tensors] for name in self.kinds}
-        self.lengths = {name: [layout[name][1][0] for layout in tensors] for name in self.kinds}
-        self._open: dict[int, int] = {}  # file number -> descriptor, the longest unused first
-        self._most = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+            if _row_types(layout) != self.row_types:
+                raise UserError(f"{file} belongs to another region bank: its tensors differ. {REMEDY}")
+        self.offsets = {name: [layout[name][2] for layout in tensors] for name in self.row_types}
+        self.lengths = {name: [layout[name][1][0] for layout in tensors] for name in self.row_types}
+        self._open: dict[int, int] = {}  # file number -> descriptor, least recently used first
+        self._max_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._open)
 
     def read(self, name: str, file: np.ndarray, row: np.ndarray) -> Tensor:
-        """Row `row` of tensor `name` in file number `file`, int [B] each: [B, ...] in the tensor's dtype.
+        """Read row `row` of tensor `name` in file number `file`, both int [B].
+
+        Returns:
+            [B, ...] in the tensor's dtype.
 
         Raises:
-            UserError: a file has gone or has become shorter.
+            UserError: a file was deleted or truncated after its header was read.
         """
-        kind, tail = self.kinds[name]
-        rows = np.empty((len(file), np.dtype(kind).itemsize * int(np.prod(tail))), np.uint8)
+        dtype, tail = self.row_types[name]
+        rows = np.empty((len(file), np.dtype(dtype).itemsize * int(np.prod(tail))), np.uint8)
         order = np.argsort(file, kind="stable")
         starts = np.flatnonzero(np.diff(file[order], prepend=-1))
         with self._lock:
-            for here in np.split(order, starts[1:]) if len(order) else []:
-                self._read(name, int(file[here[0]]), row[here], rows, here)
-        return torch.from_numpy(rows.view(kind).reshape(len(file), *tail))
+            for places in np.split(order, starts[1:]) if len(order) else []:
+                self._read(name, int(file[places[0]]), row[places], rows, places)
+        return torch.from_numpy(rows.view(dtype).reshape(len(file), *tail))
 
-    def _read(self, name: str, file: int, row: np.ndarray, rows: np.ndarray, here: np.ndarray) -> None:
-        """Fill `rows[here]`, bytes, from one file: row by row, or all of the tensor at once where much is asked for."""
+    def _read(self, name: str, file: int, row: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
+        """Fill `rows[places]`, bytes, from one file: a few single rows, or the whole tensor if many are needed."""
         size, begin, descriptor = rows.shape[1], self.offsets[name][file], self._descriptor(file)
-        if len(here) <= 4:
-            for number, place in zip(row.tolist(), here.tolist(), strict=True):
+        if len(places) <= 4:
+            for number, place in zip(row.tolist(), places.tolist(), strict=True):
                 self._fill(file, descriptor, rows[place], begin + number * size)
             return
-        whole = np.empty((self.lengths[name][file], size), np.uint8)
-        self._fill(file, descriptor, whole, begin)
-        rows[here] = whole[row]
+        tensor = np.empty((self.lengths[name][file], size), np.uint8)
+        self._fill(file, descriptor, tensor, begin)
+        rows[places] = tensor[row]
 
     def _fill(self, file: int, descriptor: int, buffer: np.ndarray, begin: int) -> None:
         if os.preadv(descriptor, [buffer], begin) != buffer.nbytes:
-            raise UserError(f"expected a file of a region bank in {self.files[file]}, found a shorter one; {REMEDY}")
+            raise UserError(f"{self.files[file]} was truncated while it was in use. {REMEDY}")
 
     def _descriptor(self, file: int) -> int:
         descriptor = self._open.pop(file, None)
         if descriptor is None:
-            if len(self._open) >= self._most:
+            if len(self._open) >= self._max_open:
                 os.close(self._open.pop(next(iter(self._open))))
             try:
                 descriptor = os.open(self.files[file], os.O_RDONLY)
             except OSError as error:
                 raise UserError(
-                    f"expected a file of a region bank in {self.files[file]}, found none ({error.strerror}); "
-                    "run scripts/generate_regions.sh again"
+                    f"Cannot open {self.files[file]}, a file of the region bank ({error.strerror}). "
+                    "Run scripts/generate_regions.sh again."
                 ) from error
         self._open[file] = descriptor
         return descriptor
 
 
-def _kinds(layout: Layout) -> dict[str, tuple[type, tuple[int, ...]]]:
-    return {name: (kind, shape[1:]) for name, (kind, shape, _) in layout.items()}
+def _row_types(layout: Layout) -> dict[str, tuple[type, tuple[int, ...]]]:
+    return {name: (dtype, shape[1:]) for name, (dtype, shape, _) in layout.items()}
 
 
 def _close(descriptors: dict[int, int]) -> None:

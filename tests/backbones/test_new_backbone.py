@@ -15,7 +15,7 @@ from fdbpl.errors import UserError
 def one_more_file(monkeypatch):
     """tests/backbones/new_backbone/colours.py as if it lay in fdbpl/backbones; gone again behind each test."""
     monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(Path(__file__).parent / "new_backbone")])
-    monkeypatch.setitem(backbones.BACKENDS, "colours", "colours")
+    monkeypatch.setitem(backbones.BACKENDS, "colours", "fdbpl.backbones.colours")
     yield
     sys.modules.pop("fdbpl.backbones.colours", None)
 

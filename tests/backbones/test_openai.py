@@ -77,7 +77,7 @@ def test_bf16_stays_near_fp32(weights):
     ("name", "precision", "sentence"),
     [
         ("RN50", "fp16", "PREC fp16 needs a GPU"),
-        ("RN50", "int8", "PREC 'int8' is no precision"),
+        ("RN50", "int8", "Unknown PREC 'int8'"),
         ("RN51", "fp32", "expected a CLIP name.*RN50"),
         ("missing.pt", "fp32", r"expected CLIP weights at missing\.pt, found no file"),
         ("open_clip:ViT-B-32", "fp32", "expected open_clip:ARCHITECTURE/TAG"),

@@ -126,7 +126,7 @@ def test_odd_names_for_a_bank(bank, tmp_path):
     [
         (["--content", "topk:3"], "--classnames"),
         (["--content", "logits"], "--content"),
-        (["--pipeline", "cv2"], "found 'cv2'"),
+        (["--pipeline", "cv2"], "'cv2'"),
     ],
 )
 def test_a_bank_of_settings_that_cannot_work(bank, words, found):
@@ -136,15 +136,15 @@ def test_a_bank_of_settings_that_cannot_work(bank, words, found):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("[]", "found none"),
-        ("{}", "expected a JSON list"),
-        ("[1]", "expected a JSON list"),
+        ("[]", "lists no images"),
+        ("{}", "no JSON list"),
+        ("[1]", "no JSON list"),
         ("[", "cannot be read"),
         ('["gone.jpg"]', "gone.jpg: No such file"),
         ('["../x.jpg"]', "below --root"),
         ('["/etc/passwd"]', "below --root"),
         ('["a\\u0000.jpg"]', "found 1 that are not"),
-        ('["\\ud800.jpg"]', "expected file names in UTF-8"),
+        ('["\\ud800.jpg"]', "is not UTF-8"),
         ('["pictures"]', "pictures: a folder"),
         ('[""]', "a folder"),
     ],
@@ -159,7 +159,7 @@ def test_an_invalid_list_of_images(bank, tmp_path, content, found):
     ("words", "found"),
     [
         (["--images", "gone"], "gone"),
-        (["--root", "gone"], "expected a folder as --root, found gone"),
+        (["--root", "gone"], "--root gone does not exist"),
         (["--images", "/etc"], "/etc"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fdbpl.pipelines import build_pipeline, dali_installed
-from fdbpl.pipelines.resize import LARGEST_SCALE, resize_region
+from fdbpl.pipelines.resize import MAX_CUDA_SCALE, resize_region
 
 from .test_pipelines import SIZE, collected, odd, requests_for  # noqa: F401
 
@@ -116,7 +116,7 @@ def test_a_gpus_resize_is_within_two_of_the_cpus(photographs, monkeypatch):
 
 
 def test_a_region_too_long_for_a_gpus_kernel_is_resized_on_the_cpu(monkeypatch):
-    long = torch.randint(0, 256, (8, LARGEST_SCALE * SIZE + 1, 3), dtype=torch.uint8)
+    long = torch.randint(0, 256, (8, MAX_CUDA_SCALE * SIZE + 1, 3), dtype=torch.uint8)
     expected, shapes, interpolate = resize_region(long, SIZE, True), [], torch.nn.functional.interpolate
 
     def recorded(image, size, **how):

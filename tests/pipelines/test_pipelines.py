@@ -167,7 +167,9 @@ def test_a_corrupt_image_is_a_sentence_and_the_pipeline_lives_on(odd, tmp_path, 
     (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 3])
     requests = requests_for(tmp_path, ["good.jpg", "bad.jpg"], 2)
     pipeline = WAYS[way](tmp_path, 2)
-    with pytest.raises(UserError, match="bad.jpg, found .*; replace it, or leave it out with DATASET.SKIP_UNREADABLE"):
+    with pytest.raises(
+        UserError, match="Cannot decode the image .*bad.jpg .*DATASET.SKIP_UNREADABLE True"
+    ):
         list(pipeline(requests))
     again = requests_for(tmp_path, ["good.jpg"], 2)
     assert (collected(pipeline, again).int() - by_pillow(tmp_path, again).int()).abs().max() <= 3
@@ -178,10 +180,10 @@ def test_unreadable_files_are_all_named(odd, tmp_path):
     files = {"good.jpg": whole, "cut.jpg": whole[:-400], "empty.jpg": b"", "text.jpg": b"hello"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"found 3 that are not \(cut.jpg: .*empty.jpg: .*text.jpg: "):
+    with pytest.raises(UserError, match=r"\(cut.jpg: .*empty.jpg: .*text.jpg: "):
         refuse_unreadable(tmp_path, list(files))
     refuse_unreadable(tmp_path, ["good.jpg"])
-    with pytest.raises(UserError, match="found 1 that are not .missing.jpg"):
+    with pytest.raises(UserError, match="1 of 2 images .* cannot be read .missing.jpg"):
         image_sizes(tmp_path, ["good.jpg", "missing.jpg"])
 
 
@@ -191,10 +193,10 @@ def test_sizes_are_those_of_the_stored_pixels(odd):
 
 
 def test_what_cannot_be_built_is_said(odd, monkeypatch):
-    with pytest.raises(UserError, match="expected REGIONS.PIPELINE of auto, dali, torchvision, found 'cv2'"):
+    with pytest.raises(UserError, match="Unknown REGIONS.PIPELINE 'cv2'"):
         build_pipeline("cv2", odd, SIZE, 4)
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="expected a GPU for the device cuda"):
+        with pytest.raises(UserError, match="Device cuda is not available"):
             build_pipeline("auto", odd, SIZE, 4, device="cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install nvidia-dali-cuda130"):
@@ -257,6 +259,6 @@ def test_without_dali_the_other_ways_are_measured(odd):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_a_sentence(odd):
+def test_a_missing_gpu(odd):
     ran = measured(odd, "sys.argv += ['--device', 'cuda']")
-    assert ran.returncode == 2 and "no GPU that torch can use" in ran.stderr
+    assert ran.returncode == 2 and "torch finds no GPU" in ran.stderr

@@ -182,7 +182,7 @@ def test_what_was_skipped_is_reported(finished, photos, capsys):
         (["{photos}", "--top", "0"], "--top of at least 1, found 0"),
         (["{photos}", "--batch-size", "-2"], "--batch-size of at least 1, found -2"),
         (["{photos}", "--output", "p.txt"], "--output to end in .csv or .json, found p.txt"),
-        (["{photos}", "--device", "tpu"], "a device of cpu, cuda, found 'tpu'"),
+        (["{photos}", "--device", "tpu"], "Device 'tpu' is not available"),
     ],
 )
 def test_mistakes_are_sentences(words, sentence, finished, photos, capsys):

@@ -1,4 +1,4 @@
-"""A tiny random teacher and student, and a handful of small pictures."""
+"""A tiny random teacher and student, and some small images."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 
+from fdbpl import distributed
 from fdbpl.backbones import Backbone
 from fdbpl.backbones.openai import wrap
 from fdbpl.regions.generation import generate
@@ -94,6 +95,19 @@ def make(photos, images, teacher, tmp_path):
         return generate(**{**arguments, **changes})
 
     return make
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """process(rank, world_size): act as one of several processes of a torchrun, without the others."""
+
+    def process(rank: int, world_size: int) -> None:
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: world_size)
+        monkeypatch.setattr(distributed, "barrier", lambda: None)
+        monkeypatch.setattr(distributed, "all_reduce_sum", lambda *numbers: list(numbers))
+
+    return process
 
 
 def content(folder: Path) -> dict[str, bytes]:

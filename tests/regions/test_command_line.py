@@ -1,4 +1,4 @@
-"""`python -m fdbpl.regions` and the measurements that belong to it: what their options do, and which they refuse."""
+"""Options of `python -m fdbpl.regions` and of its measurements."""
 
 import sys
 
@@ -19,7 +19,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """call(main, words ...) -> exit code and what was printed."""
+    """call(main, words ...) -> exit code and output."""
 
     def call(main, *words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
@@ -36,7 +36,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def generate(call, photos, weights, tmp_path):
-    """generate(words ...): a bank in tmp_path/bank of two regions an image."""
+    """generate(words ...): generate tmp_path/bank with two regions of each image."""
     words = ("generate", "--root", photos, "--images", photos / "toy", "--bank", tmp_path / "bank", "--per-image", 2,
              "--teacher", weights, "--pipeline", "torchvision")  # fmt: skip
     return lambda *more: call(main, *words, *more)
@@ -88,7 +88,7 @@ def test_a_bank_of_float16_is_verified_on_a_cpu(make, call, weights, photos, tmp
     teacher = load_backbone(str(weights))  # float16 towers differ by less than float16 embeddings may
     make(identity=identity_of(teacher, precision="fp16"), teacher=lambda: teacher)
     code, said = call(main, "verify", tmp_path / "bank", "--root", photos)
-    assert code == 0 and "regions labelled again agree" in said, said
+    assert code == 0 and "regions agree with the teacher" in said, said
 
 
 @without_gpu
@@ -106,7 +106,7 @@ def test_a_device_that_is_not_there_is_refused(generate, call, make, photos, tmp
 
 
 def test_the_gpu_is_used_where_there_is_one(generate, monkeypatch):
-    """Without a GPU as far as the call that loads the teacher."""
+    """The device that the teacher is loaded on."""
     devices = []
 
     def load(name: str, device: str = "cpu", precision: str = "fp32"):

@@ -1,4 +1,4 @@
-"""What a bank has cost is kept beside it, and never in the way of labelling."""
+"""The cost record of a bank."""
 
 import json
 import time
@@ -7,10 +7,10 @@ import pytest
 
 from fdbpl.errors import UserError
 from fdbpl.regions import generation
-from fdbpl.regions.cost import Cost, read_cost
+from fdbpl.regions.cost import CostRecorder, read_cost
 
 
-def test_calls_add_up_and_nothing_made_costs_nothing(make, student, tmp_path):
+def test_calls_add_up(make, student, tmp_path):
     begin = time.perf_counter()
     make(per_image=4)
     first = read_cost(tmp_path / "bank")
@@ -24,19 +24,18 @@ def test_calls_add_up_and_nothing_made_costs_nothing(make, student, tmp_path):
     assert second["seconds"] > first["seconds"]
 
 
-def test_of_processes_side_by_side_one_tells_the_time(make, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_only_one_of_several_processes_is_timed(make, process, tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 8)
     seconds = []
-    for rank in ("1", "0"):
-        monkeypatch.setenv("RANK", rank)
+    for rank in (1, 0):
+        process(rank, 2)
         make(per_image=4)
         seconds.append(read_cost(tmp_path / "bank")["seconds"])
     cost = read_cost(tmp_path / "bank")
     assert seconds[0] == 0 < seconds[1] and cost["regions"] == 12 * 4 and cost["runs"] == 1
 
 
-def test_a_broken_record_is_a_sentence_for_readers_and_no_hindrance_for_labelling(make, tmp_path):
+def test_a_broken_record_stops_readers_but_not_generation(make, tmp_path):
     (tmp_path / "bank").mkdir()
     for broken in ("{", "[1]", '{"seconds": "long"}'):
         (tmp_path / "bank" / "cost.json").write_text(broken)
@@ -49,7 +48,7 @@ def test_a_broken_record_is_a_sentence_for_readers_and_no_hindrance_for_labellin
 def test_the_clock_starts_again_after_each_record(tmp_path, monkeypatch):
     now = iter([100.0, 103.0, 104.0])
     monkeypatch.setattr("fdbpl.regions.cost.time.perf_counter", lambda: next(now))
-    cost = Cost(tmp_path)
+    cost = CostRecorder(tmp_path)
     cost.add(1, 0)
     assert read_cost(tmp_path)["seconds"] == 3.0
     cost.add(0, 1)

@@ -1,4 +1,4 @@
-"""What decodes the images of a bank: for which GPU, and how the bank records it."""
+"""The record of the decoder in a bank, and the GPU that images are decoded for."""
 
 import json
 import threading
@@ -17,13 +17,13 @@ from fdbpl.regions.verify import Sample, verify_bank
 
 
 def rewritten(file, **changes) -> None:
-    """Give a shard another description; a value of None removes the key."""
+    """Change keys of a shard's header; a value of None removes the key."""
     described = {**read_header(file).shard, **changes}
     described = {key: value for key, value in described.items() if value is not None}
     save_file(load_file(file), file, {"shard": json.dumps(described)})
 
 
-def test_a_bank_records_what_decoded_it(make, student, tmp_path, monkeypatch, capsys):
+def test_a_bank_records_its_decoder(make, student, tmp_path, monkeypatch, capsys):
     make(student=lambda: student)
     bank = RegionBank.open(tmp_path / "bank")
     (shard,) = bank.shards()
@@ -35,7 +35,7 @@ def test_a_bank_records_what_decoded_it(make, student, tmp_path, monkeypatch, ca
     assert "decoded by       cpu, nvjpeg" in capsys.readouterr().out
 
 
-def test_a_bank_that_does_not_record_it_is_read_and_grown(make, images, tmp_path, capsys):
+def test_an_older_bank_without_decoder_is_read_and_extended(make, images, tmp_path, capsys):
     make()
     (shard,) = RegionBank.open(tmp_path / "bank").shards()
     rewritten(shard.file, decoder=None)
@@ -55,7 +55,7 @@ def test_an_unknown_decoder_is_refused(make, photos, tmp_path):
 
 
 def test_images_are_decoded_for_the_gpu_of_the_process(make, monkeypatch):
-    """Labelling decodes in a thread, whose current GPU is another one."""
+    """Regions are decoded in a thread, whose current GPU is another one."""
     places, main = [], threading.get_ident()
 
     def build_pipeline(backend, root, size, batch_size, device, *others):

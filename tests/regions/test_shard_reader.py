@@ -1,4 +1,4 @@
-"""Rows out of many files: right whatever is held open, and a sentence where a file is not what it was."""
+"""Random access to rows of many files, with few of them open, and errors for files that changed."""
 
 import os
 
@@ -30,9 +30,9 @@ def open_rows(files) -> ShardReader:
 
 
 @pytest.mark.parametrize("descriptors", [2, 100])
-def test_rows_are_those_that_safetensors_reads(files, descriptors):
+def test_rows_equal_those_of_safetensors(files, descriptors):
     rows = open_rows(files)
-    rows._most = descriptors
+    rows._max_open = descriptors
     random = np.random.default_rng(0)
     expected = [load_file(file) for file in files]
     for count in (1, 4, 200, 0):
@@ -45,43 +45,43 @@ def test_rows_are_those_that_safetensors_reads(files, descriptors):
             assert not count or torch.equal(found, torch.stack(whole))
 
 
-def test_few_files_are_held_open_and_none_in_the_end(files):
+def test_few_files_are_open_and_none_in_the_end(files):
     before = len(os.listdir("/proc/self/fd"))
     rows = open_rows(files)
-    rows._most = 3
+    rows._max_open = 3
     rows.read("box", np.arange(9), np.zeros(9, int))
     assert len(os.listdir("/proc/self/fd")) == before + 3
     del rows
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_that_changes_behind_the_reader_ends_in_a_sentence(files):
+def test_files_that_change_after_opening(files):
     rows = open_rows(files)
     files[2].write_bytes(files[2].read_bytes()[:-20])
     files[3].unlink()
-    with pytest.raises(UserError, match="2.safetensors, found a shorter one"):
+    with pytest.raises(UserError, match="2.safetensors was truncated"):
         rows.read("half", np.array([2] * 7), np.arange(7))
-    with pytest.raises(UserError, match="3.safetensors, found none"):
+    with pytest.raises(UserError, match="3.safetensors, a file of the region bank .No such file"):
         rows.read("half", np.array([3]), np.array([0]))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x10", b"\xff" * 30, (2).to_bytes(8, "little") + b"[]",
                                      (2).to_bytes(8, "little") + b"{}"])  # fmt: skip
-def test_what_is_no_file_of_a_bank_is_named(tmp_path, content):
+def test_invalid_files_are_named(tmp_path, content):
     file = tmp_path / "other.safetensors"
     file.write_bytes(content)
-    with pytest.raises(UserError, match="other.safetensors, found a broken one"):
+    with pytest.raises(UserError, match="Broken file of a region bank: .*other.safetensors"):
         read_header(file)
 
 
 def test_files_of_two_banks_do_not_mix(files, tmp_path):
     save_file({"half": torch.zeros(5, 8)}, tmp_path / "wide.safetensors", {"shard": "{}"})
-    with pytest.raises(UserError, match="wide.safetensors, found one of another bank"):
+    with pytest.raises(UserError, match="wide.safetensors belongs to another region bank"):
         open_rows([*files, tmp_path / "wide.safetensors"])
 
 
-def test_an_image_s_regions_may_lie_in_any_number_of_files(make, images, tmp_path, monkeypatch):
-    """A bank that grew in other steps for some images answers as one made at once."""
+def test_regions_of_an_image_in_several_files(make, images, tmp_path, monkeypatch):
+    """A bank that grew in steps yields the same as one that was generated at once."""
     monkeypatch.setattr(generation, "REGIONS_PER_SHARD", 12)
     for few, per_image in ((images[:5], 2), (images[3:9], 3), (images[:2], 5), (images[8:], 6), (images, 7)):
         make(images=few, per_image=per_image)
@@ -97,11 +97,11 @@ def test_an_image_s_regions_may_lie_in_any_number_of_files(make, images, tmp_pat
         whole.boxes(np.array([0]), np.array([7]))
 
 
-def test_an_epoch_does_not_depend_on_how_much_of_it_is_drawn_at_once(monkeypatch):
+def test_an_epoch_does_not_depend_on_the_chunk_size(monkeypatch):
     from fdbpl import crops
     from fdbpl.crops import sample_regions
 
     whole = sample_regions(100, 7, 9, 3)
-    monkeypatch.setattr(crops, "AT_ONCE", 13)
+    monkeypatch.setattr(crops, "CHUNK", 13)
     assert all(map(np.array_equal, sample_regions(100, 7, 9, 3), whole))
     assert len(set(whole[1].tolist())) > 1

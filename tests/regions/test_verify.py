@@ -1,4 +1,4 @@
-"""`python -m fdbpl.regions verify`: what it finds, in which words, with which exit code."""
+"""`python -m fdbpl.regions verify`: findings and exit codes."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def bank(make, weights, student, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def verify(photos, monkeypatch, capsys):
-    """verify(bank, ...) -> exit code and what was said."""
+    """verify(bank, ...) -> exit code and output."""
 
     def verify(*words: object) -> tuple[int, str]:
         command = ["fdbpl.regions", "verify", *map(str, words), "--root", str(photos), "--sample", "30"]
@@ -56,7 +56,7 @@ def flip(file: Path, position: int, bit: int = 2) -> None:
 
 
 def rewrite(file: Path, change, **header) -> None:
-    """Somebody's careful edit: other tensors or another description, with a checksum that fits."""
+    """Edit the tensors or the header of a file and update its checksum."""
     from safetensors import safe_open
 
     tensors = load_file(file)
@@ -67,12 +67,12 @@ def rewrite(file: Path, change, **header) -> None:
     save_file(tensors, file, {"shard": json.dumps(described)})
 
 
-def test_a_bank_as_it_was_made(bank, verify, photos):
+def test_an_intact_bank(bank, verify, photos):
     code, said = verify(bank, "--images", photos / "toy")
     assert code == 0 and "WRONG" not in said
-    assert "9 files are named after what they hold" in said  # four of regions, four of features, one of text
+    assert "9 files match their names and checksums" in said  # four of regions, four of features, one of text
     assert "48 regions of 12 images, 4 of each" in said
-    assert "30 regions labelled again agree" in said
+    assert "30 regions agree with the teacher" in said
 
 
 @pytest.mark.parametrize("kind", ["regions-*", "features/*/*", "text/*"])
@@ -80,19 +80,19 @@ def test_any_flipped_bit_of_any_file_is_found(bank, verify, kind):
     file = sorted(bank.glob(kind))[0]
     good = file.read_bytes()
     begin = 8 + int.from_bytes(good[:8], "little")
-    places = np.random.default_rng(0).integers(begin, len(good), 6)  # numbers
-    places = [*places.tolist(), *np.random.default_rng(1).integers(0, begin, 6).tolist()]  # and the description of them
+    places = np.random.default_rng(0).integers(begin, len(good), 6)  # tensor values
+    places = [*places.tolist(), *np.random.default_rng(1).integers(0, begin, 6).tolist()]  # header
     for place in places:
         flip(file, int(place))
         code, said = verify(bank)
-        padding = good[place] == 0x20  # between the description and the numbers: nothing is lost
-        told = str(file.parent) in said  # of two files that name different students either may be the wrong one
+        padding = good[place] == 0x20  # between header and values
+        told = str(file.parent) in said  # with two students either file may be the wrong one
         assert padding or (code, told) == (1, True), place
         file.write_bytes(good)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 100, -1])
-def test_a_file_that_was_cut_off(bank, verify, cut):
+def test_a_truncated_file(bank, verify, cut):
     file = shards(bank)[1]
     file.write_bytes(file.read_bytes()[:cut])
     code, said = verify(bank)
@@ -109,7 +109,7 @@ def test_swapped_files(bank, verify):
         assert (
             code == 1
             and said.count("WRONG") == 2
-            and said.count("it holds what ") == 2
+            and said.count("it holds the ") == 2
             and str(one) in said
             and str(other) in said
         )
@@ -118,14 +118,14 @@ def test_swapped_files(bank, verify):
     assert verify(bank)[0] == 0
 
 
-def test_a_students_features_in_another_students_folder(bank, verify):
+def test_features_in_the_folder_of_another_student(bank, verify):
     (folder,) = bank.glob("features/*")
     shutil.copytree(folder, folder.with_name("another-11111111"))
     code, said = verify(bank)
-    assert code == 1 and said.count("it holds what student 00000000 sees in ") == 4
+    assert code == 1 and said.count("it holds the features of student 00000000 for ") == 4
 
 
-def test_features_that_were_written_before_they_said_whose_they_are(bank, verify):
+def test_features_of_older_banks_without_student_and_bank(bank, verify):
     for file in bank.glob("features/*/*"):
         tensors = load_file(file)
         save_file(tensors, file, {"shard": json.dumps({"payload": content_checksum(tensors)})})
@@ -136,16 +136,16 @@ def test_missing_files(bank, verify, photos):
     lost = shards(bank)[0]
     lost.unlink()
     code, said = verify(bank)
-    assert code == 1 and "the regions that it is about are missing" in said
+    assert code == 1 and "the shard of its regions is missing" in said
     for file in bank.glob(f"features/*/{lost.name}"):
         file.unlink()
-    code, said = verify(bank)  # nothing here tells that there was more, but for the record of what it cost
-    assert code == 0 and "note" in said and "48 regions were labelled in it and 36 are here" in said
+    code, said = verify(bank)  # only the cost record knows that there were more
+    assert code == 0 and "note" in said and "48 regions were generated, 36 are present" in said
     code, said = verify(bank, "--images", photos / "toy")
     assert code == 1 and "regions of 3 images are missing (toy/" in said
     (bank / "manifest.json").unlink()
     code, said = verify(bank)
-    assert code == 1 and f"WRONG {bank / 'manifest.json'}: it is missing" in said
+    assert code == 1 and f"WRONG {bank / 'manifest.json'}: the manifest is missing" in said
 
 
 def test_a_gap_in_a_grown_bank(bank, make, weights, verify):
@@ -160,24 +160,24 @@ def test_a_gap_in_a_grown_bank(bank, make, weights, verify):
     assert code == 1 and "regions of 12 images are missing" in said
 
 
-def test_regions_that_the_seed_does_not_draw(bank, verify):
+def test_regions_of_another_seed(bank, verify):
     file = shards(bank)[0]
     rewrite(file, lambda tensors: tensors["boxes"][0].mul_(0.5))
     code, said = verify(bank)
-    assert code == 1 and f"WRONG {file}: its regions are not those that seed 1 draws" in said
+    assert code == 1 and f"WRONG {file}: its regions are not those that seed 1 samples" in said
 
 
-def test_what_the_teacher_never_said(bank, verify):
+def test_wrong_embeddings(bank, verify):
     for file in shards(bank):
         rewrite(file, lambda tensors: tensors["embeddings"].copy_(tensors["embeddings"].roll(1, 0)))
     code, said = verify(bank)
-    assert code == 1 and "30 regions labelled again do NOT agree" in said
+    assert code == 1 and "30 regions do NOT agree" in said
 
 
-def test_what_the_teacher_never_said_of_a_prompt(bank, verify):
+def test_wrong_text_features(bank, verify):
     (file,) = bank.glob("text/*")
     features = load_file(file)["features"].roll(1, 0)
-    save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})  # as older banks: without a checksum
+    save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})  # without a checksum, as in older banks
     code, said = verify(bank)
     assert code == 1 and "do NOT agree" in said
 
@@ -189,20 +189,20 @@ def test_another_teacher_under_the_same_name(bank, verify, weights):
         code, said = verify(bank)
     finally:
         weights.write_bytes(own)
-    assert code == 1 and "its teacher has the SHA-256" in said and "give the weights that it was made with" in said
+    assert code == 1 and "the bank's teacher has the SHA-256" in said and "Restore the teacher's weights" in said
 
 
-def test_a_teacher_that_is_not_at_hand(bank, verify, weights):
+def test_a_missing_teacher(bank, verify, weights):
     away = weights.with_suffix(".away")
     weights.rename(away)
     try:
         code, said = verify(bank)
     finally:
         away.rename(weights)
-    assert code == 2 and "9 files are named after what they hold" in said and str(weights) in said
+    assert code == 2 and "9 files match their names and checksums" in said and str(weights) in said
 
 
-def test_other_pictures(bank, verify, photos, tmp_path, monkeypatch, capsys):
+def test_changed_images(bank, verify, photos, tmp_path, monkeypatch, capsys):
     root = tmp_path / "root"
     shutil.copytree(photos, root)
     Image.new("RGB", (40, 40)).save(root / "toy/03.jpg")
@@ -210,7 +210,7 @@ def test_other_pictures(bank, verify, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fdbpl.regions", "verify", str(bank), "--root", str(root)])
     with pytest.raises(SystemExit, match="1"):
         main()
-    assert "2 images are not the ones it was made from (toy/03.jpg" in capsys.readouterr().out
+    assert "2 images have changed or are missing (toy/03.jpg" in capsys.readouterr().out
 
 
 def test_a_changed_manifest(make, weights, verify, tmp_path):
@@ -222,28 +222,28 @@ def test_a_changed_manifest(make, weights, verify, tmp_path):
     manifest = bank / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"flip": 0.5', '"flip": 0.25'))
     code, said = verify(bank)
-    assert code == 1 and "not of the bank that the folder is named by" in said
+    assert code == 1 and "does not match the name of its folder" in said
 
 
-def test_top_k_banks_are_asked_again_too(make, weights, verify, tmp_path):
+def test_top_k_banks(make, weights, verify, tmp_path):
     teacher = load_backbone(str(weights))
     identity = identity_of(teacher, content="topk:2", classes=digest(PROMPTS))
     make(identity=identity, teacher=lambda: teacher)
     bank = tmp_path / "bank"
     code, said = verify(bank)
-    assert code == 0 and "30 regions labelled again agree" in said
+    assert code == 0 and "30 regions agree with the teacher" in said
     for file in shards(bank):
         rewrite(file, lambda tensors: tensors["probabilities"].mul_(0.5))
     code, said = verify(bank)
     assert code == 1 and "do NOT agree" in said
 
 
-def test_every_bank_is_looked_at_and_the_worst_counts(bank, verify, tmp_path):
+def test_all_banks_are_verified_and_the_worst_code_counts(bank, verify, tmp_path):
     shutil.copytree(bank, tmp_path / "other")
     flip(shards(tmp_path / "other")[0], -3)
     code, said = verify(tmp_path / "nowhere", tmp_path / "other", bank)
-    assert code == 2 and "expected the manifest of a region bank" in said
-    assert "the bytes are not those that were written" in said and "labelled again agree" in said
+    assert code == 2 and "the manifest of a region bank" in said
+    assert "its checksum does not match" in said and "agree with the teacher" in said
 
 
 def test_an_empty_bank(teacher, verify, tmp_path):
@@ -252,10 +252,10 @@ def test_an_empty_bank(teacher, verify, tmp_path):
     assert code == 0 and "0 regions of 0 images" in said
 
 
-def test_numbers_that_are_none(bank, verify):
+def test_nan(bank, verify):
     (file,) = bank.glob("text/*")
     features = load_file(file)["features"]
     features[0, 0] = torch.nan
     save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})
     code, said = verify(bank)
-    assert code == 1 and "it holds numbers that are none" in said
+    assert code == 1 and "it contains NaN or Inf" in said

@@ -55,7 +55,7 @@ def test_a_cpu_is_told_what_it_can_do(name, precision, make_cfg):
 def test_a_teacher_that_needs_a_gpu_is_named(name, make_cfg):
     from dassl.engine import build_trainer
 
-    with pytest.raises(UserError, match="^TEACHER.PREC fp16 needs a GPU.*Set TEACHER.PREC fp32 or bf16"):
+    with pytest.raises(UserError, match="^TEACHER.PREC fp16 needs a GPU.*Set TEACHER.PREC to fp32 or bf16"):
         build_trainer(make_cfg(name, **{"TEACHER.PREC": "fp16", "DATASET.ROOT": "/nowhere"}))
 
 

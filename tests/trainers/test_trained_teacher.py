@@ -146,7 +146,7 @@ def test_its_bank_is_verified_by_asking_it_again(finished, build, tmp_path, data
     taught = build("FDBPL", "taught", **SHORT, **{"TEACHER.NAME": f"run:{folder}"})
     (bank,) = matching_banks(taught.cfg, taught.dm.dataset)
     found = list(verify_bank(bank, Sample(data_root)))
-    assert all(finding.mark == OK for finding in found) and "labelled again agree" in found[-1].sentence
+    assert all(finding.mark == OK for finding in found) and "agree with the teacher" in found[-1].sentence
     path = folder / "VLPromptLearner" / "model.pth.tar-2"
     content = checkpoint.read(path)
     next(iter(content["state_dict"].values())).add_(0.5)
