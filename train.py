@@ -242,7 +242,7 @@ def train_or_test(cfg, arguments: argparse.Namespace, folder) -> dict | None:
         "trainer": cfg.TRAINER.NAME,
         "dataset": dataset.name or Path(arguments.dataset_config_file).stem or cfg.DATASET.NAME,
         "seed": cfg.SEED,
-        "parameters": trainer.learnt_parameters,
+        "parameters": trainer.trainable_parameters,
         "steps": trainer.steps,
         "skipped_steps": trainer.skipped_steps,
         **({} if arguments.eval_only else {"collapsed": trainer.collapsed}),
@@ -322,15 +322,15 @@ def generate_regions(cfg) -> None:
     if cfg.SEED < 0 and cfg.DATASET.NUM_SHOTS > 0:
         raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
     from fdbpl.distributed import main_process_first
-    from fdbpl.engine.registry import region_bank_plan
-    from fdbpl.regions.generation import generate
+    from fdbpl.engine.bank_spec import ensure_bank
+    from fdbpl.engine.registry import region_bank_spec
 
     with main_process_first():  # few-shot lists (and the demo world) are made once
-        plan = region_bank_plan(cfg)
+        plan = region_bank_spec(cfg)
     if plan is None:
         print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to label")
     else:
-        print(generate(**plan))
+        print(ensure_bank(plan))
 
 
 def task_of(arguments: argparse.Namespace) -> str:

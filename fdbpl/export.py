@@ -46,7 +46,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def export(run, folder: Path, names: list[str] | None = None) -> str:
-    """Write a `FinishedRun`'s classifier into `folder`; returns a description of it and of its classes.
+    """Write a `TrainedRun`'s classifier into `folder`; returns a description of it and of its classes.
 
     text_features.safetensors holds
         text_features: unit, float32 [C, D]. logit_scale: float32 [], a factor, already exponentiated.
@@ -102,7 +102,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
 
 
 def export_features(run, file: Path, defaults, root: str = "") -> str:
-    """Write the features of the images that a `FinishedRun` was tested on; returns a description.
+    """Write the features of the images that a `TrainedRun` was tested on; returns a description.
 
     The file holds features (unit, float32 [N, D]), labels (int64 [N]), paths (N texts, relative to the data root) and
     classnames (C texts). No array needs pickle.

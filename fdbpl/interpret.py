@@ -28,7 +28,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def describe(run, top: int) -> list[str]:
-    """Lines that name the `top` nearest words of each context vector of a `FinishedRun`, with their distances.
+    """Lines that name the `top` nearest words of each context vector of a `TrainedRun`, with their distances.
 
     Raises:
         UserError: the run's method learns no context vectors at the input of the text tower.

@@ -96,7 +96,7 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
 def predictions_of(
     run, paths: list[str], names: list[str] | None = None, top: int = 5, batch_size: int = 0
 ) -> Iterator[tuple[int, list[Prediction], list[tuple[str, str]]]]:
-    """The predictions of a `FinishedRun`, a batch at a time.
+    """The predictions of a `TrainedRun`, a batch at a time.
 
     Probabilities are softmax of the logits at the model's scale, in float32.
 

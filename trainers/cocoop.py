@@ -1,10 +1,8 @@
 """CoCoOp: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022).
 
 Official file: `trainers/cocoop.py` of KaiyangZhou/CoOp; there 10 epochs, batch 1, lr 0.002, "a photo of a". A small
-network turns the image feature into a vector that is added to every context vector.
+network maps the image feature to a vector that is added to every context vector.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +10,21 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
-from fdbpl.engine.student import Student
+from fdbpl.engine.student import Classifier, Student
 from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
 
-SEQUENCES = 4096  # prompts encoded at a time in a test: images x classes
+from .fdbpl import RegionDistillation
+
+SEQUENCES = 4096  # prompts encoded at a time in a test: images times classes
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.COCOOP = CfgNode()
     cfg.TRAINER.COCOOP.N_CTX = 16  # context vectors; the words of CTX_INIT override it
-    cfg.TRAINER.COCOOP.CTX_INIT = ""  # words to start from; "" = random
+    cfg.TRAINER.COCOOP.CTX_INIT = ""  # initial words; "" = random
     cfg.TRAINER.COCOOP.PREC = "fp16"  # fp32 | fp16 | amp | bf16
 
 
@@ -41,9 +42,9 @@ class MetaNet(nn.Module):
 
 
 class CoCoOpStudent(Student):
-    """One context per image; a batch goes through the text tower at once, each image's prefix shared by its classes."""
+    """One context per image. The text tower encodes a batch at once; the classes of an image share its prefix."""
 
-    node = "COCOOP"
+    cfg_key = "COCOOP"
     serves_as_teacher = False
     text_follows_image = True
 
@@ -53,25 +54,37 @@ class CoCoOpStudent(Student):
         width = self.prompt_learner.ctx.shape[-1]
         self.prompt_learner.meta_net = MetaNet(backbone.embed_dim, backbone.embed_dim // 16, width)
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {"prompt_learner": self.prompt_learner}
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
         learner = self.prompt_learner
         shift = learner.meta_net(image_features)  # [B, d]
-        return learner(learner.ctx + shift[:, None, None])  # [B, 1, M, d]: one group of prompts an image
+        return learner(learner.ctx + shift[:, None, None])  # [B, 1, M, d]: one group of prompts per image
 
-    def scorer(self) -> Callable[[Tensor], Tensor]:
-        def score(image_features: Tensor) -> Tensor:
+    def build_classifier(self) -> Classifier:
+        def classify(image_features: Tensor) -> Tensor:
             parts = image_features.split(max(1, SEQUENCES // len(self.classnames)))
             return torch.cat([self.logits(part, self.text_features(image_features=part)[0]) for part in parts])
 
-        return score
+        return classify
 
 
 @register
 class CoCoOp(PromptTrainer):
-    """CoCoOp with the labels of the few shots."""
+    """CoCoOp with few-shot labels."""
 
     student_class = CoCoOpStudent
     supervision_class = HardLabels
+
+
+@register
+class CoCoOp_KDPL(CoCoOp):
+    """CoCoOp, supervised by an online teacher (KDPL)."""
+
+    supervision_class = OnlineTeacher
+
+
+@register
+class FDBPL_CoCoOp(RegionDistillation, CoCoOp):
+    """CoCoOp, supervised by the region bank (FDBPL)."""

@@ -1,6 +1,6 @@
 """CoOp: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022; `trainers/coop.py` of KaiyangZhou/CoOp).
 
-Learns the context vectors in front of, around or behind the class name; image and text tower stay frozen.
+Trains context vectors before, around or after the class name; image and text tower stay frozen.
 """
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student
 from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
 
@@ -24,9 +25,9 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class CoOpStudent(Student):
-    """A `PromptLearner` before CLIP's frozen text tower; the frozen image tower as it is."""
+    """Context vectors at the input of CLIP's frozen text tower; the frozen image tower without prompts."""
 
-    node = "COOP"
+    cfg_key = "COOP"
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
         super().__init__(settings, backbone, classnames, *template)
@@ -41,10 +42,10 @@ class CoOpStudent(Student):
         )
 
     def ending(self) -> str:
-        """The text behind the class name."""
+        """Text after the class name."""
         return "."
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {"prompt_learner": self.prompt_learner}
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
@@ -53,7 +54,14 @@ class CoOpStudent(Student):
 
 @register
 class CoOp(PromptTrainer):
-    """CoOp with the labels of the few shots."""
+    """CoOp with few-shot labels."""
 
     student_class = CoOpStudent
     supervision_class = HardLabels
+
+
+@register
+class CoOp_KDPL(CoOp):
+    """CoOp, supervised by an online teacher (KDPL)."""
+
+    supervision_class = OnlineTeacher

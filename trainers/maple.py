@@ -1,7 +1,7 @@
 """MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023).
 
 Official file: `trainers/maple.py` of muzairkhattak/multimodal-prompt-learning; there 2 tokens, depth 9, 5 epochs,
-batch 4, lr 0.0035. Deep text prompts are learnt; the visual prompts of a block are a linear map of its text prompts.
+batch 4, lr 0.0035. Trains deep text prompts; the visual prompts of a block are a linear map of its text prompts.
 """
 
 import copy
@@ -14,20 +14,25 @@ from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student
 from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts, by_block, deep_text_prompts, visual_width
+
+from .fdbpl import RegionDistillation
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.MAPLE = CfgNode()
-    cfg.TRAINER.MAPLE.N_CTX = 2  # prompts at the input of each prompted block, text and image alike
-    cfg.TRAINER.MAPLE.CTX_INIT = "a photo of a"  # the first N_CTX words start the input's prompts; "" = random
+    cfg.TRAINER.MAPLE.N_CTX = 2  # prompts at the input of each prompted block, in both towers
+    cfg.TRAINER.MAPLE.CTX_INIT = "a photo of a"  # its first N_CTX words start the input prompts; "" = random
     cfg.TRAINER.MAPLE.PROMPT_DEPTH = 9  # blocks that get prompts, counted from the first
     cfg.TRAINER.MAPLE.PREC = "fp16"  # fp32 | fp16 | amp | bf16
 
 
 class MaPLeStudent(Student):
-    node = "MAPLE"
+    """Deep text prompts, and visual prompts projected from them."""
+
+    cfg_key = "MAPLE"
     frozen_image_tower = False
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
@@ -43,7 +48,7 @@ class MaPLeStudent(Student):
         self.learner = nn.Module()
         self.learner.prompt_learner = learner
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {"MultiModalPromptLearner": self.learner}
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
@@ -59,7 +64,19 @@ class MaPLeStudent(Student):
 
 @register
 class MaPLe(PromptTrainer):
-    """MaPLe with the labels of the few shots."""
+    """MaPLe with few-shot labels."""
 
     student_class = MaPLeStudent
     supervision_class = HardLabels
+
+
+@register
+class MaPLe_KDPL(MaPLe):
+    """MaPLe, supervised by an online teacher (KDPL)."""
+
+    supervision_class = OnlineTeacher
+
+
+@register
+class FDBPL_MaPLe(RegionDistillation, MaPLe):
+    """MaPLe, supervised by the region bank (FDBPL)."""

@@ -1,9 +1,9 @@
 """PromptKD: Unsupervised Prompt Distillation for Vision-Language Models (Li et al., CVPR 2024).
 
-Official file: `trainers/promptkd.py` of zhengli97/PromptKD; there ViT-B/16 learns from a ViT-L/14 with PromptSRC's
-prompts, 20 epochs, batch 8, lr 0.005, KD_WEIGHT 1000 (200 for some sets), on all images of all classes. The student has
-visual prompts and a projector into the teacher's space; its class features are the teacher's. The teacher is any CLIP,
-or a finished prompt run (TEACHER.NAME run:<run folder>).
+Official file: `trainers/promptkd.py` of zhengli97/PromptKD; there the student is ViT-B/16 and the teacher ViT-L/14 with
+PromptSRC's prompts, 20 epochs, batch 8, lr 0.005, KD_WEIGHT 1000 (200 for some sets), on all images of all classes. The
+student has visual prompts and a projector into the teacher's space; its class features are the teacher's. The teacher
+is any CLIP, or a finished run with learned prompts (TEACHER.NAME run:<run folder>).
 """
 
 from collections.abc import Callable
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
-from fdbpl.engine.student import Outputs, Student
+from fdbpl.engine.student import Student, StudentOutput
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.prompts import NamedParameters, visual_prompts
 
+from .fdbpl import RegionDistillation
 from .zsclip import FixedTextStudent
 
 
@@ -30,7 +31,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.PROMPTKD = CfgNode()
     cfg.TRAINER.PROMPTKD.N_CTX_VISION = 4  # visual prompts at the input of each prompted block
     cfg.TRAINER.PROMPTKD.PROMPT_DEPTH_VISION = 9  # blocks that get prompts, counted from the first
-    cfg.TRAINER.PROMPTKD.KD_WEIGHT = 1000.0  # of the KL divergence per logit
+    cfg.TRAINER.PROMPTKD.KD_WEIGHT = 1000.0  # weight of the KL divergence per logit
     cfg.TRAINER.PROMPTKD.TEMPERATURE = 1.0  # of both distributions
     cfg.TRAINER.PROMPTKD.PREC = "fp16"  # fp32 | fp16 | amp | bf16
 
@@ -51,7 +52,7 @@ class Projector(nn.Module):
         return self.conv1(features[..., None, None])[..., 0, 0]
 
     def as_linear(self) -> dict[str, Tensor]:
-        """In eval mode, the state of an equal Sequential(Linear, ReLU, Linear): the batch norm lies in the first."""
+        """State of the equivalent Sequential(Linear, ReLU, Linear) in eval mode, with the batch norm folded in."""
         first, norm, _, second = self.conv1
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
         return {
@@ -63,10 +64,14 @@ class Projector(nn.Module):
 
 
 class PromptKDStudent(FixedTextStudent):
-    """Args: as `Student`, and `class_features`: the teacher's unit ones, float32 [C, D of the teacher]."""
+    """Visual prompts and a projector into the teacher's space, with the teacher's class features.
 
-    node = "PROMPTKD"
-    keeps_teacher_features = True
+    Args:
+        class_features: of the teacher, unit, float32 [C, D of the teacher]; the others are those of `Student`.
+    """
+
+    cfg_key = "PROMPTKD"
+    uses_teacher_features = True
     serves_as_teacher = False
     frozen_image_tower = False
 
@@ -84,7 +89,7 @@ class PromptKDStudent(FixedTextStudent):
     def fixed_text_features(self) -> Tensor:
         return self._given
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {"VLPromptLearner": self.learner}
 
     def image_prompts(self) -> list[Tensor]:
@@ -94,12 +99,12 @@ class PromptKDStudent(FixedTextStudent):
         projector = self.learner.VPT_image_trans.as_linear()
         return super().image_tensors() | {f"projector.{name}": value for name, value in projector.items()}
 
-    def image_features(self, view: View) -> Tensor:
-        return F.normalize(self.learner.VPT_image_trans(self.prompted_image_features(view)), dim=-1)
+    def image_features(self, batch: TrainBatch) -> Tensor:
+        return F.normalize(self.learner.VPT_image_trans(self.prompted_image_features(batch)), dim=-1)
 
 
 class LogitTeacher(OnlineTeacher):
-    """One direction of the KL divergence, per logit; the teacher at its own logit scale."""
+    """KL(teacher || student) per logit, with the teacher's own logit scale."""
 
     own_scale = True
 
@@ -108,19 +113,19 @@ class LogitTeacher(OnlineTeacher):
         super().check_cfg(cfg)
         if cfg.TRAINER.KDPL.CLASS_AGNOSTIC:
             raise UserError(
-                "expected TRAINER.KDPL.CLASS_AGNOSTIC False for PromptKD, whose class features are the teacher's of "
-                "the data set's classes, found True; leave it out"
+                "TRAINER.KDPL.CLASS_AGNOSTIC True cannot be used with PromptKD, whose class features are the teacher's "
+                "for the classes of the data set; leave it out"
             )
 
-    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+    def losses(self, output: StudentOutput, batch: TrainBatch) -> dict[str, Tensor]:
         settings = self.cfg.TRAINER.PROMPTKD
-        divergence = kl_forward(view.teacher_logits / settings.TEMPERATURE, outputs.logits / settings.TEMPERATURE)
-        return {"kl": settings.KD_WEIGHT * settings.TEMPERATURE**2 * divergence.sum() / outputs.logits.numel()}
+        divergence = kl_forward(batch.teacher_logits / settings.TEMPERATURE, output.logits / settings.TEMPERATURE)
+        return {"kl": settings.KD_WEIGHT * settings.TEMPERATURE**2 * divergence.sum() / output.logits.numel()}
 
 
 @register
 class PromptKD(PromptTrainer):
-    """PromptKD with a teacher that runs in every step."""
+    """PromptKD with an online teacher."""
 
     student_class = PromptKDStudent
     supervision_class = LogitTeacher
@@ -129,11 +134,16 @@ class PromptKD(PromptTrainer):
         super().check_cfg(cfg)
         temperature, size = cfg.TRAINER.PROMPTKD.TEMPERATURE, cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         require(temperature > 0, "TRAINER.PROMPTKD.TEMPERATURE", "above 0.0", temperature)
-        require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "of at least 2 for PromptKD's batch norm", size)
+        require(size >= 2, "DATALOADER.TRAIN_X.BATCH_SIZE", "at least 2 for PromptKD's batch norm", size)
 
     @classmethod
     def new_student(
         cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
-        class_features: Callable[[], Tensor],
+        teacher_features: Callable[[], Tensor],
     ) -> Student:  # fmt: skip
-        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, class_features())
+        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, teacher_features())
+
+
+@register
+class FDBPL_PromptKD(RegionDistillation, PromptKD):
+    """PromptKD, supervised by the region bank (FDBPL)."""

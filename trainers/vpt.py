@@ -1,4 +1,4 @@
-"""VPT: deep visual prompts in CLIP's ViT, the text as it is (after Jia et al., ECCV 2022).
+"""VPT: deep visual prompts in CLIP's ViT, fixed text (after Jia et al., ECCV 2022).
 
 Official file: `trainers/vpt.py` of muzairkhattak/multimodal-prompt-learning; there 8 tokens in all 12 blocks, 5 epochs,
 batch 4, lr 0.0025. The text is "a photo of a {}." whatever the data set.
@@ -10,10 +10,12 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.supervision.hard_labels import HardLabels
+from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.templates import DEFAULT_TEMPLATE
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import NamedParameters, visual_prompts
 
+from .fdbpl import RegionDistillation
 from .zsclip import FixedTextStudent
 
 
@@ -25,7 +27,9 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class VPTStudent(FixedTextStudent):
-    node = "VPT"
+    """Deep visual prompts and fixed class features."""
+
+    cfg_key = "VPT"
     frozen_image_tower = False
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
@@ -37,7 +41,7 @@ class VPTStudent(FixedTextStudent):
     def fixed_text_features(self) -> Tensor:
         return self.frozen_text_features(DEFAULT_TEMPLATE)
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {"prompt_learner": self.prompt_learner}
 
     def image_prompts(self) -> list[Tensor]:
@@ -46,7 +50,19 @@ class VPTStudent(FixedTextStudent):
 
 @register
 class VPT(PromptTrainer):
-    """VPT with the labels of the few shots."""
+    """VPT with few-shot labels."""
 
     student_class = VPTStudent
     supervision_class = HardLabels
+
+
+@register
+class VPT_KDPL(VPT):
+    """VPT, supervised by an online teacher (KDPL)."""
+
+    supervision_class = OnlineTeacher
+
+
+@register
+class FDBPL_VPT(RegionDistillation, VPT):
+    """VPT, supervised by the region bank (FDBPL)."""

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP (Radford et al., ICML 2021): fixed sentences, nothing learnt.
+"""Zero-shot CLIP (Radford et al., ICML 2021): fixed prompts without training.
 
 Official file: `trainers/zsclip.py` of KaiyangZhou/CoOp.
 """
@@ -9,9 +9,9 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
+from fdbpl.engine.settings import check_template
 from fdbpl.engine.student import Student
 from fdbpl.engine.supervision.hard_labels import HardLabels
-from fdbpl.engine.teachers import refuse_template
 from fdbpl.engine.templates import IMAGENET_TEMPLATES_SELECT
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import Prompts
@@ -19,14 +19,14 @@ from fdbpl.prompts import Prompts
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
-    cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE = ""  # sentence around the class name; "" = the data set's
+    cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE = ""  # prompt template; "" = the data set's
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32 | fp16 | amp | bf16
 
 
 class FixedTextStudent(Student):
-    """Class features that are computed once and never learnt: here those of the data set's template."""
+    """Class features that are computed once and not trained: by default those of the data set's template."""
 
-    node = "ZEROSHOTCLIP"
+    cfg_key = "ZEROSHOTCLIP"
     learns_text = False
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], *template: str):
@@ -37,7 +37,7 @@ class FixedTextStudent(Student):
         """Unit class features, float32 [C, D]."""
         return self.frozen_text_features(self.template)
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         return {}
 
     def text_features(
@@ -47,7 +47,7 @@ class FixedTextStudent(Student):
 
 
 class TemplateEnsembleStudent(FixedTextStudent):
-    """Mean of the unit class features over CLIP's seven selected templates and the data set's, made unit again."""
+    """Normalised mean of the unit class features over CLIP's seven selected templates and the data set's."""
 
     def fixed_text_features(self) -> Tensor:
         templates = [*IMAGENET_TEMPLATES_SELECT, self.template]
@@ -55,33 +55,33 @@ class TemplateEnsembleStudent(FixedTextStudent):
 
 
 class ZeroshotTrainer(PromptTrainer):
-    """Tests CLIP as it is, with the data set's template (`dataset.template`) or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
+    """Tests CLIP without training, with the data set's template or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
 
     supervision_class = HardLabels
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        refuse_template(cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE, "TRAINER.ZEROSHOTCLIP.TEMPLATE")
+        check_template(cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE, "TRAINER.ZEROSHOTCLIP.TEMPLATE")
 
-    def template(self) -> str:
-        template = super().template()
-        print(f'Template: "{template}"')
-        return template
+    def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
+        student = super().build_student(backbone, classnames)
+        print(f'Template: "{student.template}"')
+        return student
 
     @classmethod
-    def sentence(cls, cfg: CfgNode, template: str) -> str:
+    def choose_template(cls, cfg: CfgNode, template: str) -> str:
         return cfg.TRAINER.ZEROSHOTCLIP.TEMPLATE or template
 
 
 @register
 class ZeroshotCLIP(ZeroshotTrainer):
-    """One sentence per class."""
+    """Zero-shot CLIP with one prompt per class."""
 
     student_class = FixedTextStudent
 
 
 @register
 class ZeroshotCLIP2(ZeroshotTrainer):
-    """An ensemble of sentences per class."""
+    """Zero-shot CLIP with an ensemble of prompts per class."""
 
     student_class = TemplateEnsembleStudent

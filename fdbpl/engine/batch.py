@@ -1,20 +1,21 @@
-"""One batch as a trainer sees it."""
+"""The contents of one training batch."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
 
-class View(NamedTuple):
-    """B images or regions and what is known of them. What a supervision does not provide is None.
+class TrainBatch(NamedTuple):
+    """B images or regions and what is known about them. Fields that a supervision does not provide are None.
 
     Attributes:
-        images: [B, 3, S, S], uint8 pixels or normalised floats; with several processes this one's share of them.
-        image_features: unit features [B, D] of the student's frozen image tower in float32, looked up.
+        images: [B, 3, S, S], uint8 pixels or normalised floats; with several processes this process's share of them.
+        image_features: unit features [B, D] of the student's frozen image tower, float32, looked up in a region bank.
         labels: int64 [B].
         teacher_logits: float32 [B, C].
-        entropy: the teacher's, over ln C, [B] in [0, 1]; only where it is known better than from `teacher_logits`.
-        total: B, where `images` is a share that the others' are gathered to; None = `images` are all there is.
+        entropy: of the teacher's distribution over ln C, [B] in [0, 1]; given only where `teacher_logits` is not the
+            full distribution.
+        total: B, where `images` is a share of the batch; None = `images` is the whole batch.
     """
 
     images: Tensor | None = None

@@ -1,14 +1,14 @@
-"""Checkpoint files: Dassl's layout and the official names, written whole or not at all, read without running anything.
+"""Checkpoint files in Dassl's layout with the official names: written atomically, read without executing code.
 
 <run folder>/<module>/model.pth.tar-<epoch> holds {state_dict, epoch, optimizer, scheduler, val_result};
-<run folder>/<module>/checkpoint names the file written last.
+<run folder>/<module>/checkpoint contains the name of the latest file.
 """
 
 import io
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
 
 
 def write(folder: str | os.PathLike, file_name: str, content: dict) -> Path:
-    """Write one checkpoint and point `checkpoint` at it."""
+    """Write a checkpoint and its name into the file `checkpoint`."""
     path = Path(folder) / file_name
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -35,42 +35,54 @@ def write(folder: str | os.PathLike, file_name: str, content: dict) -> Path:
 
 
 def epochs(folder: str | os.PathLike) -> list[int]:
-    """Epochs there is a numbered checkpoint of, ascending."""
+    """Epochs with a numbered checkpoint in a module's folder, ascending."""
     folder = Path(folder)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in map(NUMBERED.fullmatch, names) if match)
 
 
-def choose(folder: str | os.PathLike, epoch: int | None) -> Path:
-    """The checkpoint of `epoch`; without one, Dassl's choice: the best if there is one, else the last.
+def find_checkpoint(folder: str | os.PathLike, epoch: int | None) -> Path:
+    """Path of the checkpoint of `epoch`; for None, as in Dassl, of the best model if there is one, else the last epoch.
 
     Raises:
-        UserError: there is none; those there are get named.
+        UserError: there is none; the message lists the epochs that exist.
     """
     folder = Path(folder)
-    there = epochs(folder)
+    saved = epochs(folder)
     if epoch is None and (folder / BEST).is_file():
         return folder / BEST
-    if epoch is None and there:
-        epoch = there[-1]
-    if epoch not in there:
-        wanted = "a checkpoint" if epoch is None else f"the checkpoint of epoch {epoch}"
+    if epoch is None and saved:
+        epoch = saved[-1]
+    if epoch not in saved:
         run = _run_folder_above(folder.parent)
         if run:
             raise UserError(f"{folder.parent} is inside the run folder {run}: give that folder as --model-dir")
-        found = f"those of epochs {', '.join(map(str, there))}" if there else "none"
-        raise UserError(f"expected {wanted} in {folder}, found {found}; check --model-dir and --load-epoch")
+        wanted = "checkpoint" if epoch is None else f"checkpoint of epoch {epoch}"
+        others = f" (epochs {', '.join(map(str, saved))} are saved)" if saved else ""
+        raise UserError(f"There is no {wanted} in {folder}{others}; check --model-dir and --load-epoch")
     return folder / f"model.pth.tar-{epoch}"
 
 
 def _run_folder_above(path: Path) -> Path | None:
-    """The run folder that a checkpoint file, or the folder of one module's checkpoints, belongs to; else None."""
+    """Run folder of a checkpoint file or of a module's folder; None for other paths."""
     if path.is_file():
         path = path.parent
     return path.parent if epochs(path) or (path / BEST).is_file() else None
 
 
-# what those objects keep their values in
+def common_epochs(folder: str | os.PathLike, modules: Iterable[str]) -> set[int]:
+    """Epochs of a run folder with a checkpoint of every module."""
+    return set.intersection(*(set(epochs(Path(folder, name))) for name in modules))
+
+
+def remove_older(folder: str | os.PathLike, epoch: int, frequency: int) -> None:
+    """Delete a module's checkpoints up to `epoch`, except those of every `frequency`-th epoch (0 = keep none)."""
+    for earlier in epochs(folder):
+        if earlier <= epoch and (frequency == 0 or earlier % frequency):
+            Path(folder, f"model.pth.tar-{earlier}").unlink()
+
+
+# containers in the state of those objects
 CONTAINERS = [
     (defaultdict, "collections.defaultdict"),
     (Counter, "collections.Counter"),
@@ -79,117 +91,116 @@ CONTAINERS = [
 ]
 
 
-class Inert:
-    """Stands for an object of torch's or Dassl's schedulers that old checkpoints contain; holds data, does nothing."""
+class _Stub:
+    """Replacement of a scheduler or optimiser object in old checkpoints; it holds data and has no behaviour."""
 
     def __init__(self, *arguments, **keywords):
         pass
 
 
 def read(path: str | os.PathLike) -> dict:
-    """The content of a checkpoint on the CPU. Never runs code from the file.
+    """Read a checkpoint to the CPU without executing code from it.
 
-    Official files of the field hold a live learning-rate scheduler; its classes are read as `Inert`.
+    Official checkpoints contain pickled learning-rate schedulers; their classes are read as `_Stub`.
 
     Raises:
-        UserError: no checkpoint, or one that cannot be read safely.
+        UserError: the file is missing, broken or unsafe, or no checkpoint.
     """
     path = Path(path)
     try:
-        content = tensor_files.load(path, _inert_globals(path))
+        content = tensor_files.load(path, _stub_globals(path))
     except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
         refused = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds {refused[1]}" if refused else tensor_files.reason(error)
         raise UserError(
-            f"expected a checkpoint in {path}, found a file that cannot be read safely ({reason}); "
-            "train again or give another --model-dir"
+            f"The checkpoint {path} cannot be read safely ({reason}); train again or give another --model-dir"
         ) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"expected a checkpoint with a state_dict in {path}, found none; give a Dassl checkpoint")
+        raise UserError(f"{path} has no state_dict of tensors; give a Dassl checkpoint")
     extra = content.get("extra", {})
     if not isinstance(extra, dict) or not all(isinstance(value, Tensor) for value in extra.values()):
-        raise UserError(f"expected tensors by name under extra in {path}, found others; give another checkpoint")
+        raise UserError(f"The entry `extra` of {path} does not hold tensors by name; give another checkpoint")
     named, held = NUMBERED.fullmatch(path.name), content.get("epoch")
     if named and isinstance(held, int) and held != int(named[1]):
-        raise UserError(f"expected the checkpoint of epoch {named[1]} in {path}, found that of epoch {held}; rename it")
+        raise UserError(f"{path} contains the checkpoint of epoch {held}, not of epoch {named[1]}; rename it")
     return content
 
 
 @contextmanager
-def _inert_globals(path: Path) -> Iterator[None]:
-    """Stand-ins for the scheduler and optimiser classes named in the file; anything else stays refused."""
+def _stub_globals(path: Path) -> Iterator[None]:
+    """Let torch read the scheduler and optimiser classes of the file as `_Stub`; all other classes stay refused."""
     unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
-    if unsafe is None:  # older torch: such files stay refused
+    if unsafe is None:  # older torch refuses such files
         yield
         return
-    inert = [(Inert, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
-    with torch.serialization.safe_globals([*inert, *CONTAINERS]):
+    stubs = [(_Stub, name) for name in unsafe(path) if name.startswith(("torch.optim.", "dassl.optim."))]
+    with torch.serialization.safe_globals([*stubs, *CONTAINERS]):
         yield
 
 
 def restore(
     module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
 ) -> None:
-    """Load learnt parameters into `module`: all that `fitting` gives, or nothing."""
-    module.load_state_dict(fitting(module, state, path, ignored))
+    """Load trained parameters into `module`, completely or not at all (see `match_keys`)."""
+    module.load_state_dict(match_keys(module, state, path, ignored))
 
 
-def fitting(
+def match_keys(
     module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """A state dict of `module` with the learnt parameters of `state`; its class-name tokens are those at hand.
+    """State dict of `module` with the trained parameters of `state` and the class-name tokens of `module`.
 
-    As in the official `load_model`, `token_prefix` and `token_suffix` are dropped: a shared context serves any class
-    list. The frozen CLIP that official checkpoints of VPT, IVLP, MaPLe, PromptSRC and PromptKD carry along is left out,
-    and so are names that begin with one of `ignored`. Unlike there, nothing is loaded in part: `module` stays as it is.
+    As in the official `load_model`, `token_prefix` and `token_suffix` are dropped, since a shared context serves any
+    class list. The frozen CLIP that official checkpoints of VPT, IVLP, MaPLe, PromptSRC and PromptKD contain is dropped
+    as well, and so are names that start with one of `ignored`. Unlike there, a state is never loaded in part.
 
     Raises:
-        UserError: missing or unexpected names, other shapes, or class-specific contexts of other classes.
+        UserError: missing or unexpected names, other shapes or types, NaN or Inf, or class-specific contexts of other
+            classes.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     expected = {key: value for key, value in module.state_dict().items() if not _is_token_buffer(key)}
-    learnt = {
+    trained = {
         key: value
         for key, value in state.items()
         if key in expected or not (_is_token_buffer(key) or _is_frozen(key) or key.startswith(tuple(ignored)))
     }
-    if learnt.keys() != expected.keys():
-        missing, surplus = sorted(expected.keys() - learnt.keys()), sorted(learnt.keys() - expected.keys())
-        found = [f"no {enumerated(missing)}"] * bool(missing) + [f"also {enumerated(surplus)}"] * bool(surplus)
+    if trained.keys() != expected.keys():
+        missing, unexpected = sorted(expected.keys() - trained.keys()), sorted(trained.keys() - expected.keys())
+        found = [f"lacks {enumerated(missing)}"] * bool(missing)
+        found += [f"has the unexpected {enumerated(unexpected)}"] * bool(unexpected)
         raise UserError(
-            f"expected the parameters {enumerated(sorted(expected))} in {path}, found {' and '.join(found)}; "
-            "give a checkpoint of this method"
+            f"The parameters in {path} are not those of this method ({enumerated(sorted(expected))}): it "
+            f"{' and '.join(found)}. Give a checkpoint of this method"
         )
-    for key, value in learnt.items():
+    for key, value in trained.items():
         if value.shape != expected[key].shape:
             raise UserError(
-                f"expected {key} of shape {tuple(expected[key].shape)} in {path}, found {tuple(value.shape)}; "
-                "N_CTX, CTX_INIT, CSC and the backbone must be those of the training run, and class-specific "
-                "contexts (CSC) serve only the classes they were trained for"
+                f"{key} has shape {tuple(value.shape)} in {path}, but {tuple(expected[key].shape)} here; N_CTX, "
+                "CTX_INIT, CSC and the backbone must be those of the training run, and class-specific contexts (CSC) "
+                "work only for the classes they were trained for"
             )
-    other = [key for key, value in learnt.items() if value.is_floating_point() != expected[key].is_floating_point()]
-    if other:
+        if value.is_floating_point() != expected[key].is_floating_point():
+            raise UserError(
+                f"{key} has dtype {value.dtype} in {path}, but {expected[key].dtype} here; give a checkpoint of this "
+                "method"
+            )
+    broken = [key for key, value in trained.items() if not value.isfinite().all()]
+    if broken:
         raise UserError(
-            f"expected {other[0]} of {expected[other[0]].dtype} in {path}, found {learnt[other[0]].dtype}; give a "
-            "checkpoint of this method"
-        )
-    odd = [key for key, value in learnt.items() if not value.isfinite().all()]
-    if odd:
-        raise UserError(
-            f"expected finite numbers in {path}, found others in {enumerated(odd)}; delete that file, and the one "
-            "before is used"
+            f"{enumerated(broken)} in {path} contain NaN or Inf; delete that file to use the checkpoint before it"
         )
     if isinstance(module, PromptLearner) and module.class_specific:
-        _refuse_other_classes(module, state.get("token_suffix"), path)
-    return {**module.state_dict(), **learnt}
+        _check_classes(module, state.get("token_suffix"), path)
+    return {**module.state_dict(), **trained}
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str | os.PathLike) -> None:
-    """Take up an optimiser's state, to go on training.
+    """Restore the state of an optimiser to resume a training.
 
     Raises:
-        UserError: there is none (files for tests hold weights alone), or that of another optimiser.
+        UserError: the file has none (files for tests hold weights only), or that of another optimiser.
     """
     state = content.get("optimizer")
     theirs = state.get("param_groups") if isinstance(state, dict) else None
@@ -197,15 +208,15 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str
     marks = {"betas", "momentum", "alpha"}  # settings that tell the kinds apart
     if not isinstance(theirs, dict) or marks & theirs.keys() != marks & optimiser.param_groups[0].keys():
         raise UserError(
-            f"expected the state of {type(optimiser).__name__} in {path} to go on from, found "
-            f"{'that of another optimiser' if theirs else 'none'}; give --resume a run with the same OPTIM.NAME"
+            f"{path} holds {'the state of another optimiser' if theirs else 'no optimiser state'}, so "
+            f"{type(optimiser).__name__} cannot resume from it; give --resume a run with the same OPTIM.NAME"
         )
     try:
         optimiser.load_state_dict(state)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
-            f"expected the state of {type(optimiser).__name__} in {path} to go on from, found one that does not fit "
-            f"({tensor_files.reason(error)}); delete that file, and the one before is used"
+            f"The state of {type(optimiser).__name__} in {path} does not fit this training "
+            f"({tensor_files.reason(error)}); delete that file to use the checkpoint before it"
         ) from error
 
 
@@ -217,12 +228,12 @@ FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_i
 
 
 def _is_frozen(key: str) -> bool:
-    """Of the frozen CLIP; learnt prompts in its towers are called VPT."""
+    """Tell whether a parameter belongs to the frozen CLIP; trained prompts in its towers are called VPT."""
     return key.startswith(FROZEN) and "VPT" not in key
 
 
-def _refuse_other_classes(learner: PromptLearner, suffix: Tensor | None, path: str | os.PathLike) -> None:
-    """Class-specific contexts are only for the classes whose name tokens lie beside them."""
+def _check_classes(learner: PromptLearner, suffix: Tensor | None, path: str | os.PathLike) -> None:
+    """Refuse class-specific contexts of other classes, by the class-name tokens in the checkpoint."""
     if suffix is None:
         return
     own = learner.token_suffix.float().cpu()
@@ -231,6 +242,6 @@ def _refuse_other_classes(learner: PromptLearner, suffix: Tensor | None, path: s
         theirs = suffix[row, :end].float()
         if theirs.shape != own[row, :end].shape or not torch.allclose(theirs, own[row, :end], rtol=1e-2, atol=1e-3):
             raise UserError(
-                f"expected class-specific contexts (CSC) in {path} for this class list, found another class (or "
-                f"backbone) at {row} ({name}); test on the classes of the training run"
+                f"The class-specific contexts (CSC) in {path} belong to another class list or backbone: class {row} "
+                f"is not {name} there. Test on the classes of the training run"
             )

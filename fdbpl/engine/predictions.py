@@ -1,4 +1,4 @@
-"""Predictions of a test set as a CSV file."""
+"""CSV file of the predictions on a test set."""
 
 import csv
 import os
@@ -10,10 +10,11 @@ from fdbpl.io.atomic import atomic_open
 
 
 def write_predictions(file: Path, items: list, root: str, classnames: list[str], logits: Tensor) -> None:
-    """Write one row per image: path, label, prediction, and the probability of each class.
+    """Write one row per image: path, label, prediction and the probability of each class.
 
     Args:
-        items: N images (Dassl's Datum). root: folder that the paths are relative to.
+        items: N images (Dassl's Datum).
+        root: folder that the paths are relative to.
         logits: float32 [N, C], at the model's scale.
 
     Raises:
@@ -24,4 +25,4 @@ def write_predictions(file: Path, items: list, root: str, classnames: list[str],
         table.writerow(["path", "label", "prediction", *classnames])
         for item, row in zip(items, logits.softmax(dim=-1).tolist(), strict=True):
             names = [classnames[item.label], classnames[max(range(len(row)), key=row.__getitem__)]]
-            table.writerow([os.path.relpath(item.impath, root), *names, *(f"{chance:.8g}" for chance in row)])
+            table.writerow([os.path.relpath(item.impath, root), *names, *(f"{probability:.8g}" for probability in row)])

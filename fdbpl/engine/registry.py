@@ -7,12 +7,16 @@ from pathlib import Path
 from types import ModuleType
 
 from dassl.config import get_cfg_default
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
 from fdbpl.errors import UserError
 
 from . import defaults
+from .bank_spec import BankSpec
+from .checks import assert_no_test_leakage
 from .trainer import PromptTrainer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -93,12 +97,18 @@ def count_registered() -> int:
     return sum(TRAINER_REGISTRY.get(name) is TRAINERS[name] for name in trainer_names())
 
 
-def region_bank_plan(cfg: CfgNode) -> dict | None:
-    """Arguments of `fdbpl.regions.generate` for what a training run of `cfg` reads; None where it reads no bank.
+def region_bank_spec(cfg: CfgNode) -> BankSpec | None:
+    """Region bank that a training of `cfg` reads; None if it reads no bank. Builds the data set, but no model.
 
-    Only the data set is built: no student, no teacher.
+    Raises:
+        UserError: the data set cannot be built, or is for tests only.
     """
     import_trainers()
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    plan = getattr(trainer, "region_bank_plan", None)
-    return plan(cfg) if plan else None
+    if not (issubclass(trainer, PromptTrainer) and trainer.supervision_class.reads_bank):
+        return None
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)  # as in a training, so that the same few-shot images are drawn
+    dataset = build_dataset(cfg)
+    assert_no_test_leakage(cfg, dataset)
+    return trainer.bank_spec(cfg, dataset)

@@ -1,4 +1,4 @@
-"""Compare a test, or a training that is resumed elsewhere, with the recorded run whose weights it loads."""
+"""Compatibility of a test, or of a training resumed in another folder, with the run whose weights it loads."""
 
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,26 @@ from .student import Student
 BACKBONE = "MODEL.BACKBONE.NAME"
 TEST_INPUT = ("INPUT.SIZE", "INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
 TEACHER = ("TEACHER.NAME", "TEACHER.TEMPLATE")
-# what a training that goes on may change: its length and rates, how it is validated, how fast it reads
+# settings that a resumed training may change: length and rates, validation, speed of reading
 CHANGEABLE = ("OPTIM.", "TRAIN.", "TEST.", "DATALOADER.", "MODEL.TEXT_CHUNK", "USE_CUDA")
 
 
 def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: Student) -> None:
-    """Refuse weights that were learnt by another method, around another CLIP or from other pixels than a test uses.
+    """Refuse to test weights of another method, of another CLIP or for other image preprocessing.
 
-    A folder without a record, as other code leaves it, is accepted with a line that says so.
+    A folder without a record, as other code writes it, is accepted, and a line says so.
 
     Args:
-        folder: the run folder that the weights are from. settings: the key of the method's settings, TRAINER.<node>.
+        folder: run folder of the weights.
+        settings: key of the method's settings, TRAINER.<cfg_key>.
 
     Raises:
-        UserError: what differs, with the values of the run.
+        UserError: names the differing settings with the values of the run.
     """
     record = _record(folder, "--model-dir")
     if record is None:
         return
-    keys = [*TEST_INPUT, *(TEACHER if student.keeps_teacher_features else ())]
+    keys = [*TEST_INPUT, *(TEACHER if student.uses_teacher_features else ())]
     own = flatten(plain(cfg))
     keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith(".PREC")]
     theirs = flatten(record["config"])
@@ -46,18 +47,19 @@ def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: S
     if differing:
         raise UserError(
             f"The weights in {folder} cannot be tested with these settings: they were trained with "
-            f"{_shown(differing)}; give the test the settings of that run, or another --model-dir"
+            f"{_format(differing)}; give the test the settings of that run, or another --model-dir"
         )
 
 
 def check_resumed_run(folder: str | Path, cfg: CfgNode, digests: dict[str, str], student: Student) -> None:
-    """Refuse to go on from the weights of a run on other data or classes, of another seed, method or CLIP.
+    """Refuse to resume a run with other data or classes, or with another seed, method or CLIP.
 
     Args:
-        folder: the run folder that RESUME names. digests: of the data of this run (`SplitDataset.digests`).
+        folder: run folder that RESUME names.
+        digests: of the data of this run (`SplitDataset.digests`).
 
     Raises:
-        UserError: what differs, with the values of the run.
+        UserError: names the differing settings with the values of the run.
     """
     record = _record(folder, "--resume")
     if record is None:
@@ -73,14 +75,14 @@ def check_resumed_run(folder: str | Path, cfg: CfgNode, digests: dict[str, str],
         differing.append(f"other {DATA_PARTS['train']}")
     if differing:
         raise UserError(
-            f"The training in {folder} cannot be continued with these settings: it was run with {_shown(differing)}. "
+            f"The training in {folder} cannot be continued with these settings: it was run with {_format(differing)}. "
             "Only OPTIM, TRAIN, TEST and DATALOADER may change; give the other settings of that run, or start anew "
             "without --resume"
         )
 
 
 def recorded_student(record: dict) -> str | None:
-    """SHA-256 of the weights of a recorded run's CLIP; None where an older version left the record."""
+    """SHA-256 of the weights of a recorded run's CLIP; None in records of older versions."""
     found = _inputs(record).get("student")
     return found if isinstance(found, str) else None
 
@@ -91,7 +93,7 @@ def _inputs(record: dict) -> dict:
 
 
 def _record(folder: str | Path, flag: str) -> dict | None:
-    """The record of the run in `folder`; None, and a line, where there is none of this toolbox."""
+    """Record of the run in `folder`; None, with a printed line, if this project wrote none."""
     file = Path(folder, "run.json")
     record = read_record(file, "the record of a run", f"give another {flag}") if file.is_file() else {}
     if "fingerprint" in record:
@@ -101,13 +103,13 @@ def _record(folder: str | Path, flag: str) -> dict | None:
 
 
 def _differing(theirs: dict[str, Any], own: dict[str, Any], keys: list[str]) -> list[str]:
-    """The keys that both know with two values, each with the recorded value and the one here."""
+    """Keys with different values in both configurations, each with the recorded value and the one here."""
     both = [key for key in keys if key in theirs and key in own and theirs[key] != own[key]]
     return [f"{key} {theirs[key]!r} (here {own[key]!r})" for key in both]
 
 
 def _other_weights(folder: str | Path, record: dict, own: dict[str, Any], student: Student) -> list[str]:
-    """How the CLIP of a recorded run differs from the one at work: by its weights, or in older records by its name."""
+    """Difference between the CLIP of a recorded run and the student's: by weights, or in older records by name."""
     recorded, name = recorded_student(record), flatten(record["config"]).get(BACKBONE)
     if recorded is None:
         print(f"{folder} does not record the weights of its CLIP: only the name is compared")
@@ -118,5 +120,5 @@ def _other_weights(folder: str | Path, record: dict, own: dict[str, Any], studen
     return [f"{BACKBONE} {name!r}, SHA-256 {recorded:.12} (here {here})"]
 
 
-def _shown(differing: list[str]) -> str:
+def _format(differing: list[str]) -> str:
     return ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")

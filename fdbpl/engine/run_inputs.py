@@ -1,4 +1,4 @@
-"""What the result of a run depends on beyond its configuration: the rows of its data, the weights of its CLIP."""
+"""Inputs of a run besides its configuration: the rows of its data and the weights of its CLIP."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from fdbpl.io.atomic import read_record
 
 
 def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:
-    """Which images a test reads: "val" where TEST.SPLIT (or `wanted`) asks for them and there are some, else "test"."""
+    """Split that a test reads: "val" if TEST.SPLIT (or `wanted`) asks for it and it has images, else "test"."""
     return "val" if (wanted or cfg.TEST.SPLIT) == "val" and dataset.val else "test"
 
 
 def test_record(cfg: CfgNode, dataset) -> dict[str, Any]:
-    """What the accuracy of a run is of: split, number of images, half of the classes, SHA-256 of rows and names."""
+    """Description of the tested images: split, number, subset of the classes, SHA-256 of rows and class names."""
     split = tested_split(cfg, dataset)
     return {
         "split": split,
@@ -25,10 +25,11 @@ def test_record(cfg: CfgNode, dataset) -> dict[str, Any]:
 
 
 def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[str, Any]:
-    """A run's inputs, as `fdbpl.runs.RunFolder` keeps them.
+    """Inputs of a run, as `fdbpl.runs.RunFolder` stores them.
 
     Args:
-        dataset: a `SplitDataset`. student: SHA-256 of the weights of MODEL.BACKBONE, None where it is not known.
+        dataset: a `SplitDataset`.
+        student: SHA-256 of the weights of MODEL.BACKBONE; None if it is not known.
         trains: False for a test, which reads one split only.
     """
     read = dataset.digests if trains else {split: dataset.digests[split] for split in [tested_split(cfg, dataset)]}
@@ -36,7 +37,7 @@ def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[
 
 
 def _origin(cfg: CfgNode) -> str | None:
-    """The run that RESUME continues in another folder: its fingerprint, or its folder where it has no record."""
+    """Fingerprint of the run in another folder that RESUME continues; its path if it has no record."""
     if not cfg.RESUME or Path(cfg.RESUME).resolve() == Path(cfg.OUTPUT_DIR).resolve():
         return None
     record = Path(cfg.RESUME, "run.json")

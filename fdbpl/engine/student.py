@@ -1,4 +1,4 @@
-"""What a student offers a trainer: something to learn, and logits from it. One file per student subclasses this."""
+"""The student: a frozen CLIP with trainable prompts. One file per method in `trainers/` subclasses `Student`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,21 +16,21 @@ from fdbpl.errors import UserError
 from fdbpl.prompts import Prompts, encode_images, encode_prompt_sets
 from fdbpl.templates import fill_template
 
-from .batch import View
+from .batch import TrainBatch
 from .templates import DEFAULT_TEMPLATE
 
-Scorer = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
+Classifier = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
 AUTOCAST = {"amp": torch.float16, "bf16": torch.bfloat16}  # PREC: the dtype of autocast
 
 
-class Outputs(NamedTuple):
-    """What a student says of a batch of B images about C classes.
+class StudentOutput(NamedTuple):
+    """Model outputs for a batch of B images and C classes.
 
     Attributes:
         image_features: unit, float32 [B, D].
-        text_features: unit, float32 [C, D], or [B, C, D] where they depend on the image.
+        text_features: unit, float32 [C, D], or [B, C, D] if they depend on the image.
         logits: float32 [B, C].
-        classes: int64 [C], which of the student's classes these are; None = all of them.
+        classes: int64 [C], indices of these classes in the student's class list; None = all classes.
     """
 
     image_features: Tensor
@@ -40,23 +40,23 @@ class Outputs(NamedTuple):
 
 
 class Student(nn.Module):
-    """A frozen CLIP and what is learnt around it.
+    """A frozen CLIP and the parameters that are trained around it.
 
     Args:
-        settings: the method's node of the configuration, e.g. `cfg.TRAINER.COOP`; PREC is read here.
-        backbone: frozen OpenAI CLIP on its device.
+        settings: the method's section of the configuration, e.g. `cfg.TRAINER.COOP`; PREC is read here.
+        backbone: frozen CLIP on its device.
         classnames: C class names, in the order of the labels.
-        template: the data set's sentence around a class name.
+        template: the data set's prompt template.
     """
 
-    node = ""  # cfg.TRAINER.<node> holds the settings
-    frozen_image_tower = True  # nothing is learnt in the image tower: a region's feature is a constant
-    compares_with_frozen_images = False  # True: training reads the frozen image tower's features beside its own
-    ignored_keys: tuple[str, ...] = ()  # parameters of official checkpoints that nothing reads
-    keeps_teacher_features = False  # True: its class features are the teacher's, in tests as well (PromptKD)
-    serves_as_teacher = True  # False where class features need more than the class names (CoCoOp, PromptKD)
-    text_follows_image = False  # True: every image has class features of its own (CoCoOp)
-    learns_text = True  # False: nothing in the text tower is learnt, so there are no prompt spaces
+    cfg_key = ""  # cfg.TRAINER.<cfg_key> holds the settings
+    frozen_image_tower = True  # no prompts in the image tower: the feature of a region is a constant
+    compares_with_frozen_images = False  # True: training also reads the features of the frozen image tower
+    ignored_keys: tuple[str, ...] = ()  # prefixes of unused parameters in official checkpoints
+    uses_teacher_features = False  # True: the class features are the teacher's, in tests as well (PromptKD)
+    serves_as_teacher = True  # False if class features need more than class names (CoCoOp, PromptKD)
+    text_follows_image = False  # True: the class features depend on the image (CoCoOp)
+    learns_text = True  # False: nothing is trained in the text tower
     text_chunk = 0  # prompts that pass the text tower at a time (MODEL.TEXT_CHUNK); 0 = all
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
@@ -66,32 +66,32 @@ class Student(nn.Module):
         self.classnames = list(classnames)
         self.template = template
 
-    # what a method defines --------------------------------------------------------------------------------------
+    # Defined by a method ----------------------------------------------------------------------------------------
 
-    def learners(self) -> dict[str, nn.Module]:
-        """Modules to train and to keep; the names are those of the checkpoint folders."""
+    def trainable_modules(self) -> dict[str, nn.Module]:
+        """Modules to train and to save, by the names of their checkpoint folders."""
         raise NotImplementedError
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
-        """The prompts of all classes; those of CoCoOp depend on the image features."""
+        """Prompts of all classes; those of CoCoOp depend on the image features."""
         raise NotImplementedError
 
     def image_prompts(self) -> list[Tensor]:
-        """Visual prompts of the input and of the blocks 1, 2, ...; none: the image tower is left as it is."""
+        """Visual prompts of the input and of blocks 1, 2, ...; an empty list leaves the image tower unchanged."""
         return []
 
-    def prepare(self) -> None:
-        """Called once before training: the place for what only training reads."""
+    def on_train_start(self) -> None:
+        """Prepare what only training needs. Called once before training."""
 
     def image_tensors(self) -> dict[str, Tensor]:
-        """What image features need beyond CLIP's own tower, by name: for use outside of this toolbox."""
+        """Tensors that image features need besides CLIP's image tower, by name, for use outside of this project."""
         return {f"visual_prompts.{block}": prompts for block, prompts in enumerate(self.image_prompts())}
 
-    def own_terms(self, view: View, outputs: Outputs) -> dict[str, Tensor]:
-        """Loss terms of the method that no supervision knows (KgCoOp's pull, PromptSRC's regularisers)."""
+    def regularization_losses(self, batch: TrainBatch, output: StudentOutput) -> dict[str, Tensor]:
+        """The method's own weighted losses, added to those of any supervision (KgCoOp, PromptSRC)."""
         return {}
 
-    # what follows from it ---------------------------------------------------------------------------------------
+    # Derived from it --------------------------------------------------------------------------------------------
 
     def text_features(
         self, *others: Prompts, image_features: Tensor | None = None, classes: Tensor | None = None
@@ -99,41 +99,46 @@ class Student(nn.Module):
         """Unit class features in float32: the student's own, [C, D] or [B, C, D], then those of `others`.
 
         Args:
-            others: further prompt spaces for the same text tower, in one pass with the own one where that is possible.
-            classes: which of the own classes, int64 [K]; None = all.
+            others: further sets of prompts, encoded in the same pass of the text tower if possible.
+            classes: indices of the student's classes to encode, int64 [K]; None = all.
         """
         own = self.prompts(image_features)
         return self.encode(own if classes is None else own.select(classes), *others)
 
-    def encode(self, *spaces: Prompts) -> list[Tensor]:
-        """Unit class features of prompt spaces that need not be the student's: float32 [C, D] each."""
+    def encode(self, *prompt_sets: Prompts) -> list[Tensor]:
+        """Unit class features of any sets of prompts, float32 [C, D] each."""
         with self.autocast():
-            encoded = encode_prompt_sets(self.backbone.model, *map(share_of_classes, spaces), chunk=self.text_chunk)
-        whole = [gather(features.float(), len(space.eot), -2) for features, space in zip(encoded, spaces, strict=True)]
-        return [F.normalize(features, dim=-1) for features in whole]
+            encoded = encode_prompt_sets(self.backbone.model, *map(_shard_classes, prompt_sets), chunk=self.text_chunk)
+        features = [
+            gather(part.float(), len(prompts.eot), -2) for part, prompts in zip(encoded, prompt_sets, strict=True)
+        ]
+        return [F.normalize(value, dim=-1) for value in features]
 
-    def image_features(self, view: View) -> Tensor:
-        """Unit image features [B, D] in float32: looked up where the view carries them, else by the image tower."""
+    def image_features(self, batch: TrainBatch) -> Tensor:
+        """Unit image features [B, D] in float32: looked up if the batch contains them, else computed."""
         if self.frozen_image_tower:
-            return self.frozen_image_features(view)
-        return F.normalize(self.prompted_image_features(view), dim=-1)
+            return self.frozen_image_features(batch)
+        return F.normalize(self.prompted_image_features(batch), dim=-1)
 
-    def prompted_image_features(self, view: View) -> Tensor:
+    def prompted_image_features(self, batch: TrainBatch) -> Tensor:
         """Features [B, D] of the image tower with its prompts, float32, not normalised."""
+        assert batch.images is not None
         with self.autocast():
-            features = encode_images(self.backbone.model, self.backbone.prepare(view.images), self.image_prompts())
-        return gather_images(features.float(), view)
+            images = self.backbone.prepare(batch.images)
+            features = encode_images(self.backbone.model, images, self.image_prompts())
+        return _gather_images(features.float(), batch)
 
-    def frozen_image_features(self, view: View) -> Tensor:
-        """Unit features [B, D] of the image tower as it was."""
-        if view.image_features is not None:
-            return view.image_features
+    def frozen_image_features(self, batch: TrainBatch) -> Tensor:
+        """Unit features [B, D] of the frozen image tower without prompts."""
+        if batch.image_features is not None:
+            return batch.image_features
+        assert batch.images is not None
         with self.autocast():
-            features = self.backbone.encode_image(view.images)
-        return gather_images(features, view)
+            features = self.backbone.encode_image(batch.images)
+        return _gather_images(features, batch)
 
     def frozen_text_features(self, template: str) -> Tensor:
-        """Unit features [C, D] of the classes in a template, without anything learnt."""
+        """Unit class features [C, D] of a template, without trained parameters."""
         with self.autocast():
             return self.backbone.encode_text(fill_template(template, self.classnames))
 
@@ -143,69 +148,69 @@ class Student(nn.Module):
             return self.backbone.logit_scale * (text_features @ image_features[..., None])[..., 0]
         return self.backbone.logit_scale * image_features @ text_features.T
 
-    def outputs(self, view: View, classes: Tensor | None = None) -> Outputs:
-        """Everything of a batch, about all classes or about `classes`, int64 [K]."""
-        image_features = self.image_features(view)
+    def outputs(self, batch: TrainBatch, classes: Tensor | None = None) -> StudentOutput:
+        """Features and logits of a batch for all classes or for `classes`, int64 [K]."""
+        image_features = self.image_features(batch)
         (text_features,) = self.text_features(image_features=image_features, classes=classes)
-        return Outputs(image_features, text_features, self.logits(image_features, text_features), classes)
+        return StudentOutput(image_features, text_features, self.logits(image_features, text_features), classes)
 
-    def scorer(self) -> Scorer:
-        """Image features [B, D] -> logits [B, C]; class features that do not depend on the image are computed once."""
+    def build_classifier(self) -> Classifier:
+        """Return a function from image features [B, D] to logits [B, C] that encodes the class names only once."""
         (text_features,) = self.text_features()
         return lambda image_features: self.logits(image_features, text_features)
 
-    def predictor(self, score: Scorer | None = None) -> Callable[[Tensor], Tensor]:
-        """Images [B, 3, S, S] -> logits [B, C], by `score` or by the student's own scorer."""
-        score = score or self.scorer()
-        return lambda images: score(self.image_features(view_of(images)))
+    def predictor(self, classifier: Classifier | None = None) -> Callable[[Tensor], Tensor]:
+        """Return a function from images [B, 3, S, S] to logits [B, C], with the student's own classifier by default."""
+        classify = classifier or self.build_classifier()
+        return lambda images: classify(self.image_features(batch_from_images(images)))
 
-    def for_classes(self, classnames: list[str]) -> "Student":
-        """The same prompts before other class names: what is learnt is shared, not copied.
+    def with_classes(self, classnames: list[str]) -> "Student":
+        """A student with other class names that shares (does not copy) the trainable parameters.
 
         Raises:
-            UserError: each class has a context of its own.
+            UserError: the contexts are class-specific (CSC).
         """
-        if any(getattr(module, "class_specific", False) for module in self.learners().values()):
+        if any(getattr(module, "class_specific", False) for module in self.trainable_modules().values()):
             raise UserError(
-                f"expected TRAINER.{self.node}.CSC False with TRAINER.KDPL.CLASS_AGNOSTIC, whose words are not the "
-                "classes that the contexts belong to, found True; leave one of them out"
+                f"TRAINER.{self.cfg_key}.CSC True cannot be combined with TRAINER.KDPL.CLASS_AGNOSTIC True: contexts "
+                "of the training classes do not fit the words of a vocabulary. Leave one of them out"
             )
         other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
         other.text_chunk = self.text_chunk
-        for name, module in self.learners().items():
+        for name, module in self.trainable_modules().items():
             for path, parameter in module.named_parameters():
                 owner, _, last = path.rpartition(".")
-                other.learners()[name].get_submodule(owner)._parameters[last] = parameter
+                other.trainable_modules()[name].get_submodule(owner)._parameters[last] = parameter
         return other
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] -> logits [B, C]."""
-        return self.outputs(view_of(images)).logits
+        return self.outputs(batch_from_images(images)).logits
 
     def autocast(self) -> AbstractContextManager:
-        """Autocast under PREC amp and bf16, nothing otherwise. Losses stay outside, in float32."""
+        """Autocast for PREC amp and bf16. Losses are computed outside of it, in float32."""
         half = AUTOCAST.get(self.settings.PREC)
         return torch.autocast(self.backbone.device.type, half or torch.bfloat16, enabled=half is not None)
 
 
 def load_student_backbone(name: str, device: str, precision: str) -> Backbone:
-    """The frozen CLIP of a student with PREC `precision`; that of amp and bf16 only works inside `Student.autocast`."""
+    """Load the frozen CLIP of a student with PREC `precision`; for amp and bf16 use it only in `Student.autocast`."""
     backbone = load_backbone(name, device, "fp16" if precision == "fp16" else "fp32")
     return for_autocast(backbone, AUTOCAST[precision]) if precision in AUTOCAST else backbone
 
 
-def view_of(images: Tensor) -> View:
-    """A view of images [B, 3, S, S] and nothing else."""
-    return View(images=shard(images), total=len(images))
+def batch_from_images(images: Tensor) -> TrainBatch:
+    """A batch of images [B, 3, S, S] only."""
+    return TrainBatch(images=shard(images), total=len(images))
 
 
-def gather_images(features: Tensor, view: View) -> Tensor:
-    """Features of all images of a batch from those of this process's share."""
-    return features if view.total is None else gather(features, view.total)
+def _gather_images(features: Tensor, batch: TrainBatch) -> Tensor:
+    """Features of the whole batch from those of each process's share."""
+    return features if batch.total is None else gather(features, batch.total)
 
 
-def share_of_classes(space: Prompts) -> Prompts:
-    """The prompts of this process's share of the classes."""
+def _shard_classes(prompts: Prompts) -> Prompts:
+    """Prompts of this process's share of the classes."""
     if world_size() == 1:
-        return space
-    return space.select(shard(torch.arange(len(space.eot))))
+        return prompts
+    return prompts.select(shard(torch.arange(len(prompts.eot))))

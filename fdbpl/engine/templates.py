@@ -1,10 +1,10 @@
-"""Sentences around a class name: one for each data set, and those the field averages over (Radford et al., 2021)."""
+"""Prompt templates: one for each data set, and the ensembles for ImageNet (Radford et al., 2021)."""
 
 from yacs.config import CfgNode
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
-# CoOp's, by registered name; for data sets that do not say theirs
+# CoOp's, by registered name; for data sets without a `template`
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
@@ -17,7 +17,7 @@ TEMPLATES = {
 
 
 def template_of(cfg: CfgNode, dataset) -> str:
-    """The data set's sentence around a class name."""
+    """Prompt template of a data set."""
     return getattr(dataset, "template", None) or TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE)
 
 
@@ -32,7 +32,7 @@ IMAGENET_TEMPLATES_SELECT = (
     "a photo of the small {}.",
 )
 
-# the list behind PromptSRC's frozen text features: 60 of CLIP's 80 templates for ImageNet
+# for PromptSRC's frozen text features: 60 of CLIP's 80 templates for ImageNet
 IMAGENET_TEMPLATES = (
     "a photo of a {}.",
     "a bad photo of a {}.",

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.engine import bank_discovery, registry, teachers
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.trained_run import load_run
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests
@@ -80,7 +80,7 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     images = images[:: max(len(images) // MAX_IMAGES, 1)]
 
     per_image = trained.cfg.REGIONS.PER_IMAGE
-    prompts = fill_template(teachers.template(trained.cfg, dataset), dataset.classnames)
+    prompts = fill_template(teachers.teacher_template(trained.cfg, dataset), dataset.classnames)
     lookup = RegionLookup(bank, images, per_image, prompts)
     image, number = torch.meshgrid(torch.arange(len(images)), torch.arange(per_image), indexing="ij")
     image, number = image.flatten(), number.flatten()
@@ -97,7 +97,7 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         student, negative = trained.student(), trained.negative_prompt_learner()
         spaces = [] if negative is None else [negative()]
-        x = student.image_features(View(images=crop(student.backbone.image_size)))
+        x = student.image_features(TrainBatch(images=crop(student.backbone.image_size)))
         logits = [student.logits(x, features) for features in student.text_features(*spaces, image_features=x)]
     predictions = [_top(lookup.teacher_logits(image, number), dataset.classnames, 3)]
     predictions += [_top(one, dataset.classnames, 2) for one in logits]

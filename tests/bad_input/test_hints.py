@@ -27,8 +27,8 @@ def test_model_dir_inside_a_run_folder(tmp_path):
     file = checkpoint.write(tmp_path / "run" / "prompt_learner", "model.pth.tar-3", {"state_dict": {}})
     for place in (file, file.parent):
         with pytest.raises(UserError, match=f"inside the run folder {tmp_path / 'run'}: give that folder"):
-            checkpoint.choose(place / "prompt_learner", None)
-    assert checkpoint.choose(tmp_path / "run" / "prompt_learner", None) == file
+            checkpoint.find_checkpoint(place / "prompt_learner", None)
+    assert checkpoint.find_checkpoint(tmp_path / "run" / "prompt_learner", None) == file
 
 
 def test_backslashes_in_a_csv(training, root):

@@ -16,7 +16,7 @@ from datasets.imagenet_r import ImageNetR
 from datasets.imagenet_sketch import ImageNetSketch
 from datasets.imagenetv2 import ImageNetV2
 from fdbpl.engine import registry
-from fdbpl.engine.checks import keep_test_images_out
+from fdbpl.engine.checks import assert_no_test_leakage
 from fdbpl.errors import UserError
 
 from .trees import below, config, small_images
@@ -205,7 +205,7 @@ def test_nothing_is_learnt_from_shifts(root, kind, folder, folders, synsets):
     cfg.DATASET.NAME = kind.__name__
     cfg.TRAINER.NAME = "FDBPL"
     with pytest.raises(UserError, match=f"expected a data set to train on, found {kind.__name__}, which is for tests"):
-        registry.region_bank_plan(cfg)
+        registry.region_bank_spec(cfg)
 
 
 def test_a_shifts_own_names(root):
@@ -239,9 +239,9 @@ def choice(final_model, train_x, val, test):
 
 def test_no_epoch_is_chosen_by_test_images():
     train, val, test = [1], [2], [3]
-    keep_test_images_out(*choice("best_val", train, val, test))
+    assert_no_test_leakage(*choice("best_val", train, val, test))
     for none in ([], None):
-        keep_test_images_out(*choice("last_step", train, none, test))
+        assert_no_test_leakage(*choice("last_step", train, none, test))
     for held_out in ([], None, test):  # the last one is CoOp's own ImageNet
         with pytest.raises(UserError, match="expected validation images in Some .* found only test images"):
-            keep_test_images_out(*choice("best_val", train, held_out, test))
+            assert_no_test_leakage(*choice("best_val", train, held_out, test))

@@ -7,7 +7,7 @@ supervision, which has no precision of its own, so the other precisions run with
 import pytest
 import torch
 
-from fdbpl.engine.feature_cache import kept_features
+from fdbpl.engine.feature_cache import find_cache
 
 from ..trainers.methods import learnt, node_of, one_of_each_student, trained
 
@@ -44,5 +44,5 @@ def test_cached_test_features_are_those_of_one_kind_of_gpu(build_shared, cuda, m
     files = set()
     for gpu in ("NVIDIA H200", "NVIDIA A100", "NVIDIA H200"):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_, gpu=gpu: gpu)
-        files.add(kept_features(trainer.cfg, trainer.student, trainer.test_loader).file)
+        files.add(find_cache(trainer.cfg, trainer.student, trainer.test_loader).file)
     assert len(files) == 2

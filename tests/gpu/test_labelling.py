@@ -1,14 +1,13 @@
 """Labelling on a stand-in for CUDA: the host waits for the device once a file, not once a batch."""
 
-from fdbpl.engine.registry import region_bank_plan
+from fdbpl.engine.bank_spec import ensure_bank
+from fdbpl.engine.registry import region_bank_spec
 
 
 def test_labelling_waits_once_a_file(cfg_in, tmp_path, cuda):
-    from fdbpl.regions.generation import generate
-
     settings = {"USE_CUDA": True, "TEACHER.NAME": "random:tiny teacher", "MODEL.BACKBONE.NAME": "random:tiny"}
-    plan = region_bank_plan(cfg_in(tmp_path, "FDBPL", "run", settings | {"REGIONS.BATCH_SIZE": 4}))
-    generate(**plan)
+    plan = region_bank_spec(cfg_in(tmp_path, "FDBPL", "run", settings | {"REGIONS.BATCH_SIZE": 4}))
+    ensure_bank(plan)
     module = "fdbpl/regions/bank_writer.py"
     waits = {place: count for (_, place), count in cuda.waits.items() if place.startswith(module)}
     assert cuda.problems == []

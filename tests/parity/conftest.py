@@ -84,6 +84,7 @@ def build(pack: Pack, tmp_path: Path):
     from dassl.config import get_cfg_default
 
     from fdbpl.engine import registry
+    from fdbpl.engine.supervision.hard_labels import HardLabels
 
     def make(
         name: str, classnames: list[str], overrides: dict, template: str = "a photo of a {}.", clip="student_clip"
@@ -112,9 +113,12 @@ def build(pack: Pack, tmp_path: Path):
             def build_data_loader(self):
                 self.dm = SimpleNamespace(dataset=dataset)
                 self.lab2cname = dict(enumerate(classnames))
-                self.supervision = self.supervision_class(self.cfg, dataset, self.device)
+                self.train_loader_x = None
 
-        return WithoutData(cfg)
+        trainer = WithoutData(cfg)
+        if trainer.supervision_class is HardLabels:
+            trainer.build_supervision()
+        return trainer
 
     return make
 
@@ -163,7 +167,7 @@ class Comparison:
     def features(self, view) -> None:
         """Unit features of both towers and logits in training mode; KDPL and FDBPL list the classes in an order of
         their own."""
-        outputs = self.trainer.asked.outputs(view)
+        outputs = self.trainer.train_student.outputs(view)
         count = len(self.settings["classes"])
         order = self.arrays.get("fwd/class_indices", torch.arange(count)).long()
         logits = self.arrays.get("fwd/logits_class_order", self.arrays["fwd/logits"])
@@ -176,7 +180,7 @@ class Comparison:
 
     def losses(self, view, names: dict[str, str]) -> None:
         """Each of our terms against the official array it is called there; "total" is their sum."""
-        terms = self.trainer.loss_terms(view)
+        terms = self.trainer.compute_losses(view)
         for ours, theirs in names.items():
             value = sum(terms.values()) if ours == "total" else terms[ours]
             self.agree("losses", value, self.arrays[f"loss/{theirs}"].reshape(()), f"{self.method} {ours}")

@@ -2,16 +2,16 @@
 
 import pytest
 
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from fdbpl.losses import coupling, entropy_weight, kl_forward, kl_reverse, negative_loss
 
 from .official import settings_of
 
 
-def give_labels(compare) -> View:
+def give_labels(compare) -> TrainBatch:
     """The release reads teacher logits from a file; so do we, here from the pack."""
     given = compare.arrays["teacher/logits_given"]
-    compare.trainer.supervision.read = lambda batch: View(images=batch["img"], teacher_logits=given)
+    compare.trainer.parse_batch_train = lambda batch: TrainBatch(images=batch["img"], teacher_logits=given)
     return compare.trainer.parse_batch_train(compare.batch)
 
 
@@ -36,7 +36,7 @@ def test_fdbpl(method, compare):
     agree("losses", kl_reverse(given, positive), arrays["loss/kl_reverse_per_sample"], f"{method} reverse")
     agree("losses", negative_loss(against), arrays["loss/negative_neg_entropy_per_sample"], f"{method} negative")
     agree("losses", coupling(positive, against), arrays["loss/cosine_pos_neg_per_sample"], f"{method} cosine")
-    terms = trainer.loss_terms(view)
+    terms = trainer.compute_losses(view)
     agree("losses", terms["positive"], arrays["loss/term_kl_forward"] + arrays["loss/term_kl_reverse"], method)
     compare.losses(view, {"negative": "term_negative", "coupling": "term_cosine", "total": "total"})
     compare.training()
@@ -67,10 +67,10 @@ def test_fdbpl_promptsrc(method, compare, monkeypatch):
         forward, reverse = (kl(view.teacher_logits, outputs.logits).mean() for kl in (kl_forward, kl_reverse))
         compare_once("losses", forward, arrays["loss/kl_forward_batchmean"], method)
         compare_once("losses", reverse, arrays["loss/kl_reverse_batchmean"], method)
-        return {"kl": weight * (0.5 * forward + 0.5 * reverse), **trainer.student.own_terms(view, outputs)}
+        return {"kl": weight * (0.5 * forward + 0.5 * reverse), **trainer.student.regularization_losses(view, outputs)}
 
     compare_once = compare.agree
     compare.agree("losses", sum(released(view).values()), arrays["loss/total"].reshape(()), f"{method} total")
     compare_once = lambda *arguments: None  # noqa: E731 (only the first batch's parts are stored)
-    trainer.loss_terms = released
+    trainer.compute_losses = released
     compare.training()

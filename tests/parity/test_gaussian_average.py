@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from trainers.promptsrc import GaussianAverage
 
 from .official import settings_of
@@ -50,11 +50,11 @@ def follow_the_release(trainer, compare) -> None:
     from fdbpl.losses import entropy_weight, symmetric_kl
 
     given = compare.pack.arrays("fdbpl_promptsrc_off")["teacher/logits_given"]
-    trainer.supervision.read = lambda batch: View(images=batch["img"], teacher_logits=given)
+    trainer.parse_batch_train = lambda batch: TrainBatch(images=batch["img"], teacher_logits=given)
 
     def released(view):
         outputs = trainer.student.outputs(view)
         kl = entropy_weight(given, 1e-6).mean() * symmetric_kl(given, outputs.logits).mean()
-        return {"kl": kl, **trainer.student.own_terms(view, outputs)}
+        return {"kl": kl, **trainer.student.regularization_losses(view, outputs)}
 
-    trainer.loss_terms = released
+    trainer.compute_losses = released

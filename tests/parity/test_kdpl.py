@@ -19,11 +19,11 @@ def test_online_teacher(method, compare):
     name, node = STUDENTS[method.split("_")[1]]
     compare.of(f"{name}_KDPL", overrides_of(compare, node))
     trainer, arrays = compare.trainer, compare.arrays
-    trainer.asked = trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(compare.batch)
     compare.agree("logits", view.teacher_logits, arrays["teacher/logits"], f"{method} teacher")
     compare.features(view)
-    terms = trainer.loss_terms(view)
+    terms = trainer.compute_losses(view)
     weights = trainer.cfg.TRAINER.KDPL
     compare.agree("losses", terms["kl_forward"] / weights.ALPHA, arrays["loss/kl_forward_batchmean"], method)
     compare.agree("losses", terms["kl_reverse"] / weights.BETA, arrays["loss/kl_reverse_batchmean"], method)
@@ -45,13 +45,13 @@ def test_class_agnostic(method, compare, tmp_path):
         "TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.K_MAX": node["K_MAX"], "TRAINER.KDPL.VOCABULARY": str(words),
     }, template=compare.pack.settings("zeroshot")["template"])  # fmt: skip
     trainer, arrays = compare.trainer, compare.arrays
-    trainer.asked = trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(compare.batch)
     compare.agree("logits", view.teacher_logits, arrays["teacher/logits"], f"{method} teacher")
     kept = trainer.supervision.classes(view)
     assert set(kept.tolist()) == set(arrays["fwd/class_indices"].tolist())
     order = [kept.tolist().index(word) for word in arrays["fwd/class_indices"].tolist()]
-    outputs = trainer.asked.outputs(view, kept)
+    outputs = trainer.train_student.outputs(view, kept)
     compare.agree("features", outputs.text_features[order], arrays["fwd/text_features"], method)
     compare.agree("logits", outputs.logits[:, order], arrays["fwd/logits"], method)
     compare.losses(view, {"total": "total"})

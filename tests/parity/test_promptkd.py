@@ -23,7 +23,7 @@ def teacher_run(compare, pack, tmp_path) -> str:
         "PROMPT_DEPTH_VISION": depth, "PROMPT_DEPTH_TEXT": depth, "PREC": "fp32",
     }.items()}  # fmt: skip
     run = compare.build("PromptSRC", compare.settings["classes"], overrides, clip="teacher_clip")
-    learner = run.student.learners()["VLPromptLearner"]
+    learner = run.student.trainable_modules()["VLPromptLearner"]
     assert dict(learner.named_parameters()).keys() == given.keys()
     learner.load_state_dict({**learner.state_dict(), **given})
     folder = tmp_path / "teacher"
@@ -39,12 +39,12 @@ def test_promptkd(method, compare, teacher_run):
     overrides = settings_of(compare.settings, "PROMPTKD", "PROMPTKD") | {"TEACHER.NAME": teacher_run}
     compare.of("PromptKD", overrides)
     trainer = compare.trainer
-    trainer.asked = trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(compare.batch)
     compare.agree("features", trainer.student.class_features, arrays["teacher/text_features"], f"{method} teacher")
     compare.agree("logits", view.teacher_logits, arrays["teacher/logits"], f"{method} teacher")
     compare.features(view)
-    kl = trainer.loss_terms(view)["kl"] / compare.settings["config"]["TRAINER.PROMPTKD"]["KD_WEIGHT"]
+    kl = trainer.compute_losses(view)["kl"] / compare.settings["config"]["TRAINER.PROMPTKD"]["KD_WEIGHT"]
     compare.agree("losses", kl, arrays["loss/kl"].reshape(()), f"{method} kl")
     compare.losses(view, {"total": "total"})
     trainer.student.learner.VPT_image_trans.conv1[1].reset_running_stats()  # the forward passes above moved them

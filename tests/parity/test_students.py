@@ -2,7 +2,7 @@
 
 import pytest
 
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 
 from .official import settings_of
 
@@ -56,7 +56,7 @@ def test_distance_to_the_frozen_features(method, compare):
     compare.of(METHODS[method][0], overrides_of(method, compare.settings))
     frozen = compare.trainer.student.frozen_text
     compare.agree("features", frozen, compare.arrays["fwd/frozen_text_features"], f"{method} frozen")
-    terms = compare.trainer.loss_terms(compare.trainer.parse_batch_train(compare.batch))
+    terms = compare.trainer.compute_losses(compare.trainer.parse_batch_train(compare.batch))
     score = terms["knowledge"] / compare.trainer.settings(compare.trainer.cfg).W
     compare.agree("losses", score, compare.arrays["loss/knowledge_score"].reshape(()), method)
 
@@ -85,5 +85,5 @@ def test_zeroshot(method, compare):
         predict = trainer.predictor()
         compare.agree("logits", predict(compare.batch["img"]), arrays[f"{half}/logits_batch"], where)
         compare.agree("logits", predict(compare.pack.inputs["eval_images"]), arrays[f"{half}/logits_eval"], where)
-    image = trainer.student.image_features(View(images=compare.batch["img"]))
+    image = trainer.student.image_features(TrainBatch(images=compare.batch["img"]))
     compare.agree("features", image, arrays["image_features"], method)

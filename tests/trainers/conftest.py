@@ -169,13 +169,12 @@ def build_from(cfg, bank: bool = True):
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
-    from fdbpl.engine.registry import region_bank_plan
+    from fdbpl.engine.bank_spec import ensure_bank
+    from fdbpl.engine.registry import region_bank_spec
 
-    plan = region_bank_plan(cfg) if bank else None
+    plan = region_bank_spec(cfg) if bank else None
     if plan is not None:
-        from fdbpl.regions.generation import generate
-
-        generate(**plan)
+        ensure_bank(plan)
     set_random_seed(cfg.SEED)
     return build_trainer(cfg)
 

@@ -29,7 +29,7 @@ def student_of(name: str) -> str:
 def node_of(name: str) -> str:
     """TRAINER.<node> with a trainer's settings."""
     trainer = TRAINER_REGISTRY.get(name)
-    return trainer.node or trainer.student_class.node
+    return trainer.cfg_key or trainer.student_class.cfg_key
 
 
 def one_of_each_student() -> list[str]:

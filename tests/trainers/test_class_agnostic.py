@@ -29,32 +29,37 @@ def agnostic(words) -> dict:
 
 
 @pytest.mark.parametrize("name", DISTILLED)
-def test_every_student_learns_from_words(name, build, agnostic):
+def test_every_student_learns_from_words(name, build, agnostic, monkeypatch):
     trainer = build(name, **agnostic)
     start, outputs = learnt(trainer), []
-    terms = trainer.supervision.terms
-    trainer.supervision.terms = lambda said, view: outputs.append((said, view)) or terms(said, view)
+    losses = OnlineTeacher.losses
+
+    def recording(self, output, batch):
+        outputs.append((output, batch))
+        return losses(self, output, batch)
+
+    monkeypatch.setattr(OnlineTeacher, "losses", recording)
     trainer.train()
     for said, view in outputs:
         assert said.logits.shape == (4, 5) and said.text_features.shape[-2] == 5
         assert view.teacher_logits.shape == (4, len(WORDS)) and view.labels is None
     after = learnt(trainer)
     assert all(not torch.equal(value, start[key]) for key, value in after.items())
-    assert {id(value) for module in trainer.asked.learners().values() for value in module.parameters()} == {
-        id(value) for module in trainer.student.learners().values() for value in module.parameters()
-    }  # the words' student and the classes' learn one and the same
+    shared, own = ({id(value) for module in student.trainable_modules().values() for value in module.parameters()}
+                   for student in (trainer.train_student, trainer.student))  # fmt: skip
+    assert shared == own
     assert trainer.predictor()(torch.zeros(2, 3, 32, 32)).shape == (2, 5)  # a test asks about the five classes
 
 
 def test_the_likeliest_words_of_the_batch_are_asked(build, agnostic):
     trainer = build("CoOp_KDPL", **agnostic)
-    trainer.asked = trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     mean = view.teacher_logits.softmax(-1).mean(0)
     index = trainer.supervision.classes(view)
     assert set(index.tolist()) == set(sorted(range(len(WORDS)), key=lambda word: -mean[word])[:5])
-    said = trainer.asked.outputs(view, index)
-    torch.testing.assert_close(said.logits, trainer.asked.outputs(view).logits[:, index], atol=1e-4, rtol=1e-4)
+    said = trainer.train_student.outputs(view, index)
+    torch.testing.assert_close(said.logits, trainer.train_student.outputs(view).logits[:, index], atol=1e-4, rtol=1e-4)
     teacher = trainer.supervision.teacher
     texts = teacher.encode_text([f"a photo of a {word}." for word in WORDS])  # not the data set's template
     torch.testing.assert_close(trainer.supervision.texts, texts)

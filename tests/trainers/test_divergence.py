@@ -76,7 +76,7 @@ def test_the_same_command_again_leaves_the_last_good_state_alone(build):
 def test_the_term_is_named(build):
     trainer = build("CoOp", **SETTINGS)
     value = {2: float("nan")}
-    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(value.get(trainer.epoch, 0.0))}
+    trainer.student.regularization_losses = lambda view, outputs: {"pull": torch.tensor(value.get(trainer.epoch, 0.0))}
     with pytest.raises(UserError, match=r"found pull = nan at epoch 3 batch 1;.*epoch 2 is kept"):
         trainer.train()
     assert kept(trainer) == [1, 2] and all(torch.isfinite(value).all() for value in learnt(trainer).values())
@@ -116,8 +116,8 @@ def steep(parameter: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_gradient_that_is_no_number_is_named_by_its_tensor(build, clip):
     trainer = build("FDBPL", **SETTINGS, **{"OPTIM.CLIP_GRAD_NORM": clip})
-    terms = trainer.loss_terms
-    trainer.loss_terms = lambda view: {**terms(view), "pull": steep(trainer.negative_prompt_learner.ctx)}
+    terms = trainer.compute_losses
+    trainer.compute_losses = lambda view: {**terms(view), "pull": steep(trainer.negative_prompt_learner.ctx)}
     with pytest.raises(UserError, match=r"nan in the gradient of negative_prompt_learner.ctx at epoch 1 batch 1;"):
         trainer.train()
     assert all(torch.isfinite(value).all() for value in learnt(trainer).values())
@@ -130,12 +130,12 @@ def with_a_scaler(trainer) -> None:
 
 def overflow_in(trainer, spoilt) -> None:
     """Let the gradient of CoOp's context be no number where `spoilt(epoch, batch)`, both counted from 0."""
-    terms, context = trainer.loss_terms, trainer.student.prompt_learner.ctx
+    terms, context = trainer.compute_losses, trainer.student.prompt_learner.ctx
 
-    def loss_terms(view):
+    def compute_losses(view):
         return terms(view) | ({"pull": steep(context)} if spoilt(trainer.epoch, trainer.batch_idx) else {})
 
-    trainer.loss_terms = loss_terms
+    trainer.compute_losses = compute_losses
 
 
 def test_the_loss_scale_and_the_skipped_steps_are_kept_over_epochs_and_on_resume(build, capsys):
@@ -169,13 +169,13 @@ def test_an_epoch_without_a_step_is_an_error(build):
 def test_an_overflow_of_one_learner_skips_the_step_of_all(build, clip):
     trainer = build("FDBPL", **{"OPTIM.CLIP_GRAD_NORM": clip, "OPTIM.MAX_EPOCH": 1})
     with_a_scaler(trainer)
-    terms, negative, seen = trainer.loss_terms, trainer.negative_prompt_learner.ctx, []
+    terms, negative, seen = trainer.compute_losses, trainer.negative_prompt_learner.ctx, []
 
-    def loss_terms(view):
+    def compute_losses(view):
         seen.append(learnt(trainer))
         return terms(view) | ({"pull": steep(negative)} if trainer.batch_idx == 0 else {})
 
-    trainer.loss_terms = loss_terms
+    trainer.compute_losses = compute_losses
     trainer.train()
     assert same(seen[0], seen[1])
     after = learnt(trainer)
@@ -191,14 +191,14 @@ def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
     """The first `spoilt` gradients are no numbers."""
     trainer = build("CoOp", **{"OPTIM.MAX_EPOCH": 2, "DATASET.NUM_SHOTS": 4, "DATALOADER.TRAIN_X.BATCH_SIZE": 1})
     with_a_scaler(trainer)
-    context, terms, seen = trainer.student.prompt_learner.ctx, trainer.loss_terms, []
+    context, terms, seen = trainer.student.prompt_learner.ctx, trainer.compute_losses, []
     start = context.detach().clone()
 
-    def loss_terms(view):
+    def compute_losses(view):
         seen.append(view)
         return terms(view) | ({"pull": steep(context)} if len(seen) <= spoilt else {})
 
-    trainer.loss_terms = loss_terms
+    trainer.compute_losses = compute_losses
     if spoilt > 13:
         with pytest.raises(UserError, match=r"nan in the gradient of prompt_learner.ctx at epoch 1 batch 13"):
             trainer.train()
@@ -242,7 +242,7 @@ def test_a_run_with_loss_scaling_resumes_exactly(build):
 def test_a_term_that_is_no_number_is_never_skipped(build):
     trainer = build("CoOp", **SETTINGS)
     with_a_scaler(trainer)
-    trainer.student.own_terms = lambda view, outputs: {"pull": torch.tensor(float("nan"))}
+    trainer.student.regularization_losses = lambda view, outputs: {"pull": torch.tensor(float("nan"))}
     with pytest.raises(UserError, match=r"found pull = nan at epoch 1 batch 1"):
         trainer.train()
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fdbpl.engine import checkpoint
-from fdbpl.engine.trained_run import FinishedRun
+from fdbpl.engine.trained_run import TrainedRun
 
 from .methods import (
     NO_GRADIENT,
@@ -103,7 +103,7 @@ def test_taken_up_from_its_folder_it_says_the_same(run):
     folder = as_train_py_leaves_it(run.trainer)
     batch = next(iter(run.trainer.test_loader))
     expected = logits(run.trainer, batch["img"])
-    finished = FinishedRun(folder)
+    finished = TrainedRun(folder)
     assert finished.classnames == run.trainer.dm.dataset.classnames
     images = torch.stack([finished.transform(Image.open(path).convert("RGB")) for path in batch["impath"]])
     assert torch.equal(images, batch["img"])

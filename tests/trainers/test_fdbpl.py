@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import fdbpl.engine.student
 import fdbpl.engine.supervision.region_bank as region_bank
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.supervision.region_batches import RegionBatches
 from fdbpl.errors import UserError
 
@@ -20,9 +20,9 @@ def test_the_loss_is_the_method(build):
     weights = {"NEGATIVE_WEIGHT": 0.7, "COUPLING_WEIGHT": 0.3, "PCD_WEIGHT": 2.0, "PCD_MARGIN": 0.5, "ALPHA": 0.4}
     overrides = {f"TRAINER.FDBPL.{key}": value for key, value in weights.items()}
     trainer = build("FDBPL", **overrides, **{"TRAINER.FDBPL.ENTROPY_EPSILON": 0.0})
-    trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
-    terms = trainer.loss_terms(view)
+    terms = trainer.compute_losses(view)
 
     positive, negative = trainer.student.text_features(trainer.negative_prompt_learner())
     x, t, scale = view.image_features, view.teacher_logits, trainer.student.backbone.logit_scale
@@ -53,10 +53,10 @@ def test_looked_up_features_and_the_image_tower_agree(build):
     runs = [build("FDBPL", name, **{"REGIONS.CACHE_STUDENT_FEATURES": features, "OPTIM.LR": 0.5})
             for name, features in (("features", True), ("pixels", False))]  # fmt: skip
     for run in runs:
-        run.supervision.prepare(run.student)
+        run.build_supervision()
     for epoch in range(2):
         for run in runs:
-            run.supervision.start_epoch(epoch)
+            run.supervision.set_epoch(epoch)
         batches = [list(run.train_loader_x) for run in runs]
         assert len(batches[0]) == len(batches[1]) == len(runs[0].train_loader_x) > 1
         for first, second in zip(*batches, strict=True):
@@ -78,15 +78,14 @@ def test_promptsrc_compares_with_looked_up_features(build, monkeypatch):
             for name, features in (("features", True), ("pixels", False))]  # fmt: skip
     terms = []
     for run in runs:
-        run.supervision.prepare(run.student)
-        run.student.prepare()
+        run.build_supervision()
         view = run.parse_batch_train(next(iter(run.train_loader_x)))
         assert view.images is not None and (view.image_features is None) == (run is runs[1])
         encode = run.student.backbone.encode_image
         with monkeypatch.context() as patch:
             seen = Mock(side_effect=encode)
             patch.setattr(run.student.backbone, "encode_image", seen)
-            terms.append(run.loss_terms(view))
+            terms.append(run.compute_losses(view))
         assert seen.call_count == (run is runs[1])
     for name, value in terms[1].items():
         assert terms[0][name].item() == pytest.approx(value.item(), rel=1e-2, abs=1e-4), name
@@ -97,7 +96,7 @@ def test_the_bank_says_what_the_teacher_says(build, teacher_file):
     from fdbpl.backbones import load_backbone
 
     trainer = build("FDBPL", **{"REGIONS.CACHE_STUDENT_FEATURES": False})
-    trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     teacher = load_backbone(teacher_file)
     names = [name.replace("_", " ") for name in trainer.dm.dataset.classnames]
@@ -127,7 +126,7 @@ def test_no_teacher_in_training_or_test_and_no_image_in_training(build, monkeypa
 
 def test_labels_are_not_used(build):
     trainer = build("FDBPL")
-    trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     batch = next(iter(trainer.train_loader_x))
     assert "label" not in batch and trainer.parse_batch_train(batch).labels is None
 
@@ -145,21 +144,21 @@ def test_testing_needs_no_bank(build):
 
 def test_the_bank_is_shared_by_seeds_and_grows(build):
     build("FDBPL", "first")
-    from fdbpl.engine.bank_discovery import matching_banks
+    from fdbpl.engine.bank_discovery import find_banks
 
     second = build("FDBPL", "second", SEED=2)
-    assert len(matching_banks(second.cfg, second.dm.dataset)) == 1
+    assert len(find_banks(second.cfg, second.dm.dataset)) == 1
     other = build("FDBPL", "third", **{"REGIONS.FLIP": 0.0})
-    assert len(matching_banks(other.cfg, other.dm.dataset)) == 1
-    assert matching_banks(other.cfg, other.dm.dataset) != matching_banks(second.cfg, second.dm.dataset)
+    assert len(find_banks(other.cfg, other.dm.dataset)) == 1
+    assert find_banks(other.cfg, other.dm.dataset) != find_banks(second.cfg, second.dm.dataset)
 
 
 def test_a_half_precise_teacher_has_a_bank_of_its_own(build):
-    from fdbpl.engine.bank_discovery import matching_banks
+    from fdbpl.engine.bank_discovery import find_banks
     from fdbpl.regions.metadata import read_identity
 
     runs = [build("FDBPL", name, **{"TEACHER.PREC": name}) for name in ("fp32", "bf16")]
-    (whole,), (half,) = (matching_banks(run.cfg, run.dm.dataset) for run in runs)
+    (whole,), (half,) = (find_banks(run.cfg, run.dm.dataset) for run in runs)
     assert whole != half
     assert "precision" not in read_identity(whole) and read_identity(half)["precision"] == "bf16"  # as ever; said
     embeddings = [load_file(next(bank.glob("regions-*")))["embeddings"] for bank in (whole, half)]
@@ -171,7 +170,7 @@ def test_a_top_k_bank_keeps_the_entropy_of_the_whole_distribution(build):
     top = build("FDBPL", "top", **{"REGIONS.TARGET": "topk:2"})
     views = []
     for trainer in (whole, top):
-        trainer.supervision.prepare(trainer.student)
+        trainer.build_supervision()
         views.append(trainer.parse_batch_train(next(iter(trainer.train_loader_x))))
     from fdbpl.losses import entropy_weight
 
@@ -195,7 +194,7 @@ def test_inference_by_difference(build):
     positive = build("FDBPL", bank=False)
     difference = build("FDBPL", bank=False, **{"TRAINER.FDBPL.TEST_LOGITS": "difference"})
     with torch.no_grad():
-        features = positive.student.image_features(View(images=images))
+        features = positive.student.image_features(TrainBatch(images=images))
         f_positive, f_negative = positive.student.text_features(positive.negative_prompt_learner())
         scale = positive.student.backbone.logit_scale
         torch.testing.assert_close(positive.predictor()(images), scale * features @ f_positive.T)

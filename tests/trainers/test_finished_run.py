@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from fdbpl.engine.trained_run import FinishedRun
+from fdbpl.engine.trained_run import TrainedRun
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json
 
@@ -26,14 +26,14 @@ def copy(folder, tmp_path):
 
 
 def test_an_older_run_s_template_is_that_of_its_data_set(copy):
-    assert FinishedRun(copy).template == "a drawing of a {}."
+    assert TrainedRun(copy).template == "a drawing of a {}."
     metrics = read_json(copy / "metrics.json", "metrics")
     del metrics["protocol"]["template"]
     write_json(copy / "metrics.json", metrics)
-    assert FinishedRun(copy).template == "a photo of a {}."
+    assert TrainedRun(copy).template == "a photo of a {}."
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("NAME: TinyWorld", "NAME: EuroSAT"))
-    assert FinishedRun(copy).template == "a centered satellite photo of {}."
+    assert TrainedRun(copy).template == "a centered satellite photo of {}."
 
 
 @pytest.mark.parametrize("precision", ["fp16", "amp"])
@@ -43,22 +43,22 @@ def test_float16_is_read_in_float32_on_a_cpu(copy, folder, precision):
     assert text.count("PREC: fp32") > 3
     config.write_text(text.replace("PREC: fp32", f"PREC: {precision}"))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(FinishedRun(copy).predictor()(images), FinishedRun(folder).predictor()(images))
+    assert torch.equal(TrainedRun(copy).predictor()(images), TrainedRun(folder).predictor()(images))
 
 
 def test_keys_of_data_sets_that_are_not_at_hand_are_kept(copy):
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("DATASET:\n", "DATASET:\n  ELSEWHERE:\n    DRAW: test\n", 1))
-    assert FinishedRun(copy).cfg.DATASET.ELSEWHERE.DRAW == "test"
+    assert TrainedRun(copy).cfg.DATASET.ELSEWHERE.DRAW == "test"
     config.write_text(config.read_text().replace("TRAINER:\n", "TRAINER:\n  ELSEWHERE: 1\n", 1))
     with pytest.raises(UserError, match="found 'TRAINER.ELSEWHERE' in"):
-        FinishedRun(copy)
+        TrainedRun(copy)
 
 
 def test_a_frozen_sentence_of_the_run_s_own(build_shared):
     trainer = build_shared("ZeroshotCLIP", "zero", **{"TRAINER.ZEROSHOTCLIP.TEMPLATE": "no more than a {}"})
     trainer.train()
-    run = FinishedRun(as_train_py_leaves_it(trainer))
+    run = TrainedRun(as_train_py_leaves_it(trainer))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert run.template == "no more than a {}"
     torch.testing.assert_close(run.predictor()(images), logits(trainer, images), atol=1e-5, rtol=1e-5)
@@ -67,7 +67,7 @@ def test_a_frozen_sentence_of_the_run_s_own(build_shared):
 def test_s_plus_minus_s_minus(build_shared):
     trainer = build_shared("FDBPL", "difference", **{"OPTIM.MAX_EPOCH": 1, "TRAINER.FDBPL.TEST_LOGITS": "difference"})
     trainer.train()
-    run = FinishedRun(as_train_py_leaves_it(trainer))
+    run = TrainedRun(as_train_py_leaves_it(trainer))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = run.predictor()(images)
     torch.testing.assert_close(found, logits(trainer, images), atol=1e-5, rtol=1e-5)
@@ -82,7 +82,7 @@ def test_promptkd_asks_its_teacher_where_no_bank_knows_the_names(build_shared, t
     expected = logits(trainer, images)
     shutil.move(trainer.cfg.REGIONS.ROOT, tmp_path / "away")
     try:
-        found = FinishedRun(folder).predictor()(images)
+        found = TrainedRun(folder).predictor()(images)
     finally:
         shutil.move(tmp_path / "away", trainer.cfg.REGIONS.ROOT)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -93,7 +93,7 @@ def test_a_mere_test_names_its_training_run(copy):
     for flag in (["--model-dir", "output/the run, LR=3"], ["--model-dir=output/the run, LR=3"]):
         write_json(copy / "run.json", {**record, "task": "test 0123 epoch None", "command": ["python", *flag]})
         with pytest.raises(UserError, match="found a test of the run in output/the run, LR=3; give"):
-            FinishedRun(copy)
+            TrainedRun(copy)
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_a_mere_test_names_its_training_run(copy):
 def test_what_cannot_be_taken_up(copy, damage, found):
     damage(copy)
     with pytest.raises(UserError, match=found):
-        FinishedRun(copy).predictor()
+        TrainedRun(copy).predictor()

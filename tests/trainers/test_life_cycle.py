@@ -18,7 +18,7 @@ def test_the_log_says_what_happens(build, capsys):
     assert set(trainer.results) >= {"accuracy", "error_rate", "macro_f1"}
     assert set(trainer.seconds) >= {"prepare", "train", "test"}
     text = capsys.readouterr().out
-    assert "Learnt: prompt_learner.ctx [4, 64]" in text
+    assert "Trainable: prompt_learner.ctx [4, 64]" in text
     assert "Finish training" in text and "Evaluate on the *test* set" in text
     assert re.search(r"epoch \[1/4\] batch \[1/2\] .* loss [\d.-]+ \([\d.-]+\) .*lr 1.0000e-05", text)
 
@@ -90,7 +90,7 @@ def test_an_epoch_that_no_checkpoint_was_asked_of_is_not_trained_again(build, mo
     settings = {"OPTIM.MAX_EPOCH": 5, "TRAIN.CHECKPOINT_FREQ": frequency}
     straight = build("FDBPL", "straight", **settings)
     straight.train()
-    monkeypatch.setattr("fdbpl.engine.checkpointed_trainer.LOST_AT_MOST", 0)
+    monkeypatch.setattr("fdbpl.engine.trainer.SAVE_INTERVAL_S", 0)
     broken = build("FDBPL", "broken", **settings)
     stop_in_epoch(broken, 4)
     with pytest.raises(Stop):
@@ -192,7 +192,7 @@ def test_resuming_needs_more_than_weights(build):
 
 def test_gradients_are_clipped_over_all_learners_together(build):
     trainer = build("FDBPL", **{"OPTIM.CLIP_GRAD_NORM": 1e-3, "TRAINER.FDBPL.NEGATIVE_WEIGHT": 3.0})
-    trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     trainer.epoch, trainer.batch_idx = 0, 0
     trainer.forward_backward(next(iter(trainer.train_loader_x)))
     gradients = [module.ctx.grad for module in trainer._models.values()]
@@ -206,7 +206,7 @@ def test_zero_shot_uses_the_data_set_s_template(build, capsys):
 
     trainer = build("ZeroshotCLIP")
     trainer.train()
-    assert "learns nothing" in capsys.readouterr().out
+    assert "no trainable parameters" in capsys.readouterr().out
     backbone = load_backbone(trainer.cfg.MODEL.BACKBONE.NAME)
     names = [name.replace("_", " ") for name in trainer.dm.dataset.classnames]
     texts = backbone.encode_text([f"a drawing of a {name}." for name in names])

@@ -6,13 +6,13 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 
 from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
-from fdbpl.engine.supervision.region_bank import RegionBank
+from fdbpl.engine.supervision.region_bank import RegionBankSupervision
 from fdbpl.errors import UserError
 
 from .methods import learnt, logits
 from .one_more_file import put_into_trainers
 
-SUPERVISIONS = {"Adapter": HardLabels, "Adapter_KDPL": OnlineTeacher, "FDBPL_Adapter": RegionBank}
+SUPERVISIONS = {"Adapter": HardLabels, "Adapter_KDPL": OnlineTeacher, "FDBPL_Adapter": RegionBankSupervision}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,11 +25,11 @@ def one_more_file():
 def test_it_trains_under_every_supervision(name, build):
     settings = {"OPTIM.MAX_EPOCH": 2, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.LR": 0.01}
     trainer = build(name, **settings)
-    assert type(trainer.supervision) is SUPERVISIONS[name]
+    assert trainer.supervision_class is SUPERVISIONS[name]
     assert type(trainer.student) is TRAINER_REGISTRY.get("Adapter").student_class
     start, terms = learnt(trainer), []
-    given = trainer.loss_terms
-    trainer.loss_terms = lambda view: terms.append(given(view)) or terms[-1]
+    given = trainer.compute_losses
+    trainer.compute_losses = lambda view: terms.append(given(view)) or terms[-1]
     trainer.train()
     after = learnt(trainer)
     assert after.keys() >= {"prompt_learner.ctx", "adapter.weight", "adapter.bias"}
@@ -45,7 +45,7 @@ def test_it_trains_under_every_supervision(name, build):
 
 def test_looked_up_features_pass_through_what_is_learnt_behind_the_tower(build):
     trainer = build("FDBPL_Adapter")
-    trainer.supervision.prepare(trainer.student)
+    trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     assert view.images is None and view.labels is None
     adapted = view.image_features + trainer.student.adapter(view.image_features)
@@ -55,7 +55,7 @@ def test_looked_up_features_pass_through_what_is_learnt_behind_the_tower(build):
 
 def test_its_settings_are_checked_as_everybody_s(make_cfg):
     short = make_cfg("FDBPL_Adapter", **{"TRAINER.ADAPTER.N_CTX": 0})
-    with pytest.raises(UserError, match="TRAINER.ADAPTER.N_CTX of at least 1"):
+    with pytest.raises(UserError, match="TRAINER.ADAPTER.N_CTX is 0, but it must be at least 1"):
         build_trainer(short)
-    with pytest.raises(UserError, match="TRAINER.ADAPTER.PREC of fp32"):
+    with pytest.raises(UserError, match="TRAINER.ADAPTER.PREC is .fp8."):
         build_trainer(make_cfg("Adapter_KDPL", **{"TRAINER.ADAPTER.PREC": "fp8"}))

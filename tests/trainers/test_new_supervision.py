@@ -28,15 +28,16 @@ def test_it_supervises_methods_that_it_has_never_seen(method, build):
 def test_its_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):
     """Against the definition: minus the sum of q ln p, q = (1 - s) at the label plus s / C everywhere."""
     trainer = build("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 0.3})
+    trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     outputs = trainer.student.outputs(view)
     classes = outputs.logits.shape[1]
     q = torch.full_like(outputs.logits, 0.3 / classes)
     q[torch.arange(len(q)), view.labels] += 0.7
     expected = -(q * outputs.logits.log_softmax(-1)).sum(-1).mean()
-    torch.testing.assert_close(trainer.supervision.terms(outputs, view)["cross_entropy"], expected)
+    torch.testing.assert_close(trainer.supervision.losses(outputs, view)["cross_entropy"], expected)
 
 
 def test_a_share_that_cannot_be_is_refused(make_cfg):
-    with pytest.raises(UserError, match=r"expected TRAINER.SMOOTHED.SHARE from 0.0 to below 1.0, found 1.0"):
+    with pytest.raises(UserError, match=r"TRAINER.SMOOTHED.SHARE is 1.0, but it must be from 0.0"):
         build_trainer(make_cfg("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 1.0}))

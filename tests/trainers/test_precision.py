@@ -17,8 +17,8 @@ def settings_of(name: str, precision: str) -> dict:
 
 def train(trainer) -> None:
     """Train, looking at every loss term; then at what was learnt."""
-    terms, seen, start = trainer.loss_terms, [], learnt(trainer)
-    trainer.loss_terms = lambda view: seen.append(terms(view)) or seen[-1]
+    terms, seen, start = trainer.compute_losses, [], learnt(trainer)
+    trainer.compute_losses = lambda view: seen.append(terms(view)) or seen[-1]
     trainer.train()
     assert len(seen) == 4
     assert all(term.dtype == torch.float32 and torch.isfinite(term) for row in seen for term in row.values())

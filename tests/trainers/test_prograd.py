@@ -63,9 +63,9 @@ def test_only_as_many_tokens_as_words_are_learnt(student):
 def test_the_official_templates(make_cfg):
     cfg = make_cfg("ProGrad").clone()
     cfg.defrost()
-    assert ProGrad.sentence(cfg, "a drawing of a {}.") == "a drawing of a {}."
+    assert ProGrad.choose_template(cfg, "a drawing of a {}.") == "a drawing of a {}."
     cfg.DATASET.NAME = "OxfordPets"
-    assert ProGrad.sentence(cfg, "a photo of a {}, a type of pet.") == COMMA
+    assert ProGrad.choose_template(cfg, "a photo of a {}, a type of pet.") == COMMA
 
 
 def test_class_specific_contexts_do_not_start_from_the_template(build):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fdbpl import export, predict
-from fdbpl.engine.trained_run import FinishedRun
+from fdbpl.engine.trained_run import TrainedRun
 from fdbpl.errors import UserError
 from fdbpl.findings import WRONG
 from fdbpl.runs.folder import fingerprint
@@ -129,7 +129,7 @@ def test_a_replaced_clip_is_noticed_by_all_who_load_the_run(run, base, tmp_path,
             main([str(word) for word in words])
         assert ended.value.code == 2
     with pytest.raises(UserError, match="have changed since the run"):
-        FinishedRun(own).student()
+        TrainedRun(own).student()
     assert "MODEL.BACKBONE" in run.refused("CoOp", "test", "--eval-only", "--model-dir", own, **NEW, **used)
     assert "other weights in MODEL.BACKBONE" in run.refused("CoOp", "own", **used)
     assert next(verify_run(own)).mark == WRONG

@@ -19,7 +19,7 @@ def gradients(trainer) -> dict[str, torch.Tensor]:
     trainer.set_model_mode("train")
     trainer.before_epoch()
     batch = next(iter(trainer.train_loader_x))
-    trainer.compute_gradients(trainer.loss_terms(trainer.parse_batch_train(batch)))
+    trainer.compute_gradients(trainer.compute_losses(trainer.parse_batch_train(batch)))
     return {f"{name}.{key}": value.grad for name, module in trainer._models.items()
             for key, value in module.named_parameters() if value.grad is not None}  # fmt: skip
 

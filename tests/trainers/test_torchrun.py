@@ -146,6 +146,6 @@ def test_a_share_of_nothing_is_everything():
 
     rows = torch.ones(5, 2, requires_grad=True)
     assert distributed.shard(rows) is rows and distributed.gather(rows, 5) is rows
-    assert distributed.is_main_process() and distributed.world_size() == 1 and distributed.broadcast_from_main(3) == 3
+    assert distributed.is_main_process() and distributed.world_size() == 1 and distributed.agree(3) == 3
     distributed.average_gradients([rows])
     distributed.stop()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fdbpl.engine import checkpoint
-from fdbpl.engine.bank_discovery import matching_banks
+from fdbpl.engine.bank_discovery import find_banks
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import write_json, write_text
 
@@ -42,7 +42,7 @@ def test_it_says_what_the_run_says(method, finished, build, capsys):
     """Cosines of the teacher on a batch = those of the run itself; the labels' classes are the same."""
     folder, run = finished(method)
     student = build("CoOp_KDPL", **SHORT, **{"TEACHER.NAME": f"run:{folder}"})
-    student.asked = student.supervision.prepare(student.student)
+    student.build_supervision()
     batch = next(iter(student.train_loader_x))
     found = student.parse_batch_train(batch).teacher_logits
     expected = logits(run, batch["img"])
@@ -70,10 +70,10 @@ def test_its_bank_is_its_own_and_void_when_the_run_changes(finished, build, tmp_
     named = {**SHORT, "TEACHER.NAME": f"run:{folder}"}
     plain = build("FDBPL", "plain", **SHORT)
     taught = build("FDBPL", "taught", **named)
-    banks = [matching_banks(trainer.cfg, trainer.dm.dataset) for trainer in (plain, taught)]
+    banks = [find_banks(trainer.cfg, trainer.dm.dataset) for trainer in (plain, taught)]
     assert len(banks[0]) == len(banks[1]) == 1 and banks[0] != banks[1]
 
-    path = checkpoint.choose(folder / "VLPromptLearner", None)
+    path = checkpoint.find_checkpoint(folder / "VLPromptLearner", None)
     content = checkpoint.read(path)
     content["state_dict"]["prompt_learner.ctx"][0, 0] += 0.5
     torch.save(content, path)
@@ -81,7 +81,7 @@ def test_its_bank_is_its_own_and_void_when_the_run_changes(finished, build, tmp_
     with pytest.raises(UserError, match=f"expected a region bank of run:.*found only .*{banks[1][0].name[-8:]}"):
         changed.train()
     again = build("FDBPL", "again", **named)  # labels anew
-    assert matching_banks(again.cfg, again.dm.dataset) != banks[1]
+    assert find_banks(again.cfg, again.dm.dataset) != banks[1]
     again.train()
 
 
@@ -144,7 +144,7 @@ def test_its_bank_is_verified_by_asking_it_again(finished, build, tmp_path, data
     folder = tmp_path / "teacher"
     shutil.copytree(finished("PromptSRC")[0], folder)
     taught = build("FDBPL", "taught", **SHORT, **{"TEACHER.NAME": f"run:{folder}"})
-    (bank,) = matching_banks(taught.cfg, taught.dm.dataset)
+    (bank,) = find_banks(taught.cfg, taught.dm.dataset)
     found = list(verify_bank(bank, Sample(data_root)))
     assert all(finding.mark == OK for finding in found) and "agree with the teacher" in found[-1].sentence
     path = folder / "VLPromptLearner" / "model.pth.tar-2"

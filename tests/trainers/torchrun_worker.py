@@ -50,11 +50,11 @@ def check_total() -> None:
 
 def check_chance() -> None:
     """Without a seed the processes still draw the same."""
-    from fdbpl.engine.trainer import reseed
+    from fdbpl.engine.trainer import seed_epoch
 
     draws = []
     for _ in range(2):
-        reseed(-1, 0)
+        seed_epoch(-1, 0)
         draws.append(torch.rand(3, dtype=torch.float64))
         everywhere = distributed.gather(draws[-1][None], distributed.world_size())
         assert torch.equal(everywhere, draws[-1].expand_as(everywhere)), "the processes draw different batches"

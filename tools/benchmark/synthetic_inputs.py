@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from fdbpl.config import merge
 from fdbpl.engine import registry
+from fdbpl.engine.bank_spec import ensure_bank
 from fdbpl.errors import UserError
 
 # words of one token
@@ -135,15 +136,12 @@ class SyntheticInputs:
         from dassl.engine import build_trainer
 
         with contextlib.redirect_stdout(io.StringIO()):
-            plan = registry.region_bank_plan(cfg)
+            plan = registry.region_bank_spec(cfg)
             if plan is not None:
-                from fdbpl.regions.generation import generate
-
-                generate(**plan)
+                ensure_bank(plan)
             trainer = build_trainer(cfg)
             trainer.epoch = trainer.batch_idx = 0
-            trainer.asked = trainer.supervision.prepare(trainer.student)
-            trainer.asked.prepare()
+            trainer.build_supervision()
             trainer.set_model_mode("train")
             trainer.before_epoch()
         return trainer

@@ -60,7 +60,7 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def finished_epochs(run: Path) -> set[int]:
     """Epochs of which all trainable modules of a run have a checkpoint; the logs name the modules."""
-    names = {name for log in run.glob("log.txt*") for line in re.findall("^Learnt: .*", log.read_text(), re.M)
+    names = {name for log in run.glob("log.txt*") for line in re.findall("^Trainable: .*", log.read_text(), re.M)
              for name in re.findall(r"(\w+)\.[\w.]+ \[", line)}  # fmt: skip
     learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, _listed(run / name)) if match} for name in names]
     return set.intersection(*learners) if learners else set()

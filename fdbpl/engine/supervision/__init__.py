@@ -1,1 +1,1 @@
-"""Where the supervision comes from: labels, a teacher that runs along, or the region bank."""
+"""Sources of supervision: labels, an online teacher, or the region bank."""

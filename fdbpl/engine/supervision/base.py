@@ -1,4 +1,4 @@
-"""What a supervision offers a trainer."""
+"""Interface of a source of supervision."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ..batch import View
-from ..student import Outputs, Student
+from ..bank_spec import BankSpec
+from ..batch import TrainBatch
+from ..student import Student, StudentOutput
 
 
 class Loader(Protocol):
-    """Batches of an epoch, of which there are `len`."""
+    """Batches of an epoch."""
 
     def __len__(self) -> int: ...
 
@@ -20,60 +21,58 @@ class Loader(Protocol):
 
 
 class Supervision:
-    """Turns batches into views and views into loss terms.
+    """Reads batches and computes the losses of a student on them. It is built when training starts, never for a test.
 
     Args:
         cfg: the whole configuration.
         dataset: Dassl data set of the run (few-shot training images, class names, template).
-        device: where tensors go.
+        student: the student to train.
+        device: device of the tensors.
+
+    Attributes:
+        train_student: the student that the losses are computed for: `student`, or its prompts with other class names.
     """
 
-    def __init__(self, cfg: CfgNode, dataset, device: torch.device):
+    reads_bank = False  # True: a training needs a region bank
+
+    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device):
         self.cfg = cfg
         self.dataset = dataset
         self.device = device
+        self.train_student = student
 
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
-        """Refuse settings that cannot work, before data or weights are loaded."""
+        """Raise a UserError for settings that cannot work, before data or weights are loaded."""
 
     @classmethod
-    def region_bank_plan(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> dict | None:
-        """Arguments of `fdbpl.regions.generate` for a student, or None for a supervision without a bank."""
+    def bank_spec(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> BankSpec | None:
+        """Region bank that a training of `student` needs; None for a supervision without a bank."""
         return None
-
-    def train_loader(self, loader: Loader, student_class: type[Student]) -> Loader:
-        """The loader to train from; by default Dassl's."""
-        return loader
 
     @classmethod
     def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
-        """The teacher's unit features of the data set's classes, float32 [C, D], outside of a training."""
-        raise NotImplementedError
+        """Unit class features of the teacher for the data set's classes, float32 [C, D].
 
-    def class_features(self) -> Tensor:
-        """The teacher's unit features of the data set's classes, float32 [C, D]; only where there is a teacher."""
-        raise NotImplementedError
-
-    def prepare(self, student: Student) -> Student:
-        """Called once before training, never before a mere test: the place for a teacher or a bank.
-
-        Returns:
-            The student that is asked in training: the very one, or its prompts before other class names.
+        Only a supervision with a teacher has them; students that use them (PromptKD) need them in tests as well.
         """
-        return student
-
-    def start_epoch(self, epoch: int) -> None:
-        """Called before each epoch, counted from 0."""
-
-    def read(self, batch: dict) -> View:
-        """The view of a batch of the loader."""
         raise NotImplementedError
 
-    def classes(self, view: View) -> Tensor | None:
-        """Which classes the student is asked about, int64 [K]; None = all."""
+    def train_loader(self, loader: Loader) -> Loader:
+        """Loader of the training batches; by default Dassl's `loader`."""
+        return loader
+
+    def set_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch, counted from 0."""
+
+    def read(self, batch: dict) -> TrainBatch:
+        """Convert a batch of the loader."""
+        raise NotImplementedError
+
+    def classes(self, batch: TrainBatch) -> Tensor | None:
+        """Indices of the classes that the student scores, int64 [K]; None = all classes."""
         return None
 
-    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
-        """Weighted loss terms (scalars in float32) of what the student says of a view."""
+    def losses(self, output: StudentOutput, batch: TrainBatch) -> dict[str, Tensor]:
+        """Weighted losses of a batch by name, scalars in float32."""
         raise NotImplementedError

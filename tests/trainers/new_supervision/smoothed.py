@@ -1,15 +1,14 @@
-"""A supervision that the house does not know: smoothed labels (Szegedy et al., CVPR 2016), one file in trainers/."""
+"""An example of a new supervision: smoothed labels (Szegedy et al., CVPR 2016), one file in trainers/."""
 
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fdbpl.engine.batch import View
+from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
-from fdbpl.engine.student import Outputs
+from fdbpl.engine.student import StudentOutput
 from fdbpl.engine.supervision.hard_labels import HardLabels
-from fdbpl.engine.trainer import PromptTrainer
 
 from .coop import CoOp
 from .maple import MaPLe
@@ -17,28 +16,31 @@ from .maple import MaPLe
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.SMOOTHED = CfgNode()
-    cfg.TRAINER.SMOOTHED.SHARE = 0.1  # of the probability, spread over all classes
+    cfg.TRAINER.SMOOTHED.SHARE = 0.1  # probability that is spread over all classes
 
 
 class SmoothedLabels(HardLabels):
-    """Cross entropy with 1 - SHARE on the label and SHARE on all classes alike; batches are read as with labels."""
+    """Cross entropy with probability 1 - SHARE for the label and SHARE spread evenly over all classes."""
 
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
         share = cfg.TRAINER.SMOOTHED.SHARE
         require(0 <= share < 1, "TRAINER.SMOOTHED.SHARE", "from 0.0 to below 1.0", share)
 
-    def terms(self, outputs: Outputs, view: View) -> dict[str, Tensor]:
+    def losses(self, output: StudentOutput, batch: TrainBatch) -> dict[str, Tensor]:
         share = self.cfg.TRAINER.SMOOTHED.SHARE
-        return {"cross_entropy": F.cross_entropy(outputs.logits, view.labels, label_smoothing=share)}
+        return {"cross_entropy": F.cross_entropy(output.logits, batch.labels, label_smoothing=share)}
 
 
-def with_smoothed_labels(method: type[PromptTrainer]) -> type[PromptTrainer]:
-    """`method`, supervised by smoothed labels; registered as <method>_Smoothed."""
-    doc = f"{method.__name__}, supervised by smoothed labels."
-    own = {"supervision_class": SmoothedLabels, "__doc__": doc}
-    return register(type(f"{method.__name__}_Smoothed", (method,), own))
+@register
+class CoOp_Smoothed(CoOp):
+    """CoOp with smoothed labels."""
+
+    supervision_class = SmoothedLabels
 
 
-for _method in (CoOp, MaPLe):
-    with_smoothed_labels(_method)
+@register
+class MaPLe_Smoothed(MaPLe):
+    """MaPLe with smoothed labels."""
+
+    supervision_class = SmoothedLabels

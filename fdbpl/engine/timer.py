@@ -1,4 +1,4 @@
-"""Seconds and steps of a training, those of its earlier attempts included."""
+"""Duration and steps of a training, including earlier attempts that were interrupted."""
 
 import math
 import time
@@ -11,10 +11,10 @@ from fdbpl.io.atomic import read_record, write_json
 FILE = "attempts.json"
 
 
-class Attempts:
-    """The time that a training has taken so far.
+class TrainingTimer:
+    """Seconds of each stage of a training and its number of steps.
 
-    An interrupted attempt counts up to its last checkpoint, and to the end of its last epoch within about a second.
+    An interrupted attempt counts up to its last checkpoint, or to the end of its last epoch within about a second.
 
     Attributes:
         steps: of all attempts.
@@ -26,21 +26,21 @@ class Attempts:
         self._running: dict[str, float] = {}
         self._written = -math.inf
 
-    def begin(self, stage: str) -> None:
+    def start(self, stage: str) -> None:
         self._running[stage] = time.perf_counter()
 
-    def end(self, stage: str) -> None:
+    def stop(self, stage: str) -> None:
         self._seconds[stage] += time.perf_counter() - self._running.pop(stage)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage up to now."""
+        """Seconds of each stage so far."""
         now, seconds = time.perf_counter(), self._seconds.copy()
         for stage, begin in self._running.items():
             seconds[stage] += now - begin
         return dict(seconds)
 
     def add_earlier(self, *folders: Path) -> None:
-        """Add what earlier attempts have left in the first of some run folders that holds such a file.
+        """Add the earlier attempts that the first of some run folders with such a file records.
 
         Raises:
             UserError: the file is broken.
@@ -55,7 +55,7 @@ class Attempts:
                 return
 
     def write(self, folder: Path, interval: float = 0.0) -> None:
-        """Keep the steps and the seconds in a run folder, unless that was done less than `interval` seconds ago."""
+        """Write steps and seconds into a run folder, at most once per `interval` seconds."""
         if time.monotonic() - self._written >= interval:
             write_json(folder / FILE, {"steps": self.steps, "seconds": self.seconds()})
             self._written = time.monotonic()
