@@ -11,7 +11,6 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Classifier, Student
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
@@ -75,7 +74,6 @@ class CoCoOp(PromptTrainer):
     """CoCoOp with few-shot labels."""
 
     student_class = CoCoOpStudent
-    supervision_class = HardLabels
 
 
 @register

@@ -9,7 +9,6 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
@@ -57,7 +56,6 @@ class CoOp(PromptTrainer):
     """CoOp with few-shot labels."""
 
     student_class = CoOpStudent
-    supervision_class = HardLabels
 
 
 @register

@@ -14,6 +14,7 @@ from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import check_context_words, require
 from fdbpl.engine.student import Classifier, Student, StudentOutput
+from fdbpl.engine.supervision.base import Supervision
 from fdbpl.engine.supervision.region_bank import RegionBankSupervision
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
@@ -51,7 +52,7 @@ class RegionDistillation(PromptTrainer):
     text tower.
     """
 
-    supervision_class = RegionBankSupervision
+    supervision_class: type[Supervision] = RegionBankSupervision
     negative_prompt_learner: PromptLearner | None
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -101,7 +102,8 @@ class RegionDistillation(PromptTrainer):
         # Region Information Lookup: t comes from the bank; so does x if nothing is trained in the image tower.
         x = student.image_features(batch)  # [B, D]
         t = batch.teacher_logits  # [B, C]
-        w = self.region_weight(batch)  # [B]: 1 = informative region, 0 = the teacher recognises no class in it
+        assert t is not None
+        w = self.region_weight(t, batch.entropy)  # [B]: 1 = informative region, 0 = no class in it
 
         # Region-Aware Dual Prompt: the positive space follows the teacher in informative regions,
         # the negative space is trained towards "none of these classes" in the others.
@@ -120,14 +122,14 @@ class RegionDistillation(PromptTrainer):
             losses["pcd"] = weights.PCD_WEIGHT * pcd
         return {**losses, **student.regularization_losses(batch, StudentOutput(x, f_positive, s_positive))}
 
-    def region_weight(self, batch: TrainBatch) -> Tensor:
-        """w = 1 - H(p) / ln C of each region, float32 [B]."""
+    def region_weight(self, teacher_logits: Tensor, entropy: Tensor | None = None) -> Tensor:
+        """w = 1 - H(p) / ln C of each region, float32 [B]; H(p) / ln C is `entropy` if it is given."""
         settings = self.cfg.TRAINER.FDBPL
         if not settings.REGION_WEIGHT:
-            return torch.ones(len(batch.teacher_logits), device=batch.teacher_logits.device)
-        if batch.entropy is not None:
-            return 1 - batch.entropy
-        return entropy_weight(batch.teacher_logits, settings.ENTROPY_EPSILON)
+            return torch.ones(len(teacher_logits), device=teacher_logits.device)
+        if entropy is not None:
+            return 1 - entropy
+        return entropy_weight(teacher_logits, settings.ENTROPY_EPSILON)
 
     def build_classifier(self) -> Classifier:
         return self.classifier_of(self.cfg, self.student, self.negative_prompt_learner)

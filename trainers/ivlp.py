@@ -10,7 +10,6 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import NamedParameters, PromptLearner, Prompts, by_block, deep_text_prompts, visual_prompts
@@ -61,7 +60,6 @@ class IVLP(PromptTrainer):
     """IVLP with few-shot labels."""
 
     student_class = IVLPStudent
-    supervision_class = HardLabels
 
 
 @register

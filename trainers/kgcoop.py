@@ -11,7 +11,6 @@ from fdbpl.backbones import Backbone
 from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import StudentOutput
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.losses import class_distance
@@ -50,7 +49,6 @@ class KgCoOp(PromptTrainer):
     """KgCoOp with few-shot labels."""
 
     student_class = KgCoOpStudent
-    supervision_class = HardLabels
 
 
 @register

@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts, by_block, deep_text_prompts, visual_width
@@ -67,7 +66,6 @@ class MaPLe(PromptTrainer):
     """MaPLe with few-shot labels."""
 
     student_class = MaPLeStudent
-    supervision_class = HardLabels
 
 
 @register

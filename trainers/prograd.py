@@ -15,7 +15,6 @@ from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
 from fdbpl.engine.student import StudentOutput
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.templates import DEFAULT_TEMPLATE
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
@@ -75,7 +74,6 @@ class ProGrad(PromptTrainer):
     """CoOp with few-shot labels, never against the zero-shot CLIP."""
 
     student_class = ProGradStudent
-    supervision_class = HardLabels
 
     @classmethod
     def choose_template(cls, cfg: CfgNode, template: str) -> str:

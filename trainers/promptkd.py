@@ -17,6 +17,7 @@ from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
 from fdbpl.engine.student import Student, StudentOutput
+from fdbpl.engine.supervision.base import Supervision
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
@@ -128,7 +129,7 @@ class PromptKD(PromptTrainer):
     """PromptKD with an online teacher."""
 
     student_class = PromptKDStudent
-    supervision_class = LogitTeacher
+    supervision_class: type[Supervision] = LogitTeacher
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

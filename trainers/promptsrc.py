@@ -17,7 +17,6 @@ from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
 from fdbpl.engine.student import StudentOutput
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.templates import IMAGENET_TEMPLATES
 from fdbpl.engine.trainer import PromptTrainer
@@ -129,7 +128,6 @@ class PromptSRC(GaussianPromptAveraging):
     """PromptSRC with few-shot labels."""
 
     student_class = PromptSRCStudent
-    supervision_class = HardLabels
 
 
 @register

@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
@@ -74,7 +73,6 @@ class TCP(PromptTrainer):
     """TCP with few-shot labels."""
 
     student_class = TCPStudent
-    supervision_class = HardLabels
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -9,7 +9,6 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.templates import DEFAULT_TEMPLATE
 from fdbpl.engine.trainer import PromptTrainer
@@ -53,7 +52,6 @@ class VPT(PromptTrainer):
     """VPT with few-shot labels."""
 
     student_class = VPTStudent
-    supervision_class = HardLabels
 
 
 @register

@@ -11,7 +11,6 @@ from fdbpl.backbones import Backbone
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import check_template
 from fdbpl.engine.student import Student
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.templates import IMAGENET_TEMPLATES_SELECT
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import Prompts
@@ -56,8 +55,6 @@ class TemplateEnsembleStudent(FixedTextStudent):
 
 class ZeroshotTrainer(PromptTrainer):
     """Tests CLIP without training, with the data set's template or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
-
-    supervision_class = HardLabels
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

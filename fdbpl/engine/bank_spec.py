@@ -43,6 +43,6 @@ def ensure_bank(spec: BankSpec) -> GenerationReport:
 
     Raises:
         UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
-        MachineError: a file cannot be written.
+        SystemFailure: a file cannot be written.
     """
     return generate(**vars(spec))

@@ -42,7 +42,8 @@ from .run_compatibility import check_resumed_run, check_tested_run
 from .run_inputs import tested_split
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .student import Classifier, Student, load_student_backbone
-from .supervision.base import Supervision
+from .supervision.base import Loader, Supervision
+from .supervision.hard_labels import HardLabels
 from .templates import template_of
 from .timer import TrainingTimer
 
@@ -55,13 +56,13 @@ TIMER_INTERVAL_S = 1.0  # between two records of the time, so that short epochs 
 class PromptTrainer(TrainerX):
     """Trains the parameters of a student with the losses of a supervision.
 
-    A method defines `student_class` and `supervision_class`; FDBPL overrides `compute_losses`. An overflow of scaled
-    float16 gradients skips a step of all modules and halves the loss scale, which checkpoints keep. Between the
+    A method defines `student_class` and, for a supervision other than labels, `supervision_class`. An overflow of
+    scaled float16 gradients skips a step of all modules and halves the loss scale, which checkpoints keep. Between the
     checkpoints of TRAIN.CHECKPOINT_FREQ there is one of the last finished epoch; the next one replaces it.
 
     Attributes:
         student_class: the model.
-        supervision_class: the source of supervision.
+        supervision_class: the source of supervision; by default few-shot labels.
         cfg_key: `cfg.TRAINER.<cfg_key>` holds the student's settings; by default the student class's key.
         student: the model; `train_student` shares its parameters and may have other classes (KDPL-CA).
         supervision: built when training starts.
@@ -72,12 +73,13 @@ class PromptTrainer(TrainerX):
     """
 
     student_class: type[Student]
-    supervision_class: type[Supervision]
+    supervision_class: type[Supervision] = HardLabels
     cfg_key = ""
     student: Student
     train_student: Student
     supervision: Supervision
     scaler: torch.amp.GradScaler
+    train_loader_x: Loader  # Dassl's name
 
     def __init__(self, cfg: CfgNode):
         self.results: dict[str, float] = {}
@@ -507,8 +509,8 @@ class PromptTrainer(TrainerX):
         if self.cfg.TEST.FINAL_MODEL != "best_val" or not all(path.is_file() for path in paths.values()):
             return
         contents = {name: checkpoint.read(path) for name, path in paths.items()}
-        results = [content.get("val_result") for content in contents.values()]
-        if None in results:
+        results = [content["val_result"] for content in contents.values() if content.get("val_result") is not None]
+        if len(results) < len(contents):
             return
         self.best_result = min(results)  # they differ if the run was killed between two modules
         for name, content in contents.items():

@@ -85,11 +85,13 @@ class OnlineTeacher(Supervision):
         """KDPL-CA: the words with the largest mean probability in the batch; otherwise all classes."""
         if not self.cfg.TRAINER.KDPL.CLASS_AGNOSTIC:
             return None
+        assert batch.teacher_logits is not None
         likely = batch.teacher_logits.softmax(dim=-1).mean(dim=0)
         return likely.topk(min(self.cfg.TRAINER.KDPL.K_MAX, len(likely))).indices
 
     def losses(self, output: StudentOutput, batch: TrainBatch) -> dict[str, Tensor]:
         settings, logits = self.cfg.TRAINER.KDPL, batch.teacher_logits
+        assert logits is not None
         if output.classes is not None:
             logits = logits[:, output.classes]
         return {

@@ -7,7 +7,6 @@ from yacs.config import CfgNode
 from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.registry import register
 from fdbpl.engine.student import Student, StudentOutput
-from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.prompts import PromptLearner, Prompts
@@ -51,7 +50,6 @@ class Adapter(PromptTrainer):
     """The method with few-shot labels."""
 
     student_class = AdapterStudent
-    supervision_class = HardLabels
 
 
 @register
