@@ -204,7 +204,7 @@ def test_nothing_is_learnt_from_shifts(root, kind, folder, folders, synsets):
     cfg.merge_from_other_cfg(config(root, 16))
     cfg.DATASET.NAME = kind.__name__
     cfg.TRAINER.NAME = "FDBPL"
-    with pytest.raises(UserError, match=f"expected a data set to train on, found {kind.__name__}, which is for tests"):
+    with pytest.raises(UserError, match=f"{kind.__name__} is a data set for tests only"):
         registry.region_bank_spec(cfg)
 
 
@@ -243,5 +243,5 @@ def test_no_epoch_is_chosen_by_test_images():
     for none in ([], None):
         assert_no_test_leakage(*choice("last_step", train, none, test))
     for held_out in ([], None, test):  # the last one is CoOp's own ImageNet
-        with pytest.raises(UserError, match="expected validation images in Some .* found only test images"):
+        with pytest.raises(UserError, match="Some has only test images"):
             assert_no_test_leakage(*choice("best_val", train, held_out, test))

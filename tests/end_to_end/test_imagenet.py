@@ -99,7 +99,7 @@ def test_a_test_on_imagenet_a_counts_the_right_names(root, run):
 @pytest.mark.parametrize(
     ("dataset", "override", "sentence"),
     [
-        ("imagenet_a", (), "error: expected a data set to train on, found ImageNetA, which is for tests only;"),
+        ("imagenet_a", (), "error: ImageNetA is a data set for tests only."),
         ("imagenet", ("TEST.FINAL_MODEL", "best_val"), "error: expected validation images in ImageNet to choose"),
     ],
 )  # fmt: skip

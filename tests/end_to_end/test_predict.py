@@ -46,4 +46,4 @@ def test_predictions_have_the_run_s_accuracy_and_the_export_its_classes(scripts,
     assert stated["classnames"] == names[:14] and len(features) == 14 and stated["needs"] == []
 
     refused = typed("fdbpl.predict", new, next(iter(wanted)), code=2)
-    assert refused.stderr.startswith("error: expected a finished training run") and str(base) in refused.stderr
+    assert "is not a finished training run" in refused.stderr and str(base) in refused.stderr

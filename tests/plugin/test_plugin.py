@@ -120,7 +120,7 @@ def test_what_the_host_has_stays(host):
 def test_a_mistake_is_a_sentence(host):
     run = host("FDBPL", "--output-dir", host.folder / "wrong", "TRAINER.FDBPL.N_CTX", 0)
     assert run.returncode == 2 and "Traceback" not in run.stderr
-    assert "expected TRAINER.FDBPL.N_CTX of at least 1, found 0" in run.stderr
+    assert "TRAINER.FDBPL.N_CTX is 0, but it must be at least 1" in run.stderr
 
 
 def test_entry_points_find_the_installed_trainers(installed, tmp_path):

@@ -181,11 +181,11 @@ def test_resuming_needs_more_than_weights(build):
         build("CoOp", "adam", **{"OPTIM.NAME": "adam", "RESUME": coop.output_dir}).train()
     with pytest.raises(UserError, match="average of the epochs so far .* PromptSRC resumes from"):
         build("PromptSRC", "src", RESUME=ivlp.output_dir).train()
-    with pytest.raises(UserError, match="prompt_learner, negative_prompt_learner in .*, found none"):
+    with pytest.raises(UserError, match="no checkpoints of prompt_learner, negative_prompt_learner"):
         build("FDBPL", "fdbpl", RESUME=coop.output_dir).train()
     path = Path(coop.output_dir, "prompt_learner", "model.pth.tar-1")
     torch.save({"state_dict": coop.student.prompt_learner.state_dict()}, path)
-    with pytest.raises(UserError, match="state of SGD in .* found none"):
+    with pytest.raises(UserError, match="no optimiser state"):
         build("CoOp", "weights", RESUME=coop.output_dir).train()
     build("CoOp", "test").load_model(coop.output_dir)
 
@@ -221,7 +221,7 @@ def test_zero_shot_uses_the_data_set_s_template(build, capsys):
 @pytest.mark.parametrize(
     "overrides, said",
     [
-        ({"TRAINER.COOP.PREC": "fp16"}, r"PREC fp16, found a CPU; set TRAINER.COOP.PREC fp32"),
+        ({"TRAINER.COOP.PREC": "fp16"}, r"PREC fp16 needs a GPU.*set TRAINER.COOP.PREC fp32"),
         ({"TRAINER.COOP.PREC": "fp8"}, "fp32, fp16, amp"),
         ({"TRAINER.COOP.CLASS_TOKEN_POSITION": "top"}, "end, middle, front"),
         ({"TRAINER.COOP.N_CTX": 0}, "N_CTX"),

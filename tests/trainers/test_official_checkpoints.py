@@ -156,21 +156,21 @@ def test_another_method_s_checkpoint_is_refused(case, untrained, tmp_path):
         if frozenset((case.method, other)) in ALIKE:
             continue
         state = learnt_state(other) | ballast(other, untrained(other))
-        with pytest.raises(UserError, match="expected") as refused:
+        with pytest.raises(UserError, match="checkpoint of this method|has shape") as refused:
             case.trainer.load_model(write(tmp_path, case.method, state))
-        assert "found" in str(refused.value) and same(state_of(case.trainer), before), other
+        assert refused.value and same(state_of(case.trainer), before), other
 
 
 def test_what_is_missing_surplus_or_of_another_shape_is_named(case, tmp_path):
     before, whole = state_of(case.trainer), learnt_state(case.method) | ballast(case.method, case.trainer)
     for key in OFFICIAL[case.method][1]:
         less = {name: value for name, value in whole.items() if name != key}
-        with pytest.raises(UserError, match=f"found no {key}"):
+        with pytest.raises(UserError, match=f"lacks {key}"):
             case.trainer.load_model(write(tmp_path, case.method, less))
         wider = whole | {key: torch.cat([whole[key], whole[key]])}
-        with pytest.raises(UserError, match=f"expected {key} of shape"):
+        with pytest.raises(UserError, match=f"{key} has shape"):
             case.trainer.load_model(write(tmp_path, case.method, wider))
-    with pytest.raises(UserError, match="also adapter.fc.0.weight"):
+    with pytest.raises(UserError, match="unexpected adapter.fc.0.weight"):
         case.trainer.load_model(write(tmp_path, case.method, whole | {"adapter.fc.0.weight": torch.zeros(3)}))
     with pytest.raises(UserError, match="state_dict"):
         case.trainer.load_model(write(tmp_path, case.method, whole | {"logit_scale": 4.6}))
@@ -202,13 +202,13 @@ def test_of_two_modules_both_are_loaded_or_none(build_shared, tmp_path):
     """A checkpoint of CoOp has no negative space, or there is one of another length."""
     trainer = build_shared("FDBPL", "both", bank=False)
     before, folder = state_of(trainer), write(tmp_path, "CoOp", learnt_state("CoOp"))
-    with pytest.raises(UserError, match="negative_prompt_learner, found none"):
+    with pytest.raises(UserError, match="no checkpoint in .*negative_prompt_learner"):
         trainer.load_model(folder)
     assert same(state_of(trainer), before)
     negative = tmp_path / "negative_prompt_learner" / "model-best.pth.tar"
     negative.parent.mkdir()
     torch.save({"state_dict": {"ctx": torch.zeros(5, 64)}}, negative)
-    with pytest.raises(UserError, match=r"ctx of shape \(4, 64\) in .*negative_prompt_learner.* found \(5, 64\)"):
+    with pytest.raises(UserError, match=r"ctx has shape \(5, 64\) in .*negative_prompt_learner.* \(4, 64\) here"):
         trainer.load_model(folder)
     assert same(state_of(trainer), before)
     torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}}, negative)

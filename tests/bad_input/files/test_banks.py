@@ -39,7 +39,7 @@ def manifest(content: str | bytes) -> Damage:
 
 
 MANIFESTS = {
-    "gone": (lambda world: (world.bank / "manifest.json").unlink(), "expected a region bank of"),
+    "gone": (lambda world: (world.bank / "manifest.json").unlink(), "no region bank of"),
     "empty": (manifest(""), "manifest.json"),
     "no JSON": (manifest("{'identity': 1}"), "manifest.json"),
     "no text": (manifest(b"\xff\xfe\x00"), "manifest.json"),
@@ -60,16 +60,16 @@ MANIFESTS = {
     "a mean that is a number": (identity(mean=0.5), "mean 0.5"),
     "a mean of words": (identity(mean=["a", "b", "c"]), "mean ['a'"),
     "a flag for a number": (identity(flip=True), "flip True"),
-    "another teacher": (identity(teacher="ViT-L/14"), "found only"),
-    "another teacher's weights": (identity(teacher_sha256="0" * 64), "found only"),
-    "another seed": (identity(seed=2), "found only"),
-    "another crop": (identity(scale=[0.1, 0.9]), "found only"),
-    "another data set": (identity(dataset="other"), "found only"),
-    "another content": (identity(content="topk:3"), "found only"),
+    "another teacher": (identity(teacher="ViT-L/14"), "(only"),
+    "another teacher's weights": (identity(teacher_sha256="0" * 64), "(only"),
+    "another seed": (identity(seed=2), "(only"),
+    "another crop": (identity(scale=[0.1, 0.9]), "(only"),
+    "another data set": (identity(dataset="other"), "(only"),
+    "another content": (identity(content="topk:3"), "(only"),
     "another preprocessing": (identity(mean=[0.5, 0.5, 0.5]), "another bank"),
     "another size": (identity(size=64), "another bank"),
     "another logit scale": (identity(logit_scale=1.0), "another bank"),
-    "another class list": (identity(classes="0123"), "found only"),
+    "another class list": (identity(classes="0123"), "(only"),
 }  # fmt: skip
 
 

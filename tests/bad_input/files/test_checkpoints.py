@@ -79,25 +79,25 @@ FILES = {
     "TorchScript": (scripted, "TorchScript"),
     "a zip without tensors": (lambda file: zipfile.ZipFile(file, "w").close(), "cannot be read safely"),
     "a byte flipped": (torn, "damaged"),
-    "a list": (content(lambda found: [1, 2]), "with a state_dict"),
-    "a list of a tensor": (content(lambda found: [found["state_dict"]["ctx"]]), "with a state_dict"),
-    "no state_dict": (content(lambda found: found.pop("state_dict") and None), "with a state_dict"),
-    "a state_dict of numbers": (content(lambda found: found.update(state_dict={"ctx": 1})), "with a state_dict"),
-    "a state_dict that is a list": (content(lambda found: found.update(state_dict=[1])), "with a state_dict"),
-    "an empty one": (content(lambda found: found.update(state_dict={})), "found no ctx"),
-    "another parameter": (content(lambda found: found["state_dict"].update(meta_net=torch.zeros(1))), "also meta_net"),
-    "another shape": (context(lambda ctx: ctx[:2]), "ctx of shape (4, 64)"),
-    "another width": (context(lambda ctx: ctx[:, :32]), "found (4, 32)"),
-    "one context a class": (context(lambda ctx: ctx.expand(5, 4, 64).clone()), "found (5, 4, 64)"),
-    "another dtype": (context(lambda ctx: ctx.to(torch.int64)), "found torch.int64"),
-    "no number": (context(lambda ctx: ctx / 0 * 0), "finite numbers"),
-    "infinite": (context(lambda ctx: ctx / 0), "finite numbers"),
+    "a list": (content(lambda found: [1, 2]), "no state_dict"),
+    "a list of a tensor": (content(lambda found: [found["state_dict"]["ctx"]]), "no state_dict"),
+    "no state_dict": (content(lambda found: found.pop("state_dict") and None), "no state_dict"),
+    "a state_dict of numbers": (content(lambda found: found.update(state_dict={"ctx": 1})), "no state_dict"),
+    "a state_dict that is a list": (content(lambda found: found.update(state_dict=[1])), "no state_dict"),
+    "an empty one": (content(lambda found: found.update(state_dict={})), "lacks ctx"),
+    "another parameter": (content(lambda found: found["state_dict"].update(meta_net=torch.zeros(1))), "unexpected meta_net"),
+    "another shape": (context(lambda ctx: ctx[:2]), "but (4, 64)"),
+    "another width": (context(lambda ctx: ctx[:, :32]), "(4, 32)"),
+    "one context a class": (context(lambda ctx: ctx.expand(5, 4, 64).clone()), "(5, 4, 64)"),
+    "another dtype": (context(lambda ctx: ctx.to(torch.int64)), "torch.int64"),
+    "no number": (context(lambda ctx: ctx / 0 * 0), "NaN or Inf"),
+    "infinite": (context(lambda ctx: ctx / 0), "NaN or Inf"),
     "a sparse tensor": (context(lambda ctx: ctx.to_sparse()), "not plain"),
     "a tensor without values": (context(lambda ctx: ctx.to("meta")), "not plain"),
     "a tensor larger than memory": (content(swollen), "larger"),
     "something else beside": (content(lambda found: found.update(extra=[1])), "tensors by name"),
-    "another epoch": (content(lambda found: found.update(epoch=7)), "that of epoch 7"),
-    "gone": (Path.unlink, "expected a checkpoint"),
+    "another epoch": (content(lambda found: found.update(epoch=7)), "epoch 7"),
+    "gone": (Path.unlink, "no checkpoint"),
     "a folder": (lambda file: (file.unlink(), file.mkdir()), "cannot be read safely"),
 }  # fmt: skip
 
@@ -154,11 +154,11 @@ def test_the_pointer_is_not_needed(world):
 
 
 NOT_RUNS = {
-    "nothing there": ("nowhere", [], "expected a checkpoint"),
+    "nothing there": ("nowhere", [], "no checkpoint"),
     "another method's": ("CoOp", [], "TRAINER.NAME 'CoOp' (here 'FDBPL')"),
     "an epoch that is not there": ("FDBPL", ["--load-epoch", 9], "found those of epochs 1, 2"),
     "a negative epoch": ("FDBPL", ["--load-epoch", -1], "found those of epochs 1, 2"),
-    "a file": ("FDBPL/config.yaml", [], "expected a checkpoint"),
+    "a file": ("FDBPL/config.yaml", [], "no checkpoint"),
 }
 
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_trained_again(world, case):
 
 
 RESUMED = {
-    "no number": (FILES["no number"][0], "finite numbers"),
+    "no number": (FILES["no number"][0], "NaN or Inf"),
     "another shape": (FILES["another shape"][0], "found (2, 64)"),
     "no optimiser": (content(lambda found: found.pop("optimizer") and None), "found none"),
     "an optimiser that is a list": (content(lambda found: found.update(optimizer=[])), "found none"),
