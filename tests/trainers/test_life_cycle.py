@@ -177,9 +177,9 @@ def test_resuming_needs_more_than_weights(build):
     coop, ivlp = build("CoOp", "coop", **short), build("IVLP", "ivlp", **short)
     for run in (coop, ivlp):
         run.train()
-    with pytest.raises(UserError, match="state of Adam in .*model.pth.tar-1 .* another optimiser; give --resume"):
+    with pytest.raises(UserError, match="model.pth.tar-1 holds the state of another optimiser"):
         build("CoOp", "adam", **{"OPTIM.NAME": "adam", "RESUME": coop.output_dir}).train()
-    with pytest.raises(UserError, match="average of the epochs so far .* PromptSRC resumes from"):
+    with pytest.raises(UserError, match="no average of the epochs so far, which PromptSRC needs"):
         build("PromptSRC", "src", RESUME=ivlp.output_dir).train()
     with pytest.raises(UserError, match="no checkpoints of prompt_learner, negative_prompt_learner"):
         build("FDBPL", "fdbpl", RESUME=coop.output_dir).train()

@@ -63,7 +63,7 @@ def test_a_teacher_that_needs_a_gpu_is_named(name, make_cfg):
 def test_a_wrong_precision_is_told_the_others(name, make_cfg):
     from dassl.engine import build_trainer
 
-    with pytest.raises(UserError, match=f"TRAINER.{node_of(name)}.PREC is 'fp8', but it must be one of fp32, fp16, amp, bf16"):
+    with pytest.raises(UserError, match=f"TRAINER.{node_of(name)}.PREC is 'fp8', .* fp32, fp16, amp, bf16"):
         build_trainer(make_cfg(name, **settings_of(name, "fp8"), **{"DATASET.ROOT": "/nowhere"}))
 
 

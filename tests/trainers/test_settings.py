@@ -33,7 +33,7 @@ def refused(cfg, said: str) -> None:
 @pytest.mark.parametrize("number", [0, -1])
 @pytest.mark.parametrize("name, key", keys("N_CTX"))
 def test_prompts_have_a_length(make_cfg, name, key, number):
-    refused(make_cfg(name, **{key: number, "DATASET.ROOT": "/nowhere"}), f"{key} is {number}, but it must be at least 1")
+    refused(make_cfg(name, **{key: number, "DATASET.ROOT": "/nowhere"}), f"{key} is {number}, .* at least 1")
 
 
 @pytest.mark.parametrize("number", [0, -1, 3])
@@ -103,7 +103,7 @@ def test_a_setting_that_cannot_work(make_cfg, name, key, value, said):
 @pytest.mark.parametrize("key, value", [("NAME", "nothing"), ("LR_SCHEDULER", "nothing"), ("LR", -1.0)])
 def test_an_optimiser_that_there_is_not(make_cfg, key, value):
     """The reasons are Dassl's and torch's own."""
-    refused(make_cfg("MaPLe", **{f"OPTIM.{key}": value}), f"optimizer cannot be built from the OPTIM settings.*{value}")
+    refused(make_cfg("MaPLe", **{f"OPTIM.{key}": value}), f"cannot be built from the OPTIM settings.*{value}")
 
 
 def test_distillation_with_no_weight_teaches_nothing(make_cfg):

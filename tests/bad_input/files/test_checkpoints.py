@@ -85,7 +85,8 @@ FILES = {
     "a state_dict of numbers": (content(lambda found: found.update(state_dict={"ctx": 1})), "no state_dict"),
     "a state_dict that is a list": (content(lambda found: found.update(state_dict=[1])), "no state_dict"),
     "an empty one": (content(lambda found: found.update(state_dict={})), "lacks ctx"),
-    "another parameter": (content(lambda found: found["state_dict"].update(meta_net=torch.zeros(1))), "unexpected meta_net"),
+    "another parameter": (
+        content(lambda found: found["state_dict"].update(meta_net=torch.zeros(1))), "unexpected meta_net"),
     "another shape": (context(lambda ctx: ctx[:2]), "but (4, 64)"),
     "another width": (context(lambda ctx: ctx[:, :32]), "(4, 32)"),
     "one context a class": (context(lambda ctx: ctx.expand(5, 4, 64).clone()), "(5, 4, 64)"),
