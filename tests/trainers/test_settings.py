@@ -108,7 +108,7 @@ def test_an_optimiser_that_there_is_not(make_cfg, key, value):
 
 def test_distillation_with_no_weight_teaches_nothing(make_cfg):
     weights = {"TRAINER.KDPL.ALPHA": 0.0, "TRAINER.KDPL.BETA": 0.0}
-    refused(make_cfg("CoOp_KDPL", **weights, **{"DATASET.ROOT": "/nowhere"}), "TRAINER.KDPL.ALPHA and BETA are both 0.0")
+    refused(make_cfg("CoOp_KDPL", **weights, **{"DATASET.ROOT": "/nowhere"}), "ALPHA and BETA are both 0.0")
 
 
 @pytest.mark.parametrize("mean, epoch", [(1000.0, 4), (-1000.0, 1), (2.4, 2)])
