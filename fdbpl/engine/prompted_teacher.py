@@ -86,9 +86,9 @@ def _digest(clip_sha256: str, run: Path) -> str:
 # the backend "run" of fdbpl.backbones
 
 
-def load(folder: str, device: str, dtype: torch.dtype) -> TrainedTeacher:
+def load(folder: str, device: str, dtype: torch.dtype) -> PromptedTeacher:
     """Load the run in `folder` as a backbone, in the precision it was trained in; its texts are bare class names."""
-    return TrainedTeacher(f"{RUN}{folder}", "{}", device)
+    return PromptedTeacher(f"{RUN}{folder}", "{}", device)
 
 
 def sha256(folder: str) -> str | None:
