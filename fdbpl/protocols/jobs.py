@@ -37,10 +37,11 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
 
 
 def last_error_line(code: int, output: str, errors: str) -> str:
-    """The last line: of the output, or where the command failed of its errors, one of our sentences if there is one."""
+    """The last line of a command's output; of a command that failed the error message, else the last line of stderr."""
     lines = (errors if code else output).strip().splitlines()
-    sentences = [line for line in lines if code and line.startswith("error: ")]
-    return (sentences or lines or [""])[-1].removeprefix("error: ")
+    messages = [line for line in lines if code and line.startswith("error: ")]
+    killed = [f"ended by signal {-code}"] if code < 0 else [""]
+    return (messages or lines or killed)[-1].removeprefix("error: ")
 
 
 def stop(process: subprocess.Popen) -> None:
