@@ -9,13 +9,13 @@ import difflib
 import os
 import secrets
 import sys
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
-from fdbpl.errors import SystemFailure, UserError, cli_error_handler, quoted, refuse_odd_bytes
+from fdbpl.errors import SystemFailure, UserError, check_utf8_arguments, cli_error_handler, quoted
 
 LESS_MEMORY = (
     "set MODEL.TEXT_CHUNK 100 (text in parts, with the same gradients), a smaller DATALOADER.TRAIN_X.BATCH_SIZE or "
@@ -26,7 +26,7 @@ LESS_MEMORY = (
 def main() -> None:
     arguments = parse_arguments()
     with cli_error_handler(memory=LESS_MEMORY):
-        refuse_odd_bytes(sys.argv)
+        check_utf8_arguments(sys.argv)
         run(arguments)
 
 

@@ -10,12 +10,12 @@ import argparse
 import hashlib
 import io
 import os
+from argparse import ArgumentParser
 from pathlib import Path
 
 from fdbpl import class_names
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, cli_error_handler, one_line
-from fdbpl.io.atomic import tensor_bytes, write_bytes, write_json
+from fdbpl.io.atomic import write_bytes, write_json
 
 FORMAT = "FDBPL classifier 1"
 FORMULA = "logit_scale * image_features @ text_features.T"
@@ -77,6 +77,8 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     tensors["logit_scale"] = torch.tensor(student.backbone.logit_scale)
     parts = {"visual prompts": "visual_prompts.", "projector": "projector.", "negative text features": "negative_"}
     needs = [what for what, prefix in parts.items() if any(name.startswith(prefix) for name in tensors)]
+    from fdbpl.io.tensor_files import tensor_bytes  # imports torch
+
     content = tensor_bytes(tensors)
     write_bytes(folder / "text_features.safetensors", content)
     write_json(

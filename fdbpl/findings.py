@@ -1,4 +1,4 @@
-"""What a verification found: a line a thing, and an exit code."""
+"""Results of a verification: one line each, and an exit code."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,10 +7,12 @@ OK, NOTE, WRONG = "ok", "note", "WRONG"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: it holds (ok), is worth knowing (note), or does not hold (WRONG).
+    """The result of one check.
 
     Attributes:
-        place: file or folder. sentence: what was found there; of what does not hold also what to do.
+        mark: OK, NOTE (worth knowing) or WRONG.
+        place: file or folder.
+        sentence: what was found there; for WRONG also how to fix it.
     """
 
     mark: str
@@ -19,7 +21,7 @@ class Finding(NamedTuple):
 
 
 def tell(findings: Iterable[Finding]) -> int:
-    """Print each as it is found; 0 = everything holds, 1 = not."""
+    """Print each finding as it arrives; return 1 if any is WRONG, else 0."""
     code = 0
     for mark, place, sentence in findings:
         print(f"{mark:<5} {place}: {sentence}", flush=True)

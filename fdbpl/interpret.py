@@ -6,8 +6,8 @@ Distances are Euclidean, in the space of CLIP's token embeddings. Learned vector
 """
 
 import argparse
+from argparse import ArgumentParser
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, cli_error_handler, one_line
 
 

@@ -1,6 +1,6 @@
-"""How a process ends before its work does: SIGTERM like Ctrl-C, and not later than the process that started it.
+"""Signals and child processes: SIGTERM raises an exception as Ctrl-C does, and children end with their parent.
 
-python -m fdbpl.interruption COMMAND ...       # becomes COMMAND, which gets SIGTERM when its parent dies
+python -m fdbpl.interruption COMMAND ...       # executes COMMAND, which gets SIGTERM when its parent dies
 """
 
 import ctypes
@@ -11,33 +11,35 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-AGAIN = 0.05  # seconds after which an interruption that Python dropped is sent again
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+RESEND_AFTER_S = 0.05
+PR_SET_PDEATHSIG = 1  # option of Linux's prctl
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """Raised on SIGTERM."""
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM (of `kill`, of Slurm, of a grid) raises `Terminated` inside; neither it nor Ctrl-C goes unheard there."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that handles signals
+    """Raise `Terminated` on SIGTERM (from `kill`, Slurm or a grid) inside the block.
+
+    Python drops exceptions raised in destructors and fork hooks; a signal that was dropped there is sent again.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
     handler, hook = signal.signal(signal.SIGTERM, _raise_terminated), sys.unraisablehook
 
-    def say_again(dropped) -> None:
-        """Python drops an exception that comes in a destructor or in a fork's hook: an interruption is sent again."""
+    def resend(dropped) -> None:
         if not isinstance(dropped.exc_value, KeyboardInterrupt):
             hook(dropped)
             return
         number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
-        again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
+        timer = threading.Timer(RESEND_AFTER_S, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
 
-    sys.unraisablehook = say_again
+    sys.unraisablehook = resend
     try:
         yield
     finally:
@@ -47,29 +49,29 @@ def sigterm_interrupts() -> Iterator[None]:
 
 def _raise_terminated(number: int, frame: object) -> None:
     if signal.getsignal(signal.SIGCHLD) not in (signal.SIG_DFL, signal.SIG_IGN, None):
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # that torch's data loaders end now as well is no error
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler would report that data loaders end as well
     raise Terminated
 
 
-def leave_without_words() -> None:
-    """From here on Ctrl-C ends the process at once: on Python's way out there is nothing to trace back."""
+def end_silently_on_sigint() -> None:
+    """Let Ctrl-C end the process at once from here on: a traceback while Python shuts down tells nothing."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:
-    """SIGTERM for this process when the thread that started it ends, however it ends. Linux; nothing elsewhere."""
+    """Send SIGTERM to this process when the thread that started it ends. Works on Linux; does nothing elsewhere."""
     parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     except (OSError, AttributeError):
         return
-    if os.getppid() != parent:  # it died before this was said
+    if os.getppid() != parent:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def helper_process() -> None:
-    """What each process of a pool does first: Ctrl-C is for the one that started it to handle."""
+def init_pool_worker() -> None:
+    """Initialise a worker of a process pool: its parent handles Ctrl-C, and the worker ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from yacs.config import CfgNode
 
-from fdbpl.errors import UserError, end
+from fdbpl.errors import UserError, exit_with_message
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -69,5 +69,5 @@ def one_sentence(kind: type[BaseException], error: BaseException, traceback: Tra
     Raises:
         SystemExit: which Python takes from here as well.
     """
-    end(error, interrupted="what was labelled stays in its region bank")
+    exit_with_message(error, interrupted="what was labelled stays in its region bank")
     sys.__excepthook__(kind, error, traceback)

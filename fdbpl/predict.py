@@ -9,13 +9,13 @@ import csv
 import json
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from fdbpl import class_names
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, cli_error_handler, one_line
 from fdbpl.io.atomic import atomic_open
 

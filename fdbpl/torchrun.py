@@ -1,15 +1,15 @@
-"""torchrun that ends as our other commands do: `python -m fdbpl.torchrun --standalone --nproc_per_node 2 train.py ...`
+"""torchrun without its log and traceback when a process fails, since that process has printed its own message.
 
-Its own end is a page of its log and a traceback. Here a process that fails speaks for itself, in one sentence.
+python -m fdbpl.torchrun --standalone --nproc_per_node 2 train.py ...
 """
 
 import logging
 import os
 import sys
 
-from fdbpl.errors import SystemFailure, cli_error_handler
+from fdbpl.errors import RESUME_HINT, SystemFailure, cli_error_handler
 
-os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of those of its loggers that do not follow logging's
+os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of torchrun's loggers that do not follow the logging module
 
 
 def main() -> None:
@@ -21,15 +21,15 @@ def main() -> None:
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         try:
             run(parse_args(None))
-        except SignalException as interruption:  # has been passed on
-            sys.exit(128 + interruption.sigval)
+        except SignalException as received:  # torchrun has passed the signal on
+            sys.exit(128 + received.sigval)
         except ChildFailedError as error:
             number, failure = error.get_first_failure()
             if failure.exitcode > 0:
                 sys.exit(failure.exitcode)
             raise SystemFailure(
-                f"expected every process to go on, found process {number} killed by signal {-failure.exitcode} (9 may "
-                "be a lack of memory); mend the cause, and the same command continues where this one stopped"
+                f"process {number} was killed by signal {-failure.exitcode} (signal 9 may mean that memory ran out). "
+                f"Fix the cause; {RESUME_HINT}"
             ) from None
 
 

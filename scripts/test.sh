@@ -10,9 +10,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 if [ -n "${FDBPL_DASSL:-}" ]; then
     [ -d "$FDBPL_DASSL/dassl" ] || fail "no checkout of Dassl.pytorch at $FDBPL_DASSL. Check the path in FDBPL_DASSL"
-    make_environment requirements-upstream-dassl.txt pytest hypothesis ruff xdist open_clip submitit wilds pandas tabulate
+    make_environment requirements-upstream-dassl.txt pytest hypothesis ruff grimp xdist open_clip submitit wilds pandas tabulate
 else
-    make_environment requirements-dev.txt pytest hypothesis ruff xdist open_clip submitit
+    make_environment requirements-dev.txt pytest hypothesis ruff grimp xdist open_clip submitit
 fi
 [ $# -gt 0 ] || "$PYTHON" -m ruff check .
 exec "$PYTHON" -m pytest --numprocesses "${JOBS:-2}" --dist loadfile "$@"

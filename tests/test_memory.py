@@ -1,4 +1,4 @@
-"""Where memory runs out: one sentence that says what to lower, exit code 1."""
+"""Exhausted memory: a one-line message that says what to reduce, exit code 1."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,14 @@ def cublas_says() -> None:
 
 
 EVENTS = {
-    "torch on a CPU": (lambda: torch.empty(HUGE, dtype=torch.uint8), f"no room for {HUGE} bytes on this machine"),
-    "numpy": (lambda: np.empty(HUGE, np.uint8), "no room for 64.0 TiB on this machine"),
-    "Python": (lambda: bytearray(HUGE), "no room for more on this machine"),
-    "a GPU": (cuda_says, "no room for 20.00 GiB on a GPU"),
-    "a GPU's library": (cublas_says, "no room for more on a GPU"),
+    "torch": (
+        lambda: torch.empty(HUGE, dtype=torch.uint8),
+        f"{HUGE} bytes could not be allocated on this machine",
+    ),
+    "numpy": (lambda: np.empty(HUGE, np.uint8), "64.0 TiB could not be allocated on this machine"),
+    "Python": (lambda: bytearray(HUGE), "more could not be allocated on this machine"),
+    "a GPU": (cuda_says, "20.00 GiB could not be allocated on a GPU"),
+    "a GPU's library": (cublas_says, "more could not be allocated on a GPU"),
 }
 
 
@@ -36,7 +39,7 @@ def test_memory_that_is_used_up_is_a_sentence(name, capsys, monkeypatch):
         event()
     said = capsys.readouterr().err
     assert ended.value.code == 1
-    assert said == f"error: expected the work to fit into memory, found {found}; ask for less\n"
+    assert said == f"error: out of memory: {found}; ask for less\n"
     monkeypatch.setenv("FDBPL_DEBUG", "1")
     with pytest.raises((MemoryError, RuntimeError)), cli_error_handler():
         event()

@@ -9,11 +9,11 @@ import platform
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser
 from pathlib import Path
 
 import torch
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.devices import choose_device
 from fdbpl.errors import cli_error_handler

@@ -9,13 +9,13 @@ import platform
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import cli_error_handler
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.generation import REGIONS_PER_SHARD

@@ -9,6 +9,7 @@ import platform
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,6 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.crops import pixel_boxes, sample_crops
 from fdbpl.devices import choose_device, with_index
 from fdbpl.errors import cli_error_handler

@@ -13,10 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 
 import torch
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.devices import choose_device
 from fdbpl.errors import cli_error_handler
 

@@ -1,8 +1,8 @@
 """List the data sets without images: `python -m fdbpl.data.missing --root DATA NAME ...`."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.config import read_yaml
 from fdbpl.errors import cli_error_handler
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fdbpl.interruption import helper_process
+from fdbpl.interruption import init_pool_worker
 from fdbpl.io.atomic import read_json, write_bytes, write_json
 from fdbpl.io.locks import file_lock
 
@@ -102,7 +102,7 @@ class PictureSet:
         for class_split in CLASS_SPLITS:
             write_json(folder / self.split_file(class_split), self.split(class_split))
         with ProcessPoolExecutor(
-            min(4, os.cpu_count() or 1), mp_context=get_context("spawn"), initializer=helper_process
+            min(4, os.cpu_count() or 1), mp_context=get_context("spawn"), initializer=init_pool_worker
         ) as pool:
             jobs = pool.map(partial(self._draw_class, folder / "images", draw, fresh), self.classes)
             what = f"Drawing {self.title} ({draw})"

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background, clouds, form_masks, grid, stripes
 from fdbpl.demo.forms import EVERYDAY, NAMES, WORKSHOP
-from fdbpl.interruption import helper_process
+from fdbpl.interruption import init_pool_worker
 
 COLOURS = {
     "red": (205, 35, 40),
@@ -232,7 +232,7 @@ def draw_pool(
     pictures, facts = np.empty((count, side, side, 3), np.uint8), np.empty((count, len(Facts._fields)), np.int16)
     chunks = [range(first, min(first + 1000, count)) for first in range(0, count, 1000)]
     draw = partial(_draw_chunk, seed, media_shares, workshop_share, side, empty)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=helper_process) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=init_pool_worker) as pool:
         for chunk, (drawn, true) in zip(chunks, pool.map(draw, chunks), strict=True):
             pictures[chunk.start : chunk.stop], facts[chunk.start : chunk.stop] = drawn, true
     return pictures, facts

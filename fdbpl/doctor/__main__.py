@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.doctor import places, software, weights
 from fdbpl.doctor.findings import Finding, safely
 from fdbpl.errors import cli_error_handler

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.distributed import broadcast_from_main, is_main_process, main_process_first, world_size
-from fdbpl.io.atomic import write_tensors
+from fdbpl.io.tensor_files import write_tensors
 
 from .student import Student, batch_from_images
 

@@ -11,8 +11,9 @@ import torch
 from tqdm import tqdm
 
 from fdbpl.errors import SystemFailure, UserError
-from fdbpl.io.atomic import write_tensors, write_text
+from fdbpl.io.atomic import write_text
 from fdbpl.io.image_reading import UnreadableImage, read_image
+from fdbpl.io.tensor_files import write_tensors
 
 NAMED = 20  # in a sentence; more are written to a file
 THIN = 100  # longer edge over shorter; whether such an image can be read depends on `side`, so it is not remembered

@@ -1,4 +1,4 @@
-"""Locks between processes: a file that one of them holds. The system lets go of it when its holder dies."""
+"""Locks between processes. The system releases the lock of a process that dies."""
 
 import errno
 import fcntl
@@ -7,42 +7,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock, Timeout
+
 from fdbpl.errors import REMEDIES, SystemFailure
 
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # answers of file systems that have none
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # errors of file systems without locks
 
 
 @contextmanager
-def file_lock(lock: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the file `lock`, made with its folder where it is not there; it stays.
+def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, which is created with its folder.
 
-    Who finds it held waits, and says `waiting`. A file system without locks holds nobody back.
+    Where another process holds it, print `waiting` and wait. On a file system without locks the block runs unlocked.
 
     Raises:
-        SystemFailure: the folder cannot be made or written to.
+        SystemFailure: the file cannot be created or locked.
     """
+    lock = FileLock(path)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")  # noqa: SIM115 (held to the end)
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-        raise SystemFailure(f"cannot write to {lock.parent} ({error.strerror}); {remedy}") from error
-    with file:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=0)
+        except Timeout:
             if waiting:
                 print(waiting, flush=True)
-            try_lock(file, fcntl.LOCK_EX)
+            lock.acquire()
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
+            raise SystemFailure(f"cannot write to {path.parent} ({error.strerror}); {remedy}") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def try_lock(file: IO, operation: int) -> bool:
-    """`fcntl.flock(file, operation)`: True. On a file system without locks False, and nobody is held back.
+    """Call `fcntl.flock(file, operation)`; return False on a file system without locks, where nothing is locked.
 
     Raises:
-        BlockingIOError: another process holds it, and `operation` has LOCK_NB.
-        SystemFailure: anything else that the system answers.
+        BlockingIOError: another process holds the lock, and `operation` includes LOCK_NB.
+        SystemFailure: any other error.
     """
     try:
         fcntl.flock(file, operation)

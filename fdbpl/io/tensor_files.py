@@ -6,16 +6,21 @@ runs code. No torch notices a flipped bit.
 """
 
 import math
+import os
 import pickle
 import tarfile
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
+
+from fdbpl.io.atomic import write_bytes
 
 STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -203,3 +208,16 @@ def _refuse_swollen(content: Any, size: int) -> None:
             found += value.values() if isinstance(value, dict) else value
     if total > SHARED * size:
         raise ValueError(f"its tensors are larger ({total:,} bytes) than a file of {size:,} bytes can hold")
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a safetensors file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(contiguous, metadata=dict(metadata or {}) or None)
+
+
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file atomically; raises as `fdbpl.io.atomic.atomic_open`."""
+    write_bytes(path, tensor_bytes(tensors, metadata))

@@ -2,8 +2,8 @@
 
 import argparse
 import sys
+from argparse import ArgumentParser
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import cli_error_handler
 from fdbpl.protocols import grids, run
 from fdbpl.protocols.configs import RULE

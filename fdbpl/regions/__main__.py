@@ -9,10 +9,10 @@
 import argparse
 import os
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 from fdbpl import class_names
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import SystemFailure, UserError, cli_error_handler, one_line, quoted
 from fdbpl.templates import fill_template
 

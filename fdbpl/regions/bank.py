@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fdbpl.errors import UserError, quoted
-from fdbpl.io.atomic import write_json, write_tensors
+from fdbpl.io.atomic import write_json
+from fdbpl.io.tensor_files import write_tensors
 from fdbpl.regions.metadata import DEFAULTS, BankMetadata, digest, first_mismatch, read_identity
 from fdbpl.regions.shard import TENSORS, TOP_K_TENSORS, Shard, content_checksum, parse_shard_header
 from fdbpl.regions.shard_reader import REMEDY, Header, read_header

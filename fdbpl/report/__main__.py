@@ -1,9 +1,9 @@
 """Write tables and a page of all runs below a folder."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import cli_error_handler
 from fdbpl.report.protocols import PROTOCOL_TITLES
 from fdbpl.report.report import write_report

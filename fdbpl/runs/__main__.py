@@ -6,9 +6,9 @@ python -m fdbpl.runs verify output/train_all/demo/shots_16/FDBPL/demo/seed1
 
 import argparse
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, cli_error_handler
 from fdbpl.findings import tell
 from fdbpl.runs.discovery import RUN_FILES, find_run_folders

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fdbpl.crops import pixel_boxes, sample_crops, sample_regions
-from fdbpl.errors import SystemFailure, UserError, sentence_and_code
+from fdbpl.errors import SystemFailure, UserError, message_and_exit_code
 from fdbpl.io.image_check import refuse_unreadable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
@@ -234,7 +234,7 @@ def test_dali_without_memory_is_not_taken_for_a_damaged_image(odd, monkeypatch, 
     with pytest.raises(RuntimeError, match=re.escape(text)) as raised:
         list(pipeline(requests_for(odd, ["plain.jpg"])))
     assert fail.call_count == 1  # not tried again with Pillow's pixels
-    sentence, code = sentence_and_code(raised.value)
+    sentence, code = message_and_exit_code(raised.value)
     assert code == 1 and "on a GPU" in sentence
 
 

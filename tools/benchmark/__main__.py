@@ -6,9 +6,9 @@
 import argparse
 import shlex
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import UserError, cli_error_handler
 
 

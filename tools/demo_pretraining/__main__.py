@@ -10,6 +10,7 @@ import io
 import math
 import os
 import time
+from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD
 from fdbpl.backbones.openai import encode_tokens
 from fdbpl.demo.forms import NAMES

@@ -7,7 +7,8 @@ from torch import nn
 
 from fdbpl.backbones.openai import sha256_of
 from fdbpl.backbones.openai_package import clip_package
-from fdbpl.io.atomic import write_tensors, write_text
+from fdbpl.io.atomic import write_text
+from fdbpl.io.tensor_files import write_tensors
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "fdbpl" / "backbones" / "weights"
 SIDE, EMBEDDING, CONTEXT = 64, 128, 77

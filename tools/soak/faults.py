@@ -69,7 +69,7 @@ def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
         watch, command = Watch(place.folder), scenario.start(place)
         if command.wait(more_epochs(place, 2)):
             kill_rank(command, number)
-            command.fail(1, "error: expected ")
+            command.fail(1, "error: ")
         watch.check()
     for kill in (Kill("SIGTERM", "script"), Kill("SIGKILL"), Kill("SIGINT")):
         watch, command = Watch(place.folder), scenario.start(place)

@@ -11,9 +11,9 @@ FDBPL_MIRROR=http://host/folder is asked first, for <folder>/<data set>/<file>.
 import argparse
 import os
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
-from fdbpl.arguments import ArgumentParser
 from fdbpl.errors import cli_error_handler
 
 
