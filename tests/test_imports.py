@@ -20,10 +20,6 @@ LAYERS = [  # from top to bottom; a module may import from its own layer and fro
     ["fdbpl.errors", "fdbpl.interruption", "fdbpl.torchrun"],
     ["fdbpl"],
 ]
-EXCEPTIONS = {  # imports that run up: this list must only shrink
-    ("fdbpl.regions.verify", "fdbpl.engine.prompted_teacher"),
-}
-NOT_CHECKED = ("fdbpl.bench",)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +29,7 @@ def imports() -> dict[str, set[str]]:
     return {
         module: graph.find_modules_directly_imported_by(module)
         for module in graph.modules
-        if not module.startswith((*NOT_CHECKED, "third_party.standin"))
+        if not module.startswith("third_party.standin")
     }
 
 
@@ -52,14 +48,13 @@ def layer_of(module: str) -> int:
 
 
 def test_imports_run_down(imports):
-    upward = {
-        (module, imported)
+    upward = sorted(
+        f"{module} -> {imported}"
         for module, found in imports.items()
         for imported in found
         if layer_of(imported) < layer_of(module)
-    }
-    assert upward <= EXCEPTIONS, f"imports from a higher layer: {sorted(upward - EXCEPTIONS)}"
-    assert upward == EXCEPTIONS, f"no longer needed, remove from EXCEPTIONS: {sorted(EXCEPTIONS - upward)}"
+    )
+    assert not upward, f"imports from a higher layer: {upward}"
 
 
 def test_no_module_imports_itself_through_others(imports):
