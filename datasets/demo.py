@@ -1,4 +1,4 @@
-"""The demo world: 28 drawn things in their workshop sense, made on first use (docs/DEMO.md)."""
+"""The synthetic demo data sets, drawn on first use (docs/DEMO.md)."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from fdbpl.data.split_dataset import SplitDataset
+from fdbpl.demo import shifts
+from fdbpl.demo.colours import COLOURS
 from fdbpl.demo.picture_set import CLASS_SPLITS, DRAWS, PictureSet
 from fdbpl.demo.pictures import DEMO
 from fdbpl.errors import UserError, enumerated
@@ -14,15 +16,15 @@ from fdbpl.errors import UserError, enumerated
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.DEMO = CfgNode()
-    cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: the order of the classes, and with it the base and the new half
-    cfg.DATASET.DEMO.DRAW = "test"  # test, or validation: other pictures of the same world, for tuning
+    cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: order of the classes, which decides the base and the new half
+    cfg.DATASET.DEMO.DRAW = "test"  # test, or validation: other images of the same distribution, for tuning
 
 
 class DrawnDataset(SplitDataset):
-    """Base of the demo world's data sets.
+    """Base class of the synthetic data sets.
 
     Attributes:
-        pictures: what is drawn on first use into <root>/<dataset_dir>/<draw>; nothing else may lie below the root.
+        pictures: the images, drawn on first use into <root>/<dataset_dir>/<draw>. The root must hold nothing else.
     """
 
     image_dir = "images"
@@ -32,9 +34,9 @@ class DrawnDataset(SplitDataset):
     def prepare(self, cfg: CfgNode) -> None:
         settings = cfg.DATASET.DEMO
         if settings.DRAW not in DRAWS:
-            raise UserError(f"expected DATASET.DEMO.DRAW of {', '.join(DRAWS)}, found {settings.DRAW!r}; choose one")
+            raise UserError(f"DATASET.DEMO.DRAW must be one of {', '.join(DRAWS)}, not {settings.DRAW!r}")
         if settings.CLASS_SPLIT not in CLASS_SPLITS:
-            raise UserError(f"expected DATASET.DEMO.CLASS_SPLIT from 1 to 4, found {settings.CLASS_SPLIT}; choose one")
+            raise UserError(f"DATASET.DEMO.CLASS_SPLIT must be from 1 to 4, not {settings.CLASS_SPLIT}")
         self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
         self.split_file = self.pictures.split_file(settings.CLASS_SPLIT)
         if not self.pictures.is_drawn(self.folder, settings.DRAW):
@@ -42,7 +44,7 @@ class DrawnDataset(SplitDataset):
         self.pictures.draw_into(self.folder, settings.DRAW)
 
     def check_nothing_else(self) -> None:
-        """Refuse a root with other files, e.g. the user's images, which would get the synthetic ones among them.
+        """Check that the root holds no other files, such as the user's images, to which synthetic ones would be added.
 
         Raises:
             UserError: names some of these files.
@@ -59,13 +61,50 @@ class DrawnDataset(SplitDataset):
                 )
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Labels depend on the class split, and so do the lists."""
+        """Folders of few-shot lists, one for each class split, on which the labels depend."""
         split = Path(self.split_file).stem
-        cache = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
-        return [self.folder / "split_fewshot" / split, cache / split]
+        shared = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
+        return [self.folder / "split_fewshot" / split, shared / split]
 
 
 @DATASET_REGISTRY.register()
 class Demo(DrawnDataset):
+    """28 synthetic classes."""
+
     dataset_dir = "demo"
     pictures = DEMO
+
+
+@DATASET_REGISTRY.register()
+class DemoColours(DrawnDataset):
+    """The ten colours of the demo's objects: other classes than Demo's, to test on or to learn."""
+
+    dataset_dir = "demo_colours"
+    pictures = COLOURS
+
+
+@DATASET_REGISTRY.register()
+class DemoSketch(DrawnDataset):
+    """Demo's classes as sketches: a test set for domain generalization."""
+
+    dataset_dir = "demo_sketch"
+    pictures = shifts.SKETCH
+    test_only = True
+
+
+@DATASET_REGISTRY.register()
+class DemoWorld(DrawnDataset):
+    """Demo's objects on unseen backgrounds in stronger contrast: a test set for domain generalization."""
+
+    dataset_dir = "demo_world"
+    pictures = shifts.WORLD
+    test_only = True
+
+
+@DATASET_REGISTRY.register()
+class DemoCorrupted(DrawnDataset):
+    """Demo's images with corruptions: a test set for domain generalization."""
+
+    dataset_dir = "demo_corrupted"
+    pictures = shifts.CORRUPTED
+    test_only = True

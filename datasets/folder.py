@@ -8,7 +8,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from fdbpl.data.image_folder.image_folder import read_own_pictures
-from fdbpl.data.split_dataset import Item, SplitDataset
+from fdbpl.data.rows import Item
+from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.errors import UserError
 
 

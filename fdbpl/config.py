@@ -119,14 +119,20 @@ def pairs(words: list[str]) -> dict:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
+# keys that no longer exist: the default, which is ignored, and the reason why no other value is accepted
+REMOVED_KEYS = {
+    "DATASET.ALLOW_PICKLE": (False, "pickled few-shot lists of CoOp are no longer read; equal seeds draw equal shots"),
+}
+
+
 def current_key(key: str) -> str:
     """The present name of a dotted key; keys that were never renamed are returned as they are."""
     return RENAMED_KEYS.get(key, key)
 
 
 def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, {"A.B": value} of a recorded run, under the present names of their keys."""
-    return {current_key(key): value for key, value in values.items()}
+    """`values`, {"A.B": value} of a recorded run, under the present names of their keys, without removed keys."""
+    return {current_key(key): value for key, value in values.items() if key not in REMOVED_KEYS}
 
 
 @cache
@@ -138,12 +144,17 @@ def warn_renamed(key: str, source: str) -> None:
 def merge(cfg: CfgNode, values: dict, source: str) -> None:
     """Set dotted keys; an int is accepted for a float, a list for a tuple, true/false for a flag.
 
-    Renamed keys are accepted with a warning.
+    Renamed keys are accepted with a warning, and removed keys with their default.
 
     Raises:
-        UserError: an unknown key, or a value of another kind.
+        UserError: an unknown or removed key, or a value of another kind.
     """
     for key, value in values.items():
+        if key in REMOVED_KEYS:
+            default, reason = REMOVED_KEYS[key]
+            if str(value).lower() != str(default).lower():
+                raise UserError(f"{key} in {source} was removed: {reason}. Remove the key.")
+            continue
         if key in RENAMED_KEYS:
             warn_renamed(key, source)
             key = current_key(key)

@@ -1,4 +1,4 @@
-"""The classes of a data set's rows: their names, and the base and new halves of them."""
+"""Class names of a split, and its base and new halves."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ SUBSAMPLES = ("all", "base", "new")
 
 
 def class_names(splits: dict[str, list[Item]], source: Path, remedy: str, distinct: bool = True) -> list[str]:
-    """Name of each label 0 .. C-1.
+    """Return the name of each label 0 .. C-1.
 
     Args:
-        source: where the rows are from, and `remedy`, what to do about them: for the sentence.
-        distinct: whether two labels must not share a name, nor have names that CLIP's tokenizer reads alike.
+        source: where the rows are from, and `remedy`, how to fix them: for the message.
+        distinct: refuse two labels whose names are equal, or become equal in CLIP's tokenizer.
 
     Raises:
-        UserError: there are no rows, a label has two names, two labels share one, or labels or their training images
-            are missing.
+        UserError: there are no rows, a label has two names, two labels share a name, or labels or training images of a
+            class are missing.
     """
     for part in ("train", "test"):
         if not splits[part]:
-            raise UserError(f"expected images in {part} of {source}, found none; {remedy}")
+            raise UserError(f"{source} has no images in {part}; {remedy}")
     names: dict[int, set[str]] = {}
     for rows in splits.values():
         for _, label, name in rows:
@@ -38,12 +38,12 @@ def class_names(splits: dict[str, list[Item]], source: Path, remedy: str, distin
             f"{quoted(max(names))}); {remedy}"
         )
     if len(names) == 1:
-        raise UserError(f"expected at least two classes in {source}, found {names[0]} alone; add another")
+        raise UserError(f"{source} has one class only ({enumerated(names[0])}), but at least two are needed; {remedy}")
     untrained = sorted(set(names) - {label for _, label, _ in splits["train"]})
     if untrained:
         raise UserError(
-            f"expected training images of every class in {source}, found none of {enumerated(names[untrained[0]])} "
-            f"({len(untrained)} such classes); {remedy}"
+            f"{source} has no training images of {enumerated(names[untrained[0]])} ({len(untrained)} such classes); "
+            f"{remedy}"
         )
     in_order = [min(names[label]) for label in sorted(names)]
     if distinct:
@@ -52,12 +52,15 @@ def class_names(splits: dict[str, list[Item]], source: Path, remedy: str, distin
 
 
 def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list[Item]]:
-    """The rows of half of the classes, relabelled from 0: `base` is the first ceil(n/2) labels, `new` the rest.
+    """Select the rows of half of the classes, relabelled from 0: `base` is the first ceil(C/2) labels, `new` the rest.
 
     The labels are those of the first source, as in CoOp's datasets/oxford_pets.py.
+
+    Raises:
+        UserError: `subsample` is unknown, or the half has fewer than two classes.
     """
     if subsample not in SUBSAMPLES:
-        raise UserError(f"expected DATASET.SUBSAMPLE_CLASSES of {', '.join(SUBSAMPLES)}, found {quoted(subsample)}")
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be one of {', '.join(SUBSAMPLES)}, not {quoted(subsample)}")
     if subsample == "all":
         return [list(source) for source in sources]
     labels = sorted({row[1] for row in sources[0]})
@@ -65,7 +68,8 @@ def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list
     selected = labels[:half] if subsample == "base" else labels[half:]
     if len(selected) < 2:
         raise UserError(
-            f"expected at least two classes in the {subsample} half, found {len(selected)} of {len(labels)}; use all"
+            f"the {subsample} half has only {len(selected)} of {len(labels)} classes, but at least two are needed; set "
+            "DATASET.SUBSAMPLE_CLASSES all"
         )
     relabel = {old: new for new, old in enumerate(selected)}
     return [[(path, relabel[label], name) for path, label, name in rows if label in relabel] for rows in sources]

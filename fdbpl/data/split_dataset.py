@@ -1,4 +1,4 @@
-"""A data set in CoOp's layout: a folder of images and a split file; few shots; base and new halves of its classes."""
+"""Base class of the data sets: images and a split file in CoOp's layout, few shots, base and new classes."""
 
 import os
 import shlex
@@ -11,17 +11,14 @@ from yacs.config import CfgNode
 
 from fdbpl.data.classes import class_names, subsample_classes
 from fdbpl.data.few_shot import few_shot_lists
-from fdbpl.data.rows import Item, digest, read_rows, refuse_repeated
-from fdbpl.data.unreadable import unreadable_of, without
+from fdbpl.data.rows import Item, check_unique, digest, read_rows
+from fdbpl.data.unreadable import find_unreadable, leave_out
 from fdbpl.errors import UserError, enumerated
 from fdbpl.io.atomic import read_json
 
 
 class Sizes(NamedTuple):
-    """How many classes and images a data set has, all classes and all shots.
-
-    A data set for tests only has 0 training images; one without validation images has 0 of those.
-    """
+    """Numbers of classes and images of a whole data set; 0 for a part that it does not have."""
 
     classes: int
     train: int
@@ -31,33 +28,33 @@ class Sizes(NamedTuple):
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
-    # few-shot lists of data sets whose own folder is read-only; which images have been decoded once to check them
+    # few-shot lists of data sets whose own folder is read-only, and the record of images that were decoded before
     cfg.DATASET.FEWSHOT_DIR = "output/split_fewshot"
     cfg.DATASET.SKIP_UNREADABLE = False  # True: leave out images that cannot be decoded; False: stop and name them all
-    cfg.DATASET.ALLOW_PICKLE = False  # read CoOp's pickled few-shot lists, with a reader that knows nothing but them
 
 
 class SplitDataset(DatasetBase):
-    """Base of the data sets; a subclass declares the attributes below and registers itself.
+    """Base class of the data sets. A subclass sets the class attributes and registers itself with Dassl.
 
     A data set without a split file overrides `read_split`.
 
     Attributes:
         dataset_dir: folder below the data root.
-        image_dir: folder below dataset_dir that the split's paths start from.
-        split_file: CoOp's `split_zhou_*.json` below dataset_dir.
+        image_dir: folder below `dataset_dir` that the paths of the split start from.
+        split_file: CoOp's `split_zhou_*.json` below `dataset_dir`.
         template: prompt with {} for the class name.
-        official: sizes of the published data set; others are taken as they are. None = nobody published it.
-        test_only: True: test images only. No shots are drawn, and trainers refuse to train on it.
-        synthetic: True: the images are drawn on first use.
-        distinct_names: False: two classes may share their name.
-        name: of this data set in results; "" = its file in configs/datasets.
+        official: sizes of the published data set, None if there is none. Other sizes are accepted.
+        config_name: name for scripts/prepare_data.sh and of its file in configs/datasets; "" if it cannot be fetched.
+        test_only: there are test images only; no shots are drawn, and trainers refuse to train on it.
+        synthetic: the images are drawn on first use.
+        distinct_names: two classes must have distinct names.
+        name: name in results; "" stands for the name of the file in configs/datasets.
         root: absolute data root.
-        all_classnames: class names of all labels, in label order, whatever the half in use.
-        sizes: what is there, whatever the shots and the half in use; to be compared with `official`.
-        protocol: which images and class names training sees.
-        digests: SHA-256 of the class names and the rows of train, val and test, as they are used.
-        left_out: {path below the images: reason} of what cannot be decoded; None where that is an error.
+        all_classnames: class names of all labels in label order, whichever half is in use.
+        sizes: actual sizes, independent of shots and half; to be compared with `official`.
+        protocol: the images and class names that training uses.
+        digests: SHA-256 of the class names and the rows of train, val and test in use.
+        left_out: {path below the images: reason} of unreadable images; None if these are an error.
     """
 
     dataset_dir = ""
@@ -65,6 +62,7 @@ class SplitDataset(DatasetBase):
     split_file = ""
     template = "a photo of a {}."
     official: Sizes | None = None
+    config_name = ""
     test_only = False
     synthetic = False
     distinct_names = True
@@ -82,23 +80,23 @@ class SplitDataset(DatasetBase):
         self.sizes = Sizes(len(self.all_classnames), train_images, len(splits["val"]), len(splits["test"]))
         shots = cfg.DATASET.NUM_SHOTS
         if shots < -1 or shots == 0:
-            raise UserError(f"expected DATASET.NUM_SHOTS of at least 1, or -1 for all, found {shots}; set another")
+            raise UserError(f"DATASET.NUM_SHOTS must be at least 1, or -1 for all images, not {shots}")
         if shots >= 1 and not self.test_only:
             splits["train"], splits["val"] = few_shot_lists(
-                splits["train"], splits["val"], shots, cfg.SEED, self.few_shot_folders(cfg), cfg
+                splits["train"], splits["val"], shots, cfg.SEED, self.few_shot_folders(cfg)
             )
         paths = list({row[0]: None for rows in splits.values() for row in rows})
         self.check_images(paths)
         self.left_out = self.find_unreadable(paths, cfg)
         if self.left_out:
-            splits = without(splits, self.left_out, self.folder)
+            splits = leave_out(splits, self.left_out, self.folder)
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
         splits = dict(zip(splits, subsample_classes(*splits.values(), subsample=subsample), strict=True))
         if not splits["test"]:
-            raise UserError(f"expected test images of {subsample} classes in {self.folder}, found none; {self.remedy}")
+            raise UserError(f"{self.folder} has no test images of the {subsample} classes; {self.remedy}")
         self.print_untested(splits)
         val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
-        train = test if self.test_only else self.images_of(splits["train"])  # the very list: trainers know it by that
+        train = test if self.test_only else self.images_of(splits["train"])  # the same object: trainers compare by `is`
         super().__init__(train_x=train, val=val, test=test)
         self.digests = {part: digest(self.classnames, rows) for part, rows in splits.items()}
         self.protocol = {
@@ -112,7 +110,7 @@ class SplitDataset(DatasetBase):
         }
 
     def print_untested(self, splits: dict[str, list[Item]]) -> None:
-        """Say which classes have no test images: they are among the predictions, but no image of theirs is tested."""
+        """Print the classes without test images: they can be predicted, but are never the right answer."""
         tested = {label for _, label, _ in splits["test"]}
         names = dict(row[1:] for row in splits["train"] if row[1] not in tested)
         if names and not self.test_only:
@@ -120,7 +118,7 @@ class SplitDataset(DatasetBase):
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
-        """Absolute folder that the images' paths in a region bank start from; nothing is read."""
+        """Absolute folder that the image paths in a region bank start from; nothing is read."""
         return os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
 
     @property
@@ -133,43 +131,42 @@ class SplitDataset(DatasetBase):
 
     @property
     def remedy(self) -> str:
-        """What to do where something is missing. A module is named as its file in configs/datasets."""
-        if self.official is None:
+        """Instruction for the user if something is missing."""
+        if not self.config_name:
             return "complete the folder"
-        name = type(self).__module__.rpartition(".")[2]
-        return f"run: bash scripts/prepare_data.sh {name} --root {shlex.quote(self.root)}"
+        return f"run: bash scripts/prepare_data.sh {self.config_name} --root {shlex.quote(self.root)}"
 
     @property
     def split_remedy(self) -> str:
-        """What to do about a mistake in the split file."""
+        """Instruction for the user if the split file has a mistake."""
         if not self.split_file:
             return self.remedy
-        return "correct the split file" + ("" if self.official is None else f", or delete it and {self.remedy}")
+        return "correct the split file" + (f", or delete it and {self.remedy}" if self.config_name else "")
 
     def need(self, path: Path, what: str) -> Path:
-        """`path`, which has to be there.
+        """Return `path`, which must exist.
 
         Raises:
-            UserError: it is not.
+            UserError: it does not.
         """
         if not path.exists():
-            raise UserError(f"expected {what} at {path}, found nothing there; {self.remedy}")
+            raise UserError(f"{what} is missing: there is no {path}; {self.remedy}")
         return path
 
     def prepare(self, cfg: CfgNode) -> None:
-        """Make or check what `read_split` reads.
+        """Create or check the files that `read_split` reads.
 
         Raises:
-            UserError: the data set is not there.
+            UserError: the data set is missing.
         """
         root = self.need(Path(self.root), "the data root (--root, DATA)")
         if not root.is_dir():
-            raise UserError(f"expected the data root (--root, DATA) at {root}, found a file; give the folder above")
+            raise UserError(f"the data root (--root, DATA) {root} is a file, not a folder")
         self.need(self.folder, f"the folder of {type(self).__name__}")
-        self.need(self.images, f"the images of {type(self).__name__}")
+        self.need(self.images, f"the image folder of {type(self).__name__}")
 
     def read_split(self) -> dict[str, list[Item]]:
-        """The rows of train, val and test.
+        """Return the rows of train, val and test.
 
         Raises:
             UserError: the split file is missing or not in CoOp's format.
@@ -178,37 +175,40 @@ class SplitDataset(DatasetBase):
         content = read_json(self.need(self.split_path, what), what)
         remedy = self.split_remedy
         splits = read_rows(content, ("train", "val", "test"), self.split_path, remedy)
-        refuse_repeated(splits, self.split_path, remedy)
+        check_unique(splits, self.split_path, remedy)
         return splits
 
     def images_of(self, rows: list[Item]) -> list[Datum]:
-        """Dassl's items of some rows."""
+        """Convert rows to Dassl's items."""
         images = str(self.images)
         return [Datum(os.path.join(images, path), label, classname=name) for path, label, name in rows]
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Where few-shot lists are looked for and kept, the preferred place first."""
+        """Folders in which few-shot lists are searched and saved, the preferred one first."""
         return [self.folder / "split_fewshot", Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir)]
 
     def find_unreadable(self, paths: list[str], cfg: CfgNode) -> dict[str, str] | None:
-        """As `unreadable_of` says; what has been read is remembered with the few-shot lists."""
-        remembered = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, "readable.safetensors")
-        return unreadable_of(self.images, paths, cfg, remembered)
+        """Call `unreadable.find_unreadable` with a cache next to the few-shot lists."""
+        cache = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, "readable.safetensors")
+        return find_unreadable(self.images, paths, cfg, cache)
 
     def check_images(self, paths: list[str]) -> None:
-        """Raise a UserError that counts the files that are missing and names the first of them."""
+        """Check that the files exist.
+
+        Raises:
+            UserError: counts the missing files and names the first of them.
+        """
         present = {folder: files_in(self.images / folder) for folder in {os.path.dirname(path) for path in paths}}
         missing = [path for path in paths if os.path.basename(path) not in present[os.path.dirname(path)]]
         if missing:
             raise UserError(
-                f"expected {len(paths)} images below {self.images}, found {len(missing)} of them missing "
-                f"({enumerated(missing, 3)}); "
-                f"fetch the split file that belongs to them, or {self.remedy}"
+                f"{len(missing)} of {len(paths)} images are missing below {self.images} ({enumerated(missing, 3)}); "
+                f"use the split file that belongs to these images, or {self.remedy}"
             )
 
 
 def files_in(folder: Path) -> set[str]:
-    """Names of the files in a folder; links that lead nowhere are none."""
+    """Names of the files in a folder, without broken links."""
     with suppress(OSError), os.scandir(folder) as entries:
         return {entry.name for entry in entries if _is_file(entry)}
     return set()

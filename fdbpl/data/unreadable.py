@@ -1,4 +1,4 @@
-"""Images of a data set that cannot be decoded: all named at the start, or left out (DATASET.SKIP_UNREADABLE)."""
+"""Images that cannot be decoded: all are named at the start, or left out (DATASET.SKIP_UNREADABLE)."""
 
 from pathlib import Path
 
@@ -9,42 +9,43 @@ from fdbpl.errors import UserError
 from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
 
 
-def unreadable_of(images: Path, paths: list[str], cfg: CfgNode, remembered: Path) -> dict[str, str] | None:
-    """{path: reason} of what is to be left out; None where DATASET.SKIP_UNREADABLE is False and all can be read.
+def find_unreadable(images: Path, paths: list[str], cfg: CfgNode, cache: Path) -> dict[str, str] | None:
+    """Return {path: reason} of the images to leave out; None if DATASET.SKIP_UNREADABLE is False.
 
     Args:
-        images: folder that `paths` start from. remembered: file of what has been read before.
+        images: folder that `paths` start from.
+        cache: file that records which images were decoded before.
 
     Raises:
-        UserError: names all images that cannot be decoded, unless they are to be left out.
+        UserError: names all images that cannot be decoded, unless DATASET.SKIP_UNREADABLE is True.
     """
-    side = max(cfg.INPUT.SIZE)  # of test images, whose shorter edge is resized to it
+    side = max(cfg.INPUT.SIZE)  # test transforms resize the shorter edge to it
     listing = Path(cfg.OUTPUT_DIR, "unreadable.txt") if cfg.OUTPUT_DIR else None
     if listing and listing.is_file():
-        listing.unlink()  # an earlier attempt's
+        listing.unlink()  # of an earlier attempt
     if not cfg.DATASET.SKIP_UNREADABLE:
         otherwise = "set DATASET.SKIP_UNREADABLE True to leave them out"
-        refuse_unreadable(images, paths, remembered, listing, otherwise, side)
+        refuse_unreadable(images, paths, cache, listing, otherwise, side)
         return None
-    bad = unreadable_images(images, paths, remembered, side=side)
+    bad = unreadable_images(images, paths, cache, side=side)
     what = named(bad, listing) if bad else "all can be read"
     print(f"Left out of {len(paths)} images below {images}: {len(bad)} ({what}; DATASET.SKIP_UNREADABLE)")
     return bad
 
 
-def without(splits: dict[str, list[Item]], bad: dict[str, str], source: Path) -> dict[str, list[Item]]:
-    """`splits` less the images `bad`.
+def leave_out(splits: dict[str, list[Item]], bad: dict[str, str], source: Path) -> dict[str, list[Item]]:
+    """Return `splits` without the images `bad`.
 
     Raises:
-        UserError: no training image of a class is left, or no test image.
+        UserError: no training image of a class, or no test image, remains.
     """
     left = {part: [row for row in rows if row[0] not in bad] for part, rows in splits.items()}
-    learnt = {row[1] for row in left["train"]}
-    lost = [row[2] for row in splits["train"] if row[1] not in learnt]
+    trained = {row[1] for row in left["train"]}
+    lost = [row[2] for row in splits["train"] if row[1] not in trained]
     if lost or not left["test"]:
-        what = f"no training image of {lost[0]!r}" if lost else "no test image"
+        what = f"training image of {lost[0]!r}" if lost else "test image"
         raise UserError(
-            f"expected a readable training image of every class and a test image in {source}, found {what} when the "
-            f"{len(bad)} unreadable ones were left out (DATASET.SKIP_UNREADABLE); replace some of them"
+            f"no {what} in {source} can be read: DATASET.SKIP_UNREADABLE leaves out {len(bad)} images; replace some of "
+            "them"
         )
     return left

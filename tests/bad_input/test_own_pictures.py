@@ -108,7 +108,7 @@ TABLES = {
     "classes that differ in case": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,Cat\n", "'Cat' and 'cat'"),
     "one class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\n", "at least two classes"),
     "one picture of a class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\ndog/0.jpg,dog\n", "found one of dog"),
-    "no test": (b"path,class,split\ncat/0.jpg,cat,train\ndog/0.jpg,dog,train\n", "expected images in test"),
+    "no test": (b"path,class,split\ncat/0.jpg,cat,train\ndog/0.jpg,dog,train\n", "no images in test"),
     "the CSV itself": (b"path,class\nlabels.csv,cat\nlabels2.csv,dog\n", "missing"),
 }
 

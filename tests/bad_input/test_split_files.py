@@ -58,11 +58,11 @@ CHANGES = {
     "a name is empty": (in_all_rows_of(0, lambda row: row.__setitem__(2, "")), "expected a class name"),
     "a name of 200 tokens": (in_all_rows_of(0, lambda row: row.__setitem__(2, "cat " * 200)), "at most 75 tokens"),
     "an image in train and test": (lambda split: split["test"].append(split["train"][3]), "in train and test"),
-    "an image of two labels": (lambda split: split["train"].append([split["train"][0][0], 1, "dotted"]), "every image"),
-    "a class for tests only": (lambda split: split["test"].append(["x.jpg", 4, "new"]), "found none of new"),
+    "an image of two labels": (lambda split: split["train"].append([split["train"][0][0], 1, "dotted"]), "than once"),
+    "a class for tests only": (lambda split: split["test"].append(["x.jpg", 4, "new"]), "no training images of new"),
     "one class": (
         lambda split: {part: [row for row in rows if row[1] == 0] for part, rows in split.items()},
-        "expected at least two classes",
+        "at least two",
     ),
 }
 
@@ -158,9 +158,9 @@ def test_any_json_is_read_or_refused(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "split.json"
     with alarm(20):
         try:
-            rows = read_rows(json.loads(json.dumps(content)), ("train", "val"), file, "mend it")
+            rows = read_rows(json.loads(json.dumps(content)), ("train", "val"), file, "correct it")
         except UserError as error:
-            assert "expected " in str(error) and str(error).endswith("; mend it") and len(str(error)) < 1000
+            assert str(file) in str(error) and str(error).endswith("; correct it") and len(str(error)) < 1000
         else:
             assert all(type(row[1]) is int and row[1] >= 0 and row[0] for part in rows.values() for row in part)
 

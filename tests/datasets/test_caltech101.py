@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from datasets.caltech101 import Caltech101
+from datasets.catalog import Caltech101
 from fdbpl.errors import UserError
 
 from .trees import config as config_of
@@ -50,8 +50,8 @@ def test_a_root_without_the_data_set(tmp_path):
     with pytest.raises(UserError) as error:
         Caltech101(config(root, tmp_path))
     assert str(error.value) == (
-        f"expected the folder of Caltech101 at {root / 'caltech-101'}, found nothing there; "
+        f"the folder of Caltech101 is missing: there is no {root / 'caltech-101'}; "
         f"run: bash scripts/prepare_data.sh caltech101 --root {shlex.quote(str(root))}"
     )
-    with pytest.raises(UserError, match="expected the data root"):
+    with pytest.raises(UserError, match="the data root .* is missing"):
         Caltech101(config(tmp_path / "nowhere", tmp_path))

@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.caltech101 import Caltech101
-from datasets.dtd import DescribableTextures
-from datasets.eurosat import EuroSAT
-from datasets.oxford_flowers import OxfordFlowers
-from datasets.oxford_pets import OxfordPets
-from datasets.stanford_cars import StanfordCars
-from datasets.ucf101 import UCF101
+from datasets.catalog import UCF101, Caltech101, DescribableTextures, EuroSAT, OxfordFlowers, OxfordPets, StanfordCars
 
 from .trees import below, config, small_images, write_split
 

@@ -11,7 +11,7 @@ from dassl.config import get_cfg_default
 from PIL import Image
 
 import datasets
-from datasets.demo_shifts import DemoSketch
+from datasets.demo import DemoSketch
 from fdbpl.backbones import load_backbone
 from fdbpl.demo import picture_set
 from fdbpl.demo.colours import COLOURS

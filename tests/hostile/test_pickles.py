@@ -94,21 +94,20 @@ def test_kept_features(world, marker, kind):
     assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
 
 
-@pytest.mark.parametrize("allowed", [True, False])
 @pytest.mark.parametrize("suffix", [".pkl", ".json"])
-def test_few_shot_lists(world, marker, data_root, tmp_path, allowed, suffix):
+def test_few_shot_lists(world, marker, data_root, tmp_path, suffix):
     root = tmp_path / "root"
     shutil.copytree(data_root, root)
     shutil.rmtree(root / "tiny" / "split_fewshot", ignore_errors=True)
     (root / "tiny" / "split_fewshot").mkdir()
     planted = (root / "tiny" / "split_fewshot" / "shot_2-seed_1").with_suffix(suffix)
     planted.write_bytes(plants.bare(marker))
-    more = ("DATASET.ALLOW_PICKLE", allowed, "DATASET.FEWSHOT_DIR", tmp_path / "cache")
+    more = ("DATASET.FEWSHOT_DIR", tmp_path / "cache")
     words = {"flags": ["--root", root, "--no-train"], "trainer": "CoOp"}
-    if allowed or suffix == ".json":
+    if suffix == ".json":
         world.refused(*more, **words, names=planted)
-    else:  # not looked into: the images are drawn
-        assert "Not reading CoOp's few-shot list" in world.succeeds(*more, **words).out
+    else:
+        world.succeeds(*more, **words)
 
 
 @pytest.mark.parametrize("kind", ["bare", "zipped"])
@@ -138,7 +137,7 @@ def test_a_foreign_log(tmp_path, marker, content):
     rule = "***************\n"
     text = f"{rule}** Arguments **\n{rule}opts: [{opts}]\nseed: 1\n{rule}** Config **\n{rule}SEED: 1\n"
     log.write_bytes(plants.bare(marker) if content == "bare" else text.encode())
-    assert "## Not in the tables" in succeeds(report.main, [tmp_path / "output", "--to", tmp_path / "report"]).out
+    assert "## Not read" in succeeds(report.main, [tmp_path / "output", "--to", tmp_path / "report"]).out
 
 
 def test_the_record_of_a_grid(tmp_path, marker):
