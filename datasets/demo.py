@@ -34,9 +34,9 @@ class DrawnDataset(SplitDataset):
     def prepare(self, cfg: CfgNode) -> None:
         settings = cfg.DATASET.DEMO
         if settings.DRAW not in DRAWS:
-            raise UserError(f"DATASET.DEMO.DRAW must be one of {', '.join(DRAWS)}, not {settings.DRAW!r}")
+            raise UserError(f"DATASET.DEMO.DRAW is {settings.DRAW!r}; set one of {', '.join(DRAWS)}")
         if settings.CLASS_SPLIT not in CLASS_SPLITS:
-            raise UserError(f"DATASET.DEMO.CLASS_SPLIT must be from 1 to 4, not {settings.CLASS_SPLIT}")
+            raise UserError(f"DATASET.DEMO.CLASS_SPLIT is {settings.CLASS_SPLIT}; set 1, 2, 3 or 4")
         self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
         self.split_file = self.pictures.split_file(settings.CLASS_SPLIT)
         if not self.pictures.is_drawn(self.folder, settings.DRAW):

@@ -60,7 +60,7 @@ def subsample_classes(*sources: list[Item], subsample: str = "all") -> list[list
         UserError: `subsample` is unknown, or the half has fewer than two classes.
     """
     if subsample not in SUBSAMPLES:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be one of {', '.join(SUBSAMPLES)}, not {quoted(subsample)}")
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {quoted(subsample)}; set one of {', '.join(SUBSAMPLES)}")
     if subsample == "all":
         return [list(source) for source in sources]
     labels = sorted({row[1] for row in sources[0]})

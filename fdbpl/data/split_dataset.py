@@ -80,7 +80,7 @@ class SplitDataset(DatasetBase):
         self.sizes = Sizes(len(self.all_classnames), train_images, len(splits["val"]), len(splits["test"]))
         shots = cfg.DATASET.NUM_SHOTS
         if shots < -1 or shots == 0:
-            raise UserError(f"DATASET.NUM_SHOTS must be at least 1, or -1 for all images, not {shots}")
+            raise UserError(f"DATASET.NUM_SHOTS is {shots}; set a number of at least 1, or -1 for all images")
         if shots >= 1 and not self.test_only:
             splits["train"], splits["val"] = few_shot_lists(
                 splits["train"], splits["val"], shots, cfg.SEED, self.few_shot_folders(cfg)
@@ -161,7 +161,7 @@ class SplitDataset(DatasetBase):
         """
         root = self.need(Path(self.root), "the data root (--root, DATA)")
         if not root.is_dir():
-            raise UserError(f"the data root (--root, DATA) {root} is a file, not a folder")
+            raise UserError(f"the data root (--root, DATA) {root} is a file; give the folder that holds the data sets")
         self.need(self.folder, f"the folder of {type(self).__name__}")
         self.need(self.images, f"the image folder of {type(self).__name__}")
 

@@ -63,12 +63,12 @@ def test_a_data_set_that_is_not_there(training, root, dataset):
 def test_missing_images(training, root, missing):
     place = root / "dtd" / "images" / missing
     shutil.rmtree(place) if place.is_dir() else place.unlink()
-    training.refused(root, "DATASET.NUM_SHOTS", "-1", names=["missing (banded/banded_0.jpg"], unchanged=[root])
+    training.refused(root, "DATASET.NUM_SHOTS", "-1", names=["images are missing", "(banded/banded_0.jpg"], unchanged=[root])
 
 
 @pytest.mark.parametrize("shots", [0, -2])
 def test_a_number_of_shots_that_is_none(training, root, shots):
-    training.refused(root, "DATASET.NUM_SHOTS", shots, names=f"not {shots}", unchanged=[root])
+    training.refused(root, "DATASET.NUM_SHOTS", shots, names=f"is {shots}", unchanged=[root])
 
 
 @pytest.mark.parametrize(("shots", "images"), [(-1, 12), (1, 4), (HUGE, 12)])
@@ -80,7 +80,7 @@ def test_a_number_of_shots(training, root, shots, images):
 @pytest.mark.parametrize(("half", "classes"), [("base", 1), ("new", 1)])
 def test_a_half_of_one_class(training, root, edit_split, half, classes):
     edit_split(lambda split: {part: [row for row in rows if row[1] < 2] for part, rows in split.items()})
-    training.refused(root, "DATASET.SUBSAMPLE_CLASSES", half, names="at least two classes", unchanged=[root])
+    training.refused(root, "DATASET.SUBSAMPLE_CLASSES", half, names="at least two are needed", unchanged=[root])
 
 
 def test_no_test_images_of_a_half(training, root, edit_split):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from dassl.config import get_cfg_default
@@ -188,12 +189,12 @@ def test_fewer_images_than_shots(root):
 
 
 def test_an_unknown_half(root):
-    with pytest.raises(UserError, match="DATASET.SUBSAMPLE_CLASSES must be one of all, base, new, not 'novel'"):
+    with pytest.raises(UserError, match="DATASET.SUBSAMPLE_CLASSES is 'novel'; set one of all, base, new"):
         Toy(config(root, subsample="novel"))
 
 
 def test_old_configuration_keys(capsys):
-    cfg = config("root")
+    cfg = config(Path("root"))
     merge(cfg, {"DATASET.CACHE": "lists", "DATASET.ALLOW_PICKLE": "False"}, "old.yaml")
     assert cfg.DATASET.FEWSHOT_DIR == "lists"
     assert "DATASET.CACHE in old.yaml is now called DATASET.FEWSHOT_DIR" in capsys.readouterr().err
