@@ -91,7 +91,7 @@ def test_no_test_images_of_a_half(training, root, edit_split):
 def test_a_model_chosen_by_no_validation_images(training, root, edit_split):
     edit_split(lambda split: split["val"].clear())
     words = ("TEST.FINAL_MODEL", "best_val")
-    training.refused(root, *words, trainer="CoOp", names="expected validation images", unchanged=[root])
+    training.refused(root, *words, trainer="CoOp", names="has only test images", unchanged=[root])
 
 
 @pytest.mark.parametrize(
