@@ -20,7 +20,11 @@ from third_party import use_dassl  # noqa: E402
 DASSL = use_dassl()
 
 
-SLOW = ("tests/bad_input", "tests/end_to_end", "tests/faults")  # folders whose tests run whole commands
+SLOW = (  # folders and files whose tests run whole commands, or many of them
+    "tests/bad_input", "tests/dassl/test_source", "tests/doctor", "tests/end_to_end", "tests/faults",
+    "tests/hostile/test_shell", "tests/plugin", "tests/report/test_page", "tests/protocols/test_grid",
+    "tests/protocols/test_launchers", "tests/tools/test_demo_pretraining", "tests/trainers/test_torchrun",
+)  # fmt: skip
 
 
 def pytest_report_header() -> str:
@@ -30,10 +34,10 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their folder; skip those that need a GPU where there is none."""
     for item in items:
-        folder = item.path.parent.relative_to(ROOT).as_posix()
-        if folder.startswith(SLOW):
+        file = item.path.relative_to(ROOT).as_posix()
+        if file.startswith(SLOW):
             item.add_marker("slow")
-        if folder == "tests/parity":
+        if file.startswith("tests/parity/"):
             item.add_marker("parity")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU"))

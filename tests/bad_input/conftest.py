@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import train
 
-from .sentences import Ended, call, refused, succeeds
+from .calls import Ended, call, refused, succeeds
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"banded": "red", "dotted": "blue", "lined": "green", "woven": "yellow"}

@@ -5,8 +5,8 @@ import pytest
 from fdbpl import export, predict
 from fdbpl.regions import __main__ as regions
 
+from .calls import refused, succeeds
 from .conftest import draw_picture
-from .sentences import refused, succeeds
 
 REFUSED = {
     "no name": ("", "--classes"),

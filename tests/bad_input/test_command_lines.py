@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from .sentences import call
+from .calls import call
 
 CASES = {
     "an option of another program": ("train", ["--gpu-ids", "0"], "--gpu-ids"),  # Dassl's takes the rest as keys

@@ -6,7 +6,7 @@ import train
 from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
-from .sentences import refused
+from .calls import refused
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import train
 from fdbpl import predict
 from fdbpl.regions.__main__ import main as regions
 
-from .sentences import refused
+from .calls import refused
 
 SHORT = 1500  # characters
 

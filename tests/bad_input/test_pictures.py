@@ -18,8 +18,8 @@ from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions import __main__ as regions
 
+from .calls import alarm, refused, succeeds
 from .pictures import BAD, ODD, saved, scene
-from .sentences import alarm, refused, succeeds
 
 needs_dali = pytest.mark.skipif(not dali_installed(), reason="NVIDIA DALI is not installed")
 PLACES = {"train": "banded/banded_0.jpg", "val": "dotted/dotted_3.jpg", "test": "woven/woven_5.jpg"}

@@ -10,8 +10,8 @@ import pytest
 
 from fdbpl import predict
 
+from .calls import refused
 from .conftest import Training, make_root
-from .sentences import refused
 
 HUGE = 10**30
 

@@ -12,9 +12,9 @@ from fdbpl.io import image_check
 from fdbpl.regions import __main__ as regions
 from fdbpl.regions.lookup import RegionLookup
 
+from .calls import refused, succeeds
 from .conftest import ROOT, draw_picture
 from .pictures import saved, scene
-from .sentences import refused, succeeds
 
 SKIP = ("DATASET.SKIP_UNREADABLE", "True")
 ALL = ("DATASET.NUM_SHOTS", "-1")

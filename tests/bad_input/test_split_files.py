@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fdbpl.data.rows import read_rows
 from fdbpl.errors import UserError
 
-from .sentences import alarm
+from .calls import alarm
 
 SPLIT = "split_zhou_DescribableTextures.json"
 
@@ -172,8 +172,8 @@ def test_any_json_is_read_or_refused(tmp_path_factory, content):
 )  # fmt: skip
 def test_a_split_with_some_bytes_changed(training, root, data):
     """A damaged split file is refused in one line, or is still valid."""
+    from .calls import call
     from .conftest import make_root
-    from .sentences import call
 
     file = root / "dtd" / SPLIT
     make_root(root.parent)

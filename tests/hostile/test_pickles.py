@@ -13,7 +13,7 @@ from fdbpl import export, predict
 from fdbpl.errors import UserError
 from fdbpl.protocols.grid_record import GridRecord
 
-from ..bad_input.sentences import refused, succeeds
+from ..bad_input.calls import refused, succeeds
 from . import plants
 
 

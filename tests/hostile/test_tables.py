@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fdbpl.report.__main__ as report
 from fdbpl.report.formats import FORMULA, no_formula
 
-from ..bad_input.sentences import succeeds
+from ..bad_input.calls import succeeds
 from ..report.conftest import tree  # noqa: F401
 
 FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")', "\t=1", "\r=1"]

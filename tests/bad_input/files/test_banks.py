@@ -16,7 +16,7 @@ from fdbpl.backbones.openai import sha256_of
 from fdbpl.errors import UserError
 from fdbpl.regions.lookup import RegionLookup
 
-from ..sentences import refused, succeeds
+from ..calls import refused, succeeds
 from .worlds import TENTHS, World, cut, edit_json
 
 Damage = Callable[[World], object]

@@ -19,7 +19,7 @@ from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
 from ...trainers.methods import same
-from ..sentences import refused, succeeds
+from ..calls import refused, succeeds
 from .worlds import TENTHS, World, cut
 
 

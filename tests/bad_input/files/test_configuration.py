@@ -12,7 +12,7 @@ import train
 from fdbpl.config import flatten, merge, pairs, plain, read_yaml
 from fdbpl.errors import UserError
 
-from ..sentences import refused, succeeds
+from ..calls import refused, succeeds
 from .worlds import World
 
 

@@ -18,7 +18,7 @@ from fdbpl.protocols.grid_record import GridRecord
 from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 
 from ...trainers.methods import same
-from ..sentences import refused, succeeds
+from ..calls import refused, succeeds
 from .test_banks import flip_last_bit
 from .worlds import TENTHS, cut, edit_json
 

@@ -14,7 +14,7 @@ import pytest
 
 import train
 
-from ..sentences import Ended, refused, succeeds
+from ..calls import Ended, refused, succeeds
 
 
 class World:

@@ -1,13 +1,12 @@
-"""An entry point, called in this process as from the command line, and what every bad input must end in.
+"""Calls of entry points in this process, and checks of how bad input must end.
 
-sentence = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
+message = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
 done = succeeds(train.main, [...])
 """
 
 import hashlib
 import io
 import os
-import re
 import signal
 import stat
 import sys
@@ -20,13 +19,13 @@ from pathlib import Path
 
 from fdbpl.errors import MAX_MESSAGE
 
-HANG = 240  # seconds on the clock; another process may have the processor
-SECONDS = 30.0  # of the processor
+HANG = 240  # seconds of wall-clock time
+SECONDS = 30.0  # seconds of CPU time
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended: exit code, what it printed, seconds of the processor."""
+    """Result of a call: exit code, output, errors, and seconds of CPU time."""
 
     code: int
     out: str
@@ -35,9 +34,9 @@ class Ended:
 
 
 def call(main: Callable[[], object], words: Iterable[object] = ()) -> Ended:
-    """Call `main` with the command line `words`. The streams are as strict as a terminal's in UTF-8.
+    """Call `main` with the command line `words` and strict UTF-8 streams.
 
-    What is no SystemExit is printed as Python would, and the exit code is 1.
+    Exceptions other than SystemExit are printed as Python does, with exit code 1.
     """
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
     before = sys.argv, sys.stdout, sys.stderr, os.getcwd(), os.environ.pop("FDBPL_DEBUG", None)
@@ -72,13 +71,13 @@ def refused(
     code: int = 2,
     within: float = SECONDS,
 ) -> str:
-    """The message that the call ends in: one line, exit code, what is wrong and a remedy.
+    """Require that the call ends with a one-line error message; return the message.
 
     Args:
-        names: words that the sentence must have in it: the item, what was found ...
-        unchanged: folders (or files) in which what was there before is there afterwards, byte by byte.
-        code: 2 for the user's input, 1 for failures of the machine.
-        within: seconds of the processor.
+        names: words that the message must contain.
+        unchanged: folders or files whose content must stay the same.
+        code: exit code; 2 for bad input, 1 for system failures.
+        within: limit in seconds of CPU time.
     """
     before = {Path(place): contents(Path(place)) for place in unchanged}
     ended = call(main, words)
@@ -86,21 +85,19 @@ def refused(
     assert ended.code == code, f"exit code {ended.code}: {ended.err or ended.out[-1000:]}"
     lines = ended.err.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1 and errors == lines[-1:], f"expected one sentence, found {ended.err!r}"
-    sentence = errors[0].removeprefix("error: ")
-    what, remedy = re.split(r"[;.:] ", sentence, maxsplit=1) if re.search(r"[;.:] ", sentence) else ("", sentence)
-    assert what and re.search(r"\w+ \S*\w", remedy), f"no remedy after what is wrong: {sentence}"
-    assert len(sentence) <= MAX_MESSAGE
+    assert len(errors) == 1 and errors == lines[-1:], f"not one message: {ended.err!r}"
+    message = errors[0].removeprefix("error: ")
+    assert len(message) <= MAX_MESSAGE
     for name in [names] if isinstance(names, str) else names:
-        assert name in sentence, f"{name!r} is not named: {sentence}"
+        assert name in message, f"{name!r} is not named: {message}"
     assert ended.seconds < within, f"{ended.seconds:.1f} s"
     for place, there in before.items():
         assert_unchanged(there, contents(place))
-    return sentence
+    return message
 
 
 def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Iterable[Path] = ()) -> Ended:
-    """How a call ended that must exit with 0 and say no error."""
+    """Require that the call exits with 0 and prints no error; return its result."""
     before = {Path(place): contents(Path(place)) for place in unchanged}
     ended = call(main, words)
     assert ended.code == 0 and "error" not in ended.err, f"{ended.err[-3000:]}\n{ended.out[-2000:]}"
@@ -110,7 +107,7 @@ def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Ite
 
 
 def contents(place: Path) -> dict[str, tuple]:
-    """{path: what is there} of a folder with all below, or of a file; links are not followed."""
+    """Content of a file, or of a folder with everything below it, by path; links are not followed."""
     found = {}
     for path in [os.fspath(place), *_below(os.fspath(place))]:
         kind = os.lstat(path)
@@ -125,7 +122,7 @@ def contents(place: Path) -> dict[str, tuple]:
 
 
 def assert_unchanged(before: dict[str, tuple], after: dict[str, tuple]) -> None:
-    """What was there is there; what has come is no temporary file."""
+    """Require that everything in `before` is unchanged and that no temporary file was added."""
     changed = sorted(path for path, what in before.items() if after.get(path) != what)
     assert not changed, f"changed or gone: {changed[:5]}"
     left = sorted(path for path in after.keys() - before.keys() if path.endswith(".partial"))
