@@ -1,4 +1,4 @@
-"""`colours:SIZE`: a teacher that knows eight colours and nothing else, for pictures of SIZE pixels."""
+"""`colours:SIZE`: a teacher that recognizes eight colours, for images of SIZE pixels."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""A data set that the house does not know: pictures of leaves, listed in leaves/split.csv as part,file,class name."""
+"""An example of a new data set: images of leaves, listed in leaves/split.csv as split,file,class name."""
 
 import csv
 
