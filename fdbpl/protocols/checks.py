@@ -1,4 +1,4 @@
-"""Checks of what a protocol's script or a grid is asked for, before anything runs."""
+"""Checks of the arguments of a protocol or grid, before anything runs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 from fdbpl.errors import UserError
 from fdbpl.runs.targets import SAME_CLASSES
 
-# keys that a protocol sets itself -> what to use instead
+# keys that a protocol sets -> what to use instead
 PROTOCOL_KEYS = {
     "SEED": "Give the seed as the script's argument SEED",
     "TRAINER.NAME": "Give the trainer as the script's argument TRAINER",
     "DATASET.NAME": "Give the data set as the script's argument DATASET",
     "DATASET.NUM_SHOTS": "Set the variable SHOTS, e.g. SHOTS=4 (SHOTS=-1: all images)",
-    "DATASET.SUBSAMPLE_CLASSES": "LEARN=all makes base-to-new learn from all classes and test both halves; few_shot.sh "
-    "learns and tests all classes; SUB chooses the classes of base2new_test.sh and generate_regions.sh",
+    "DATASET.SUBSAMPLE_CLASSES": "LEARN=all trains base-to-new on all classes and tests both halves; few_shot.sh "
+    "trains and tests on all classes; SUB chooses the classes of base2new_test.sh and generate_regions.sh",
     "DATASET.ROOT": "Set the variable DATA",
     "DATASET.FOLDER": "Set the variable DATA",
     "DATASET.FOLDER_DIGEST": "Set the variable DATA",
@@ -27,7 +27,7 @@ PROTOCOL_KEYS = {
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse overrides of what the protocol itself decides: they would reach each training and test alike.
+    """Refuse overrides of keys that the protocol sets: they would apply to every training and test.
 
     Raises:
         UserError: names the key and the argument or variable to use.
@@ -38,7 +38,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 
 def check_numbers(seeds: Sequence[str], shots: Sequence[str]) -> None:
-    """Refuse seeds and numbers of shots that are none, or that are not written as run folders name them (seed01)."""
+    """Refuse seeds and shots that are not numbers, or not written as in the names of run folders."""
     for numbers, what, form, example in (
         (seeds, "SEEDS", r"0|[1-9]\d*", "1 2 3"), (shots, "SHOTS", r"-1|[1-9]\d*", "16"),
     ):  # fmt: skip
@@ -52,7 +52,7 @@ def check_numbers(seeds: Sequence[str], shots: Sequence[str]) -> None:
 
 
 def check_targets(source: str, targets: Sequence[str]) -> None:
-    """Refuse a source that is tested on itself, and a target that comes twice: averages would count them.
+    """Refuse a source that is its own target, and a target that is named twice: both would distort the average.
 
     Raises:
         UserError: names the data set.
@@ -61,13 +61,13 @@ def check_targets(source: str, targets: Sequence[str]) -> None:
     if twice:
         raise UserError(f"TARGETS contains {twice[0]} twice; name it once")
     if source in targets:
-        raise UserError(f"TARGETS contains {source}, the data set that is learnt from; leave it out")
+        raise UserError(f"TARGETS contains {source}, the data set of the training; leave it out")
 
 
 def check_class_contexts(
     protocol: str, trainer: str, settings: Mapping[str, Any], source: str, targets: Sequence[str]
 ) -> None:
-    """Refuse class-specific contexts (CSC) where a protocol tests other classes than those that are learnt.
+    """Refuse class-specific contexts (CSC) where a protocol tests on other classes than it trains on.
 
     Args:
         settings: values by dotted key, as YAML files or the command line give them.
@@ -85,12 +85,12 @@ def check_class_contexts(
     tested = f"the classes of {other[0]}" if other else "one half of the classes at a time"
     raise UserError(
         f"{key} True learns a context for each class, which serves these classes only, but this protocol tests "
-        f"{tested}. Set {key} False, or use few_shot.sh, which tests all the classes that it learns"
+        f"{tested}. Set {key} False, or use few_shot.sh, which tests the classes that it trains on"
     )
 
 
 def check_epoch(run: Path, epoch: str) -> None:
-    """Refuse the test of an epoch whose weights a training run does not hold, or of a run that is not there.
+    """Refuse the test of a run that does not exist, or of an epoch whose weights it does not hold.
 
     Args:
         epoch: "" for the last one.

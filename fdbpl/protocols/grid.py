@@ -1,4 +1,4 @@
-"""What a comparison consists of: cells, each a row (a trainer with overrides) with a seed, a variant and shots."""
+"""A grid of runs: its cells are rows (a trainer with overrides) combined with seeds, variants and shots."""
 
 import itertools
 import os
@@ -19,10 +19,10 @@ yaml_values = cache(read_yaml)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a data set's table: what is run with every seed and variant.
+    """One row of a data set's table, which is run with every seed and variant.
 
     Attributes:
-        dataset: its name in configs/datasets. own: what `folder` is called in run folders and results.
+        dataset: its name in configs/datasets. own: the name of own images (`folder`) in run folders and results.
         targets: the data sets it is tested on where the protocol asks for some.
         config: the method's YAML.
     """
@@ -37,11 +37,11 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The data set's in run folders and results."""
+        """The name of the data set in run folders and results."""
         return self.own or self.dataset
 
     def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
-        """The overrides below a node of the configuration."""
+        """The overrides whose keys begin with `node`."""
         pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
         return tuple(sorted(pair for pair in pairs if pair[0].startswith(node)))
 
@@ -58,10 +58,10 @@ def variants(each: str) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one call of a protocol's script runs: a training and its tests.
+    """A training and its tests: one call of a protocol's script.
 
     Attributes:
-        overrides: all of them, in the order they are typed.
+        overrides: those of the grid, of the variant and of the row, in this order.
     """
 
     protocol: Protocol
@@ -77,18 +77,18 @@ class Cell:
 
     @property
     def key(self) -> tuple:
-        """Protocol, trainer, configuration, data set, shots, seed: what it is called in grid.json and in reports."""
+        """Protocol, trainer, configuration, data set, shots, seed: its key in grid.json and in reports."""
         row = self.row
         return self.protocol.name, row.trainer, self.config_name, row.name, int(self.shots), int(self.seed)
 
     @property
     def run(self) -> str:
-        """What the folders of its runs have in common."""
+        """The part of the path that the folders of its runs share."""
         return f"{self.row.name}/shots_{self.shots}/{self.row.trainer}/{self.config_name}/seed{self.seed}"
 
     @property
     def steps(self) -> list[Step]:
-        """The calls of train.py that it consists of; regions are labelled for a training that is not finished."""
+        """Its calls of train.py; a finished training needs no region bank."""
         row = self.row
         steps = self.protocol.steps(row.dataset, self.run, row.targets, row.trainer.startswith("FDBPL"))
         return [step for step in steps if step.kind != "bank" or not (self.output / step.folder / "done.json").exists()]
@@ -100,7 +100,7 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Values by dotted key, as far as the YAML files and the overrides name them."""
+        """Values by dotted key, from the YAML files and the overrides."""
         files = [Path("configs/datasets", f"{self.row.dataset}.yaml"), self.row.config]
         values: dict[str, Any] = {}
         special: dict[str, dict] = {}
@@ -111,10 +111,10 @@ class Cell:
         return {**values, **here, **pairs(list(self.overrides))}
 
     def check(self) -> None:
-        """Refuse what its protocol cannot do.
+        """Check the overrides, targets and contexts against the protocol.
 
         Raises:
-            UserError: says what to do instead.
+            UserError: the protocol cannot use them.
         """
         row = self.row
         check_overrides(self.overrides)
@@ -123,9 +123,9 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do: all is done, and no test or run is older than what it was made from (the
-        training, the YAML files). Where one is, and for own pictures, which may have changed, the script is called and
-        the run itself says whether it still holds.
+        """Whether all runs are done, none of them older than its training or than the YAML files.
+
+        Otherwise, and for own images, which may have changed, the script is called: train.py compares the inputs.
         """
         if self.row.own:
             return False
@@ -139,7 +139,7 @@ class Cell:
         return max(made_from, default=0) <= done[0] == min(done)
 
     def call(self, script: str = "", **settings: str) -> list[str]:
-        """The command that runs the cell, or another script of it."""
+        """The command that runs the cell, or another script with its settings."""
         variables = {"CFG": self.row.config.stem, "OUTPUT": str(self.output), "SHOTS": self.shots, **settings}
         if self.protocol.name == "base2new_all":
             variables["LEARN"] = "all"
@@ -159,7 +159,7 @@ class Grid:
         common: overrides of every row. each: overrides to run through like seeds, see `variants`.
 
     Raises:
-        UserError: something that cannot be run.
+        UserError: a cell cannot be run.
     """
 
     protocol: str
@@ -182,7 +182,7 @@ class Grid:
             cell.check()
 
     def _cells(self) -> Iterator[Cell]:
-        """In the order data set, seed, row: the first seed's table is complete first."""
+        """Cells in the order data set, seed, row, so that the table of the first seed is complete first."""
         datasets, shots = dict.fromkeys(row.dataset for row in self.rows), dict.fromkeys(self.shots)
         order = itertools.product(datasets, dict.fromkeys(self.seeds), variants(self.each), self.rows, shots)
         for dataset, seed, variant, row, number in order:
@@ -192,10 +192,10 @@ class Grid:
 
 
 def banks(cells: Sequence[Cell]) -> list[list[str]]:
-    """Calls that make the region banks that `cells` share, so that runs at the same time do not make them twice.
+    """Calls that generate the region banks of `cells` once, before several runs at a time read them.
 
-    Of the cells that read the same regions one makes them: FDBPL itself where it is among them, as it looks the
-    student's features up as well.
+    Of the cells that read the same regions one generates them: FDBPL itself if it is among them, since its bank holds
+    the student's features as well.
     """
     makers: dict[tuple, Cell] = {}
     for cell in cells:

@@ -1,4 +1,4 @@
-"""grid.json: which cells were asked for, and what became of them. Several grids at once may write to one OUTPUT."""
+"""grid.json: the planned cells of all grids of an OUTPUT and their status. Grids may write to it at the same time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ class GridRecord:
         self.path, self.each = output / "grid.json", each.partition("=")[0]
 
     def update(self, cells: Iterable[Cell], status: str, reason: str = "") -> None:
-        """Note what became of `cells`; cells of earlier calls stay, and so do their targets.
+        """Set the status of `cells`; cells of earlier calls and their targets are kept.
 
         Raises:
             UserError: the file is there and is no such record.
@@ -47,7 +47,7 @@ class GridRecord:
             write_json(self.path, {"cells": list(merged.values())})
 
     def _known(self) -> dict[tuple, dict]:
-        """The cells that are there."""
+        """The cells in the file."""
         if not self.path.is_file():
             return {}
         remedy = "delete it (the runs stay what they are)"

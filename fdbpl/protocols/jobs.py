@@ -1,4 +1,4 @@
-"""Many runs, some at a time: a line for each that ends, an estimate for the rest, the failed ones by name."""
+"""Run many commands, several at a time, with a line for each result and an estimate of the remaining time."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class JobResult:
-    """A command that ended: its place in the list, exit code, and the line that stands for its result or failure."""
+    """The end of a command: its index in the list, exit code, and the line with its result or error."""
 
     number: int
     code: int
@@ -29,7 +29,7 @@ Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (command
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
-    """`command` in a process group of its own, which `stop` ends, and which ends with this process."""
+    """Start `command` in a process group of its own, which `stop` ends, and which ends with this process."""
     return subprocess.Popen(
         [sys.executable, "-m", "fdbpl.interruption", *command], env={**os.environ, **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -46,11 +46,11 @@ def last_error_line(code: int, output: str, errors: str) -> str:
 
 def stop(process: subprocess.Popen) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored behind a shell's `&`
+        os.killpg(process.pid, signal.SIGTERM)  # a background process of a shell ignores SIGINT
 
 
 def job_environment(slot: int, jobs: int) -> dict[str, str]:
-    """Variables that give the process in `slot` of `jobs` its share of the processors, and a GPU of its own.
+    """Environment variables of the job in `slot` of `jobs`: its share of the processors, and a GPU of its own.
 
     Where there are fewer GPUs than jobs, several jobs use one. A run of several processes (NPROC) sees all GPUs.
     Variables that the user has set are left out.
@@ -62,14 +62,14 @@ def job_environment(slot: int, jobs: int) -> dict[str, str]:
 
 
 def gpu_count() -> int:
-    """GPUs that torch can use; counting them occupies none."""
+    """Number of GPUs that torch can use; counting does not initialise them."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def in_process(commands: Sequence[list[str]], jobs: int) -> Iterator[JobResult]:
-    """The default launcher: children of this process. What still runs when it is left is stopped."""
+    """Run the commands as children of this process: the default launcher. Closing it stops what still runs."""
     running: set[subprocess.Popen] = set()
     stopped = threading.Event()
     starting = threading.Lock()
@@ -106,8 +106,8 @@ def run_jobs(
 ) -> list[str]:
     """Run `commands`, `jobs` at a time.
 
-    The last line that a command prints stands for its result. On a terminal a bar shows how far it all is; into a file
-    or a pipe go plain lines with the same estimate. An interruption is passed on to the launcher.
+    The last line that a command prints is its result. A terminal shows a progress bar; a file or a pipe gets plain
+    lines with the same estimate. An interruption is passed on to the launcher.
 
     Args:
         note: called as each ends.

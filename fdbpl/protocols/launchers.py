@@ -1,4 +1,4 @@
-"""Grids whose jobs are started by submitit: on a Slurm cluster, or by its local executor as a rehearsal of that."""
+"""Launch the jobs of a grid with submitit, on a Slurm cluster or with its local executor."""
 
 import hashlib
 import os
@@ -27,23 +27,23 @@ from fdbpl.protocols.jobs import (
     stop,
 )
 
-MINUTES = 240  # of a job, unless SLURM names timeout_min; one that runs out of time is queued again and goes on
+MINUTES = 240  # default timeout_min of a job; a job that runs out of time is requeued and resumes
 ARRAY = 1000  # jobs in one array; Slurm's own default limit is 1001
-PATIENCE = 15.0  # seconds that the answer of a job may come after its end
-SIGNAL_DELAY_S = 90  # submitit's default: Slurm signals a job this long before its time limit, and it is queued again
-POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two looks at the jobs
+PATIENCE = 15.0  # seconds to wait for the answer of a job after its end
+SIGNAL_DELAY_S = 90  # submitit's default: Slurm signals a job this long before its time limit, and it is requeued
+POLL = {"slurm": 10.0, "local": 0.2}  # seconds between two queries of the jobs
 
 
 def launcher(name: str, slurm: str, output: Path) -> Launcher:
-    """The launcher called `name`: "" runs in this process's children, "slurm" and "local" through submitit.
+    """The launcher of a name: "" starts children of this process, "slurm" and "local" use submitit.
 
     Args:
         slurm: settings KEY=VALUE separated by spaces, for submitit's `update_parameters`.
-        output: jobs' logs go to its folder `jobs`.
+        output: its folder `jobs` holds the logs of the jobs.
 
     Raises:
-        UserError: unknown name or setting, or submitit is not there.
-        SystemFailure: no Slurm here.
+        UserError: unknown name or setting, or submitit is not installed.
+        SystemFailure: there is no Slurm.
     """
     if not name:
         return in_process
@@ -91,7 +91,7 @@ def slurm_settings(text: str) -> dict[str, Any]:
 
 
 def check_time_limit(settings: dict[str, Any]) -> None:
-    """Refuse a time limit that ends before a job can do anything: such a job would be queued again for ever.
+    """Refuse a time limit that is too short for any work: the job would be requeued without end.
 
     Raises:
         UserError: fewer than 2 minutes, or fewer than Slurm's warning takes (`signal_delay_s`).
@@ -110,10 +110,10 @@ def check_time_limit(settings: dict[str, Any]) -> None:
 
 @dataclass
 class Job:
-    """A command as submitit runs it. Where its time runs out it is queued again: a run goes on where it stopped.
+    """A command as submitit runs it. If its time runs out, it is requeued, and the run resumes.
 
-    How it ended is told in the JSON file `answer`. submitit's own way, a pickle in the folder of the jobs, would run
-    what somebody else has put there; what submitit unpickles is this object alone, which this very call has written.
+    The result goes to the JSON file `answer`, not through submitit's pickle: a pickle that somebody else has put into
+    the folder would be executed. submitit only unpickles this object, which the same call has written.
     """
 
     command: list[str]
@@ -135,16 +135,16 @@ class Job:
         return process.returncode
 
     def checkpoint(self) -> Any:
-        """What submitit queues again."""
+        """The submission that submitit requeues."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class Submitted:
-    """Submits commands and waits for them.
+    """Submit commands and wait for them.
 
-    Slurm's jobs outlive this process: their numbers are kept, and the same command later waits for them again.
+    Slurm's jobs outlive this process: their numbers are recorded, and the same command later waits for them again.
     """
 
     def __init__(self, executor, cluster: str, folder: Path):
@@ -219,7 +219,7 @@ class Submitted:
             write_json(self.submitted, known)
 
     def _leave(self, running: list) -> None:
-        """Interrupted: local jobs end, Slurm's go on."""
+        """After an interruption local jobs end, while those of Slurm go on."""
         if self.cluster == "local":
             for job in running:
                 job.cancel()
@@ -234,14 +234,16 @@ class Submitted:
 
 
 def visible_gpus() -> dict[str, str]:
-    """The variable that shows a job the GPUs that this process may use: submitit's local executor hides all of them."""
+    """CUDA_VISIBLE_DEVICES with the GPUs of this process: submitit's local executor hides all of them from its jobs."""
     return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpu_count()))))}
 
 
 @contextmanager
 def interruptible_children() -> Iterator[None]:
-    """Children of this block take SIGINT, which is how submitit ends its local jobs, also where we stand behind a
-    shell's `&` and they would inherit that it is ignored."""
+    """Let children of this block receive SIGINT, with which submitit ends its local jobs.
+
+    A background process of a shell ignores SIGINT, and its children would inherit that.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -250,8 +252,8 @@ def interruptible_children() -> Iterator[None]:
 
 
 def result(number: int, job, answer: Path) -> JobResult:
-    """How a job ended; one that died says so with the last line of its log."""
-    patience = time.monotonic() + PATIENCE * (job.state == "COMPLETED")  # a network's file system may be late
+    """The result of a job; the last line of its log if it died without an answer."""
+    patience = time.monotonic() + PATIENCE * (job.state == "COMPLETED")  # network file systems may lag
     while not answer.exists() and time.monotonic() < patience:
         time.sleep(0.2)
     try:

@@ -1,4 +1,4 @@
-"""The protocols: which runs each consists of, and in which folders they stay."""
+"""The protocols: the runs of each, and their folders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ class Step(NamedTuple):
     """One call of train.py.
 
     Attributes:
-        kind: "bank" labels the regions that the training reads.
+        kind: "bank" generates the region bank of the training.
         dataset: its name in configs/datasets. classes: DATASET.SUBSAMPLE_CLASSES.
         folder: of the run, below the scripts' OUTPUT. trained: of a test, the folder of the training; else "".
     """
@@ -23,14 +23,14 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a model is trained and tested.
+    """A training and its tests.
 
     Attributes:
-        script: of scripts/, runs one cell of a grid.
-        classes: those that are learnt, as DATASET.SUBSAMPLE_CLASSES names them.
-        train: the folder of trainings.
-        tests: folder -> the half of the classes that is tested there.
-        transfers: tested on other data sets.
+        script: the file of scripts/ that runs it.
+        classes: the classes of the training, as DATASET.SUBSAMPLE_CLASSES names them.
+        train: folder of the trainings.
+        tests: (folder, tested half of the classes).
+        transfers: whether it tests on other data sets.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The run folder: what was run, with what, and what came out."""
+"""The run folder: configuration, inputs, environment and results of a run."""
 
 from fdbpl.runs.folder import RunFolder
 from fdbpl.runs.metrics import harmonic_mean, peak_memory

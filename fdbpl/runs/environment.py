@@ -1,4 +1,4 @@
-"""What a run ran on: versions, code state, machine."""
+"""The environment of a run: versions of packages, state of the code, machine."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""A run folder explains itself: config.yaml, run.json, metrics.json, done.json beside Dassl's log and checkpoints."""
+"""The run folder: config.yaml, run.json, metrics.json and done.json, next to Dassl's log and checkpoints."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ from fdbpl.runs.environment import describe_environment
 
 REMEDY = "delete the run's folder and run it again"
 
-# keys that change where or how verbosely a run happens, not what comes out of it
+# keys that change the place or the output of a run, not its result
 NOT_IDENTITY = {
     "OUTPUT_DIR",
     "RESUME",
@@ -35,7 +35,7 @@ NOT_IDENTITY = {
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.SAVE_PREDICTIONS",
 }
-# keys that the records of older runs lack, with the value that those runs had
+# keys that the records of older versions lack, with the value of those runs
 ADDED = {"REGIONS.DALI_DEVICE": "cpu"}
 
 
@@ -43,7 +43,7 @@ DATA_PARTS = {"train": "training images", "val": "validation images", "test": "t
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """{"A.B": value} of the keys that decide what comes out of a run; the same for records that lack `ADDED`."""
+    """{"A.B": value} of the keys that determine the result of a run, whatever the version of its record."""
     return {
         key: value
         for key, value in rename_keys(flatten(config)).items()
@@ -89,7 +89,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While inside nobody else runs in this folder: a second process waits here for the first one's end.
+        """Hold the lock of this folder: a second process waits until the first one ends.
 
         Raises:
             SystemFailure: the folder cannot be made or written to.
@@ -144,14 +144,14 @@ class RunFolder:
         return stored
 
     def start(self, config_text: str) -> None:
-        """Record what is about to run; an earlier attempt's log steps aside so that `log.txt` is this attempt's."""
+        """Record the run that begins; rename the log of an earlier attempt."""
         clean_partial_files(self.path)
         log = self.path / "log.txt"
         if log.is_file():
             stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
             names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
             asides = (self.path / f"log.txt-{name}" for name in names)
-            log.rename(next(aside for aside in asides if not aside.exists()))  # two in a second, or a clock set back
+            log.rename(next(aside for aside in asides if not aside.exists()))  # or the clock was set back
         self.inputs = (self._stored() or {}).get("inputs")  # an earlier attempt's, until `record_inputs`
         write_text(self.path / "config.yaml", config_text)
         self._record = {
@@ -178,7 +178,7 @@ class RunFolder:
         write_json(self.path / "run.json", self._record)
 
     def remove_unless_trained(self) -> None:
-        """Remove what `start` and the log wrote for a run that was refused before its first training step."""
+        """Remove the files of a run that was refused before its first training step."""
         if (self.path / "tensorboard").exists() or any(self.path.glob("*/checkpoint")):
             return
         for name in ("run.json", "config.yaml", "log.txt", ".lock"):
@@ -187,7 +187,7 @@ class RunFolder:
             self.path.rmdir()
 
     def finish(self, metrics: dict) -> None:
-        """Write metrics.json, then the done marker with the SHA-256 of what the run leaves."""
+        """Write metrics.json, then the done marker with the SHA-256 of the run's files."""
         write_json(self.path / "metrics.json", metrics)
         marker = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "fingerprint": self.fingerprint}
         files = {str(file.relative_to(self.path)): file for file in self._left()}
@@ -195,7 +195,7 @@ class RunFolder:
         write_json(self.path / "done.json", {**marker, "sha256": sha256})
 
     def _left(self) -> list[Path]:
-        """Configuration, metrics, and of each learner the checkpoint that was written last and the best one."""
+        """Configuration, metrics, predictions, and the last and the best checkpoint of each module."""
         last = [pointer.parent / pointer.read_text().strip() for pointer in sorted(self.path.glob("*/checkpoint"))]
         best = sorted(self.path.glob("*/model-best.pth.tar"))
         files = [self.path / "config.yaml", self.path / "metrics.json", self.path / "predictions.csv", *last, *best]

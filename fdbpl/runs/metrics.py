@@ -1,4 +1,4 @@
-"""Numbers that runs are compared by."""
+"""Metrics of runs."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""A bar with the time left at the foot of a terminal, below the lines of the log; nothing in a file or a pipe."""
+"""A progress bar below the log lines of a terminal; no output into a file or a pipe."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ from tqdm import tqdm
 def progress_bar(
     total: int, done: int, description: str, unit: str, quiet: bool = False
 ) -> Iterator[Callable[[], object]]:
-    """A function that counts one more of `total`, of which `done` are there already.
+    """Yield a function that advances the bar by one of `total` steps, of which `done` are finished.
 
-    Where standard error is a terminal, a bar follows it, unless `quiet`, and what is printed scrolls above the bar.
+    The bar is shown if standard error is a terminal and `quiet` is not set; printed lines scroll above it.
     """
     hidden = True if quiet else None  # None: shown on a terminal
     with tqdm(total=total, initial=done, desc=description, unit=unit, disable=hidden, leave=False) as bar:
@@ -34,7 +34,7 @@ def progress_bar(
 
 
 class _AboveBar:
-    """A stream whose whole lines are written above the bar."""
+    """A stream that writes complete lines above the bar."""
 
     def __init__(self, stream: TextIO):
         self.stream, self.begun = stream, ""

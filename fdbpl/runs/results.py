@@ -24,7 +24,7 @@ def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
 
     Args:
         base, new: folders of the runs that were tested on the base and on the new classes.
-        learnt: the classes of the training, "base" or "all", which the line mentions.
+        learnt: the classes of the training, "base" or "all"; "all" is mentioned.
     """
     first, second = _metrics_of(base), _metrics_of(new)
     accuracies = first["accuracy"], second["accuracy"]
@@ -63,7 +63,7 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
 
 
 def _collapse(metrics: dict) -> str:
-    """A remark where a training collapsed."""
+    """A remark if the training collapsed."""
     return " (the training collapsed, see its log)" if metrics.get("collapsed") is True else ""
 
 

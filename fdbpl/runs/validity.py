@@ -1,4 +1,4 @@
-"""Rules that decide whether a finished run is a result that may stand in a table."""
+"""Rules that decide whether a finished run is a valid result for a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Outcome:
 
     @property
     def split(self) -> str:
-        """Whose images its accuracy is of: test or val."""
+        """The split of the accuracy: test or val."""
         return str(part_of(self.metrics, "tested").get("split") or self.config.get("TEST.SPLIT", "test"))
 
     @property
