@@ -167,9 +167,12 @@ class PromptTrainer(TrainerX):
         for name, module in self.trainable_modules().items():
             module.to(self.device)
             self.register_model(name, module, *self._build_optimizer(module))
-        scaled = settings.PREC in ("fp16", "amp")
-        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=INITIAL_LOSS_SCALE, enabled=scaled)
+        self.scale_losses(settings.PREC in ("fp16", "amp"))
         self._print_parameters(backbone.model)
+
+    def scale_losses(self, enabled: bool) -> None:
+        """Create the loss scaler, which float16 gradients need; without it a gradient that overflows is an error."""
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=INITIAL_LOSS_SCALE, enabled=enabled)
 
     def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
         """Build the student on the backbone's device."""

@@ -108,11 +108,12 @@ def test_what_differs_for_a_data_set_fits_the_configuration(file):
 )
 def test_the_data_set_and_the_shots_choose_and_what_is_typed_wins(tmp_path, monkeypatch, words, epochs):
     import train
+    from fdbpl.engine.run import build_config
 
     files = ["--dataset-config-file", "configs/datasets/demo.yaml", "--config-file", "configs/trainers/CoOp/rn50.yaml"]
     monkeypatch.setattr("sys.argv", ["train.py", "--trainer", "CoOp", "--output-dir", str(tmp_path), *files, *words])
     monkeypatch.chdir(ROOT)
-    assert epochs == train.build_config(train.parse_arguments()).OPTIM.MAX_EPOCH
+    assert epochs == build_config(train.parse_arguments()).OPTIM.MAX_EPOCH
 
 
 def test_the_trainers_are_found():

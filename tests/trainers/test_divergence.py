@@ -64,7 +64,7 @@ def test_the_same_command_again_leaves_the_last_good_state_alone(build):
     said, left = [], []
     for _ in range(2):
         trainer = build("FDBPL", **settings)
-        with pytest.raises(UserError, match=r"at epoch 2 batch 2; lower OPTIM.LR.*\(epoch 1 is kept\)") as error:
+        with pytest.raises(UserError, match=r"at epoch 2 batch 2: .*Lower OPTIM.LR.*epoch 1 is kept") as error:
             trainer.train()
         files = sorted(Path(trainer.output_dir).glob("*/model*"))
         said.append(str(error.value))
@@ -85,7 +85,7 @@ def test_the_term_is_named(build):
 def test_the_learnt_tensor_behind_a_term_is_named(build):
     trainer = build("MaPLe", **SETTINGS)
     poison(trainer, trainer.student.learner.prompt_learner.proj.bias, epoch=1, batch=0)
-    said = r"no number in MultiModalPromptLearner.prompt_learner.proj.bias, cross_entropy = nan at epoch 2 batch 2"
+    said = r"at epoch 2 batch 2: MultiModalPromptLearner.prompt_learner.proj.bias contains NaN or Inf, cross_entropy = nan"
     with pytest.raises(UserError, match=said):
         trainer.train()
     assert kept(trainer) == [1]
@@ -94,7 +94,7 @@ def test_the_learnt_tensor_behind_a_term_is_named(build):
 def test_what_the_last_step_of_an_epoch_spoils_is_not_kept(build):
     trainer = build("FDBPL", **SETTINGS)
     poison(trainer, trainer.negative_prompt_learner.ctx, epoch=1, batch=1)
-    with pytest.raises(UserError, match=r"no number in negative_prompt_learner.ctx at epoch 2 batch 2;.*epoch 1 is"):
+    with pytest.raises(UserError, match=r"epoch 2 batch 2: negative_prompt_learner.ctx contains NaN.*epoch 1 is"):
         trainer.train()
     assert kept(trainer) == [1]
 
@@ -103,7 +103,7 @@ def test_batch_statistics_count_as_learnt(build):
     trainer = build("PromptKD", **SETTINGS)
     norm = trainer.student.learner.VPT_image_trans.conv1[1]
     after_each_step(trainer, lambda: norm.running_var.fill_(float("nan")))
-    with pytest.raises(UserError, match=r"no number in .*conv1.1.running_var at epoch 1 batch 2;.*no checkpoint yet"):
+    with pytest.raises(UserError, match=r"epoch 1 batch 2: .*conv1.1.running_var contains NaN.*no checkpoint yet"):
         trainer.train()
     assert kept(trainer) == []
 
@@ -118,7 +118,7 @@ def test_a_gradient_that_is_no_number_is_named_by_its_tensor(build, clip):
     trainer = build("FDBPL", **SETTINGS, **{"OPTIM.CLIP_GRAD_NORM": clip})
     terms = trainer.compute_losses
     trainer.compute_losses = lambda view: {**terms(view), "pull": steep(trainer.negative_prompt_learner.ctx)}
-    with pytest.raises(UserError, match=r"nan in the gradient of negative_prompt_learner.ctx at epoch 1 batch 1;"):
+    with pytest.raises(UserError, match=r"epoch 1 batch 1: the gradient of negative_prompt_learner.ctx is nan"):
         trainer.train()
     assert all(torch.isfinite(value).all() for value in learnt(trainer).values())
 
@@ -200,7 +200,7 @@ def test_loss_scaling_skips_a_few_steps_but_not_for_ever(build, spoilt, steps):
 
     trainer.compute_losses = compute_losses
     if spoilt > 13:
-        with pytest.raises(UserError, match=r"nan in the gradient of prompt_learner.ctx at epoch 1 batch 13"):
+        with pytest.raises(UserError, match=r"epoch 1 batch 13: the gradient of prompt_learner.ctx is nan"):
             trainer.train()
     else:
         trainer.train()
@@ -213,7 +213,7 @@ def test_a_parameter_that_loss_scaling_lets_through_is_not_kept(build):
     with_a_scaler(trainer)
     context, update = trainer.student.prompt_learner.ctx, trainer.after_epoch
     trainer.after_epoch = lambda: (context.data.fill_(float("inf")) if trainer.epoch == 1 else None, update())
-    with pytest.raises(UserError, match=r"no number in prompt_learner.ctx at epoch 2 batch 2;.*epoch 1 is kept"):
+    with pytest.raises(UserError, match=r"epoch 2 batch 2: prompt_learner.ctx contains NaN.*epoch 1 is kept"):
         trainer.train()
     assert kept(trainer) == [1]
 
@@ -250,6 +250,6 @@ def test_a_term_that_is_no_number_is_never_skipped(build):
 def test_a_test_of_spoilt_weights_gives_no_accuracy(build):
     trainer = build("CoOp")
     trainer.student.prompt_learner.ctx.data.fill_(float("nan"))
-    with pytest.raises(UserError, match="finite logits on the test set"):
+    with pytest.raises(UserError, match="logits on the test set contain NaN"):
         trainer.test()
     assert trainer.results == {}

@@ -152,4 +152,4 @@ def test_its_bank_is_verified_by_asking_it_again(finished, build, tmp_path, data
     next(iter(content["state_dict"].values())).add_(0.5)
     torch.save(content, path)
     found = list(verify_bank(bank, Sample(data_root)))
-    assert found[-1].mark == WRONG and "its teacher has the SHA-256" in found[-1].sentence
+    assert found[-1].mark == WRONG and "teacher has the SHA-256" in found[-1].sentence
