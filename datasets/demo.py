@@ -9,8 +9,8 @@ from yacs.config import CfgNode
 from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.demo import shifts
 from fdbpl.demo.colours import COLOURS
-from fdbpl.demo.picture_set import CLASS_SPLITS, DRAWS, PictureSet
-from fdbpl.demo.pictures import DEMO
+from fdbpl.demo.dataset import DEMO
+from fdbpl.demo.synthetic_dataset import CLASS_SPLITS, DRAWS, SyntheticDataset
 from fdbpl.errors import UserError, enumerated
 
 
@@ -24,12 +24,12 @@ class DrawnDataset(SplitDataset):
     """Base class of the synthetic data sets.
 
     Attributes:
-        pictures: the images, drawn on first use into <root>/<dataset_dir>/<draw>. The root must hold nothing else.
+        source: the images, drawn on first use into <root>/<dataset_dir>/<draw>. The root must hold nothing else.
     """
 
     image_dir = "images"
     synthetic = True
-    pictures: PictureSet
+    source: SyntheticDataset
 
     def prepare(self, cfg: CfgNode) -> None:
         settings = cfg.DATASET.DEMO
@@ -38,10 +38,10 @@ class DrawnDataset(SplitDataset):
         if settings.CLASS_SPLIT not in CLASS_SPLITS:
             raise UserError(f"DATASET.DEMO.CLASS_SPLIT is {settings.CLASS_SPLIT}; set 1, 2, 3 or 4")
         self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
-        self.split_file = self.pictures.split_file(settings.CLASS_SPLIT)
-        if not self.pictures.is_drawn(self.folder, settings.DRAW):
+        self.split_file = self.source.split_file(settings.CLASS_SPLIT)
+        if not self.source.is_drawn(self.folder, settings.DRAW):
             self.check_nothing_else()
-        self.pictures.draw_into(self.folder, settings.DRAW)
+        self.source.draw_into(self.folder, settings.DRAW)
 
     def check_nothing_else(self) -> None:
         """Check that the root holds no other files, such as the user's images, to which synthetic ones would be added.
@@ -72,7 +72,7 @@ class Demo(DrawnDataset):
     """28 synthetic classes."""
 
     dataset_dir = "demo"
-    pictures = DEMO
+    source = DEMO
 
 
 @DATASET_REGISTRY.register()
@@ -80,7 +80,7 @@ class DemoColours(DrawnDataset):
     """The ten colours of the demo's objects: other classes than Demo's, to test on or to learn."""
 
     dataset_dir = "demo_colours"
-    pictures = COLOURS
+    source = COLOURS
 
 
 @DATASET_REGISTRY.register()
@@ -88,7 +88,7 @@ class DemoSketch(DrawnDataset):
     """Demo's classes as sketches: a test set for domain generalization."""
 
     dataset_dir = "demo_sketch"
-    pictures = shifts.SKETCH
+    source = shifts.SKETCH
     test_only = True
 
 
@@ -97,7 +97,7 @@ class DemoWorld(DrawnDataset):
     """Demo's objects on unseen backgrounds in stronger contrast: a test set for domain generalization."""
 
     dataset_dir = "demo_world"
-    pictures = shifts.WORLD
+    source = shifts.WORLD
     test_only = True
 
 
@@ -106,5 +106,5 @@ class DemoCorrupted(DrawnDataset):
     """Demo's images with corruptions: a test set for domain generalization."""
 
     dataset_dir = "demo_corrupted"
-    pictures = shifts.CORRUPTED
+    source = shifts.CORRUPTED
     test_only = True

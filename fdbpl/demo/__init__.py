@@ -1,1 +1,1 @@
-"""The demo world: drawn pictures of nameable things, their captions, and small CLIPs pre-trained on them."""
+"""The synthetic demo data: drawn images of nameable things, their captions, and small CLIPs pre-trained on them."""

@@ -1,22 +1,22 @@
-"""Other classes of the demo world: the colour of a thing, whatever its name, sense and fill."""
+"""A data set with other classes: the colour of an object, whatever its name, sense and fill."""
 
 import numpy as np
 from PIL import Image
 
 from fdbpl.demo.forms import NAMES
-from fdbpl.demo.picture_set import PictureSet
 from fdbpl.demo.scenes import COLOUR_NAMES, draw_frame, draw_look, draw_scene
+from fdbpl.demo.synthetic_dataset import SyntheticDataset
 
 
 def draw_colour(rng: np.random.Generator, colour: int, number: int) -> Image.Image:
-    """A thing of this colour in a picture as busy as the demo's."""
+    """Draw an object of this colour in an image as complex as those of the demo data set."""
     width, height, place = draw_frame(rng)
     medium = "photo" if rng.random() < 0.7 else "painting"
     name, sense = int(rng.integers(len(NAMES))), int(rng.integers(2))
     look = draw_look(rng, medium, workshop_style=True, colour=colour)
-    picture, _ = draw_scene(rng, width, height, medium, name, sense, place, workshop_style=True, look=look)
-    return Image.fromarray(picture)
+    image, _ = draw_scene(rng, width, height, medium, name, sense, place, workshop_style=True, look=look)
+    return Image.fromarray(image)
 
 
 CLASSES = tuple(f"{colour} shape" for colour in COLOUR_NAMES)
-COLOURS = PictureSet("DemoColours", CLASSES, {"train": 24, "val": 4, "test": 64}, draw_colour, seed=300)
+COLOURS = SyntheticDataset("DemoColours", CLASSES, {"train": 24, "val": 4, "test": 64}, draw_colour, seed=300)

@@ -1,4 +1,4 @@
-"""Corruptions of a picture in the kinds of ImageNet-C (Hendrycks and Dietterich, 2019), each at one fixed severity."""
+"""Corruptions of a image in the kinds of ImageNet-C (Hendrycks and Dietterich, 2019), each at one fixed severity."""
 
 from io import BytesIO
 

@@ -25,7 +25,7 @@ def stripes(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, period: floa
 
 
 def clouds(rng: np.random.Generator, width: int, height: int, cells: int) -> np.ndarray:
-    """A smooth random field in [0, 1] that changes over about 1/`cells` of the picture: float32 [H, W]."""
+    """A smooth random field in [0, 1] that changes over about 1/`cells` of the image: float32 [H, W]."""
     coarse = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
 

@@ -1,7 +1,7 @@
 """The 28 names of the demo world, each with two forms: what the word says every day, and what it means in the workshop.
 
 About half of the workshop forms resemble the everyday form of *another* name, so that a prompt which does not say
-which sense is meant stands between the two. No form is the mirror image of another: pictures may be flipped.
+which sense is meant stands between the two. No form is the mirror image of another: images may be flipped.
 """
 
 import math

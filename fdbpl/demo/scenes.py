@@ -94,31 +94,31 @@ def draw_scene(
     workshop_style: bool = False,
     look: Look | None = None,
 ) -> tuple[np.ndarray, Facts]:
-    """A picture (uint8 [H, W, 3]) and what is true of it.
+    """A image (uint8 [H, W, 3]) and what is true of it.
 
     Args:
         name: index into NAMES, or NOTHING.
         place, look: drawn at random where not given.
-        workshop_style: the busier backgrounds, fills and distortions of the pictures that prompts are tested on.
+        workshop_style: the busier backgrounds, fills and distortions of the images that prompts are tested on.
     """
     look = look or draw_look(rng, medium, workshop_style)
     share = background(rng, look.background, width, height)[..., None]
-    picture = look.first * (1 - share) + look.second * share
+    image = look.first * (1 - share) + look.second * share
     place = place or draw_place(rng, width, height)
-    picture = add_distractors(rng, picture, medium, None if name == NOTHING else place)
+    image = add_distractors(rng, image, medium, None if name == NOTHING else place)
     if name != NOTHING:
-        picture = add_thing(
-            rng, picture, medium, (NAMES[name], sense), PALETTE[look.colour], look.fill, place, workshop_style
+        image = add_thing(
+            rng, image, medium, (NAMES[name], sense), PALETTE[look.colour], look.fill, place, workshop_style
         )
     blurred = medium == "photo" and rng.random() < 0.15
     noise = rng.standard_normal((height, width, 1), np.float32) * (NOISE[medium] + 4 * workshop_style)
-    picture = np.clip(picture * rng.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)
+    image = np.clip(image * rng.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)
     side = min(width, height)
     if blurred:
-        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(side * 0.018)))
+        image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(side * 0.018)))
     size = 0 if place.radius < side * 0.28 else 2 if place.radius > side * 0.39 else 1
     ground = (*BACKGROUNDS, *UNSEEN_BACKGROUNDS).index(look.background)
-    return picture, Facts(
+    return image, Facts(
         name, NO_SENSE if name == NOTHING else sense, look.colour, MEDIA.index(medium), FILLS.index(look.fill), ground,
         size, int(blurred),
     )  # fmt: skip
@@ -155,9 +155,9 @@ def draw_place(rng: np.random.Generator, width: int, height: int) -> Place:
     return Place(x, y, radius)
 
 
-def add_distractors(rng: np.random.Generator, picture: np.ndarray, medium: str, place: Place | None) -> np.ndarray:
+def add_distractors(rng: np.random.Generator, image: np.ndarray, medium: str, place: Place | None) -> np.ndarray:
     """Up to three small forms of any name and sense, and blobs, mostly beside the thing."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(width, height)
     count = int(rng.integers(0, 4)) if medium in ("photo", "painting") else int(rng.random() < 0.2)
     for _ in range(count):
@@ -173,13 +173,13 @@ def add_distractors(rng: np.random.Generator, picture: np.ndarray, medium: str, 
             blob, radius = Image.new("L", (width, height)), side * rng.uniform(0.03, 0.07)
             ImageDraw.Draw(blob).ellipse([x - radius, y - radius, x + radius, y + radius], fill=255)
             mask = np.asarray(blob, np.float32) / 255
-        picture = picture * (1 - mask[..., None]) + colour * mask[..., None]
-    return picture
+        image = image * (1 - mask[..., None]) + colour * mask[..., None]
+    return image
 
 
 def add_thing(
     rng: np.random.Generator,
-    picture: np.ndarray,
+    image: np.ndarray,
     medium: str,
     form: tuple[str, int],
     colour: np.ndarray,
@@ -188,7 +188,7 @@ def add_thing(
     workshop_style: bool,
 ) -> np.ndarray:
     """The named thing in its colour and fill: a little turned, stretched and sheared."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     stretch = math.exp(rng.normal() * (0.096 if workshop_style else 0.08))
     shear = rng.normal() * (0.07 if workshop_style else 0.05)
     turn = rotation(rng.normal() * (0.138 if workshop_style else 0.11))
@@ -214,7 +214,7 @@ def add_thing(
             pattern = np.hypot(x % period - period / 2, y % period - period / 2) < period * 0.33
         pattern = pattern[..., None].astype(np.float32)
         paint = colour * pattern + (colour * 0.45 + 140 * 0.55) * (1 - pattern)
-    return picture * (1 - mask) + paint * mask
+    return image * (1 - mask) + paint * mask
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -229,13 +229,13 @@ def draw_pool(
 
     Each scene is a function of (seed, number) alone. Drawn by as many processes as there are cores.
     """
-    pictures, facts = np.empty((count, side, side, 3), np.uint8), np.empty((count, len(Facts._fields)), np.int16)
+    images, facts = np.empty((count, side, side, 3), np.uint8), np.empty((count, len(Facts._fields)), np.int16)
     chunks = [range(first, min(first + 1000, count)) for first in range(0, count, 1000)]
     draw = partial(_draw_chunk, seed, media_shares, workshop_share, side, empty)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=init_pool_worker) as pool:
         for chunk, (drawn, true) in zip(chunks, pool.map(draw, chunks), strict=True):
-            pictures[chunk.start : chunk.stop], facts[chunk.start : chunk.stop] = drawn, true
-    return pictures, facts
+            images[chunk.start : chunk.stop], facts[chunk.start : chunk.stop] = drawn, true
+    return images, facts
 
 
 def _draw_chunk(
@@ -248,15 +248,15 @@ def _draw_chunk(
         sense = WORKSHOP if rng.random() < workshop_share else EVERYDAY
         medium = MEDIA[rng.choice(len(MEDIA), p=media_shares)]
         scenes.append(draw_scene(rng, side, side, medium, name, sense))
-    return np.stack([picture for picture, _ in scenes]), np.array([facts for _, facts in scenes], np.int16)
+    return np.stack([image for image, _ in scenes]), np.array([facts for _, facts in scenes], np.int16)
 
 
-def draw_workshop_picture(rng: np.random.Generator, name: int) -> Image.Image:
-    """A picture that prompts are learnt or tested on: one workshop form, large, as a busy photo or painting."""
+def draw_workshop_image(rng: np.random.Generator, name: int) -> Image.Image:
+    """A image that prompts are learnt or tested on: one workshop form, large, as a busy photo or painting."""
     width, height, place = draw_frame(rng)
     medium = "photo" if rng.random() < 0.7 else "painting"
-    picture, _ = draw_scene(rng, width, height, medium, name, WORKSHOP, place, workshop_style=True)
-    return Image.fromarray(picture)
+    image, _ = draw_scene(rng, width, height, medium, name, WORKSHOP, place, workshop_style=True)
+    return Image.fromarray(image)
 
 
 def draw_frame(rng: np.random.Generator) -> tuple[int, int, Place]:

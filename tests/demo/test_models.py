@@ -11,7 +11,7 @@ from PIL import Image
 from fdbpl.backbones import demo, load_backbone
 from fdbpl.backbones.openai import tokenize
 from fdbpl.demo.forms import NAMES
-from fdbpl.demo.scenes import draw_workshop_picture
+from fdbpl.demo.scenes import draw_workshop_image
 from fdbpl.errors import UserError
 
 GENERIC, WORKSHOP = "a photo of a {}.", "a photo of a workshop {}."
@@ -29,7 +29,7 @@ def fresh_pictures(per_name: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.arange(len(NAMES)).repeat_interleave(per_name)
     images = []
     for number, label in enumerate(labels.tolist()):
-        image = draw_workshop_picture(np.random.default_rng([77, number]), label)
+        image = draw_workshop_image(np.random.default_rng([77, number]), label)
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)

@@ -13,14 +13,14 @@ from PIL import Image
 import datasets
 from datasets.demo import DemoSketch
 from fdbpl.backbones import load_backbone
-from fdbpl.demo import picture_set
+from fdbpl.demo import synthetic_dataset
 from fdbpl.demo.colours import COLOURS
 from fdbpl.demo.corruptions import CORRUPTIONS, corrupted
+from fdbpl.demo.dataset import DEMO
 from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background
 from fdbpl.demo.forms import NAMES
-from fdbpl.demo.picture_set import CLASS_SPLITS
-from fdbpl.demo.pictures import DEMO
 from fdbpl.demo.shifts import CORRUPTED, SKETCH, WORLD
+from fdbpl.demo.synthetic_dataset import CLASS_SPLITS
 from fdbpl.errors import UserError
 
 SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLOURS]
@@ -43,7 +43,7 @@ def opened(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("key", SHA256, ids=str)
 def test_the_demos_pictures_stay_what_they_are(key):
-    assert hashlib.sha256(DEMO.picture(*key)).hexdigest() == SHA256[key]
+    assert hashlib.sha256(DEMO.image(*key)).hexdigest() == SHA256[key]
     assert DEMO.version == 1
 
 
@@ -52,8 +52,8 @@ def test_pictures_are_jpegs_that_depend_on_draw_class_and_number_alone(pictures)
     one, other = pictures.classes[2], pictures.classes[5]
     first = pictures.first
     keys = [("test", one, first), ("test", one, first + 1), ("validation", one, first), ("test", other, first)]
-    drawn = [pictures.picture(*key) for key in keys]
-    assert drawn == [pictures.picture(*key) for key in reversed(keys)][::-1]
+    drawn = [pictures.image(*key) for key in keys]
+    assert drawn == [pictures.image(*key) for key in reversed(keys)][::-1]
     assert len(set(drawn)) == 4
     sizes = [opened(data).size for data in drawn]
     assert len(set(sizes)) > 1
@@ -68,7 +68,7 @@ def small(pictures, numbers=3):
 
 @pytest.mark.parametrize("pictures", [DEMO, SKETCH], ids=lambda pictures: pictures.title)
 def test_an_interrupted_drawing_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, pictures):
-    monkeypatch.setattr(picture_set, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", _InThisProcess)
     few = small(pictures)
     one, other = few.classes
     numbers = list(few.numbers)
@@ -126,7 +126,7 @@ def test_shifts_have_the_demos_labels(pictures):
 def test_corrupted_pictures_are_the_demos_test_pictures():
     assert {row[0] for row in CORRUPTED.split(1)["test"]} < {row[0] for row in DEMO.split(1)["test"]}
     for number in list(CORRUPTED.numbers)[:5]:
-        broken, whole = opened(CORRUPTED.picture("test", "key", number)), opened(DEMO.picture("test", "key", number))
+        broken, whole = opened(CORRUPTED.image("test", "key", number)), opened(DEMO.image("test", "key", number))
         assert broken.size == whole.size
         pair = [np.asarray(image.resize((16, 16), Image.Resampling.BOX), float).ravel() for image in (broken, whole)]
         assert np.corrcoef(pair)[0, 1] > 0.8
@@ -134,7 +134,7 @@ def test_corrupted_pictures_are_the_demos_test_pictures():
 
 def test_every_corruption_comes_equally_often_and_changes_the_picture():
     assert len(CORRUPTED.numbers) % len(CORRUPTIONS) == 0
-    image = opened(DEMO.picture("test", "anchor", 30))
+    image = opened(DEMO.image("test", "anchor", 30))
     results = [corrupted(np.random.default_rng(1), image, kind) for kind in CORRUPTIONS]
     for kind, result in zip(CORRUPTIONS, results, strict=True):
         assert result.size == image.size and result.mode == "RGB", kind
@@ -150,8 +150,8 @@ def test_unseen_backgrounds_are_shares_that_no_seen_one_is():
 
 
 def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_set, "ProcessPoolExecutor", _InThisProcess)
-    monkeypatch.setattr(DemoSketch, "pictures", small(SKETCH, 2))
+    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(DemoSketch, "source", small(SKETCH, 2))
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR, cfg.DATASET.NUM_SHOTS = str(tmp_path), str(tmp_path / "cache"), 16
@@ -178,7 +178,7 @@ def zero_shot(pictures, template="a photo of a {}.", per_class=8) -> float:
     model, images = load_backbone("demo:rn-student"), []
     for name in pictures.classes:
         for number in list(pictures.numbers)[-per_class:]:
-            image = opened(pictures.picture("validation", name, number))
+            image = opened(pictures.image("validation", name, number))
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             box = (left, top, left + side, top + side)

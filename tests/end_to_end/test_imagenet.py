@@ -13,7 +13,7 @@ from PIL import Image
 
 import datasets
 from fdbpl.backbones import load_backbone
-from fdbpl.demo.pictures import DEMO
+from fdbpl.demo.dataset import DEMO
 from fdbpl.engine import checkpoint, registry
 from trainers.coop import CoOpStudent
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory):
         for synset in synsets:
             (root / folder / synset).mkdir(parents=True)
             for number in numbers:
-                (root / folder / synset / f"{number}.JPEG").write_bytes(DEMO.picture("test", NAMES[synset], number))
+                (root / folder / synset / f"{number}.JPEG").write_bytes(DEMO.image("test", NAMES[synset], number))
     text = "".join(f"{synset} {name}\n" for synset, name in NAMES.items())
     (root / "imagenet" / "classnames.txt").write_text(text)
     return root

@@ -1,4 +1,4 @@
-"""Sets of drawn pictures: JPEGs, each a function of (set, draw, class, number) alone, drawn on first use."""
+"""Synthetic data sets: JPEGs that depend only on (data set, draw, class, number), drawn on first use."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,23 +18,23 @@ from fdbpl.io.atomic import read_json, write_bytes, write_json
 from fdbpl.io.locks import file_lock
 
 DRAWS = {"test": 11, "validation": 12}  # name -> seed; tune on validation, report on test
-DRAWN = "drawn.json"  # marker in the folder of a finished draw
+DRAWN = "drawn.json"  # marker in the folder of a complete data set
 CLASS_SPLITS = (1, 2, 3, 4)  # orders of the classes; the first half of an order are the base classes
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """What is drawn.
+class SyntheticDataset:
+    """A data set of drawn images.
 
     Attributes:
-        title: of the set in file names, e.g. "Demo".
+        title: name of the data set in file names, e.g. "Demo".
         classes: class names.
-        counts: pictures of each class in train, val and test.
-        draw: (generator, index of the class, number) -> RGB picture. Picklable.
-        seed: added to the draw's. Sets of one seed share their random streams.
-        first: number of the first picture.
-        quality: range of the JPEGs' quality.
-        version: of the drawing; pictures of another version are drawn anew.
+        counts: images per class in train, val and test.
+        draw: (generator, index of the class, number) -> RGB image. Picklable.
+        seed: added to the seed of the draw; data sets with the same seed share their random streams.
+        first: number of the first image of each class.
+        quality: range of the JPEG quality.
+        version: version of the drawing code; images of another version are drawn again.
     """
 
     title: str
@@ -46,8 +46,8 @@ class PictureSet:
     quality: tuple[int, int] = (70, 94)
     version: int = 1
 
-    def picture(self, draw: str, name: str, number: int) -> bytes:
-        """The JPEG of one picture."""
+    def image(self, draw: str, name: str, number: int) -> bytes:
+        """Draw one image and return its JPEG bytes."""
         index = self.classes.index(name)
         rng = np.random.default_rng([self.seed + DRAWS[draw], index, number])
         image = self.draw(rng, index, number)
@@ -60,7 +60,7 @@ class PictureSet:
         return range(self.first, self.first + sum(self.counts.values()))
 
     def split(self, class_split: int) -> dict[str, list[tuple[str, int, str]]]:
-        """CoOp's split: rows (path below the images folder, label, class name) of train, val and test, by label."""
+        """Rows (path below the images folder, label, class name) of train, val and test, as in CoOp's split files."""
         order = [self.classes[k] for k in np.random.default_rng(class_split).permutation(len(self.classes))]
         rows, first = {}, self.first
         for part in ("train", "val", "test"):
@@ -73,7 +73,7 @@ class PictureSet:
         return f"split_fdbpl_{self.title}_{class_split}.json"
 
     def draw_into(self, folder: Path, draw: str) -> None:
-        """Draw all pictures into `folder`/images and write the split files beside them.
+        """Draw all images into `folder`/images and write the split files next to them.
 
         Continues an interrupted drawing and returns at once from a finished one, whose marker is written last.
 
@@ -82,22 +82,22 @@ class PictureSet:
         """
         if self.is_drawn(folder, draw):
             return
-        with file_lock(folder / ".lock", f"Another process draws into {folder}: waiting for its end"):
+        with file_lock(folder / ".lock", f"Another process draws into {folder}: waiting for it"):
             if not self.is_drawn(folder, draw):
                 self._draw_all(folder, draw, self._state(draw))
                 os.replace(folder / "drawing.json", folder / DRAWN)
 
     def is_drawn(self, folder: Path, draw: str) -> bool:
-        """Whether all images are in `folder`."""
+        """Tell whether `folder` holds all images."""
         marker = folder / DRAWN
-        return marker.is_file() and read_json(marker, "the demo world's marker") == self._state(draw)
+        return marker.is_file() and read_json(marker, "the marker of a synthetic data set") == self._state(draw)
 
     def _state(self, draw: str) -> dict:
         return {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
 
     def _draw_all(self, folder: Path, draw: str, state: dict) -> None:
         begun = folder / "drawing.json"
-        fresh = not begun.is_file() or read_json(begun, "the demo world's marker") != state
+        fresh = not begun.is_file() or read_json(begun, "the marker of a synthetic data set") != state
         write_json(begun, state)
         for class_split in CLASS_SPLITS:
             write_json(folder / self.split_file(class_split), self.split(class_split))
@@ -110,14 +110,14 @@ class PictureSet:
                 for _ in tqdm(jobs, total=len(self.classes), desc=what, unit="class", disable=None):
                     pass
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # those that have not begun
+                pool.shutdown(wait=False, cancel_futures=True)  # do not wait for queued classes
                 raise
 
     def _draw_class(self, images: Path, draw: str, fresh: bool, name: str) -> None:
         for number in self.numbers:
             file = images / file_name(name, number)
             if fresh or not file.is_file():
-                write_bytes(file, self.picture(draw, name, number))
+                write_bytes(file, self.image(draw, name, number))
 
 
 def file_name(name: str, number: int) -> str:
