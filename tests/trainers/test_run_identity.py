@@ -10,9 +10,7 @@ import torch
 from fdbpl import export, predict
 from fdbpl.engine.trained_run import TrainedRun
 from fdbpl.errors import UserError
-from fdbpl.findings import WRONG
 from fdbpl.runs.folder import fingerprint
-from fdbpl.runs.verify import verify_run
 
 from .conftest import TrainPy, tiny_clip_file
 from .methods import Stop, stop_in_epoch
@@ -132,7 +130,6 @@ def test_a_replaced_clip_is_noticed_by_all_who_load_the_run(run, base, tmp_path,
         TrainedRun(own).student()
     assert "MODEL.BACKBONE" in run.refused("CoOp", "test", "--eval-only", "--model-dir", own, **NEW, **used)
     assert "other weights in MODEL.BACKBONE" in run.refused("CoOp", "own", **used)
-    assert next(verify_run(own)).mark == WRONG
 
 
 # resuming -----------------------------------------------------------------------------------------------------------
