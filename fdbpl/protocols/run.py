@@ -250,7 +250,8 @@ def run_protocol(protocol: str, words: Sequence[str]) -> int:
     elif run.protocol.transfers:
         print(transfer_line(folders[0], folders[1:], untested))
     else:
-        print(base2new_line(*folders[-2:], "all" if name == "base2new_all" else "base"))
+        base, new = folders[-2:]
+        print(base2new_line(base, new, "all" if name == "base2new_all" else "base"))
     return status
 
 
