@@ -87,7 +87,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         ("--workers", arguments.workers, 0),
     ):
         if value < least:
-            raise UserError(f"{flag} is {value}, but has to be at least {least}.")
+            raise UserError(f"{flag} {value} is too small. It has to be at least {least}.")
     low, high = arguments.scale
     if not 0 < low <= high <= 1:
         raise UserError(f"--scale {low} {high} is no range above 0 and up to 1. Write e.g. --scale 0.08 0.936")
@@ -103,7 +103,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
-        raise UserError(f"--content {arguments.content} needs --classnames, the list of classes.")
+        raise UserError(f"--content {arguments.content} refers to classes. Give their names with --classnames.")
     resolve_precision(arguments.precision, device, "--precision")
     distributed.start(device == "cuda")
     model = load_backbone(arguments.teacher, device, arguments.precision)
@@ -157,9 +157,9 @@ def list_images(source: Path, root: Path) -> list[str]:
     else:
         images = read_json(source, "a JSON list of image paths")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise UserError(f"{source} is no JSON list of image paths.")
+            raise UserError(f'{source} does not hold a JSON list of image paths. Write e.g. ["pets/1.jpg"].')
         if not images:
-            raise UserError(f"{source} lists no images.")
+            raise UserError(f"{source} lists no images. Add their paths.")
     for image in images:
         if os.path.isabs(image) or ".." in image.split("/"):
             raise UserError(f"The image {image} does not lie below --root {root}. Give a folder above both as --root.")
@@ -188,7 +188,7 @@ def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
     if bad:
         print(f"Skipped {len(bad)} of {len(images)} images: {named(bad, listing)}")
     if len(bad) == len(set(images)):
-        raise UserError(f"None of the {len(bad)} images in {arguments.images} can be decoded.")
+        raise UserError(f"None of the {len(bad)} images in {arguments.images} can be decoded. Replace them.")
     return [image for image in images if image not in bad]
 
 
@@ -200,7 +200,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
     for flag, value in (("--sample", arguments.sample), ("--batch-size", arguments.batch_size)):
         if value < 1:
-            raise UserError(f"{flag} is {value}, but has to be at least 1.")
+            raise UserError(f"{flag} {value} is too small. It has to be at least 1.")
     device = choose_device(arguments.device)
     sample = Sample(arguments.root, arguments.sample, arguments.tolerance, device, arguments.batch_size)
     images = list_images(arguments.images, arguments.root) if arguments.images else None

@@ -27,13 +27,13 @@ def test_random_contexts_follow_from_the_seed_on_every_device(cuda):
 def test_no_position_behind_the_end_of_text_is_computed(cuda, monkeypatch, chunk):
     learner = {device: PromptLearner(load_backbone("random:tiny", device).model, NAMES, 4, "a photo of a")
                for device in ("cpu", "cuda")}  # fmt: skip
-    packed, through = {"cpu": [], "cuda": []}, text._through
+    packed, through = {"cpu": [], "cuda": []}, text._block_forward
 
     def counting(block, prefix, suffix, packing):
         packed[suffix.device.type].append(len(suffix))
         return through(block, prefix, suffix, packing)
 
-    monkeypatch.setattr(text, "_through", counting)
+    monkeypatch.setattr(text, "_block_forward", counting)
     encode = lambda device: encode_prompts(load_backbone("random:tiny", device).model, learner[device](), chunk)  # noqa: E731
     expected, found = encode("cpu"), encode("cuda")
     torch.testing.assert_close(found.cpu(), expected)
