@@ -157,8 +157,8 @@ def test_the_pointer_is_not_needed(world):
 NOT_RUNS = {
     "nothing there": ("nowhere", [], "no checkpoint"),
     "another method's": ("CoOp", [], "TRAINER.NAME 'CoOp' (here 'FDBPL')"),
-    "an epoch that is not there": ("FDBPL", ["--load-epoch", 9], "found those of epochs 1, 2"),
-    "a negative epoch": ("FDBPL", ["--load-epoch", -1], "found those of epochs 1, 2"),
+    "an epoch that is not there": ("FDBPL", ["--load-epoch", 9], "epochs 1, 2"),
+    "a negative epoch": ("FDBPL", ["--load-epoch", -1], "epochs 1, 2"),
     "a file": ("FDBPL/config.yaml", [], "no checkpoint"),
 }
 
@@ -190,15 +190,15 @@ def test_what_cannot_be_read_is_trained_again(world, case):
     expected = checkpoint.read(world.checkpoint())
     FILES[case][0](unfinished(world)[0])
     ended = world.succeeds(output="FDBPL")
-    assert "Skipping epoch 2: expected" in ended.out and "Resuming from epoch 1" in ended.out
+    assert "Skipping epoch 2:" in ended.out and "Resuming from epoch 1" in ended.out
     assert same(checkpoint.read(world.checkpoint())["state_dict"], expected["state_dict"])
 
 
 RESUMED = {
     "no number": (FILES["no number"][0], "NaN or Inf"),
-    "another shape": (FILES["another shape"][0], "found (2, 64)"),
-    "no optimiser": (content(lambda found: found.pop("optimizer") and None), "found none"),
-    "an optimiser that is a list": (content(lambda found: found.update(optimizer=[])), "found none"),
+    "another shape": (FILES["another shape"][0], "(2, 64)"),
+    "no optimiser": (content(lambda found: found.pop("optimizer") and None), "no optimiser state"),
+    "an optimiser that is a list": (content(lambda found: found.update(optimizer=[])), "no optimiser state"),
     "another optimiser": (content(lambda found: found["optimizer"]["param_groups"][0].update(betas=(0.9, 0.99))),
                           "another optimiser"),
     "an optimiser of more": (content(lambda found: found["optimizer"]["param_groups"].append({})), "does not fit"),
