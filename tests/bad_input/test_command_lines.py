@@ -25,7 +25,7 @@ CASES = {
     "an option of no export": ("fdbpl.export", ["run", "--outptu", "x"], "--outptu"),
     "hours in words": ("tools.benchmark.__main__", ["quick", "--hours", "two"], "'two'"),
     "an option of no preparation": ("fdbpl.data.prepare.__main__", ["--chek"], "--chek"),
-    "an option of no doctor": ("fdbpl.doctor.__main__", ["--fix"], "--fix"),
+    "an option of no doctor": ("fdbpl.doctor", ["--fix"], "--fix"),
 }  # fmt: skip
 
 

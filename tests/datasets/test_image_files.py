@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fdbpl.data.image_folder.image_folder import read_own_pictures
-from fdbpl.doctor.places import own_images
+from fdbpl.doctor import own_images
 from fdbpl.io.image_files import find_images, is_image
 from fdbpl.regions.__main__ import list_images
 

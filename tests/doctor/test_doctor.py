@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fdbpl.doctor import places, software, weights
+import fdbpl.doctor as checks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_this_machine(tmp_path):
         assert state(lines, subject)[0] == "ok", lines
     assert state(lines, "data sets") == ("ok", f"Caltech101 in {tmp_path / 'data'}", "")
     assert state(lines, "GPU")[0] == "!" and "PREC fp32" in state(lines, "GPU")[2]
-    assert lines[-1].startswith("The demo world can run") and not (tmp_path / "new").exists()
+    assert lines[-1].startswith("The demo can run") and not (tmp_path / "new").exists()
 
 
 def test_before_anything_is_installed():
@@ -56,7 +56,7 @@ def test_before_anything_is_installed():
         mark, _, remedy = state(lines, subject)
         assert mark == "X" and remedy, subject
     assert state(lines, "demo CLIPs")[0] == "ok" and state(lines, "open_clip")[0] == "!"
-    assert re.fullmatch(r"The demo world cannot run: 5 problems \(\d of the optional parts lack something\)", lines[-1])
+    assert re.fullmatch(r"The demo cannot run: 5 problems \(\d of the optional parts have warnings\)", lines[-1])
 
 
 @pytest.mark.parametrize("code", ["raise OSError('libcudart.so.13: cannot open')", "import sys; sys.exit(3)", "x = 1"])
@@ -90,7 +90,7 @@ def test_the_wrong_clip_another_torchvision_and_no_open_clip(tmp_path):
     assert mark == "X" and "torchvision::nms" in found and "torch torchvision" in remedy
     mark, found, remedy = state(lines, "clip")
     assert mark == "X" and str(tmp_path / "clip.py") in found and "pip uninstall -y clip" in remedy
-    assert state(lines, "open_clip") == ("!", "none: for teachers by its names", "pip install open_clip_torch")
+    assert state(lines, "open_clip") == ("!", "none: needed for open_clip teachers", "pip install open_clip_torch")
 
 
 def test_gpus_that_cannot_be_used_are_found(monkeypatch):
@@ -101,40 +101,40 @@ def test_gpus_that_cannot_be_used_are_found(monkeypatch):
     card = SimpleNamespace(name="an old GPU", total_memory=2**33)
     for name, value in (("is_available", True), ("device_count", 2), ("get_device_properties", card)):
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
-    _, first, second = software.torch_and_gpu()
+    _, first, second = checks.torch_and_gpu()
     assert first.state == "problem" and "0: an old GPU, 8 GiB" in first.found and "cannot compute" in first.found
     assert second.state == "warning" and "1: an old GPU" in second.found and "CUDA_VISIBLE_DEVICES" in second.remedy
-    if not software.present("nvidia.dali"):
+    if not checks.present("nvidia.dali"):
         pytest.skip("NVIDIA DALI is not installed")
-    on_cpu, *on_gpus = software.dali()
+    on_cpu, *on_gpus = checks.dali()
     assert on_cpu.state == "fine" and on_cpu.found.endswith("decodes on the CPU")
     assert [finding.state for finding in on_gpus] == ["warning", "warning"]
     assert all(f"GPU {number} (SystemFailure: " in finding.found for number, finding in enumerate(on_gpus))
 
 
 def test_dali_of_another_cuda_than_the_driver(monkeypatch):
-    monkeypatch.setattr(software, "cuda_of_driver", lambda: "12")
-    monkeypatch.setattr(software, "metadata_names", lambda: ["torch", "nvidia-dali-cuda130"])
-    monkeypatch.setattr(software, "present", lambda module: True)
-    monkeypatch.setattr(software, "imports", lambda module: False)
-    finding, _ = software.dali()
+    monkeypatch.setattr(checks, "cuda_of_driver", lambda: "12")
+    monkeypatch.setattr(checks, "metadata_names", lambda: ["torch", "nvidia-dali-cuda130"])
+    monkeypatch.setattr(checks, "present", lambda module: True)
+    monkeypatch.setattr(checks, "imports", lambda module: False)
+    finding, _ = checks.dali()
     assert "nvidia-dali-cuda130" in finding.found and "CUDA 12" in finding.found
     assert finding.remedy.endswith("pip install nvidia-dali-cuda120")
 
 
 def test_clip_without_pkg_resources(monkeypatch):
-    monkeypatch.setattr(software, "present", lambda module: module != "pkg_resources")
-    (finding,) = software.clip()
+    monkeypatch.setattr(checks, "present", lambda module: module != "pkg_resources")
+    (finding,) = checks.clip()
     assert finding.state == "problem" and finding.remedy == "pip install 'setuptools<81'"
 
 
 def test_demo_clips_that_changed(tmp_path, monkeypatch):
-    shutil.copytree(weights.DEMO, tmp_path / "weights")
-    monkeypatch.setattr(weights, "DEMO", tmp_path / "weights")
-    assert [finding.state for finding in weights.demo_clips()] == ["fine"]
+    shutil.copytree(checks.DEMO, tmp_path / "weights")
+    monkeypatch.setattr(checks, "DEMO", tmp_path / "weights")
+    assert [finding.state for finding in checks.demo_clips()] == ["fine"]
     (tmp_path / "weights" / "teacher.safetensors").write_bytes(b"other")
     (tmp_path / "weights" / "rn-student.safetensors").unlink()
-    (finding,) = weights.demo_clips()
+    (finding,) = checks.demo_clips()
     assert finding.state == "problem" and "rn-student.safetensors, teacher.safetensors" in finding.found
 
 
@@ -143,15 +143,15 @@ def test_weights_in_the_cache(tmp_path, monkeypatch):
 
     import clip
 
-    assert weights.published_models() == clip.clip._MODELS and set(weights.STUDENTS) <= clip.clip._MODELS.keys()
+    assert checks.published_models() == clip.clip._MODELS and set(checks.STUDENTS) <= clip.clip._MODELS.keys()
     digest = hashlib.sha256(b"right").hexdigest()
     published = {name: f"https://x/{digest}/{file}.pt"
                  for name, file in (("RN50", "RN50"), ("ViT-B/32", "B32"), ("ViT-B/16", "B16"))}  # fmt: skip
-    monkeypatch.setattr(weights, "published_models", lambda: published)
+    monkeypatch.setattr(checks, "published_models", lambda: published)
     monkeypatch.setenv("FDBPL_CLIP_CACHE", str(tmp_path))
     (tmp_path / "RN50.pt").write_bytes(b"right")
     (tmp_path / "B32.pt").write_bytes(b"cut off")
-    broken, there, missing = weights.clip_weights()
+    broken, there, missing = checks.clip_weights()
     assert broken.state == "warning" and "ViT-B/32" in broken.found and "delete" in broken.remedy
     assert there.state == "fine" and there.found.startswith("RN50 in ")
     assert missing.state == "warning" and "ViT-B/16" in missing.found
@@ -159,12 +159,12 @@ def test_weights_in_the_cache(tmp_path, monkeypatch):
 
 def test_an_output_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    (finding,) = places.writable(tmp_path / "file" / "output")
+    (finding,) = checks.writable(tmp_path / "file" / "output")
     assert finding.state == "problem" and "OUTPUT" in finding.remedy
     usage = shutil.disk_usage(tmp_path)
     for free, state_ in ((2**20, "problem"), (2**30, "warning"), (2**40, "fine")):
         monkeypatch.setattr(shutil, "disk_usage", lambda place, free=free: usage._replace(free=free))
-        (finding,) = places.disk(tmp_path / "output")
+        (finding,) = checks.disk(tmp_path / "output")
         assert finding.state == state_
 
 
@@ -174,4 +174,4 @@ def test_an_output_that_cannot_be_written(tmp_path, monkeypatch):
      ("80.9", "<81", True), ("1.0.1", "==1.0.1", True), ("2.0", ">=1.0,<2", False), ("3", "", True)],
 )  # fmt: skip
 def test_ranges(found, wanted, holds):
-    assert software.fits(found, wanted) is holds
+    assert checks.fits(found, wanted) is holds

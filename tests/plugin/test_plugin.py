@@ -157,7 +157,7 @@ write_json("run/done.json", {})
     assert re.fullmatch(r"red\.png: (moon|tree) \d+\.\d %, (moon|tree) \d+\.\d %\n",
                         python("-m", "fdbpl.predict", "run", "red.png"))  # fmt: skip
     assert "2 classes: moon, tree" in python("-m", "fdbpl.export", "run")
-    assert python("-m", "fdbpl.doctor").endswith("lack something)\n")
+    assert python("-m", "fdbpl.doctor").endswith("have warnings)\n")
 
 
 def test_missing_keys_are_added_and_present_ones_kept():

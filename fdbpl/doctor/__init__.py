@@ -1,1 +1,0 @@
-"""Whether this machine can run FDBPL: `python -m fdbpl.doctor`. Nothing here needs a package to be installed."""
