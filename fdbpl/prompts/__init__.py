@@ -1,4 +1,4 @@
-"""Prompt spaces: learnt contexts around class names and in the towers, and their exact, fast encoding."""
+"""Learned prompts, around class names and inside the encoders, and their exact and fast encoding."""
 
 from fdbpl.prompts.context import POSITIONS, PromptLearner, Prompts
 from fdbpl.prompts.deep import NamedParameters, by_block, deep_text_prompts, visual_prompts, visual_width

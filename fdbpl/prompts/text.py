@@ -1,27 +1,25 @@
 """Exact text encoding of prompts with OpenAI's unmodified CLIP, on far fewer tokens than 77 per class.
 
-CLIP's text tower is causal: position i sees positions <= i only. Three things follow, none of them an approximation:
+CLIP's text encoder is causal: position i attends to positions <= i only. This allows savings that are exact:
 
-* **Cut.** The class feature is read at EOT, so positions behind EOT cannot reach it. L = max(EOT) + 1 positions are
-  encoded instead of 77.
-* **Shared prefix.** The hidden states of the first P positions depend on nothing behind them. Where those positions
-  hold the same vectors for all classes (`Prompts.shared`: SOS and the context with the class name at the end; SOS and
-  the first half with the name in the middle; SOS and whatever tokens the names begin with in common at the front) they
-  are encoded once, and each class's remaining positions attend to their keys and values. The gradient of the shared
-  positions sums over classes through the expanded keys and values, as it would through C copies.
-  With class-specific contexts only SOS is common, with nothing shared not even that: below two positions the prefix
-  would cost more than it saves, so the cut alone is used. Contexts that depend on the image are shared inside a group
-  (one group per image), not across groups.
-* **Deep prompts** take the place of positions 1 ... n at a block's input. Where they are the same for all classes they
-  stay inside the shared prefix. Where they differ by class (TCP) sharing ends there and the cut alone goes on.
-* **No padding.** Names differ in length. What acts on each position alone (linear layers, norms, MLP) acts on the
-  positions up to each class's own EOT, packed; only attention sees them padded to the longest.
-* **One row in the last block.** Only EOT's row of the last block's output is read, so that block forms queries and
-  its MLP for that row only; keys and values of all positions are still needed.
+* **Truncation.** The class feature is read at EOT, so positions after EOT cannot affect it. L = max(EOT) + 1 positions
+  are encoded instead of 77.
+* **Shared prefix.** The hidden states of the first P positions do not depend on later ones. Positions with the same
+  vectors for all classes (`Prompts.shared`: SOS and the context if the class name is at the end; SOS and the first half
+  of the context if it is in the middle; SOS and the common first tokens of all names if it is at the front) are encoded
+  once, and each class's remaining positions attend to their keys and values. The gradient of the shared positions sums
+  over classes through the expanded keys and values, as it would through C copies.
+  With class-specific contexts at most SOS is common; below two positions a prefix would cost more than it saves, and
+  only truncation is used. Contexts that depend on the image are shared inside a group (one group per image).
+* **Deep prompts** replace positions 1 ... n at a block's input. If they are the same for all classes they stay inside
+  the shared prefix. If they differ by class (TCP), sharing ends at that block.
+* **No padding.** Names differ in length. Operations on single positions (linear layers, norms, MLP) run on the packed
+  positions up to each class's own EOT; only attention pads them to the longest.
+* **One row in the last block.** Only EOT's row of the last block's output is used, so that its queries and its MLP are
+  computed for that row only; keys and values are needed for all positions.
 
-Memory is another matter: what the backward pass needs of each block grows with the number of prompts. With `chunk` so
-many prompts pass at a time, and what they need is computed again when their gradient is due. Numbers stay the same; the
-tower runs forward twice.
+The memory of the backward pass grows with the number of prompts. With `chunk` at most that many are encoded at a time,
+and their activations are recomputed in the backward pass: the same values, at the cost of a second forward pass.
 """
 
 from dataclasses import dataclass
@@ -35,16 +33,16 @@ from torch.utils.checkpoint import checkpoint
 from fdbpl.prompts.blocks import feed_forward, heads, layer_norm, merge
 from fdbpl.prompts.context import Prompts
 
-LEAST_WORTH_SHARING = 2  # positions; one (SOS) costs more in extra calls than it saves
+MIN_SHARED = 2  # positions; sharing a single one (SOS) costs more than it saves
 
 
 def encode_prompts(clip_model: nn.Module, prompts: Prompts, chunk: int = 0) -> Tensor:
-    """Text features of prompts, not normalised.
+    """Encode prompts to text features, which are not normalised.
 
     Args:
         clip_model: OpenAI's CLIP (float32, float16 by `convert_weights`, or bfloat16) or autocast around it.
         prompts: C classes, [C, L, d], or G groups of them, [G, C, L, d].
-        chunk: prompts that pass the tower at a time, at most; 0 = all at once.
+        chunk: largest number of prompts that are encoded at a time; 0 = all at once.
 
     Returns:
         float32 [C, D] or [G, C, D]; differentiable in `prompts.embeddings` and `prompts.deep`.
@@ -58,7 +56,7 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts, chunk: int = 0) -> T
 
 
 def _chunked(clip_model: nn.Module, prompts: Prompts, chunk: int) -> Tensor:
-    """As `encode_prompts`, of `chunk` classes at a time; their activations live no longer than their chunk's turn."""
+    """`encode_prompts` for `chunk` classes at a time, with activation checkpointing."""
     parts = [
         checkpoint(_encode, clip_model, part, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
         for part in prompts.split(chunk)
@@ -74,7 +72,7 @@ def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
     hidden = embeddings.to(dtype) + clip_model.positional_embedding[:length].to(dtype)
     hidden = hidden.view(groups, classes, length, width)
 
-    cut = prompts.shared if prompts.shared >= LEAST_WORTH_SHARING and classes > 1 else 0
+    cut = prompts.shared if prompts.shared >= MIN_SHARED and classes > 1 else 0
     prefix = hidden[:, 0, :cut] if cut else None  # [G, P, d]
     suffix = hidden[:, :, cut:].reshape(groups * classes, length - cut, width)  # [G * C, S, d]
     eot = prompts.eot.repeat(groups) if prompts.eot.dim() == 1 else prompts.eot.reshape(-1)
@@ -92,13 +90,13 @@ def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
 
 
 def encode_prompt_sets(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) -> list[Tensor]:
-    """`encode_prompts` of several prompt spaces over the same classes; in one pass where their shapes agree.
+    """Encode several prompt sets over the same classes, in one pass if their shapes agree.
 
     Args:
-        chunk: as of `encode_prompts`.
+        chunk: see `encode_prompts`.
 
     Returns:
-        One float32 [C, D] per space.
+        One float32 [C, D] per prompt set.
     """
     first = spaces[0]
     alike = all(
@@ -119,7 +117,7 @@ def encode_prompt_sets(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) 
 
 @dataclass(frozen=True)
 class _Packing:
-    """Which of the [N, S] own positions of N prompts count: `rows`, int64 [T], of them flattened; None = all."""
+    """Positions of N prompts up to their EOT: `rows`, int64 [T], index the flattened [N, S]; None = all."""
 
     count: int
     length: int
@@ -131,13 +129,13 @@ class _Packing:
         return flat if self.rows is None else _GatherRows.apply(flat, self.rows)
 
     def padded(self, packed: Tensor) -> Tensor:
-        """[T, d] -> [N, S, d], zeros where nothing counts: behind EOT, which no position before it sees."""
+        """[T, d] -> [N, S, d], with zeros after EOT, to which no earlier position attends."""
         flat = packed if self.rows is None else _ScatterRows.apply(packed, self.rows, self.count * self.length)
         return flat.view(self.count, self.length, -1)
 
 
 class _GatherRows(torch.autograd.Function):
-    """Rows of a matrix, each at most once: the gradient is put back in place, where `index_select`'s is added up."""
+    """Select rows of a matrix, each at most once; unlike in `index_select`, the backward pass needs no summation."""
 
     @staticmethod
     def forward(ctx, matrix: Tensor, rows: Tensor) -> Tensor:
@@ -151,7 +149,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 class _ScatterRows(torch.autograd.Function):
-    """`_GatherRows` backwards: rows of a matrix in their places among `height`, zeros elsewhere."""
+    """Inverse of `_GatherRows`: place rows in a matrix of `height` rows that is zero elsewhere."""
 
     @staticmethod
     def forward(ctx, picked: Tensor, rows: Tensor, height: int) -> Tensor:
@@ -164,7 +162,7 @@ class _ScatterRows(torch.autograd.Function):
 
 
 def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
-    """Last position of each of the N prompts, counted from `cut`, where the host knows it."""
+    """Last position of each of the N prompts, relative to `cut`; None if the host does not know it."""
     eot = prompts.eot if prompts.eot.device.type == "cpu" else prompts.host_eot
     if eot is None:
         return None
@@ -172,8 +170,8 @@ def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
 
 
 def _packing(prefix: Tensor | None, suffix: Tensor, ends: tuple[int, ...] | None, deep: dict[int, Tensor]) -> _Packing:
-    """The positions up to `ends`, N of them. All positions where each is needed, where deep prompts go in among them,
-    and where the host does not know the ends."""
+    """Pack the positions up to `ends`; keep all of them if deep prompts replace some or the host does not know the
+    ends."""
     count, length = suffix.shape[:2]
     kept = 0 if prefix is None else prefix.shape[1]
     among = any(value.dim() == 3 or 1 + value.shape[-2] > kept for value in deep.values())
@@ -181,9 +179,9 @@ def _packing(prefix: Tensor | None, suffix: Tensor, ends: tuple[int, ...] | None
     return _Packing(count, length, rows)
 
 
-@lru_cache(maxsize=256)  # the same in every step: a GPU gets them once
+@lru_cache(maxsize=256)  # the same in every step: copied to a GPU once
 def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> Tensor | None:
-    """Which of the flattened [N, length] positions are not behind their prompt's end: int64 [T]; None = all."""
+    """Indices of the flattened [N, length] positions up to each prompt's end: int64 [T]; None = all."""
     kept = (torch.arange(length) <= torch.tensor(ends)[:, None]).flatten()
     return None if kept.all() else kept.nonzero()[:, 0].to(device, non_blocking=True)
 
@@ -191,21 +189,21 @@ def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> Tensor | 
 def _insert(
     prefix: Tensor | None, suffix: Tensor, packing: _Packing, deep: Tensor | None
 ) -> tuple[Tensor | None, Tensor, _Packing]:
-    """Positions 1 ... n replaced by `deep`, [n, d] or [C, n, d]; None leaves all as it is."""
+    """Replace positions 1 ... n by `deep`, [n, d] or [C, n, d]; None changes nothing."""
     if deep is None:
         return prefix, suffix, packing
     last = 1 + deep.shape[-2]
     if prefix is not None and deep.dim() == 2 and last <= prefix.shape[1]:
-        return _replaced(prefix, deep), suffix, packing
+        return _replace(prefix, deep), suffix, packing
     suffix = packing.padded(suffix)
-    if prefix is not None:  # no longer the same for all classes
+    if prefix is not None:  # the prefix now differs between classes
         suffix = torch.cat([_expand_prefix(prefix, suffix), suffix], dim=1)
         packing = _Packing(len(suffix), suffix.shape[1], None)
-    return None, packing.packed(_replaced(suffix, deep)), packing
+    return None, packing.packed(_replace(suffix, deep)), packing
 
 
-def _replaced(hidden: Tensor, deep: Tensor) -> Tensor:
-    """[N, S, d] with `deep`, [n, d] or [C, n, d], at the positions 1 ... n."""
+def _replace(hidden: Tensor, deep: Tensor) -> Tensor:
+    """Replace positions 1 ... n of [N, S, d] by `deep`, [n, d] or [C, n, d]."""
     deep = deep.to(hidden.dtype)
     deep = deep.repeat(len(hidden) // len(deep), 1, 1) if deep.dim() == 3 else deep.expand(len(hidden), -1, -1)
     return torch.cat([hidden[:, :1], deep, hidden[:, 1 + deep.shape[1] :]], dim=1)
@@ -214,9 +212,9 @@ def _replaced(hidden: Tensor, deep: Tensor) -> Tensor:
 def _block_forward(
     block: nn.Module, prefix: Tensor | None, suffix: Tensor, packing: _Packing
 ) -> tuple[Tensor | None, Tensor]:
-    """One residual attention block over [G, P, d] shared and [T, d] own positions, of which [G * C, S] are some.
+    """Apply a residual attention block to [G, P, d] shared and [T, d] packed own positions of [G * C, S].
 
-    Both kinds go through the linear layers together: weights are read once.
+    Both pass through the linear layers together, so that weights are read once.
     """
     sizes = [0 if prefix is None else prefix.shape[:2].numel(), len(suffix)]
     hidden = suffix if prefix is None else torch.cat([prefix.flatten(0, 1), suffix])
@@ -224,7 +222,7 @@ def _block_forward(
     shared, own = projected.split(sizes)
     query, key, value = (heads(block, part) for part in packing.padded(own).chunk(3, dim=-1))
     if prefix is None:
-        seen = packing.packed(_side_by_side(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
+        seen = packing.packed(_concat_heads(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
     else:
         cut, shared = prefix.shape[1], shared.view(*prefix.shape[:2], -1)
         prefix_query, prefix_key, prefix_value = (heads(block, part) for part in shared.chunk(3, dim=-1))
@@ -232,19 +230,19 @@ def _block_forward(
         reach = torch.arange(key.shape[-2], device=suffix.device)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=reach <= reach[cut:, None])
         before = F.scaled_dot_product_attention(prefix_query, prefix_key, prefix_value, is_causal=True)
-        seen = torch.cat([_side_by_side(before).flatten(0, 1), packing.packed(_side_by_side(seen))])
+        seen = torch.cat([_concat_heads(before).flatten(0, 1), packing.packed(_concat_heads(seen))])
     out = block.attn.out_proj
     shared, own = feed_forward(block, hidden + F.linear(seen, out.weight, out.bias)).split(sizes)
     return None if prefix is None else shared.view(prefix.shape), own
 
 
-def _side_by_side(seen: Tensor) -> Tensor:
-    """The heads' outputs [N, heads, S, e] in one row for each position: [N, S, d]."""
+def _concat_heads(seen: Tensor) -> Tensor:
+    """Concatenate the heads' outputs: [N, heads, S, e] -> [N, S, d]."""
     return seen.transpose(1, 2).flatten(-2)
 
 
 def _last_block_eot_only(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
-    """The last block's output at EOT: [G * C, d]."""
+    """Compute the last block's output at EOT only: [G * C, d]."""
     cut = 0 if prefix is None else prefix.shape[1]
     own = torch.arange(len(suffix), device=suffix.device), eot - cut
     normed = layer_norm(block.ln_1, suffix)
@@ -261,11 +259,11 @@ def _last_block_eot_only(block: nn.Module, prefix: Tensor | None, suffix: Tensor
 
 
 def _concat_prefix(prefix: Tensor, own: Tensor) -> Tensor:
-    """Keys (or values) of the shared positions [G, heads, P, e] in front of each class's own [G * C, heads, S, e]."""
+    """Prepend keys (or values) of the shared positions, [G, heads, P, e], to each class's own, [G * C, heads, S, e]."""
     return torch.cat([_expand_prefix(prefix, own), own], dim=-2)
 
 
 def _expand_prefix(prefix: Tensor, own: Tensor) -> Tensor:
-    """[G, ...] -> [G * C, ...]: what a group shares, for each of its classes."""
+    """Repeat the shared positions of each group for its classes: [G, ...] -> [G * C, ...]."""
     classes = len(own) // len(prefix)
     return prefix[:, None].expand(-1, classes, *prefix.shape[1:]).reshape(len(own), *prefix.shape[1:])
