@@ -1,13 +1,13 @@
 """FDBPL in a checkout of CoOp, MaPLe, PromptSRC or KDPL: two lines in its train.py.
 
-    import fdbpl.plugin  # beside the imports of its own trainers
+    import fdbpl.plugin  # next to the imports of its own trainers
 
     def extend_cfg(cfg):
         ...
         fdbpl.plugin.extend_cfg(cfg)  # last
 
-The checkout keeps its data sets, its Dassl, its flags, its scripts and every trainer it has; what it lacks is added
-beside: `--trainer FDBPL`, `FDBPL_MaPLe`, `CoOp_KDPL` ... A region bank is made when a training first needs it.
+The checkout keeps its data sets, Dassl, flags, scripts and trainers; the trainers that it lacks are added:
+`--trainer FDBPL`, `FDBPL_MaPLe`, `CoOp_KDPL` ... A region bank is generated when a training first needs it.
 """
 
 import sys
@@ -19,10 +19,10 @@ from fdbpl.errors import UserError, exit_with_message
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Register our trainers under the names that are free, and add their settings where `cfg` has none.
+    """Register the trainers whose names are free, and add their settings that `cfg` lacks.
 
     Raises:
-        UserError: no Dassl, or fdbpl not installed as a package.
+        UserError: Dassl cannot be imported, or fdbpl is not installed as a package.
     """
     sys.excepthook = one_sentence
     try:
@@ -42,16 +42,16 @@ def extend_cfg(cfg: CfgNode) -> None:
     known = "REGIONS" in cfg
     ours = cfg.clone()
     ours.defrost()
-    registry.extend_cfg(ours)  # imports them, which registers them
-    ours.REGIONS.GENERATE = True  # nobody else labels the regions here
+    registry.extend_cfg(ours)  # imports the trainers, which registers them
+    ours.REGIONS.GENERATE = True  # no command of the checkout generates the bank
     add_missing(cfg, ours)
     if not known:
-        mended = f"; Dassl on this torch, patched: {', '.join(patched)}" if patched else ""
-        print(f"fdbpl.plugin: {registry.count_registered()} trainers added{mended}")
+        patches = f"; Dassl on this torch, patched: {', '.join(patched)}" if patched else ""
+        print(f"fdbpl.plugin: {registry.count_registered()} trainers added{patches}")
 
 
 def add_missing(cfg: CfgNode, ours: CfgNode) -> None:
-    """Put into `cfg` the keys of `ours` that it lacks; what is there stays."""
+    """Add the keys of `ours` that `cfg` lacks; existing values stay."""
     frozen = cfg.is_frozen()
     cfg.defrost()
     for key, value in ours.items():
