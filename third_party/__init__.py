@@ -1,4 +1,4 @@
-"""Dassl: found, patched where it broke, or stood in for."""
+"""Dassl: import, compatibility patches, fallback."""
 
 from .dassl_source import use_dassl
 

@@ -1,11 +1,14 @@
-"""Compatibility patches for upstream Dassl (c61a1b5) on current torch; each does nothing where nothing is broken."""
+"""Compatibility patches for upstream Dassl (c61a1b5) on current torch.
+
+A patch is applied if the code in use fails a probe, or is neither ours (third_party/standin) nor patched already.
+"""
 
 import contextlib
-import inspect
 import io
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,21 +16,31 @@ import torch
 from fdbpl.io.atomic import write_bytes, write_text
 from fdbpl.io.tensor_files import refuse
 
+STANDIN = Path(__file__).resolve().parent / "standin"
+
 
 def apply_patches() -> list[str]:
-    """Apply all; returns the names of those that had something to mend."""
+    """Apply all patches; return the names of those that were needed."""
     return [patch.__name__ for patch in PATCHES if patch()]
 
 
+def _is_ours(function: Callable) -> bool:
+    """Tell whether `function` is the stand-in's, or a patch of this file."""
+    file = Path(function.__code__.co_filename).resolve()
+    return file == Path(__file__).resolve() or STANDIN in file.parents
+
+
 def warmup_scheduler() -> bool:
-    """Upstream's warm-up passes `verbose` to torch's constructor, which torch >= 2.7 does not take, and its checkpoints
-    hold the schedule behind the warm-up as a live object: unreadable under weights_only, and after a resume bound to a
-    copy of the optimiser, so that the learning rate freezes.
+    """Fix the warm-up schedulers.
+
+    Upstream passes `verbose` to torch's constructor, which torch >= 2.7 rejects. Its checkpoints hold the scheduler which
+    follows the warm-up as an object: `weights_only` cannot read it, and after a resume it changes a copy of the
+    optimiser, so that the learning rate stays constant.
     """
     from dassl.optim import lr_scheduler
 
     base = getattr(lr_scheduler, "_BaseWarmupScheduler", None)
-    if base is None or "successor" in inspect.getsource(base.state_dict):
+    if base is None or _is_ours(base.state_dict):
         return False
 
     def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1, verbose=False):
@@ -48,17 +61,17 @@ def warmup_scheduler() -> bool:
 
 
 def checkpoint_files() -> bool:
-    """Upstream's checkpoints are written in place and read as pickles: here whole or not at all, and as data only."""
+    """Write checkpoints atomically, and read them without executing pickled code."""
     import dassl.engine.trainer
     import dassl.utils
     from dassl.utils import torchtools
 
-    if "weights_only" in inspect.getsource(torchtools.load_checkpoint):
+    if _is_ours(torchtools.load_checkpoint):
         return False
 
     def load_checkpoint(fpath):
         if not fpath or not os.path.exists(fpath):
-            raise FileNotFoundError(f"expected a checkpoint at {fpath}, found no file")
+            raise FileNotFoundError(f"there is no checkpoint at {fpath}")
         refuse(Path(fpath))
         return torch.load(fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
 
@@ -84,7 +97,7 @@ def checkpoint_files() -> bool:
 
 
 def silenced_logging() -> bool:
-    """Importing upstream's engine disables the logging of the whole process."""
+    """Enable logging, which the import of upstream's engine disables for the whole process."""
     if logging.root.manager.disable == logging.NOTSET:
         return False
     logging.disable(logging.NOTSET)
@@ -92,16 +105,15 @@ def silenced_logging() -> bool:
 
 
 def load_model_without_validation_result() -> bool:
-    """Upstream's `load_model` formats a checkpoint's validation result as a number; the last epoch's has none."""
+    """Load checkpoints without a validation result, which upstream's `load_model` formats as a number."""
     from dassl.engine import trainer
 
-    source = inspect.getsource(trainer.TrainerBase.load_model)
-    if "val_result:.1f" not in source or "is None" in source:
+    if _is_ours(trainer.TrainerBase.load_model):
         return False
 
     def load_model(self, directory, epoch=None):
         if not directory:
-            print("No folder of weights is given: the model stays as it is")
+            print("No model folder is given: the weights stay as they are")
             return
         file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
@@ -115,7 +127,7 @@ def load_model_without_validation_result() -> bool:
 
 
 def logger_that_closes_the_console() -> bool:
-    """Upstream's `Logger` closes the stream that it copies to when it is closed or collected: the caller's stdout."""
+    """Keep stdout open when a `Logger` is closed or garbage-collected; upstream closes the stream that it copies to."""
     from dassl.utils import logger
 
     class Console(io.StringIO):

@@ -1,4 +1,4 @@
-"""Which Dassl runs: FDBPL_DASSL, an installed one, a checkout beside this file, or our stand-in, in this order."""
+"""Choice of the Dassl to import: FDBPL_DASSL, installed, checkout in this folder, or our stand-in, in this order."""
 
 import importlib
 import importlib.util
@@ -15,7 +15,7 @@ STANDIN = HERE / "standin"
 
 
 def use_dassl() -> str:
-    """Make `import dassl` work and mend what is broken in it; returns one line that says which Dassl it is.
+    """Import Dassl, apply the compatibility patches, and return one line that describes it.
 
     Raises:
         UserError: FDBPL_DASSL holds no Dassl, or a Dassl lacks packages that it needs.
@@ -30,8 +30,8 @@ def use_dassl() -> str:
         importlib.import_module("dassl.engine")
     except ModuleNotFoundError as error:
         raise UserError(
-            f"expected Dassl to import, found that it lacks the package {error.name}; "
-            "run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl: the stand-in needs no more)"
+            f"Dassl needs the package {error.name}, which is not installed; "
+            "run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl to use the stand-in)"
         ) from error
     from .dassl_patches import apply_patches
 
@@ -40,13 +40,11 @@ def use_dassl() -> str:
 
 
 def _folder() -> Path | None:
-    """What to put on sys.path; None where Dassl is installed."""
+    """The folder to put on sys.path; None if Dassl is installed."""
     chosen = os.environ.get("FDBPL_DASSL")
     if chosen:
         if not Path(chosen, "dassl", "__init__.py").is_file():
-            raise UserError(
-                f"expected a checkout of Dassl.pytorch in FDBPL_DASSL, found none at {chosen}; check the path"
-            )
+            raise UserError(f"FDBPL_DASSL is no checkout of Dassl.pytorch: {chosen}; check the path")
         return Path(chosen).resolve()
     if importlib.util.find_spec("dassl") is not None:
         return None

@@ -1,8 +1,7 @@
-"""Each patch mends a Dassl that is broken as upstream is, and leaves a healthy one alone."""
+"""Compatibility patches: each fixes a Dassl with upstream's fault and changes nothing else."""
 
 import contextlib
 import gc
-import inspect
 import io
 import logging
 import sys
@@ -18,10 +17,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 import third_party.dassl_patches as patches
 
 
-def test_the_dassl_in_use_is_mended():
+def test_the_dassl_in_use_is_patched():
     assert patches.apply_patches() == []  # conftest.py has applied them, or there was nothing to do
     assert logging.root.manager.disable == logging.NOTSET
-    assert "weights_only" in inspect.getsource(trainer.load_checkpoint)
 
 
 @pytest.fixture
