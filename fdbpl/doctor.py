@@ -242,6 +242,7 @@ def clip() -> Iterator[Finding]:
         yield problem("clip", "not checked without torch", "fix torch first")
         return
     from fdbpl.backbones.openai_package import clip_package
+
     try:
         package = clip_package()
     except UserError as error:

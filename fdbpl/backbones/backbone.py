@@ -1,4 +1,4 @@
-"""What the rest of the house needs to know of a CLIP, whoever built it."""
+"""Common interface of all CLIPs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ class Backbone:
     """A frozen image-text model in eval mode.
 
     Attributes:
-        name: what the user typed to get it.
+        name: name that `load_backbone` was called with.
         model: OpenAI's `clip.model.CLIP`, or an open_clip model (teachers only).
-        sha256: hex digest of the weights; its identity in manifests.
+        sha256: hex digest of the weights, which identifies the model in manifests.
         image_size: side of the square input in pixels.
-        embed_dim: width D of the shared space.
+        embed_dim: width D of the joint embedding space.
         logit_scale: factor on the cosine (already exponentiated).
         tokenize: list of C texts -> int64 [C, 77].
         encode_tokens: int64 [C, 77] -> [C, D], not normalised.
@@ -40,7 +40,7 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the activations; single parameters may be kept in float32."""
+        """Dtype of the activations; some parameters may be float32."""
         return getattr(self.model, "dtype", None) or next(self.model.parameters()).dtype
 
     @property
@@ -49,10 +49,10 @@ class Backbone:
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
-        """Unit image embeddings.
+        """Encode images to unit embeddings.
 
         Args:
-            images: [B, 3, S, S]; uint8 pixels are normalised here, floats are taken as normalised already.
+            images: [B, 3, S, S]; uint8 pixels are normalised here, floats are expected to be normalised.
 
         Returns:
             float32 [B, D], rows of length one.
@@ -62,22 +62,22 @@ class Backbone:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Unit text embeddings of C texts: float32 [C, D]."""
+        """Encode C texts to unit embeddings: float32 [C, D]."""
         return nn.functional.normalize(self.text_features(texts), dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: list[str]) -> Tensor:
-        """Text embeddings of C texts, not normalised: float32 [C, D]. The texts are encoded in parts."""
+        """Encode C texts, in parts, to embeddings that are not normalised: float32 [C, D]."""
         parts = self.tokenize(texts).split(TEXTS_AT_A_TIME)
         return torch.cat([self.encode_tokens(part.to(self.device)).float() for part in parts])
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images as the model takes them: on its device, in its dtype, uint8 pixels normalised."""
+        """Move images to the model's device and dtype and normalise uint8 pixels."""
         images = images.to(self.device, non_blocking=True)
         return (self.normalize(images) if images.dtype == torch.uint8 else images).to(self.dtype)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] -> float32, minus mean, over standard deviation."""
+        """Normalise uint8 [B, 3, S, S] with mean and standard deviation: float32."""
         if pixels.device not in self._moments:
             self._moments[pixels.device] = [
                 torch.tensor(values).view(1, 3, 1, 1).to(pixels.device, non_blocking=True)

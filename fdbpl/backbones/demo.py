@@ -1,10 +1,11 @@
-"""The embedded demo pair: CLIPs of the drawn world, shipped with the code, checked by hash."""
+"""The embedded demo models: small CLIPs trained on synthetic images, part of the package, checked by hash."""
 
 import json
 from functools import cache
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from fdbpl.backbones.backbone import Backbone
@@ -17,22 +18,19 @@ VOCABULARY_SIZE = 49408
 
 
 def load(which: str, device: str, dtype: torch.dtype) -> Backbone:
-    """The demo model `which`; raises as `load_state_dict`."""
+    """Load the demo model `which`; raises the errors of `load_state_dict`."""
     name = f"demo:{which}"
     return wrap(build_clip(load_state_dict(which), name), name, sha256(which), device, dtype)
 
 
 def load_state_dict(which: str) -> dict[str, Tensor]:
-    """A full state dict in OpenAI's names, float32, with all 49408 rows of the token table.
+    """Load a state dict with OpenAI's parameter names, float32, and all 49408 rows of the token embedding.
 
-    The files hold the rows of the words that the demo world uses. Every other word gets a fixed random row, so that it
-    can be typed, but it means nothing.
+    The files hold the rows of the words in the demo data sets. All other tokens get fixed random rows without meaning.
 
     Raises:
-        UserError: unknown name, or a file that is missing or changed.
+        UserError: the name is unknown, or the file is missing or has changed.
     """
-    from safetensors import safe_open
-
     sha256(which)
     with safe_open(WEIGHTS / f"{which}.safetensors", "pt") as file:
         ids = json.loads(file.metadata()["token_ids"])
@@ -45,10 +43,10 @@ def load_state_dict(which: str) -> dict[str, Tensor]:
 
 @cache
 def sha256(which: str) -> str:
-    """The hash of a demo model's file, compared with the list that ships beside it."""
+    """Return the hash of a demo model's file after comparing it with SHA256SUMS."""
     if which not in NAMES:
         names = ", ".join(f"demo:{name}" for name in NAMES)
-        raise UserError(f"expected a demo model of {names}, found demo:{which}; choose one of these")
+        raise UserError(f"Unknown demo model demo:{which}: choose one of {names}.")
     file = WEIGHTS / f"{which}.safetensors"
     sums = WEIGHTS / "SHA256SUMS"
     rows = [line.split() for line in sums.read_text().splitlines()] if sums.is_file() else []
@@ -56,8 +54,8 @@ def sha256(which: str) -> str:
     found = sha256_of(file) if file.is_file() else "no file"
     if found != expected.get(file.name):
         raise UserError(
-            f"expected {file} with SHA-256 {expected.get(file.name, 'listed in SHA256SUMS')[:16]}, found {found[:16]}; "
-            "restore the file from the repository"
+            f"{file} is missing or has changed (SHA-256: {found[:16]}). SHA256SUMS lists "
+            f"{expected.get(file.name, 'none')[:16]}. Restore the file from the repository."
         )
     return found
 

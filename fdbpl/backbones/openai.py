@@ -1,4 +1,4 @@
-"""OpenAI's CLIP models: by name (downloaded by the `clip` package) or from a file. `clip/model.py` stays unmodified."""
+"""OpenAI's CLIP models, by name (downloaded by the `clip` package) or from a file; `clip/model.py` stays unmodified."""
 
 import copy
 import hashlib
@@ -15,25 +15,25 @@ from fdbpl.backbones.openai_package import clip_package
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io import tensor_files
 
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives carry along
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's archives
 
 
 def model_names() -> list[str]:
-    """Names that `load_openai` downloads."""
+    """Return the names that `load_openai` knows."""
     return clip_package().available_models()
 
 
 def load_openai(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
-    """A model of OpenAI by its name, kept in `~/.cache/clip` and checked against the hash in its address.
+    """Load a model of OpenAI by name; it is cached in `~/.cache/clip` and checked against the hash in its URL.
 
     Raises:
-        UserError: unknown name.
-        SystemFailure: it is not cached and cannot be downloaded.
+        UserError: the name is unknown.
+        SystemFailure: the weights are not cached and cannot be downloaded.
     """
     package = clip_package()
     models = package.clip._MODELS
     if name not in models:
-        raise UserError(f"expected a CLIP name, a file or a demo model, found {name!r}; names are {', '.join(models)}")
+        raise UserError(f"{name!r} is neither a CLIP name nor a file. Known names: {', '.join(models)}.")
     cache = Path(os.environ.get("FDBPL_CLIP_CACHE", "~/.cache/clip")).expanduser()
     file = cache / os.path.basename(models[name])
     expected = models[name].split("/")[-2]
@@ -42,9 +42,9 @@ def load_openai(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
             package.clip._download(models[name], str(cache))
         except Exception as error:
             raise SystemFailure(
-                f"expected the weights of {name} at {file} (SHA-256 {expected[:12]}...), found "
-                f"{'a file with another hash' if file.is_file() else 'no file'} and the download failed ({error}); "
-                f"fetch {models[name]} elsewhere and put it there"
+                f"The weights of {name} cannot be downloaded ({error}), and {file} "
+                f"{'has another hash' if file.is_file() else 'does not exist'}. Download {models[name]} on another "
+                f"machine and copy it to that path."
             ) from error
     return load_file(file, device, dtype, name=name, sha256=expected)
 
@@ -56,22 +56,24 @@ def load_file(
     name: str | None = None,
     sha256: str | None = None,
 ) -> Backbone:
-    """A CLIP in OpenAI's parameter names from a TorchScript archive, a state dict (.pt) or safetensors.
+    """Load a CLIP with OpenAI's parameter names from a TorchScript archive, a state dict (.pt) or safetensors.
 
-    Nothing in the file is run, as pickle or as TorchScript. Raises `UserError` for a missing file or one that holds no
-    CLIP.
+    No code in the file is executed, neither pickle nor TorchScript.
+
+    Raises:
+        UserError: the file is missing or does not hold a CLIP.
     """
     file = Path(file).expanduser()
     if not file.is_file():
-        found = "a folder" if file.is_dir() else "no file"
-        raise UserError(f"expected CLIP weights at {file}, found {found}; check the path")
+        found = "is a folder" if file.is_dir() else "does not exist"
+        raise UserError(f"The file of CLIP weights {file} {found}. Check the path.")
     state = _read_state_dict(file)
     model = build_clip(state, source=str(file))
     return wrap(model, name or str(file), sha256 or sha256_of(file), device, dtype)
 
 
 def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.Module:
-    """`clip.model.CLIP` with these weights: float32, frozen, eval."""
+    """Build `clip.model.CLIP` with these weights: float32, frozen, in eval mode."""
     for key, value in state.items():
         if key in NOT_WEIGHTS:
             continue
@@ -91,13 +93,13 @@ def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.M
             "give a CLIP file"
         ) from error
     model = model.float()
-    # build_model passes through fp16: restore what that rounding lost
+    # build_model rounds to fp16: restore the exact values
     model.load_state_dict({key: value for key, value in state.items() if key in model.state_dict()})
     return model.eval().requires_grad_(False)
 
 
 def wrap(model: nn.Module, name: str, sha256: str, device: str, dtype: torch.dtype) -> Backbone:
-    """A `Backbone` around OpenAI's model on `device`, weights in `dtype`."""
+    """Wrap OpenAI's model as a `Backbone` on `device`, with weights in `dtype`."""
     package = clip_package()
     model = model.to(device)
     if dtype != torch.float32:
@@ -115,11 +117,10 @@ def wrap(model: nn.Module, name: str, sha256: str, device: str, dtype: torch.dty
 
 
 def for_autocast(backbone: Backbone, dtype: torch.dtype) -> Backbone:
-    """A copy of an OpenAI model for use under autocast alone: the matrices that autocast would cast at every use are
-    stored in `dtype`.
+    """Copy an OpenAI model for use under autocast, with the matrices that autocast would cast stored in `dtype`.
 
-    Its features are bit for bit those of autocast around float32 weights. The image tower's first convolution stays in
-    float32, because CLIP reads the dtype of its activations there. Other models are returned as they are.
+    Its features are bit for bit those of float32 weights under autocast. The image encoder's first convolution stays in
+    float32, because CLIP takes the dtype of its activations from there. Other models are returned unchanged.
     """
     if not isinstance(backbone.model, clip_package().model.CLIP):
         return backbone
@@ -129,7 +130,11 @@ def for_autocast(backbone: Backbone, dtype: torch.dtype) -> Backbone:
 
 
 def tokenize(texts: list[str], package=None) -> Tensor:
-    """Token ids, int64 [C, 77]; a text that does not fit ends in a sentence that quotes it."""
+    """Tokenize texts: int64 [C, 77].
+
+    Raises:
+        UserError: quotes a text that is too long.
+    """
     package = package or clip_package()
     rows = []
     for text in texts:
@@ -137,13 +142,13 @@ def tokenize(texts: list[str], package=None) -> Tensor:
             rows.append(package.tokenize(text).long())
         except RuntimeError as error:
             raise UserError(
-                f"expected a text of at most 75 tokens, found a longer one ({text[:60]!r}...); shorten it"
+                f"A text has more than the 75 tokens that CLIP reads ({text[:60]!r}...). Shorten it."
             ) from error
     return torch.cat(rows) if rows else torch.zeros(0, 77, dtype=torch.long)
 
 
 def vocabulary() -> list[str]:
-    """The text of each token of CLIP, in the order of the token embedding's rows; "-" ends a piece of a word."""
+    """Return the text of each CLIP token, in the order of the embedding's rows; "-" marks an incomplete word."""
     package = clip_package()
     tokenizer = importlib.import_module(f"{package.__name__}.simple_tokenizer").SimpleTokenizer()
     texts = [tokenizer.decode([number]) for number in range(len(tokenizer.decoder))]
@@ -151,9 +156,9 @@ def vocabulary() -> list[str]:
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Text features [C, D] of int64 [C, 77], computed on the tokens up to the last EOT only.
+    """Encode int64 [C, 77] to text features [C, D], on the tokens up to the last EOT only.
 
-    CLIP's text tower is causal, so the tokens behind EOT cannot reach it: the result is that of all 77.
+    CLIP's text encoder is causal: later tokens cannot affect the result.
     """
     ends = tokens.argmax(dim=-1)
     length = int(ends.max()) + 1
@@ -169,7 +174,7 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def sha256_of(file: str | os.PathLike) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Compute the hex SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(file, "rb") as handle:
         while block := handle.read(1 << 20):
@@ -178,8 +183,8 @@ def sha256_of(file: str | os.PathLike) -> str:
 
 
 def _cast(model: nn.Module, dtype: torch.dtype, keep: nn.Module | None = None) -> None:
-    """Matrices and their biases to `dtype`, but for those of `keep`; norms, embeddings and the logit scale stay in
-    float32, as in OpenAI's."""
+    """Cast matrices and their biases to `dtype`, except those of `keep`; norms, embeddings and the logit scale stay in
+    float32, as in OpenAI's conversion."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention) and module is not keep:
             module.to(dtype)
@@ -198,7 +203,7 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
             state = tensor_files.torchscript_tensors(file)
         else:
             state = tensor_files.load(file)
-    except Exception as error:  # each reader raises its own kinds
+    except Exception as error:  # each reader raises its own exceptions
         raise UserError(
             f"expected CLIP weights (TorchScript archive, state dict or safetensors) in {file}, "
             f"found a file that cannot be read safely ({tensor_files.reason(error)}); fetch it again"

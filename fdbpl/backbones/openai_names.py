@@ -1,4 +1,4 @@
-"""OpenAI's CLIPs by name, and files of weights: every name of a backbone that has no kind of its own."""
+"""Default backend: OpenAI's CLIPs by name, and weight files."""
 
 import os
 from pathlib import Path
@@ -12,13 +12,13 @@ from fdbpl.errors import UserError
 
 
 def load(name: str, device: str, dtype: torch.dtype) -> Backbone:
-    """The CLIP of that name, or in that file; raises as `load_openai` and `load_file`."""
+    """Load a CLIP by name or from a file; raises the errors of `load_openai` and `load_file`."""
     looks_like_file = os.path.exists(os.path.expanduser(name)) or name.endswith((".pt", ".pth", ".safetensors"))
     return load_file(name, device, dtype) if looks_like_file else load_openai(name, device, dtype)
 
 
 def sha256(name: str) -> str | None:
-    """The hash of the weights; None for an unknown name."""
+    """Return the hash of the weights; None for an unknown name."""
     file = os.path.expanduser(name)
     if os.path.isfile(file):
         return sha256_of(file)
@@ -27,7 +27,7 @@ def sha256(name: str) -> str | None:
 
 
 def is_available(name: str) -> bool:
-    """Whether the file is there, or OpenAI's in the cache."""
+    """Return whether the file exists, or OpenAI's weights are in the cache."""
     try:
         models = clip_package().clip._MODELS
     except UserError:

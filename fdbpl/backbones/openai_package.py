@@ -1,4 +1,4 @@
-"""OpenAI's `clip` package, also where another `clip` stands in front of it: forks of CoOp bring an edited copy."""
+"""Import of OpenAI's `clip` package, even if another `clip` shadows it: forks of CoOp contain an edited copy."""
 
 import importlib
 import importlib.util
@@ -17,36 +17,34 @@ PRIVATE_NAME = "fdbpl._openai_clip"
 
 @cache
 def clip_package() -> ModuleType:
-    """The installed one, under its own name where that leads there, else under a private one; `clip` stays as it is.
+    """Import the installed package, under a private name if `import clip` leads to another one.
 
     Raises:
-        UserError: it is missing, or the unrelated clipboard tool of the same name is installed.
+        UserError: it is missing, or the unrelated clipboard tool `clip` is installed instead.
     """
     try:
         with warnings.catch_warnings():  # its use of pkg_resources is outdated, and pinned in requirements.txt
             warnings.simplefilter("ignore")
             installed = _installed()
-            if installed in (None, _in_front()):
+            if installed in (None, _shadowing()):
                 package = importlib.import_module("clip")
                 importlib.import_module("clip.model")
             else:
                 package = _load(installed)
     except ModuleNotFoundError as error:
         missing = "setuptools<81" if error.name == "pkg_resources" else "openai-clip"
-        raise UserError(
-            f"expected OpenAI's clip package, found none that imports ({error}); run: pip install '{missing}'"
-        ) from error
+        raise UserError(f"OpenAI's clip package cannot be imported ({error}). Run: pip install '{missing}'") from error
     if not hasattr(package, "tokenize"):
         where = getattr(package, "__file__", None) or "a folder named clip"
         raise UserError(
-            f"expected OpenAI's clip package, found another one at {where}; "
-            "run: pip uninstall -y clip && pip install openai-clip"
+            f"Another package called clip is installed in place of OpenAI's, at {where}. "
+            "Run: pip uninstall -y clip && pip install openai-clip"
         )
     return package
 
 
 def _installed() -> Path | None:
-    """Folder of the installed package."""
+    """Folder of the installed package; None if there is none."""
     for name in DISTRIBUTIONS:
         try:
             folder = Path(str(metadata.distribution(name).locate_file("clip"))).resolve()
@@ -57,8 +55,8 @@ def _installed() -> Path | None:
     return None
 
 
-def _in_front() -> Path | None:
-    """Folder that `import clip` leads to."""
+def _shadowing() -> Path | None:
+    """Folder that `import clip` would import from."""
     spec = sys.modules["clip"].__spec__ if "clip" in sys.modules else importlib.util.find_spec("clip")
     return Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
 

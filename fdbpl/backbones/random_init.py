@@ -1,4 +1,4 @@
-"""CLIPs of the published architectures with random weights: for measurements of time, which weights do not change."""
+"""CLIPs of the published architectures with random weights, for benchmarks of speed and memory."""
 
 import hashlib
 from functools import cache
@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from fdbpl.backbones.backbone import Backbone
+from fdbpl.backbones.openai import wrap
+from fdbpl.backbones.openai_package import clip_package
 from fdbpl.errors import UserError
 
-# arguments of `clip.model.CLIP`: width of the shared space; image tower: pixels, blocks, width, patch; text tower:
-# width, heads, blocks
+# arguments of `clip.model.CLIP`: embedding width; image encoder: pixels, blocks, width, patch; text encoder: width,
+# heads, blocks
 ARCHITECTURES = {
     "RN50": (1024, 224, (3, 4, 6, 3), 64, None, 512, 8, 12),
     "ViT-B/32": (512, 224, 12, 768, 32, 512, 8, 12),
@@ -20,27 +22,25 @@ ARCHITECTURES = {
     "tiny": (32, 32, 2, 64, 16, 64, 2, 2),
     "tiny teacher": (16, 32, 1, 64, 16, 64, 2, 2),
 }
-EMBEDDING_GAIN = 10.0  # OpenAI's initial token embeddings are so small that all class features would look alike
+EMBEDDING_GAIN = 10.0  # with OpenAI's small initial token embeddings all class features would be alike
 
 
 def sha256(which: str) -> str:
-    """The identity of an architecture's weights, which follow from its name."""
+    """Hash that identifies the weights, which depend on the architecture's name only."""
     return hashlib.sha256(f"random weights of {which}".encode()).hexdigest()
 
 
-@cache  # frozen: whoever asks for it in this process shares it
+@cache  # the model is frozen and can be shared
 def load_random_init(which: str, device: str, dtype: torch.dtype) -> Backbone:
-    """The architecture `which` with random weights that follow from its name.
+    """Build the architecture `which` with random weights that depend on its name only.
 
     Raises:
-        UserError: no such architecture.
+        UserError: the architecture is unknown.
     """
-    from fdbpl.backbones.openai import wrap
-
     return wrap(_build(which), f"random:{which}", sha256(which), device, dtype)
 
 
-load = load_random_init  # as every kind of backbone calls it
+load = load_random_init  # the name that every backend defines
 
 
 def is_available(which: str) -> bool:
@@ -48,12 +48,8 @@ def is_available(which: str) -> bool:
 
 
 def _build(which: str) -> nn.Module:
-    from fdbpl.backbones.openai_package import clip_package
-
     if which not in ARCHITECTURES:
-        raise UserError(
-            f"expected an architecture behind random:, found {which!r}; there are {', '.join(ARCHITECTURES)}"
-        )
+        raise UserError(f"Unknown architecture random:{which}: choose one of {', '.join(ARCHITECTURES)}.")
     embed, pixels, blocks, width, patch, text_width, heads, text_blocks = ARCHITECTURES[which]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(int(sha256(which)[:8], 16))

@@ -78,8 +78,8 @@ def test_bf16_stays_near_fp32(weights):
     [
         ("RN50", "fp16", "PREC fp16 needs a GPU"),
         ("RN50", "int8", "Unknown PREC 'int8'"),
-        ("RN51", "fp32", "expected a CLIP name.*RN50"),
-        ("missing.pt", "fp32", r"expected CLIP weights at missing\.pt, found no file"),
+        ("RN51", "fp32", "neither a CLIP name nor a file.*RN50"),
+        ("missing.pt", "fp32", r"missing\.pt does not exist"),
         ("open_clip:ViT-B-32", "fp32", "expected open_clip:ARCHITECTURE/TAG"),
     ],
 )
@@ -118,7 +118,7 @@ def test_cached_file_with_a_wrong_hash(tmp_path, monkeypatch):
     monkeypatch.setenv("FDBPL_CLIP_CACHE", str(tmp_path))
     (tmp_path / "RN50.pt").write_text("truncated download")
     monkeypatch.setattr(openai.clip_package().clip, "_download", no_network)
-    with pytest.raises(SystemFailure, match="found a file with another hash and the download failed"):
+    with pytest.raises(SystemFailure, match="cannot be downloaded .*has another hash"):
         load_backbone("RN50")
 
 
@@ -150,7 +150,7 @@ def test_an_edited_clip_in_front_of_the_installed_one_is_left_alone(monkeypatch,
 
 
 def test_too_long_text_is_quoted(weights):
-    with pytest.raises(UserError, match="at most 75 tokens, found a longer one"):
+    with pytest.raises(UserError, match="more than the 75 tokens"):
         load_backbone(str(weights / "dict.pt")).tokenize(["word " * 90])
 
 

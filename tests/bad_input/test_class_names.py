@@ -21,9 +21,9 @@ REFUSED = {
     "the same up to the end-of-text token": ("cat <|endoftext|> a,cat <|endoftext|> b", "apart"),
     "an open quote": ('"cat,dog', "a row of CSV"),
     "a line break": ("cat\ndog", "a row of CSV"),
-    "200 tokens": ("cat " * 200 + ",dog", "at most 75 tokens"),
-    "200 tokens in one word": ("ab" * 300 + ",dog", "at most 75 tokens"),
-    "a number of emoji": ("🐈" * 60 + ",dog", "at most 75 tokens"),
+    "200 tokens": ("cat " * 200 + ",dog", "75 tokens"),
+    "200 tokens in one word": ("ab" * 300 + ",dog", "75 tokens"),
+    "a number of emoji": ("🐈" * 60 + ",dog", "75 tokens"),
 }
 ACCEPTED = {
     "two names": "cat,dog",
@@ -80,7 +80,7 @@ FILES = {
     "Latin-1": ("Käfer\n".encode("latin-1"), "expected UTF-8"),
     "UTF-16": ("cat\ndog\n".encode("utf-16"), "expected UTF-8"),
     "a picture": (b"\xff\xd8\xff\xe0" + bytes(99), "expected UTF-8"),
-    "a line of 200 tokens": (b"cat " * 200 + b"\ndog\n", "at most 75 tokens"),
+    "a line of 200 tokens": (b"cat " * 200 + b"\ndog\n", "75 tokens"),
 }
 
 

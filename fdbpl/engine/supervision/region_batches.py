@@ -24,9 +24,7 @@ class RegionBatches:
         dicts of image_index, region and index (int64 [b]), impath (list of b paths) and, with `crop`, img.
     """
 
-    def __init__(
-        self, images: list[str], per_image: int, batch_size: int, seed: int, crop: CropRegions | None = None
-    ):
+    def __init__(self, images: list[str], per_image: int, batch_size: int, seed: int, crop: CropRegions | None = None):
         self.images, self.per_image, self.seed = images, per_image, max(seed, 0)
         self.batch_size = min(batch_size, len(images))
         self.crop = crop

@@ -173,7 +173,7 @@ def test_a_torchscript_archive_is_read_as_torch_reads_it(tmp_path):
 
 NAMES = {
     "ViT-B/33": "ViT-B/32",
-    "": "expected a CLIP name",
+    "": "neither a CLIP name nor a file",
     "nowhere/clip.pt": "found no file",
     ".": "a folder",
     "demo:student": "demo:rn-student",
