@@ -174,7 +174,7 @@ def test_a_torchscript_archive_is_read_as_torch_reads_it(tmp_path):
 NAMES = {
     "ViT-B/33": "ViT-B/32",
     "": "neither a CLIP name nor a file",
-    "nowhere/clip.pt": "found no file",
+    "nowhere/clip.pt": "nowhere/clip.pt does not exist",
     ".": "a folder",
     "demo:student": "demo:rn-student",
     "demo:../weights/teacher": "demo:rn-student",
