@@ -1,9 +1,9 @@
-"""`python -m fdbpl.export RUN`: a finished run as a classifier that needs nothing of this toolbox.
+"""Export a trained run as a classifier that works without this package: `python -m fdbpl.export RUN`.
 
     python -m fdbpl.export output/train_all/demo/shots_16/FDBPL/demo/seed1 --to classifier
-    python -m fdbpl.export RUN --features features.npz    # image features of its test set, e.g. for t-SNE or UMAP
+    python -m fdbpl.export RUN --features features.npz    # image features of the test set, e.g. for t-SNE
 
-It writes text_features.safetensors and classifier.json; docs/PREDICT.md says what they hold and how to use them.
+It writes text_features.safetensors and classifier.json; docs/PREDICT.md describes their content and use.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def main(words: list[str] | None = None) -> None:
         prog="python -m fdbpl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: RUN/export)")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="output folder (default: RUN/export)")
     class_names.add_arguments(parser)
-    parser.add_argument("--features", type=Path, metavar="FILE.npz", help="write the features of the test images only")
+    parser.add_argument("--features", type=Path, metavar="FILE.npz", help="write only the features of the test images")
     parser.add_argument("--root", default="", help="folder of the data sets, for --features (default: the run's)")
     arguments = parser.parse_args(words)
     with cli_error_handler():
@@ -46,15 +46,17 @@ def main(words: list[str] | None = None) -> None:
 
 
 def export(run, folder: Path, names: list[str] | None = None) -> str:
-    """Write a `TrainedRun`'s classifier into `folder`; returns a description of it and of its classes.
+    """Write the classifier of a `TrainedRun` into `folder`; return a description of it and of its classes.
 
     text_features.safetensors holds
-        text_features: unit, float32 [C, D]. logit_scale: float32 [], a factor, already exponentiated.
-        visual_prompts.<i>: [n, d], where the image tower has prompts. projector.<...>: PromptKD's, behind the tower.
-        negative_text_features: unit, float32 [C, D], under TRAINER.FDBPL.TEST_LOGITS difference.
+        text_features: unit vectors, float32 [C, D].
+        logit_scale: float32 [], exponentiated.
+        visual_prompts.<i>: [n, d], if the image tower has prompts.
+        projector.<...>: PromptKD's, applied to the output of the image tower.
+        negative_text_features: unit vectors, float32 [C, D], with TRAINER.FDBPL.TEST_LOGITS difference.
 
     Args:
-        names: class names in place of the run's.
+        names: class names that replace those of the run.
 
     Raises:
         UserError: the class features depend on the image, or the run cannot serve these class names.
@@ -63,8 +65,8 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
 
     if run.trainer_class.student_class.text_follows_image:
         raise UserError(
-            f"expected a run whose class features are the same for every image, found one of {run.cfg.TRAINER.NAME} "
-            f"in {run.folder}, which makes them anew from each image; use python -m fdbpl.predict {run.folder}"
+            f"{run.cfg.TRAINER.NAME} in {run.folder} computes class features from each image, so there are no fixed "
+            f"features to export; use python -m fdbpl.predict {run.folder}"
         )
     names = names or run.classnames
     with torch.no_grad():
@@ -85,7 +87,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
         folder / "classifier.json",
         {
             "format": FORMAT,
-            "sha256": hashlib.sha256(content).hexdigest(),  # an export that is stopped here leaves files of two
+            "sha256": hashlib.sha256(content).hexdigest(),  # reveals an export that was interrupted here
             "needs": needs,  # beyond CLIP and the text features
             "logits": DIFFERENCE if difference else FORMULA,
             "trainer": run.cfg.TRAINER.NAME,
@@ -104,17 +106,17 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
 
 
 def export_features(run, file: Path, defaults, root: str = "") -> str:
-    """Write the features of the images that a `TrainedRun` was tested on; returns a description.
+    """Write the features of the test images of a `TrainedRun`; return a description.
 
-    The file holds features (unit, float32 [N, D]), labels (int64 [N]), paths (N texts, relative to the data root) and
-    classnames (C texts). No array needs pickle.
+    The file holds features (unit vectors, float32 [N, D]), labels (int64 [N]), paths (N strings, relative to the data
+    root) and classnames (C strings). No array needs pickle.
 
     Args:
         defaults: configuration with the keys of all data sets.
         root: folder of the data sets; "" = the run's.
 
     Raises:
-        UserError: another ending than .npz, or the data set is not there.
+        UserError: the file name does not end in .npz, or the data set is missing.
     """
     import numpy as np
 
@@ -134,7 +136,7 @@ def export_features(run, file: Path, defaults, root: str = "") -> str:
 
 
 def preprocessing(cfg) -> dict:
-    """Dassl's transform of test images: RGB, resize, centre crop, [0, 1], minus mean, over std."""
+    """Settings of Dassl's test transform: RGB, resize, centre crop, values in [0, 1], minus mean, divided by std."""
     normalized = "normalize" in cfg.INPUT.TRANSFORMS
     return {
         "size": list(cfg.INPUT.SIZE),

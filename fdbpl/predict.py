@@ -1,4 +1,4 @@
-"""`python -m fdbpl.predict RUN IMAGE|FOLDER|PATTERN ...`: what a finished run says of pictures.
+"""Classify images with a trained run: `python -m fdbpl.predict RUN IMAGE|FOLDER|PATTERN ...`.
 
 python -m fdbpl.predict output/train_all/demo/shots_16/FDBPL/demo/seed1 photo.jpg
 python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
@@ -23,7 +23,7 @@ FORMATS = (".csv", ".json")
 
 
 class Prediction(NamedTuple):
-    """The likeliest classes of an image: (class name, probability), the likeliest first."""
+    """The most likely classes of an image as (class name, probability), in descending order."""
 
     image: str
     classes: list[tuple[str, float]]
@@ -34,14 +34,14 @@ def main(words: list[str] | None = None) -> None:
         prog="python -m fdbpl.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder (with all below) or pattern")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder (searched recursively) or pattern")
     class_names.add_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, help="classes to name for each image (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=0, help="images at a time (default: the run's test batch)")
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--top", type=int, default=5, help="classes per image (default: 5)")
+    parser.add_argument("--batch-size", type=int, default=0, help="batch size (default: the run's for tests)")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="predictions.csv or predictions.json")
     arguments = parser.parse_args(words)
-    with cli_error_handler(interrupted="nothing was written; start again"):
+    with cli_error_handler(interrupted="nothing was written; run the command again"):
         check(arguments)
         unreadable, count = predict(arguments)
         from fdbpl.io.image_check import named
@@ -49,23 +49,23 @@ def main(words: list[str] | None = None) -> None:
         if arguments.output:
             print(f"{count - len(unreadable)} of {count} images: {arguments.output}")
         if unreadable:
-            beside = arguments.output and arguments.output.with_suffix(".unreadable.txt")
+            listing = arguments.output and arguments.output.with_suffix(".unreadable.txt")
             raise UserError(
-                f"expected {count} readable images, found {len(unreadable)} that are not "
-                f"({named(dict(unreadable), beside)}); the others are done, replace these"
+                f"{len(unreadable)} of {count} images cannot be read ({named(dict(unreadable), listing)}). "
+                "The others are classified; replace these"
             )
 
 
 def check(arguments: argparse.Namespace) -> None:
     if arguments.output and arguments.output.suffix.lower() not in FORMATS:
-        raise UserError(f"expected --output to end in {' or '.join(FORMATS)}, found {arguments.output}; rename it")
+        raise UserError(f"--output {arguments.output} must end in {' or '.join(FORMATS)}; rename it")
     for flag, value, least in (("--top", arguments.top, 1), ("--batch-size", arguments.batch_size, 0)):
         if value < least:
-            raise UserError(f"expected {flag} of at least {max(least, 1)}, found {value}; give more")
+            raise UserError(f"{flag} is {value}; give at least {max(least, 1)}")
 
 
 def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
-    """Write or print every prediction; returns (path, reason) of unreadable images and how many there are in all."""
+    """Write or print all predictions; return (path, reason) of unreadable images, and the number of all images."""
     names = class_names.chosen(arguments)
     from tqdm import tqdm
 
@@ -77,12 +77,12 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     if skipped:
         print(one_line(f"Skipped: {skipped}"), file=sys.stderr)
     if names and len(names) == 1:
-        raise UserError(f"{names[0]!r} is the only class, so every image would be it with 100 %. Name at least two.")
+        raise UserError(f"{names[0]!r} is the only class, so its probability is always 100 %. Give at least two.")
     run = load_run(arguments.run, choose_device(arguments.device))
     known = class_names.described(names) if names else class_names.described(run.classnames, run.subset, run.dataset)
     print(one_line(known), file=sys.stderr)
     batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)
-    # where the lines go to the screen they are progress enough
+    # predictions printed to a terminal show the progress themselves
     quiet = None if arguments.output or not sys.stdout.isatty() else True
     with destination(arguments.output) as put, tqdm(total=len(paths), unit="image", disable=quiet) as progress:
         for done, predictions, failed in batches:
@@ -96,31 +96,33 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
 def predictions_of(
     run, paths: list[str], names: list[str] | None = None, top: int = 5, batch_size: int = 0
 ) -> Iterator[tuple[int, list[Prediction], list[tuple[str, str]]]]:
-    """The predictions of a `TrainedRun`, a batch at a time.
+    """Yield the predictions of a `TrainedRun` batch by batch.
 
-    Probabilities are softmax of the logits at the model's scale, in float32.
+    Probabilities are the softmax of the scaled logits in float32.
 
     Args:
-        names: class names in place of the run's. top: classes to keep. batch_size: 0 = the run's test batch.
+        names: class names that replace those of the run.
+        top: number of classes per image.
+        batch_size: 0 stands for the batch size of the run's test.
 
-    Returns:
-        for each batch: its number of files, their predictions, and (path, reason) of those that cannot be read.
+    Yields:
+        Number of files in the batch, their predictions, and (path, reason) of unreadable files.
 
     Raises:
-        UserError: class names that the run cannot serve; in the iteration, a logit that is no finite number.
+        UserError: the run cannot serve these class names, or a logit is NaN or infinite.
     """
     from fdbpl.io.image_files import decoded
 
     names = names or run.classnames
     predict = run.predictor(names)
-    warnings.filterwarnings("ignore", module="PIL")  # of odd but readable files
+    warnings.filterwarnings("ignore", module="PIL")  # about unusual but readable files
     batch_size = batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE
     batches = decoded(paths, run.transform, batch_size, side=max(run.cfg.INPUT.SIZE))
 
     def likeliest(paths: list[str], images) -> list[Prediction]:
         logits = predict(images).float().cpu()
         if not logits.isfinite().all():
-            raise UserError(f"expected finite logits from the run in {run.folder}, found others; train it again")
+            raise UserError(f"the logits of the run in {run.folder} contain NaN or Inf; train it again")
         order = logits.sort(dim=-1, descending=True, stable=True).indices[:, :top]
         chances = logits.softmax(dim=-1).gather(1, order)
         return [
@@ -136,7 +138,7 @@ def predictions_of(
 
 @contextmanager
 def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
-    """Where predictions go one by one: a CSV or JSON file that appears when all are done, or the screen."""
+    """A function that writes one prediction: to a CSV or JSON file, which appears at the end, or to stdout."""
     if file is None:
         yield lambda prediction: print(f"{prediction.image}: {', '.join(map(percent, prediction.classes))}")
     elif file.suffix.lower() == ".csv":
@@ -148,7 +150,7 @@ def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
                 for rank, (name, chance) in enumerate(prediction.classes, start=1)
             )
     else:
-        with atomic_open(file, errors="backslashreplace") as stream:  # what is no text becomes a JSON escape
+        with atomic_open(file, errors="backslashreplace") as stream:  # undecodable file names become JSON escapes
             separators = iter(["\n"])
             stream.write("[")
             yield lambda prediction: stream.write(next(separators, ",\n") + as_json(prediction)) and None

@@ -33,9 +33,9 @@ def _is_ours(function: Callable) -> bool:
 def warmup_scheduler() -> bool:
     """Fix the warm-up schedulers.
 
-    Upstream passes `verbose` to torch's constructor, which torch >= 2.7 rejects. Its checkpoints hold the scheduler which
-    follows the warm-up as an object: `weights_only` cannot read it, and after a resume it changes a copy of the
-    optimiser, so that the learning rate stays constant.
+    Upstream passes `verbose` to torch's constructor, which torch >= 2.7 rejects. Its checkpoints hold the next
+    scheduler as an object: `weights_only` cannot read it, and after a resume it changes a copy of the optimiser, so
+    that the learning rate stays constant.
     """
     from dassl.optim import lr_scheduler
 

@@ -121,7 +121,7 @@ def test_unreadable_pictures_are_named_and_the_others_done(finished, photos, tmp
     (folder / "empty.png").write_bytes(b"")
     words = (finished("CoOp"), folder, "--top", "1", "--batch-size", "1", "--output", tmp_path / output)
     code, sentence = stopped(capsys, *words)
-    assert code == 2 and "expected 8 readable images, found 2 that are not" in sentence
+    assert code == 2 and "2 of 8 images cannot be read" in sentence
     assert "broken.jpg: " in sentence and "empty.png: " in sentence
     text = (tmp_path / output).read_text(encoding="utf-8")
     assert len(rows(tmp_path / output) if output == "p.csv" else json.loads(text)) == 6
@@ -179,9 +179,9 @@ def test_what_was_skipped_is_reported(finished, photos, capsys):
         (["{photos}", "--classes", "a,b,a"], "the class name 'a' occurs twice in --classes"),
         (["{photos}", "--classes", 'a,"b'], "a row of CSV in --classes"),
         (["{photos}", "--classes-file", "none.txt"], "a file of class names at none.txt"),
-        (["{photos}", "--top", "0"], "--top of at least 1, found 0"),
-        (["{photos}", "--batch-size", "-2"], "--batch-size of at least 1, found -2"),
-        (["{photos}", "--output", "p.txt"], "--output to end in .csv or .json, found p.txt"),
+        (["{photos}", "--top", "0"], "--top is 0"),
+        (["{photos}", "--batch-size", "-2"], "--batch-size is -2"),
+        (["{photos}", "--output", "p.txt"], "--output p.txt must end in .csv or .json"),
         (["{photos}", "--device", "tpu"], "Device 'tpu' is not available"),
     ],
 )
