@@ -147,7 +147,7 @@ def test_files_of_two_exports_are_refused(finished, picture, tmp_path, capsys, m
     with pytest.raises(SystemExit) as stop:
         export.main([*command, "--classes", ",".join(f"another {number}" for number in range(10))])
     assert stop.value.code == 130
-    with pytest.raises(AssertionError, match="the two files are of two exports; export again"):
+    with pytest.raises(AssertionError, match="the files belong to different exports"):
         says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
     monkeypatch.setattr(export, "write_json", write)
     export.main(command)
