@@ -1,4 +1,4 @@
-"""`--deterministic`: only algorithms that give the same bits every time. A CPU's do anyway; a GPU's fastest do not."""
+"""Deterministic algorithms for `--deterministic`: the fastest GPU kernels are not bitwise reproducible."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 from fdbpl.errors import UserError
 
-WORKSPACE = ":4096:8"  # with which cuBLAS repeats itself; read when a process first multiplies on a GPU
+WORKSPACE = ":4096:8"  # makes cuBLAS deterministic; read at the first matrix product on a GPU
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What a step frees stays with the process for the next one.
+"""Reuse of freed memory between training steps.
 
-A step on a CPU takes and gives back gigabytes in large blocks, each of which Linux hands out anew page by page: with
-1000 classes that is 40 % of the step.
+A step on a CPU allocates and frees gigabytes in large blocks, which Linux maps page by page each time: with 1000
+classes this takes 40 % of the step.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Which of many image files cannot be read. Each is decoded once, for good: what was read is remembered."""
+"""Check of many image files. Readable files are remembered, so that each is decoded only once."""
 
 import os
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from fdbpl.io.atomic import write_text
 from fdbpl.io.image_reading import UnreadableImage, read_image
 from fdbpl.io.tensor_files import write_tensors
 
-NAMED = 20  # in a sentence; more are written to a file
-THIN = 100  # longer edge over shorter; whether such an image can be read depends on `side`, so it is not remembered
-TOGETHER = 64  # files that a thread takes at a time
+NAMED = 20  # in a message; longer lists are written to a file
+THIN = 100  # aspect ratio beyond which readability depends on `side`; such images are not remembered
+TOGETHER = 64  # files per task of a thread
 
-_read: set[int] = set()  # seals of the files that this process has read
+_read: set[int] = set()  # fingerprints of the files that this process has read
 
 
 def unreadable_images(
@@ -64,7 +64,7 @@ def refuse_unreadable(
     otherwise: str = "take them out of the split",
     side: int = 0,
 ) -> None:
-    """Raise a UserError that names all of the files that cannot be decoded.
+    """Raise a UserError that names all files that cannot be decoded.
 
     Args:
         remembered: as of `unreadable_images`. listing: as of `named`.
@@ -80,7 +80,7 @@ def refuse_unreadable(
 
 
 def named(bad: dict[str, str], listing: Path | None = None) -> str:
-    """`path: reason; ...`, all of them; where they are many, in the file `listing` (if given), which is named."""
+    """`path: reason; ...`; a long list is written to the file `listing` (if given), which the text names."""
     pairs = [f"{path}: {reason}" for path, reason in bad.items()]
     if listing and len(pairs) > NAMED:
         with suppress(SystemFailure):
@@ -90,7 +90,7 @@ def named(bad: dict[str, str], listing: Path | None = None) -> str:
 
 
 def _check(root: str | os.PathLike, paths: list[str], known: set[int], side: int) -> tuple[dict[str, str], set[int]]:
-    """What cannot be read, with its reason, and the seals of what can: for images of any `side`."""
+    """Unreadable files with their reasons, and the fingerprints of the readable ones."""
     bad, seals = {}, set()
     for path in paths:
         file = os.path.join(root, path)
@@ -105,7 +105,7 @@ def _check(root: str | os.PathLike, paths: list[str], known: set[int], side: int
 
 
 def _seal(file: str) -> int:
-    """64 bits of a file's place, size and time: another file, or a changed one, has another."""
+    """A 64-bit hash of a file's path, size and modification time."""
     try:
         state = os.stat(file)
     except (OSError, ValueError) as error:

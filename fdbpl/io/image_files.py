@@ -1,4 +1,4 @@
-"""Image files that a user names: which files are images, and their pixels, decoded a batch at a time."""
+"""Search for image files, and decoding in batches."""
 
 import glob
 import os
@@ -16,19 +16,19 @@ from fdbpl.errors import UserError, enumerated
 from fdbpl.io.image_reading import UnreadableImage, read_image
 from fdbpl.io.threads import decode_pool, thread_count
 
-COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # of the endings of images
+COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # common image extensions, for messages
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
 SYSTEM_NAMES = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
-AHEAD = 2  # batches that are decoded while another is looked at
+AHEAD = 2  # batches decoded in advance
 
 
 class Decoded(NamedTuple):
-    """A batch of files.
+    """A batch of decoded files.
 
     Attributes:
-        paths: the B readable ones.
+        paths: the B readable files.
         images: [B, 3, S, S]; None where B = 0.
-        unreadable: (path, reason) of the others.
+        unreadable: (path, reason) of the other files.
     """
 
     paths: list[str]
@@ -39,7 +39,7 @@ class Decoded(NamedTuple):
 def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
     """Image files in folders (as `images_below` finds them), single files, and files that match patterns.
 
-    A file that is named itself, or that matches a pattern, is taken whatever its name. Nothing is listed twice.
+    A file given by its own path or by a pattern is included whatever its extension. Each file is listed once.
 
     Raises:
         UserError: a place does not exist, or holds no image.
@@ -54,7 +54,7 @@ def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
         else:
             matches = sorted(glob.glob(place, recursive=True))
             if not matches:
-                raise UserError(f"expected an image, a folder or a pattern, found nothing at {place}; check the path")
+                raise UserError(f"found nothing at {place}; give an image, a folder or a pattern")
             named = set(place.split(os.sep))
             for match in matches:
                 if any(is_hidden(part) for part in set(match.split(os.sep)) - named):
@@ -71,7 +71,7 @@ def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
 
 @dataclass
 class Skipped:
-    """Counts of what was found in folders beside images.
+    """Files and folders that a search for images skipped.
 
     Attributes:
         hidden: hidden files and folders (a folder counts once).
@@ -99,7 +99,7 @@ class Skipped:
 
 
 def images_below(folder: str, skipped: Skipped) -> list[str]:
-    """Image files in a folder and below, sorted by name, in links too; what else is there is added to `skipped`.
+    """Image files in a folder, recursively, sorted by name; follows links. Other files are added to `skipped`.
 
     Raises:
         UserError: a folder cannot be read.
@@ -126,13 +126,13 @@ def images_below(folder: str, skipped: Skipped) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image: it is not hidden, and Pillow decodes files with its ending."""
+    """Tell whether a file counts as an image: it is not hidden, and Pillow decodes files with its extension."""
     base = os.path.basename(name)
     return not is_hidden(base) and os.path.splitext(base)[1].lower() in _endings()
 
 
 def is_hidden(name: str) -> bool:
-    """Whether the name of a file or folder is one that file managers hide or operating systems add."""
+    """Tell whether file managers hide a file of this name, or operating systems create it."""
     return name.startswith(".") or name in SYSTEM_NAMES
 
 
@@ -146,7 +146,7 @@ def _endings() -> set[str]:
 
 
 def refuse_folder(error: OSError) -> NoReturn:
-    """Refuse a folder that cannot be listed, whose images would be missing silently."""
+    """Raise a UserError for a folder that cannot be listed, rather than skipping its images silently."""
     raise UserError(
         f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
         "permissions, or move it away or name the other folders"
@@ -156,11 +156,12 @@ def refuse_folder(error: OSError) -> NoReturn:
 def decoded(
     paths: list[str], transform: Callable, batch_size: int, threads: int = 0, side: int = 0
 ) -> Iterator[Decoded]:
-    """Every file once, in order, `batch_size` at a time; only a few batches are held at once.
+    """Decode files in order and yield them in batches; only a few batches are in memory at once.
 
     Args:
-        transform: PIL image in RGB -> [3, S, S]. threads: that decode; 0 = one for each processor, 8 at most.
-        side: as of `read_image`.
+        transform: PIL image in RGB -> [3, S, S].
+        threads: decoding threads; 0 = one per processor, at most 8.
+        side: as for `read_image`.
     """
 
     def read(path: str) -> Tensor | str:

@@ -1,4 +1,4 @@
-"""One way to read an image file, that of CoOp and Dassl; and why a file cannot be read."""
+"""Image reading as in CoOp and Dassl, with reasons for unreadable files."""
 
 import errno
 import os
@@ -11,23 +11,23 @@ from PIL import Image, UnidentifiedImageError
 
 from fdbpl.errors import SystemFailure
 
-DEEP_MODES = ("I", "F")  # Pillow's of 16 bits a channel and more; converted to RGB they are cut off, which is white
+DEEP_MODES = ("I", "F")  # Pillow modes with 16 or more bits per channel; the conversion to RGB clips them to white
 MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}  # not the file's fault
 
 
 class UnreadableImage(Exception):
-    """The file holds no image that can be read; the message is the reason, in one line."""
+    """The image cannot be read; the message is the reason, in one line."""
 
 
 def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Image:
-    """The image as RGB: the first frame, transparency dropped, EXIF orientation ignored.
+    """Read the first frame as RGB; transparency and EXIF orientation are ignored.
 
     Args:
-        side: pixels that the shorter edge will be resized to, as test transforms do; 0 = it will not be resized so.
+        side: length of the shorter edge after the resize of the test transform, in pixels; 0 = no such resize.
 
     Raises:
-        UnreadableImage: no file, no image, a part of one, more than 8 bits a channel, or too large to be trusted.
-        SystemFailure: the machine fails, whatever is in the file.
+        UnreadableImage: no file, no image, truncated, more than 8 bits per channel, or too large.
+        SystemFailure: the system failed, independent of the file.
     """
     with _opened(source) as image:
         refuse_large(image.size, side)
@@ -37,9 +37,9 @@ def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Imag
 
 
 def refuse_large(size: tuple[int, int], side: int) -> None:
-    """Refuse an image that takes too much memory once its shorter edge is resized to `side` pixels.
+    """Check that an image does not become too large when its shorter edge is resized to `side` pixels.
 
-    The limit is the one that Pillow has for files: a thin image of few pixels may pass it there and not here.
+    The limit is Pillow's for files; a long thin image may pass that limit and become too large here.
 
     Args:
         size: of the image, in pixels.
@@ -56,13 +56,13 @@ def refuse_large(size: tuple[int, int], side: int) -> None:
 
 
 def image_size(source: str | os.PathLike) -> tuple[int, int]:
-    """Height and width as stored (EXIF orientation ignored), from the header alone; raises as `read_image`."""
+    """Height and width from the header (EXIF orientation ignored); raises as `read_image`."""
     with _opened(source) as image:
         return image.height, image.width
 
 
 def image_mode(source: str | os.PathLike | BytesIO) -> str:
-    """Pillow's mode, from the header alone; raises as `read_image`."""
+    """Pillow's mode from the header; raises as `read_image`."""
     with _opened(source) as image:
         return image.mode
 
@@ -78,14 +78,14 @@ def _opened(source: str | os.PathLike | BytesIO) -> Iterator[Image.Image]:
         raise
     except MemoryError as error:
         raise SystemFailure(f"cannot decode {source} (no memory left); close other programs") from error
-    except Exception as error:  # each decoder raises its own kinds
+    except Exception as error:  # decoders raise many types
         if isinstance(error, OSError) and error.errno in MACHINE:
             raise SystemFailure(f"cannot read {source} ({error.strerror}); run the same command again") from error
         raise UnreadableImage(_reason(error)) from error
 
 
 def _refuse_others_than_files(path: str | os.PathLike) -> None:
-    """A pipe would be waited for for ever."""
+    """Check that `path` is a regular file: reading a pipe would block."""
     state = os.stat(path)
     if not stat.S_ISREG(state.st_mode):
         raise UnreadableImage("a folder" if stat.S_ISDIR(state.st_mode) else "no regular file")

@@ -1,4 +1,4 @@
-"""Threads for decoding and resizing: one picture each, side by side."""
+"""Thread pools for decoding and resizing images."""
 
 import os
 from collections import deque
@@ -13,21 +13,20 @@ Item = TypeVar("Item")
 
 
 def thread_count(workers: int) -> int:
-    """`workers`; 0 stands for as many as there are processors, 8 at most."""
+    """`workers`, where 0 stands for the number of processors, at most 8."""
     return workers or min(8, os.cpu_count() or 1)
 
 
 def decode_pool(count: int) -> ThreadPoolExecutor:
-    """`count` threads that do not share their work with others.
+    """A pool of `count` threads in which torch's kernels run single-threaded.
 
-    torch's kernels stay on the thread that calls them: OpenMP's teams, one for each thread, would wait for each other's
-    processors. Other threads keep theirs.
+    Otherwise each thread would start its own OpenMP team, and the teams would compete for the processors.
     """
     return ThreadPoolExecutor(count, initializer=_stay_alone)
 
 
 def prefetch(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """`items` in their order, made by a thread of its own, `count` of them before they are asked for."""
+    """Yield `items` in order, computed in a background thread up to `count` items ahead."""
     iterator, end = iter(items), cast(Item, object())
     pool = decode_pool(1)
     try:
@@ -35,10 +34,10 @@ def prefetch(items: Iterable[Item], count: int) -> Iterator[Item]:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, iterator, end))
             yield item
-    finally:  # whoever asks no more does not wait for what was begun ahead
+    finally:  # a consumer that stops early does not wait for queued items
         pool.shutdown(cancel_futures=True)
 
 
 def _stay_alone() -> None:
-    torch.get_num_threads()  # torch sets OpenMP's number at a thread's first call, so it must come before ours
+    torch.get_num_threads()  # torch sets the number of OpenMP threads at its first call in a thread, so call it first
     threadpool_limits(1, user_api="openmp")
