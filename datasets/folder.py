@@ -1,4 +1,4 @@
-"""Pictures of a user's own (docs/CUSTOM_DATA.md)."""
+"""Custom images in a folder or a CSV (docs/CUSTOM_DATA.md)."""
 
 import hashlib
 import os
@@ -7,20 +7,20 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
-from fdbpl.data.image_folder.image_folder import read_own_pictures
+from fdbpl.data.image_folder.folder import read_image_folder
 from fdbpl.data.rows import Item
 from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.errors import UserError
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    cfg.DATASET.FOLDER = ""  # folder or CSV of own pictures; "" = the data root. Part of a run's identity
-    cfg.DATASET.FOLDER_DIGEST = ""  # of what is in it, so that a changed folder is another run; "" = whatever is there
+    cfg.DATASET.FOLDER = ""  # folder or CSV of images; "" = the data root. Part of a run's identity
+    cfg.DATASET.FOLDER_DIGEST = ""  # digest of its content, so that a changed folder is another run; "" = any
 
 
 @DATASET_REGISTRY.register()
 class Folder(SplitDataset):
-    distinct_names = False  # read_own_pictures has compared them
+    distinct_names = False  # checked by read_image_folder
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
@@ -31,31 +31,31 @@ class Folder(SplitDataset):
     def prepare(self, cfg: CfgNode) -> None:
         place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
         if not place:
-            raise UserError("expected a folder of pictures as --root or DATASET.FOLDER, found none; give one")
-        own = read_own_pictures(place)
+            raise UserError("no folder of images is given; set --root or DATASET.FOLDER")
+        own = read_image_folder(place)
         expected = cfg.DATASET.FOLDER_DIGEST
         if expected not in ("", own.digest):
             raise UserError(
-                f"expected the pictures of {place} with digest {expected}, found {own.digest}: they have changed; "
-                "start the command again"
+                f"the images of {place} have changed since the command started (digest {expected}, now {own.digest}); "
+                "start it again"
             )
         print("\n".join(own.notes))
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all" and len(own.classnames) < 4:
             raise UserError(
-                f"expected at least four classes in {place} for base and new halves of two, found "
-                f"{len(own.classnames)}; add classes, or learn on all of them: bash scripts/few_shot.sh folder"
+                f"{place} has {len(own.classnames)} classes, but base and new halves need four; add classes, or train "
+                "on all of them: bash scripts/few_shot.sh folder"
             )
         self.own, self.name, self.template = own, own.name, own.template
         self.folder = own.folder
-        # names the region banks; two folders of one name have two
+        # names the region banks; folders of equal names get different ones
         self.dataset_dir = f"{own.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 
     def check_images(self, paths: list[str]) -> None:
-        """They have just been listed."""
+        """Do nothing: the images have just been listed."""
 
     def read_split(self) -> dict[str, list[Item]]:
         return {part: list(rows) for part, rows in self.own.rows.items()}
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Never among the user's pictures; other pictures, other lists."""
+        """Folder of few-shot lists, outside of the user's folder and specific to its content."""
         return [Path(cfg.DATASET.FEWSHOT_DIR, self.name, self.own.digest)]

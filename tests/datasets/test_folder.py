@@ -11,7 +11,7 @@ from PIL import Image
 
 import datasets
 from datasets.folder import Folder
-from fdbpl.data.image_folder.image_folder import natural, read_own_pictures
+from fdbpl.data.image_folder.folder import natural, read_image_folder
 from fdbpl.engine import registry
 from fdbpl.engine.bank_discovery import bank_root, training_images
 from fdbpl.errors import UserError
@@ -52,7 +52,7 @@ def parts(own) -> dict[str, set[str]]:
 
 def sentence(place) -> str:
     with pytest.raises(UserError) as caught:
-        read_own_pictures(str(place))
+        read_image_folder(str(place))
     return str(caught.value)
 
 
@@ -62,12 +62,12 @@ def test_defaults_are_said(pets):
     (pets / "dog-9" / "table.xls").write_text("no picture")
     (pets / "beside.jpg").write_text("")
     (pets / ".git").mkdir()
-    own = read_own_pictures(str(pets))
+    own = read_image_folder(str(pets))
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
     assert own.name == "my_pets" and own.template == "a photo of a {}."
     assert {part: len(rows) for part, rows in own.rows.items()} == {"train": 16, "val": 8, "test": 8}
     text = "\n".join(own.notes)
-    assert "4 classes, 32 pictures" in text and "'a photo of a {}.' (default)" in text and "50/20/30 %" in text
+    assert "4 classes, 32 images" in text and "'a photo of a {}.' (default)" in text and "50/20/30 %" in text
     assert "16 train, 8 val, 8 test" in text and "dog 9, dog 10, grey wolf ... (4 in all)" in text
     assert "2 hidden" in text and "2 that are not images" in text and ".txt 1" in text and "1 outside" in text
 
@@ -80,14 +80,14 @@ def test_pictures_below_a_class_folder_and_behind_links(pets, tmp_path):
     write_picture(tmp_path / "elsewhere" / "old" / "x.jpg")
     (pets / "dog-9" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
-    paths = set().union(*parts(read_own_pictures(str(pets))).values())
+    paths = set().union(*parts(read_image_folder(str(pets))).values())
     assert "dog-9/more/old/x.jpg" in paths and len(paths) == 33
 
 
 def test_a_new_picture_moves_at_most_one_over_each_cut_of_its_class(pets):
-    before = parts(read_own_pictures(str(pets)))
+    before = parts(read_image_folder(str(pets)))
     write_picture(pets / "dog-9" / "new.png")
-    after = parts(read_own_pictures(str(pets)))
+    after = parts(read_image_folder(str(pets)))
     moved = {path for part in before for path in before[part] - after[part]}
     assert len(moved) <= 2 and all(path.startswith("dog-9/") for path in moved)
 
@@ -98,7 +98,7 @@ def test_a_new_picture_moves_at_most_one_over_each_cut_of_its_class(pets):
 def test_part_folders_are_used(tmp_path, folders, sizes):
     for folder in folders:
         write_classes(tmp_path / folder, count=3)
-    own = read_own_pictures(str(tmp_path))
+    own = read_image_folder(str(tmp_path))
     assert tuple(len(own.rows[part]) for part in ("train", "val", "test")) == sizes
     assert all(path.startswith(folders[0] + "/") for path, _, _ in own.rows["train"])
     assert all(path.startswith(folders[-1] + "/") for path, _, _ in own.rows["test"])
@@ -112,7 +112,7 @@ def test_usual_names_of_splits_in_any_spelling(tmp_path, names):
     for name in names:
         write_classes(tmp_path / name, count=2)
     write_picture(tmp_path / "samples" / "1.jpg")  # neither a split nor a class
-    own = read_own_pictures(str(tmp_path))
+    own = read_image_folder(str(tmp_path))
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
     assert [path.startswith(names[0]) for path, _, _ in own.rows["train"]] == [True] * 8
     assert [path.startswith(names[1]) for path, _, _ in own.rows["test"]] == [True] * 8
@@ -132,17 +132,17 @@ def test_splits_and_domains_are_no_classes(tmp_path, folders, expected):
     for file in folders:
         write_picture(tmp_path / file)
     with pytest.raises(UserError, match=expected):
-        read_own_pictures(str(tmp_path))
+        read_image_folder(str(tmp_path))
 
 
 def test_classes_named_like_splits_or_with_the_same_sub_folders_are_listed(tmp_path):
     write_classes(tmp_path / "vehicles", ("bus", "train"), 2)
     (tmp_path / "vehicles" / "dataset.yml").write_text("classes: [train, bus]")
-    assert read_own_pictures(str(tmp_path / "vehicles")).classnames == ["train", "bus"]
+    assert read_image_folder(str(tmp_path / "vehicles")).classnames == ["train", "bus"]
     for name in ("left", "right"):
         write_classes(tmp_path / "eyes" / name, ("2023", "2024"), 2)
     (tmp_path / "eyes" / "dataset.yaml").write_text("split: {train: ['*/2023/*'], test: ['*/2024/*']}")
-    assert read_own_pictures(str(tmp_path / "eyes")).classnames == ["left", "right"]
+    assert read_image_folder(str(tmp_path / "eyes")).classnames == ["left", "right"]
     (tmp_path / "eyes" / "dataset.yml").write_text("")
     assert "has both dataset.yaml and dataset.yml" in sentence(tmp_path / "eyes")
 
@@ -168,7 +168,7 @@ def test_dataset_yaml(pets):
         'template: "a sketch of a {}, an animal."\nclasses:\n  red fox: vixen\n  dog-10: ""\n'
         "split: {train: 0.25, val: 0, test: 0.75}\n"
     )
-    own = read_own_pictures(str(pets))
+    own = read_image_folder(str(pets))
     assert own.template == "a sketch of a {}, an animal." and own.classnames == [
         "vixen",
         "dog 10",
@@ -182,16 +182,16 @@ def test_dataset_yaml(pets):
 def test_folder_names_that_yaml_would_change(tmp_path):
     write_classes(tmp_path, ("007", "yes", "1e3", "null"), 2)
     (tmp_path / "dataset.yaml").write_text("classes: [yes, 007, null, 1e3]")
-    assert read_own_pictures(str(tmp_path)).classnames == ["yes", "007", "null", "1e3"]
+    assert read_image_folder(str(tmp_path)).classnames == ["yes", "007", "null", "1e3"]
 
 
 def test_an_explicit_split_in_dataset_yaml(pets):
     (pets / "dataset.yaml").write_text(
         'split:\n  train: ["*/picture [0-3].*"]\n  test: ["*/picture 4.*", red fox/picture 5.tif]\n'
     )
-    own = read_own_pictures(str(pets))
+    own = read_image_folder(str(pets))
     assert [len(own.rows[part]) for part in ("train", "val", "test")] == [16, 0, 5]
-    assert "11 pictures in no part are left out" in own.notes[3]
+    assert "11 images in no part are left out" in own.notes[3]
 
 
 def write_csv(file: Path, rows, header=("path", "class"), delimiter=",", encoding="utf-8") -> Path:
@@ -206,7 +206,7 @@ def test_a_csv(pets, delimiter, encoding):
     write_picture(odd)
     files = [file.relative_to(pets) for file in sorted(pets.rglob("*.*"))]
     rows = [(file, file.parts[0]) for file in files]
-    own = read_own_pictures(str(write_csv(pets / "labels.csv", rows, ("Path", " class"), delimiter, encoding)))
+    own = read_image_folder(str(write_csv(pets / "labels.csv", rows, ("Path", " class"), delimiter, encoding)))
     assert own.name == "my_pets-labels" and own.folder == pets
     assert set().union(*parts(own).values()) == {file.as_posix() for file in files}
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
@@ -216,7 +216,7 @@ def test_a_csv_with_a_split(pets):
     rows = [
         (f"{name}/picture {k}.{ENDINGS[k]}", name, ("train", "valid", "TEST")[k]) for name in CLASSES for k in range(3)
     ]
-    own = read_own_pictures(str(write_csv(pets / "labels.csv", rows, ("path", "class", "split"))))
+    own = read_image_folder(str(write_csv(pets / "labels.csv", rows, ("path", "class", "split"))))
     assert {part: {path.split()[-1][0] for path in paths} for part, paths in parts(own).items()} == {
         "train": {"0"}, "val": {"1"}, "test": {"2"},
     }  # fmt: skip
@@ -235,7 +235,7 @@ def test_surplus_commas_and_other_columns_with_the_split(pets, header, column, f
             index = f"{number}," if header.startswith(",") else ""
             lines.append(f"{index}{name}/picture {number}.{ENDINGS[number]},{name},{field}")
     (pets / "labels.csv").write_text("\n".join([*lines, ",,,", ""]))
-    own = read_own_pictures(str(pets / "labels.csv"))
+    own = read_image_folder(str(pets / "labels.csv"))
     assert column in own.notes[3] and {part: len(rows) for part, rows in own.rows.items()} == {
         "train": 4,
         "val": 0,
@@ -261,7 +261,7 @@ FIRST, SECOND = "dog-9/picture 0.jpg", "dog-9/picture 1.png"
     (("path", "class", "set"), [(FIRST, "a", "red")], "'set' of .* holds 'red' in line 2; .* or rename"),
     (("path", "class", "split"), [(FIRST, "a", "0"), (SECOND, "b", "1")], "not both 0 and 2"),
     (("path", "class", "is_train"), [(FIRST, "a", "1")], "a column 'is_train', which seems to give"),
-    (("path", "class"), [("../x.jpg", "a")], "expected pictures below .* put the CSV above all its pictures"),
+    (("path", "class"), [("../x.jpg", "a")], "is not below .* move the CSV"),
     (("path", "class", "split"), [(FIRST, "a", "dev")], "'split' of .* holds 'dev' in line 2"),
     (("path", "class", "split"), [(FIRST, "a", "train"), (SECOND, "a", "")],
      "holds nothing in line 3"),
@@ -270,12 +270,12 @@ FIRST, SECOND = "dog-9/picture 0.jpg", "dog-9/picture 1.png"
 ])  # fmt: skip
 def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
     with pytest.raises(UserError, match=expected):
-        read_own_pictures(str(write_csv(pets / "labels.csv", rows, header)))
+        read_image_folder(str(write_csv(pets / "labels.csv", rows, header)))
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("template: [", "expected YAML in .*dataset.yaml"),
-    ("- a", "expected keys of template, classes, split"),
+    ("template: [", "dataset.yaml is not valid YAML"),
+    ("- a", "instead of the keys template, classes, split"),
     ("clases: {}", "found 'clases'; did you mean 'classes'"),
     ("template: a photo of a dog", "expected a template with one {} .* found 'a photo of a dog'"),
     ("template: 'a {x} {}'", "expected a template with one {}"),
@@ -286,13 +286,13 @@ def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
     ("split: {train: 0.5, tset: 0.5}", "found 'tset'; did you mean 'test'"),
     ("split: {train: 0.5, test: 0.3}", "add up to 1"),
     ("split: {train: all, test: 0.3}", "expected three shares"),
-    ("split: {train: ['*'], test: ['*/picture 0.*']}", "expected one part for"),
-    ("split: {train: ['*/nothing']}", "found none for '\\*/nothing'"),
+    ("split: {train: ['*'], test: ['*/picture 0.*']}", "assigns .* to both"),
+    ("split: {train: ['*/nothing']}", "no image matches '\\*/nothing'"),
 ])  # fmt: skip
 def test_a_bad_dataset_yaml_is_a_sentence(pets, text, expected):
     (pets / "dataset.yaml").write_text(text)
     with pytest.raises(UserError, match=expected):
-        read_own_pictures(str(pets))
+        read_image_folder(str(pets))
 
 
 def test_bad_folders_are_a_sentence(tmp_path):
@@ -300,9 +300,9 @@ def test_bad_folders_are_a_sentence(tmp_path):
     write_picture(tmp_path / "flat" / "a.jpg")
     assert "has no sub-folders" in sentence(tmp_path / "flat")
     write_classes(tmp_path / "one", ("dog",))
-    assert "expected at least two classes" in sentence(tmp_path / "one")
+    assert "at least two are needed" in sentence(tmp_path / "one")
     write_picture(tmp_path / "one" / "cat" / "a.jpg")
-    assert "found one of cat; add more" in sentence(tmp_path / "one")
+    assert "only one image of cat" in sentence(tmp_path / "one")
     (tmp_path / "one" / "empty").mkdir()
     assert "the class folders empty of" in sentence(tmp_path / "one")
     write_classes(tmp_path / "twins", ("big-dog", "big_dog"))
@@ -311,21 +311,21 @@ def test_bad_folders_are_a_sentence(tmp_path):
     assert r"'cafe\u0301' and 'caf\xe9'" in sentence(tmp_path / "composed")
     os.makedirs(os.fsencode(tmp_path / "bytes") + b"/a\xff")
     write_picture(tmp_path / "bytes" / os.fsdecode(b"a\xff") / "a.jpg")
-    assert "expected file names in UTF-8" in sentence(tmp_path / "bytes")
+    assert "not valid UTF-8" in sentence(tmp_path / "bytes")
 
 
 def test_a_name_with_a_newline(tmp_path):
-    own = read_own_pictures(str(write_classes(tmp_path / "a\nb", ("big\ndog", "cat"))))
+    own = read_image_folder(str(write_classes(tmp_path / "a\nb", ("big\ndog", "cat"))))
     assert own.name == "a_b" and own.classnames == ["big dog", "cat"]
 
 
 def test_a_folder_called_as_one_of_our_data_sets(tmp_path):
-    assert read_own_pictures(str(write_classes(tmp_path / "caltech101"))).name == "caltech101_folder"
+    assert read_image_folder(str(write_classes(tmp_path / "caltech101"))).name == "caltech101_folder"
 
 
 def test_the_data_set(pets, tmp_path, capsys):
     dataset = Folder(config(pets, tmp_path / "cache"))
-    assert "Own pictures in" in capsys.readouterr().out
+    assert "Images of " in capsys.readouterr().out
     assert dataset.name == "my_pets" and len(dataset.train_x) == 16 and dataset.protocol["test_images"] == 8
     root, images = training_images(config(pets, tmp_path), dataset)
     assert root == pets and all((root / image).is_file() for image in images)
@@ -336,7 +336,7 @@ def test_the_data_set(pets, tmp_path, capsys):
 
 def test_the_data_root_stands_in_for_the_folder(pets, tmp_path):
     assert Folder(config("", tmp_path, ROOT=str(pets))).name == "my_pets"
-    with pytest.raises(UserError, match="expected a folder of pictures as --root"):
+    with pytest.raises(UserError, match="no folder of images is given"):
         Folder(config("", tmp_path))
 
 
@@ -345,7 +345,7 @@ def test_a_changed_folder_has_other_lists_and_another_digest(pets, tmp_path):
     write_picture(pets / "dog-9" / "new.png")
     Folder(config(pets, tmp_path / "cache"))
     assert len(list((tmp_path / "cache").rglob("shot_16-seed_1.json"))) == 2
-    with pytest.raises(UserError, match="they have changed; start the command again"):
+    with pytest.raises(UserError, match="have changed since the command started"):
         Folder(config(pets, tmp_path / "cache", FOLDER_DIGEST=before.own.digest))
 
 
@@ -360,7 +360,7 @@ def test_two_folders_of_one_name_have_two_banks(tmp_path):
 
 def test_halves_need_two_classes_each(tmp_path):
     place = write_classes(tmp_path / "pets", CLASSES[:3])
-    with pytest.raises(UserError, match="at least four classes in .* found 3; add classes, or learn on all"):
+    with pytest.raises(UserError, match="has 3 classes, but .* need four; add classes, or train on all"):
         Folder(config(place, tmp_path, SUBSAMPLE_CLASSES="base"))
     assert Folder(config(place, tmp_path)).num_classes == 3
 

@@ -38,7 +38,7 @@ def test_own_pictures_are_learnt_and_a_changed_folder_is_another_run(own):
     done = run(own, "FDBPL", *SHORT)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"FDBPL my_first_photos_é seed1: base [\d.]+ new [\d.]+ H [\d.]+", done.stdout.splitlines()[-1])
-    assert "Own pictures in" in done.stdout and "4 classes, 36 pictures" in done.stdout
+    assert "Images of " in done.stdout and "4 classes, 36 images" in done.stdout
     base = own.output / "base2new/train_base/my_first_photos_é/shots_16/FDBPL"
     (metrics,) = base.rglob("metrics.json")
     found = json.loads(metrics.read_text())

@@ -1,1 +1,1 @@
-"""Pictures of a user's own: what is found, what a dataset.yaml says of it, how it is split (docs/CUSTOM_DATA.md)."""
+"""Custom data: images in class folders or a CSV, an optional dataset.yaml, and the split (docs/CUSTOM_DATA.md)."""

@@ -1,4 +1,4 @@
-"""dataset.yaml, what a user may say of pictures of their own: template, class names and their order, split."""
+"""Read dataset.yaml: template, class names and their order, split."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ KEYS = ("template", "classes", "split")
 
 @dataclass(frozen=True)
 class Description:
-    """What dataset.yaml says; empty where it says nothing.
+    """Content of dataset.yaml; empty fields are not given.
 
     Attributes:
-        file: where it is, or would be.
-        template: sentence with {} for the class name.
+        file: its path, also if it does not exist.
+        template: prompt with {} for the class name.
         classes: {folder or label: class name}, in the order of the labels; "" for the default name.
-        shares: of train, val and test.
+        shares: fractions of train, val and test.
         listed: {part: paths or patterns}.
     """
 
@@ -34,10 +34,10 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """The content of dataset.yaml, or dataset.yml, in `folder`; empty where there is neither.
+    """Read dataset.yaml or dataset.yml in `folder`; the result is empty if there is neither.
 
     Raises:
-        UserError: there are both, the file is no YAML, or a value is not what it should be.
+        UserError: both exist, the file is not YAML, or a value is invalid.
     """
     files = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
     if not files:
@@ -49,12 +49,12 @@ def read_description(folder: Path) -> Description:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         found = " ".join(str(error).split())[:300]
-        raise UserError(f"expected YAML in {file}, found something else ({found}); mend the file") from error
+        raise UserError(f"{file} is not valid YAML ({found}); correct the file") from error
     if not isinstance(content or {}, dict):
-        raise UserError(f"expected keys of {', '.join(KEYS)} in {file}, found {quoted(content)}; mend the file")
+        raise UserError(f"{file} holds {quoted(content)} instead of the keys {', '.join(KEYS)}; correct the file")
     content = {key: value for key, value in (content or {}).items() if value != ""}
     for key in content:
-        refuse_unknown(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
+        check_known(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
     return Description(
         file,
         _template(content.get("template", ""), file),
@@ -63,7 +63,7 @@ def read_description(folder: Path) -> Description:
     )
 
 
-def refuse_unknown(word: str, known: tuple[str, ...] | list[str], expected: str) -> None:
+def check_known(word: str, known: tuple[str, ...] | list[str], expected: str) -> None:
     """Raise a UserError that names the closest of `known` unless `word` is one of them."""
     if word not in known:
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
@@ -98,7 +98,7 @@ def _split(value: Any, file: Path) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"expected parts of {', '.join(PARTS)} as split in {file}, found {quoted(value)}; {example}")
     for part in value:
-        refuse_unknown(part, PARTS, f"parts of {', '.join(PARTS)} as split in {file}")
+        check_known(part, PARTS, f"parts of {', '.join(PARTS)} as split in {file}")
     if not value:
         return {}
     if all(isinstance(paths, list) and all(isinstance(path, str) for path in paths) for paths in value.values()):

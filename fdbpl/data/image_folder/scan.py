@@ -1,4 +1,4 @@
-"""Images of a folder with one sub-folder for each class, and what else lies there."""
+"""Search a folder with one sub-folder per class for images, and count other files."""
 
 import os
 from collections import Counter
@@ -12,27 +12,27 @@ from fdbpl.io.image_files import Skipped, images_below, is_hidden, refuse_folder
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture.
+class LabelledImage:
+    """One image.
 
     Attributes:
         path: below the folder.
         label: its class folder, or its class in the CSV.
-        part: train, val or test; "" where nobody said.
+        split: train, val or test; "" if not given.
     """
 
     path: str
     label: str
-    part: str
+    split: str
 
 
 @dataclass
-class Found:
-    """What lies in a place, and what of it is no picture of a class."""
+class ScanResult:
+    """Images of a folder or CSV, and counts of the files that are not used."""
 
     folder: Path
-    pictures: list[Picture] = field(default_factory=list)
-    source: str = ""  # of the parts, for the print
+    images: list[LabelledImage] = field(default_factory=list)
+    source: str = ""  # of the split, for the notes
     outside: int = 0  # files in none of the class folders
     unused: list[str] = field(default_factory=list)  # folders that are neither splits nor classes
     others: Skipped = field(default_factory=Skipped)
@@ -46,13 +46,13 @@ class Found:
         return ", ".join(text for count, text in counts if count)
 
 
-def find_in_folder(folder: Path, description: Description) -> Found:
-    """Images of FOLDER/CLASS/..., or of FOLDER/SPLIT/CLASS/... where train and val or test are among the sub-folders.
+def scan_folder(folder: Path, description: Description) -> ScanResult:
+    """Find the images of FOLDER/CLASS/..., or FOLDER/SPLIT/CLASS/... if sub-folders are named train and val or test.
 
     Raises:
         UserError: there are no class folders, one is empty, or it is unclear whether a folder is a class or a split.
     """
-    found = Found(folder)
+    found = ScanResult(folder)
     inner = _subfolders(folder, found)
     splits = _split_folders(folder, inner, description)
     if splits:
@@ -61,17 +61,17 @@ def find_in_folder(folder: Path, description: Description) -> Found:
         classes = {path: split for outer, split in splits.items() for path in _subfolders(outer, found)}
     else:
         classes = dict.fromkeys(inner, "")
-        _refuse_split_as_class(folder, inner, description)
+        _check_class_names(folder, inner, description)
     if not classes:
         raise UserError(
             f"{folder} has no sub-folders, one of which is needed for each class; sort the images into folders named "
             "after their classes, or give a CSV of path,class"
         )
-    _refuse_nested(folder, list(classes), description)
+    _check_nesting(folder, list(classes), description)
     for path, split in classes.items():
         for file in images_below(str(path), found.others):
-            found.pictures.append(Picture(relative_path(folder, Path(file)), path.name, split))
-    empty = sorted({path.name for path in classes} - {picture.label for picture in found.pictures})
+            found.images.append(LabelledImage(relative_path(folder, Path(file)), path.name, split))
+    empty = sorted({path.name for path in classes} - {image.label for image in found.images})
     if empty:
         raise UserError(
             f"the class folders {enumerated(empty, 3)} of {folder} hold no images"
@@ -81,7 +81,7 @@ def find_in_folder(folder: Path, description: Description) -> Found:
 
 
 def _split_folders(folder: Path, inner: list[Path], description: Description) -> dict[Path, str]:
-    """{sub-folder: split}, empty unless there are folders of training images and of validation or test images."""
+    """Return {sub-folder: split}; empty unless there are folders for training and for validation or testing."""
     splits = {path: split_of(path.name) for path in inner if path.name not in description.classes}
     splits = {path: split for path, split in splits.items() if split}
     if "train" not in splits.values() or set(splits.values()) == {"train"}:
@@ -91,12 +91,12 @@ def _split_folders(folder: Path, inner: list[Path], description: Description) ->
             names = enumerated([path.name for path, other in splits.items() if other == split], 3)
             raise UserError(f"{folder} has several folders for the {split} split ({names}); keep one of them")
     for path in splits:
-        if not _subfolders(path, Found(path)):
+        if not _subfolders(path, ScanResult(path)):
             raise UserError(f"{path} has no class folders, so its images have no class; move it out of {folder}")
     return splits
 
 
-def _refuse_split_as_class(folder: Path, classes: list[Path], description: Description) -> None:
+def _check_class_names(folder: Path, classes: list[Path], description: Description) -> None:
     unlisted = [path.name for path in classes if path.name not in description.classes]
     suspects = [name for name in unlisted if split_of(name)] or (unlisted if contains_splits(unlisted) else [])
     if suspects:
@@ -107,11 +107,11 @@ def _refuse_split_as_class(folder: Path, classes: list[Path], description: Descr
         )
 
 
-def _refuse_nested(folder: Path, classes: list[Path], description: Description) -> None:
-    """Sub-folders that all classes have in common are likely the classes, and those named like splits are splits."""
+def _check_nesting(folder: Path, classes: list[Path], description: Description) -> None:
+    """Refuse sub-folders that all classes share, which may be the classes, and those named like splits."""
     if description.listed:
         return
-    inner = {path: {folder.name for folder in _subfolders(path, Found(path))} for path in classes}
+    inner = {path: {folder.name for folder in _subfolders(path, ScanResult(path))} for path in classes}
     for path, below in inner.items():
         splits = sorted(name for name in below if split_of(name))
         if splits and not description.shares:
@@ -130,8 +130,8 @@ def _refuse_nested(folder: Path, classes: list[Path], description: Description) 
         )
 
 
-def _subfolders(folder: Path, found: Found) -> list[Path]:
-    """Visible sub-folders; hidden things and files beside them are counted."""
+def _subfolders(folder: Path, found: ScanResult) -> list[Path]:
+    """List visible sub-folders; hidden entries and other files are counted in `found`."""
     inside = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -148,12 +148,12 @@ def _subfolders(folder: Path, found: Found) -> list[Path]:
 
 
 def relative_path(folder: Path, file: Path) -> str:
-    """Path relative to the folder, with /, as rows have it."""
+    """Path relative to the folder, with / as separator."""
     relative = os.path.relpath(file, folder).replace(os.sep, "/")
     if relative.startswith("../"):
-        raise UserError(f"expected pictures below {folder}, found {file}; put the CSV above all its pictures")
+        raise UserError(f"the image {file} is not below {folder}; move the CSV to a folder above all of its images")
     try:
         relative.encode()
     except UnicodeEncodeError:
-        raise UserError(f"expected file names in UTF-8 below {folder}, found {relative!a}; rename it") from None
+        raise UserError(f"the file name {relative!a} below {folder} is not valid UTF-8; rename it") from None
     return relative

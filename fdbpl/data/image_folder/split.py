@@ -1,4 +1,4 @@
-"""Shares of a class's pictures for training, validation and test, stable when pictures come and go."""
+"""Split of a class's images into training, validation and test that is stable when images are added or removed."""
 
 import hashlib
 import math
@@ -8,10 +8,10 @@ PARTS = ("train", "val", "test")
 
 
 def hashed_split(paths: Sequence[str], shares: Sequence[float]) -> dict[str, str]:
-    """{path: part} of one class's pictures.
+    """Return {path: part} of one class's images.
 
-    The paths are put in the order of their hashes and cut at two places, so a picture more or less moves at most one
-    other over each of the cuts. At least one picture is trained on and one tested on.
+    The paths are put in the order of their hashes and cut at two places, so a image more or less moves at most one
+    other over each of the cuts. At least one image is trained on and one tested on.
 
     Args:
         paths: two or more.

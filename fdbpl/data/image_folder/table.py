@@ -1,4 +1,4 @@
-"""Images listed in a CSV with the columns path, class and optionally split."""
+"""Read images from a CSV with the columns path, class and optionally split."""
 
 import csv
 import os
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from fdbpl.data.image_folder.scan import Found, Picture, relative_path
+from fdbpl.data.image_folder.scan import LabelledImage, ScanResult, relative_path
 from fdbpl.data.image_folder.split_names import split_of
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
@@ -33,7 +33,7 @@ class Table:
         """{line number: field} of one column; a field that a row lacks is empty."""
         return {line: row[number] if number < len(row) else "" for line, row in self.rows.items()}
 
-    def refuse_surplus(self) -> None:
+    def check_surplus(self) -> None:
         """Refuse fields that belong to no column; empty ones, of commas at the ends of lines, do no harm."""
         for line, row in self.rows.items():
             if any(row[len(self.columns) :]):
@@ -43,7 +43,7 @@ class Table:
                 )
 
 
-def read_csv(file: Path) -> Found:
+def read_csv(file: Path) -> ScanResult:
     """Images of a CSV; paths start from the CSV's folder.
 
     Raises:
@@ -51,8 +51,8 @@ def read_csv(file: Path) -> Found:
     """
     table = read_table(file)
     path_column, class_column = (_required(table, name) for name in ("path", "class"))
-    table.refuse_surplus()
-    found = Found(file.parent)
+    table.check_surplus()
+    found = ScanResult(file.parent)
     splits, found.source = _splits(table, {path_column, class_column})
     labels = table.column(class_column)
     line_of: dict[str, int] = {}
@@ -64,7 +64,7 @@ def read_csv(file: Path) -> Found:
         if path in line_of:
             raise UserError(f"{file} lists {quoted(path)} in line {line_of[path]} and again in line {line}; delete one")
         line_of[path] = line
-        found.pictures.append(Picture(path, label, splits.get(line, "")))
+        found.images.append(LabelledImage(path, label, splits.get(line, "")))
     with ThreadPoolExecutor(16) as pool:
         exists = pool.map(lambda path: os.path.isfile(file.parent / path), line_of)
         missing = [path for path, is_file in zip(line_of, exists, strict=True) if not is_file]

@@ -30,12 +30,12 @@ def nested(opening, closing, depth=5000):
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30))
 
 DESCRIPTIONS = {
-    "no YAML": ("classes: [", "expected YAML"),
-    "a tab": ("classes:\n\t- cat", "expected YAML"),
-    "a text": ("hello", "found 'hello'"),
-    "a list": ("- cat\n- dog", "expected keys of template, classes, split"),
+    "no YAML": ("classes: [", "not valid YAML"),
+    "a tab": ("classes:\n\t- cat", "not valid YAML"),
+    "a text": ("hello", "holds 'hello'"),
+    "a list": ("- cat\n- dog", "keys template, classes, split"),
     "an unknown key": ("clases: [cat]", "did you mean 'classes'?"),
-    "a key that is a list": ("[a]: 1", "expected YAML"),
+    "a key that is a list": ("[a]: 1", "not valid YAML"),
     "a template without a place": ("template: a photo", "one {} for the class name"),
     "a template with two": ("template: '{} {}'", "one {} for the class name"),
     "a template with a name": ("template: 'a {name} {}'", "one {} for the class name"),
@@ -54,15 +54,15 @@ DESCRIPTIONS = {
     "shares in words": ("split: {train: half, test: half}", "three shares"),
     "a split in a text": ("split: random", "found 'random'"),
     "no test": ("split: {train: 1.0}", "add up to 1"),
-    "a path that is not there": ("split: {train: ['cat/9.jpg'], test: ['*']}", "found none for 'cat/9.jpg'"),
-    "a picture in two parts": ("split: {train: ['*'], test: ['cat/*']}", "expected one part for"),
-    "a class that is not learnt": ("split: {train: ['cat/*'], test: ['dog/*', 'grey_wolf/*']}", "found none of dog"),
+    "a path that is not there": ("split: {train: ['cat/9.jpg'], test: ['*']}", "no image matches 'cat/9.jpg'"),
+    "a picture in two parts": ("split: {train: ['*'], test: ['cat/*']}", "assigns"),
+    "a class that is not learnt": ("split: {train: ['cat/*'], test: ['dog/*', 'grey_wolf/*']}", "images of dog"),
     "an object of Python": ("template: !!python/object/apply:os.system ['touch x']", "one {} for the class name"),
-    "lists in lists": (nested("[", "]"), "expected YAML"),
-    "a laugh a billion times": (LAUGHS, "expected keys of"),
+    "lists in lists": (nested("[", "]"), "not valid YAML"),
+    "a laugh a billion times": (LAUGHS, "dataset.yaml"),
     "a laugh in the classes": (LAUGHS + "classes: *a29\n", "found 'a0'"),
-    "a list of itself": ("classes: &a [*a]", "expected YAML"),
-    "a zero byte": ("template: '\0{}'", "expected YAML"),
+    "a list of itself": ("classes: &a [*a]", "not valid YAML"),
+    "a zero byte": ("template: '\0{}'", "not valid YAML"),
 }
 
 
@@ -78,7 +78,7 @@ def test_a_description(training, pets, case):
 @pytest.mark.parametrize("content", [b"\xff\xfe\0", "template: 'ein {} für'".encode("latin-1")])
 def test_a_description_in_other_bytes(training, pets, content):
     (pets / "dataset.yaml").write_bytes(content)
-    refused(training, pets, ["dataset.yaml", "expected YAML"], unchanged=[pets])
+    refused(training, pets, ["dataset.yaml", "not valid YAML"], unchanged=[pets])
 
 
 def test_a_description_with_a_byte_order_mark(training, pets):
@@ -98,16 +98,16 @@ TABLES = {
     "a field without an end": (b"path,class\n" + b"x" * 200_000 + b",cat\n", "is not a CSV"),
     "a missing picture": (b"path,class\ncat/7.jpg,cat\n", "are missing: 1 of 1 (cat/7.jpg)"),
     "a folder for a picture": (b"path,class\ncat,cat\n", "are missing: 1 of 1 (cat)"),
-    "a path that leads out": (b"path,class\n../x.jpg,cat\n", "put the CSV above all its pictures"),
-    "an absolute path": (b"path,class\n/etc/passwd,cat\n", "put the CSV above all its pictures"),
+    "a path that leads out": (b"path,class\n../x.jpg,cat\n", "move the CSV"),
+    "an absolute path": (b"path,class\n/etc/passwd,cat\n", "move the CSV"),
     "a row without a class": (b"path,class\ncat/0.jpg,\n", "line 2 of"),
     "a row without a path": (b"path,class\n,cat\n", "line 2 of"),
     "a picture twice": (b"path,class\ncat/0.jpg,cat\ncat/../cat/0.jpg,dog\n", "again in line 3"),
     "an unknown part": (b"path,class,split\ncat/0.jpg,cat,dev\n", "holds 'dev'"),
     "a part in some rows": (b"path,class,split\ncat/0.jpg,cat,train\ncat/1.jpg,cat,\n", "holds nothing in line 3"),
     "classes that differ in case": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,Cat\n", "'Cat' and 'cat'"),
-    "one class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\n", "at least two classes"),
-    "one picture of a class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\ndog/0.jpg,dog\n", "found one of dog"),
+    "one class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\n", "at least two are needed"),
+    "one picture of a class": (b"path,class\ncat/0.jpg,cat\ncat/1.jpg,cat\ndog/0.jpg,dog\n", "one image of dog"),
     "no test": (b"path,class,split\ncat/0.jpg,cat,train\ndog/0.jpg,dog,train\n", "no images in test"),
     "the CSV itself": (b"path,class\nlabels.csv,cat\nlabels2.csv,dog\n", "missing"),
 }
@@ -140,12 +140,12 @@ def test_no_pictures(training, tmp_path):
 def test_one_class(training, tmp_path):
     for number in range(3):
         draw_picture(tmp_path / "a" / "cat" / f"{number}.jpg", "red", number)
-    refused(training, tmp_path / "a", "found cat alone", unchanged=[tmp_path / "a"])
+    refused(training, tmp_path / "a", "only the class cat", unchanged=[tmp_path / "a"])
 
 
 @pytest.mark.parametrize("half", ["base", "new"])
 def test_too_few_classes_for_halves(training, pets, half):
-    training.refused(pets, "DATASET.SUBSAMPLE_CLASSES", half, dataset="folder", names="at least four classes")
+    training.refused(pets, "DATASET.SUBSAMPLE_CLASSES", half, dataset="folder", names="halves need four")
 
 
 @pytest.mark.parametrize(("kind", "found"), [
@@ -164,7 +164,7 @@ def test_what_is_no_file(training, pets, kind, found):
 def test_a_name_that_is_no_utf8(training, pets):
     with open(os.fsencode(pets / "cat") + b"/\xff.jpg", "wb") as file:
         file.write((pets / "cat" / "0.jpg").read_bytes())
-    refused(training, pets, "expected file names in UTF-8", unchanged=[pets])
+    refused(training, pets, "not valid UTF-8", unchanged=[pets])
 
 
 def test_links_in_circles(training, pets):

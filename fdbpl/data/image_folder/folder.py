@@ -1,4 +1,4 @@
-"""Pictures of a user's own: a folder with one sub-folder per class, or a CSV of path,class[,split]."""
+"""Data set from a folder with one sub-folder per class, or from a CSV with columns path, class and optionally split."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fdbpl.class_names import check_distinct
-from fdbpl.data.image_folder.description import Description, read_description, refuse_unknown
-from fdbpl.data.image_folder.scan import Found, find_in_folder
+from fdbpl.data.image_folder.description import Description, check_known, read_description
+from fdbpl.data.image_folder.scan import ScanResult, scan_folder
 from fdbpl.data.image_folder.split import PARTS, hashed_split
 from fdbpl.data.image_folder.split_names import split_of
 from fdbpl.data.image_folder.table import read_csv
@@ -21,14 +21,14 @@ SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
 
 
 @dataclass(frozen=True)
-class OwnPictures:
-    """A data set.
+class ImageFolder:
+    """Data set of custom images.
 
     Attributes:
-        folder: that the rows' paths start from, absolute.
+        folder: absolute folder that the paths of the rows start from.
         name: for run folders and results.
         rows: (path, label, class name) of train, val and test.
-        notes: what was found and assumed, a line each.
+        notes: lines for the user on what was found and which defaults apply.
     """
 
     folder: Path
@@ -43,54 +43,54 @@ class OwnPictures:
 
     @property
     def digest(self) -> str:
-        """Of template and rows: another one is another data set."""
+        """Digest of template and rows, which identifies the data set."""
         return hashlib.sha256(json.dumps([self.template, self.rows]).encode()).hexdigest()[:12]
 
 
-def read_own_pictures(place: str) -> OwnPictures:
-    """The data set in the folder or CSV `place`, with what a dataset.yaml beside the pictures says.
+def read_image_folder(place: str) -> ImageFolder:
+    """Read the folder or CSV `place` and the dataset.yaml next to the images.
 
     Raises:
-        UserError: no pictures, fewer than two classes, a class that cannot be split, or a mistake in dataset.yaml.
+        UserError: no images, fewer than two classes, a class that cannot be split, or a mistake in dataset.yaml.
     """
     path = Path(os.path.abspath(os.path.expanduser(place)))
     if not path.is_dir() and not path.is_file():
         raise UserError(f"there is no folder of images and no CSV at {path}; check the path")
     said = read_description(path if path.is_dir() else path.parent)
-    found = find_in_folder(path, said) if path.is_dir() else read_csv(path)
+    found = scan_folder(path, said) if path.is_dir() else read_csv(path)
     file = said.file
     names = class_names(path, found, said.classes, file)
     part_of, split_note = split(found, said, file)
     labels = {label: number for number, label in enumerate(names)}
     rows: dict[str, list] = {part: [] for part in PARTS}
-    for picture in sorted(found.pictures, key=lambda picture: (labels[picture.label], natural(picture.path))):
-        part = part_of.get(picture.path)
+    for image in sorted(found.images, key=lambda image: (labels[image.label], natural(image.path))):
+        part = part_of.get(image.path)
         if part:
-            rows[part].append((picture.path, labels[picture.label], names[picture.label]))
+            rows[part].append((image.path, labels[image.label], names[image.label]))
     template, named_by = said.template or TEMPLATE, "names of the folders" if path.is_dir() else "column class"
     counts = ", ".join(f"{len(rows[part])} {part}" for part in PARTS)
     skipped = found.skipped()
     notes = [
-        f"Own pictures in {path}: {len(names)} classes, {sum(map(len, rows.values()))} pictures",
+        f"Images of {path}: {len(names)} classes, {sum(map(len, rows.values()))} images",
         f"  template: {template!r} ({file.name if said.template else 'default'})",
         f"  class names: {enumerated(list(names.values()), 3)} "
         f"({file.name if said.classes else f'default: {named_by}, _ and - as spaces, in natural order'})",
         f"  split: {counts} ({split_note})",
         *([f"  skipped: {skipped}"] if skipped else []),
     ]
-    return OwnPictures(found.folder, name_of(path), template, rows, notes)
+    return ImageFolder(found.folder, name_of(path), template, rows, notes)
 
 
-def class_names(place: Path, found: Found, given: dict[str, str], file: Path) -> dict[str, str]:
-    """{folder or label: class name} in the order of the labels: as dataset.yaml has them, then in natural order."""
-    labels = sorted({picture.label for picture in found.pictures}, key=natural)
+def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Path) -> dict[str, str]:
+    """Return {folder or label: class name} in label order: as in dataset.yaml, then in natural order."""
+    labels = sorted({image.label for image in found.images}, key=natural)
     for label in given:
-        refuse_unknown(label, labels, f"classes of {place} in {file}")
+        check_known(label, labels, f"classes of {place} in {file}")
     order = [*given, *(label for label in labels if label not in given)]
     names = {label: " ".join((given.get(label) or re.sub("[_-]", " ", label)).split()) for label in order}
     for label, name in names.items():
         if not name:
-            raise UserError(f"expected a class name for {quoted(label)} in {place}, found none; give one in {file}")
+            raise UserError(f"{quoted(label)} in {place} gives no class name; give one in {file}")
     splits = {split_of(label): label for label in labels if label not in given and split_of(label)}
     if "train" in splits and len(splits) > 1:
         raise UserError(
@@ -101,65 +101,59 @@ def class_names(place: Path, found: Found, given: dict[str, str], file: Path) ->
         raise UserError(f"{place} lists no images; add some")
     if len(order) < 2:
         raise UserError(
-            f"expected at least two classes in {place}, found {enumerated(order, 3)} alone; add another (base-to-new "
+            f"{place} has only the class {enumerated(order, 3)}, but at least two are needed; add another (base-to-new "
             "needs four, two for each half)"
         )
     check_distinct(list(names.values()), str(place), f"rename one, or give names in {file}")
     return names
 
 
-def split(found: Found, said: Description, file: Path) -> tuple[dict[str, str], str]:
-    """{path: part} and where it is from."""
+def split(found: ScanResult, said: Description, file: Path) -> tuple[dict[str, str], str]:
+    """Return {path: part}, and a note on where the split is from."""
     if found.source and (said.shares or said.listed):
-        raise UserError(f"expected one split, found {found.source} and split in {file}; take one away")
+        raise UserError(f"the split is given twice, by {found.source} and by split in {file}; remove one of them")
     if said.listed:
         return listed_split(found, said.listed, file)
     if found.source:
-        parts = {picture.path: picture.part for picture in found.pictures}
+        parts = {image.path: image.split for image in found.images}
         if "test" in parts.values():
             return parts, found.source
         tested = {path: "test" if part == "val" else part for path, part in parts.items()}
         return tested, f"{found.source}; no test, so val is tested on"
     shares = said.shares or SHARES
     by_class: dict[str, list[str]] = {}
-    for picture in found.pictures:
-        by_class.setdefault(picture.label, []).append(picture.path)
+    for image in found.images:
+        by_class.setdefault(image.label, []).append(image.path)
     lonely = [label for label, paths in by_class.items() if len(paths) < 2]
     if lonely:
         raise UserError(
-            f"expected at least two pictures of every class in {found.folder} (to learn and to test), found one of "
-            f"{enumerated(lonely, 3)}; add more"
+            f"{found.folder} has only one image of {enumerated(lonely, 3)}, but two are needed, to train and to test; "
+            "add more"
         )
     parts = {path: part for paths in by_class.values() for path, part in hashed_split(paths, shares).items()}
     where = file.name if said.shares else "default"
     return parts, f"{where}: {'/'.join(f'{100 * share:g}' for share in shares)} % of each class, by hashes of the paths"
 
 
-def listed_split(found: Found, lists: dict[str, list[str]], file: Path) -> tuple[dict[str, str], str]:
-    """Parts by the paths or patterns of dataset.yaml; what none of them names is left out."""
+def listed_split(found: ScanResult, lists: dict[str, list[str]], file: Path) -> tuple[dict[str, str], str]:
+    """Split by the paths or patterns of dataset.yaml; images that match none of them are left out."""
     part_of: dict[str, str] = {}
     for part, patterns in lists.items():
         for pattern in patterns:
             matches = [
-                picture.path
-                for picture in found.pictures
-                if picture.path == pattern or fnmatchcase(picture.path, pattern)
+                image.path for image in found.images if image.path == pattern or fnmatchcase(image.path, pattern)
             ]
             if not matches:
-                raise UserError(
-                    f"expected pictures for every entry of split in {file}, found none for {quoted(pattern)}; mend it"
-                )
+                raise UserError(f"no image matches {quoted(pattern)} of split in {file}; correct or remove it")
             for path in matches:
                 if part_of.setdefault(path, part) != part:
-                    raise UserError(
-                        f"expected one part for {path} in {file}, found {part_of[path]} and {part}; mend it"
-                    )
-    left = len(found.pictures) - len(part_of)
-    return part_of, file.name + (f"; {left} pictures in no part are left out" if left else "")
+                    raise UserError(f"{file} assigns {path} to both {part_of[path]} and {part}; remove one of them")
+    left = len(found.images) - len(part_of)
+    return part_of, file.name + (f"; {left} images in no part are left out" if left else "")
 
 
 def name_of(path: Path) -> str:
-    """The folder's own name, and the CSV's behind it; what would hurt in a path or a table becomes _."""
+    """Name of the folder, followed by that of the CSV; characters unsuited to paths and tables become _."""
     names = [path.name] if path.is_dir() else [path.parent.name, path.stem]
     name = "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_.-")[:60] for part in names).strip("-") or "folder"
     ours = Path(__file__).resolve().parents[3] / "configs" / "datasets" / f"{name}.yaml"
@@ -167,6 +161,6 @@ def name_of(path: Path) -> str:
 
 
 def natural(text: str) -> list:
-    """Sorting key: numbers by value, letters without case; then as they are."""
+    """Sorting key for natural order: numbers by value, letters without case."""
     words = re.split("([0-9]+)", text.casefold())
     return [[int(word) if number % 2 else word for number, word in enumerate(words)], text]
