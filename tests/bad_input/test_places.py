@@ -113,9 +113,9 @@ def test_names_that_are_no_utf8(training, root):
     """Python represents such a byte as a lone surrogate, which cannot be written as UTF-8."""
     odd = os.fsdecode(os.fsencode(root.parent / "data") + b"\xff")
     os.rename(root, odd)
-    training.refused(odd, names="expected UTF-8")
+    training.refused(odd, names="is not UTF-8")
     training.output = Path(os.fsdecode(os.fsencode(training.output) + b"\xff"))
-    training.refused(odd, names="expected UTF-8")
+    training.refused(odd, names="is not UTF-8")
 
 
 @contextlib.contextmanager

@@ -240,7 +240,7 @@ def test_check_of_a_split_that_is_none(root):
     (root / "caltech-101/split_zhou_Caltech101.json").write_text('{"train": []}')
     report = check("caltech101", root)
     assert report.found and not report.fine
-    assert "expected" in report.line and "split_zhou_Caltech101.json" in report.line
+    assert "must hold lists" in report.line and "split_zhou_Caltech101.json" in report.line
 
 
 def test_check_of_a_data_set_without_lists(tmp_path):
