@@ -15,13 +15,13 @@ from fdbpl.io import tensor_files
 
 
 def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
-    """The model `open_clip:<which>`, that is ARCHITECTURE/TAG, e.g. `ViT-H-14-quickgelu/dfn5b`.
+    """Load the model `open_clip:<which>`, where `which` is ARCHITECTURE/TAG, e.g. `ViT-H-14-quickgelu/dfn5b`.
 
-    In place of the tag, a file of the architecture's weights serves where there is no network:
+    Without network access, give a file of weights in place of the tag:
     `open_clip:ViT-H-14-quickgelu//weights/open_clip_pytorch_model.bin`.
 
     Raises:
-        UserError: open_clip is not installed or too old, the name is malformed or unknown, or the file does not fit.
+        UserError: open_clip is missing or too old, the name is malformed or unknown, or the file does not match.
         SystemFailure: the weights cannot be downloaded.
     """
     name = f"open_clip:{which}"
@@ -43,7 +43,7 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
             f"{open_clip.__version__}; run: pip install -U open_clip_torch"
         )
     model = (_from_file if _is_file(tag) else _from_tag)(open_clip, architecture, tag, device)
-    sha256, logit_scale = _digest(model), float(model.logit_scale.detach().exp())  # the same in all precisions
+    sha256, logit_scale = _digest(model), float(model.logit_scale.detach().exp())  # computed before rounding
     model = model.eval().requires_grad_(False).to(dtype)
     tokenizer = open_clip.get_tokenizer(architecture)
     size = model.visual.image_size
@@ -62,11 +62,11 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
 
 
 def sha256(which: str) -> None:
-    """Only loading tells: open_clip's files differ between mirrors."""
+    """Return None: the hash is known only after loading, because open_clip's files differ between mirrors."""
 
 
 def is_available(which: str) -> bool:
-    """Whether the file is there, or the tag in the cache of the Hugging Face hub, from where open_clip fetches."""
+    """Return whether the file exists, or the tag is in the cache of the Hugging Face hub."""
     architecture, _, tag = which.partition("/")
     if "/" in tag:
         return Path(tag).expanduser().is_file()
@@ -125,7 +125,7 @@ def _unknown(open_clip, architecture: str) -> str:
 
 
 def _digest(model: nn.Module) -> str:
-    """SHA-256 over names and values: open_clip's files differ between mirrors, the weights do not."""
+    """SHA-256 over names and values, because open_clip's files differ between mirrors although the weights agree."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
