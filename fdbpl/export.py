@@ -35,12 +35,10 @@ def main(words: list[str] | None = None) -> None:
     with cli_error_handler():
         names = class_names.chosen(arguments)
 
-        from fdbpl.engine.registry import default_config
         from fdbpl.engine.trained_run import load_run
 
         if arguments.features:
-            defaults = default_config()
-            print(export_features(load_run(arguments.run), arguments.features, defaults, arguments.root))
+            print(export_features(load_run(arguments.run), arguments.features, arguments.root))
             return
         print(export(load_run(arguments.run), arguments.to or Path(arguments.run, "export"), names))
 
@@ -105,14 +103,13 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     return f"Classifier of {run.cfg.TRAINER.NAME} on {student.backbone.name} in {folder}{extra}\n{one_line(known)}"
 
 
-def export_features(run, file: Path, defaults, root: str = "") -> str:
+def export_features(run, file: Path, root: str = "") -> str:
     """Write the features of the test images of a `TrainedRun`; return a description.
 
     The file holds features (unit vectors, float32 [N, D]), labels (int64 [N]), paths (N strings, relative to the data
     root) and classnames (C strings). No array needs pickle.
 
     Args:
-        defaults: configuration with the keys of all data sets.
         root: folder of the data sets; "" = the run's.
 
     Raises:
@@ -122,7 +119,7 @@ def export_features(run, file: Path, defaults, root: str = "") -> str:
 
     if file.suffix != ".npz":
         raise UserError(f"{file} does not end in .npz. Rename it.")
-    features, images, folder = run.test_image_features(defaults, root)
+    features, images, folder = run.test_image_features(root)
     content = io.BytesIO()
     np.savez(
         content,

@@ -160,4 +160,4 @@ def test_class_features_of_each_image_are_refused(method, finished, tmp_path, ca
         export.main([str(finished(method)), "--to", str(tmp_path / "classifier")])
     assert stop.value.code == 2 and not (tmp_path / "classifier").exists()
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(rf"found one of {method} .* anew from each image; use python -m fdbpl.predict", line)
+    assert re.search(rf"{method} .* computes class features from each image.*; use python -m fdbpl.predict", line)
