@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-import train
 from fdbpl.io import image_check
 from fdbpl.regions import __main__ as regions
 from fdbpl.regions.lookup import RegionLookup
@@ -212,6 +211,7 @@ def test_an_image_that_breaks_later_is_named(root):
     """Between the check at the start and the reading."""
     from types import SimpleNamespace
 
+    from fdbpl.engine.run import broken_images_named
     from fdbpl.errors import UserError
 
     path = root / "dtd" / "images" / "banded" / "banded_0.jpg"
@@ -219,7 +219,7 @@ def test_an_image_that_breaks_later_is_named(root):
     dataset = SimpleNamespace(root=str(root), train_x=items, val=None, test=[])
     path.write_bytes(b"text")
     expected = pytest.raises(UserError, match=r"found 1 that are not \(dtd/images/banded/banded_0.jpg")
-    with expected, train.broken_images_named(dataset):
+    with expected, broken_images_named(dataset):
         raise OSError("cannot identify image file")
 
 

@@ -85,4 +85,4 @@ def test_own_images_as_source_and_as_target(own, tmp_path):
     (metrics,) = (own.output / "evaluation" / "sketches").rglob("metrics.json")
     assert json.loads(metrics.read_text())["protocol"]["classnames"] == ["black shape", "red shape"]
     same = own.run("cross_dataset.sh", "folder", 1, "ZeroshotCLIP", CFG="demo", **settings)
-    assert same.returncode == 2 and "the target folder would be the source itself" in same.stderr
+    assert same.returncode == 2 and "target folder would be the source itself" in same.stderr

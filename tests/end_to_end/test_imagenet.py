@@ -100,7 +100,7 @@ def test_a_test_on_imagenet_a_counts_the_right_names(root, run):
     ("dataset", "override", "sentence"),
     [
         ("imagenet_a", (), "error: ImageNetA is a data set for tests only."),
-        ("imagenet", ("TEST.FINAL_MODEL", "best_val"), "error: expected validation images in ImageNet to choose"),
+        ("imagenet", ("TEST.FINAL_MODEL", "best_val"), "error: TEST.FINAL_MODEL best_val selects the model by"),
     ],
 )  # fmt: skip
 def test_test_images_stay_out_of_training(root, dataset, override, sentence):

@@ -137,7 +137,7 @@ def test_a_foreign_log(tmp_path, marker, content):
     rule = "***************\n"
     text = f"{rule}** Arguments **\n{rule}opts: [{opts}]\nseed: 1\n{rule}** Config **\n{rule}SEED: 1\n"
     log.write_bytes(plants.bare(marker) if content == "bare" else text.encode())
-    assert "## Not read" in succeeds(report.main, [tmp_path / "output", "--to", tmp_path / "report"]).out
+    assert "## Not in the tables" in succeeds(report.main, [tmp_path / "output", "--to", tmp_path / "report"]).out
 
 
 def test_the_record_of_a_grid(tmp_path, marker):

@@ -135,7 +135,7 @@ OVERRIDES = {
     "a number of five thousand digits": (["OPTIM.MAX_EPOCH", "9" * 5000], "expected int"),
     "brackets without end": (["INPUT.SIZE", "(" * 10_000], "expected tuple"),
     "a zero byte": (["OPTIM.LR", "1\\x00"], "expected float"),
-    "half of a letter": (["OPTIM.LR", "\udcff"], "expected UTF-8"),
+    "half of a letter": (["OPTIM.LR", "\udcff"], "not UTF-8"),
     "two lines": (["OPTIM.LR", "1\n2"], "expected float"),
     "half an epoch": (["OPTIM.MAX_EPOCH", "1.5"], "expected int"),
     "a complex number": (["OPTIM.LR", "1j"], "expected float"),
