@@ -62,6 +62,9 @@ def _extract_tar(archive: Path, folder: Path, limit: int) -> None:
             _check_size(archive, extracted, limit)
             _check_name(archive, member.name)
             tar.extract(member, folder, filter="data")
+        assert tar.fileobj is not None
+        if tar.fileobj.tell() < tar.offset + tarfile.BLOCKSIZE:  # tarfile takes a cut before a member for the end
+            raise tarfile.ReadError("the end of the archive is missing")
 
 
 def _extract_zip(archive: Path, folder: Path, limit: int) -> None:

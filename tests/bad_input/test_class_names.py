@@ -62,7 +62,7 @@ def test_refused_names_for_an_export(finished_run, tmp_path, case):
 
 
 def test_a_single_class(finished_run, picture):
-    refused(predict.main, [finished_run, picture, "--classes", "cat"], "Name at least two")
+    refused(predict.main, [finished_run, picture, "--classes", "cat"], ["cat", "at least two"])
 
 
 FILES = {

@@ -274,7 +274,7 @@ class FakeCuda:
         frame = sys._getframe()
         while frame is not None:
             file = frame.f_code.co_filename
-            if file.startswith(self.code) and file != __file__:
+            if file.startswith(self.code) and "site-packages" not in file and file != __file__:
                 return f"{file.removeprefix(self.code)}:{frame.f_lineno}"
             frame = frame.f_back
         return "elsewhere"
