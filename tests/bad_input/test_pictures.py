@@ -146,8 +146,9 @@ def test_predictions_name_all_that_cannot_be_read(finished_run, tmp_path):
         put(tmp_path / "pictures", name, make())
     put(tmp_path / "pictures", "good.jpg", PHOTO)
     words = [finished_run, tmp_path / "pictures", "--top", 1]
-    refused(predict.main, words, [f"{len(BAD)} of {len(BAD) + 1} images cannot be read", *BAD], unchanged=[tmp_path / "pictures"])
-    names = [f"{len(BAD)} of {len(BAD) + 1} images cannot be read", str(tmp_path / "p.unreadable.txt")]
+    count = f"{len(BAD)} of {len(BAD) + 1} images cannot be read"
+    refused(predict.main, words, [count, *BAD], unchanged=[tmp_path / "pictures"])
+    names = [count, str(tmp_path / "p.unreadable.txt")]
     refused(predict.main, [*words, "--output", tmp_path / "p.csv"], names, unchanged=[tmp_path / "pictures"])
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 2
     listed = (tmp_path / "p.unreadable.txt").read_text().splitlines()
