@@ -32,70 +32,76 @@ def test_the_plants_are_alive(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_checkpoints(world, marker, data_root, kind):
+def test_checkpoints(workspace, marker, data_root, kind):
     """In a test, a prediction, an export, a resumed training, a teacher."""
-    for file in world.run().glob("*/model*"):
+    for file in workspace.run().glob("*/model*"):
         file.write_bytes(plants.KINDS[kind](marker))
-    file, picture = str(world.run()), str(data_root / "tiny/images/0_0.jpg")
-    world.refused(flags=world.tested(), names=[file, "cannot be read safely"])
+    file, picture = str(workspace.run()), str(data_root / "tiny/images/0_0.jpg")
+    workspace.refused(flags=workspace.tested(), names=[file, "cannot be read safely"])
     for call in (lambda: predict.main([file, picture]), lambda: export.main([file])):
-        refused(call, [], [file, "cannot be read safely"], unchanged=[world.run()])
-    shutil.copytree(world.run(), world.folder / "teacher")
-    teacher = f"{world.folder}/teacher"
-    world.refused("TEACHER.NAME", f"run:{teacher}", trainer="CoOp_KDPL", output="taught", names=teacher)
-    (world.run() / "done.json").unlink()
-    ended = succeeds(train.main, world.words(output="FDBPL"))  # from scratch, as there is nothing to go on from
+        refused(call, [], [file, "cannot be read safely"], unchanged=[workspace.run()])
+    shutil.copytree(workspace.run(), workspace.folder / "teacher")
+    teacher = f"{workspace.folder}/teacher"
+    workspace.refused("TEACHER.NAME", f"run:{teacher}", trainer="CoOp_KDPL", output="taught", names=teacher)
+    (workspace.run() / "done.json").unlink()
+    ended = succeeds(train.main, workspace.words(output="FDBPL"))  # from scratch, as there is nothing to go on from
     assert ended.out.count("Skipping epoch") == 2 and "train from scratch" in ended.out
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_clip_files(world, marker, kind, suffix):
-    file = world.folder / f"clip{suffix}"
+def test_clip_files(workspace, marker, kind, suffix):
+    file = workspace.folder / f"clip{suffix}"
     file.write_bytes(plants.KINDS[kind](marker))
-    world.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=file)
-    world.refused("TEACHER.NAME", file, flags=["--generate-regions"], names=file)
+    workspace.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=file)
+    workspace.refused("TEACHER.NAME", file, flags=["--generate-regions"], names=file)
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_open_clip_files(world, marker, kind):
+def test_open_clip_files(workspace, marker, kind):
     open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is optional")
     vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
-    (world.folder / "smallest.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}))
-    open_clip.add_model_config(world.folder / "smallest.json")
-    file = world.folder / "weights.bin"
+    (workspace.folder / "smallest.json").write_text(
+        json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text})
+    )
+    open_clip.add_model_config(workspace.folder / "smallest.json")
+    file = workspace.folder / "weights.bin"
     file.write_bytes(plants.KINDS[kind](marker))
-    world.refused("TEACHER.NAME", f"open_clip:smallest/{file}", flags=["--generate-regions"], names=file)
+    workspace.refused("TEACHER.NAME", f"open_clip:smallest/{file}", flags=["--generate-regions"], names=file)
 
 
 @pytest.mark.parametrize("kind", ["bare", "zipped"])
 @pytest.mark.parametrize("part", ["manifest", "shard", "features", "text"])
-def test_banks(world, marker, data_root, kind, part):
-    places = {"manifest": [world.bank / "manifest.json"], "shard": world.shards(), "features": world.student_features(),
-              "text": world.texts()}  # fmt: skip
+def test_banks(workspace, marker, data_root, kind, part):
+    places = {
+        "manifest": [workspace.bank / "manifest.json"],
+        "shard": workspace.shards(),
+        "features": workspace.student_features(),
+        "text": workspace.texts(),
+    }
     places[part][0].write_bytes(plants.KINDS[kind](marker))
-    world.refused(names=world.bank)
+    workspace.refused(names=workspace.bank)
     if part in ("manifest", "shard"):
-        refused(regions.main, ["inspect", world.bank], str(world.bank))
-        world.refused(flags=["--generate-regions"], names=world.bank)
+        refused(regions.main, ["inspect", workspace.bank], str(workspace.bank))
+        workspace.refused(flags=["--generate-regions"], names=workspace.bank)
 
 
-def test_the_record_of_a_bank_s_costs(world, marker):
-    (world.bank / "cost.json").write_bytes(plants.bare(marker))
-    world.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
+def test_the_record_of_a_bank_s_costs(workspace, marker):
+    (workspace.bank / "cost.json").write_bytes(plants.bare(marker))
+    workspace.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
 
 
 @pytest.mark.parametrize("kind", plants.KINDS)
-def test_kept_features(world, marker, kind):
-    for file in world.test_features():
+def test_kept_features(workspace, marker, kind):
+    for file in workspace.test_features():
         file.write_bytes(plants.KINDS[kind](marker))
-    world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
-    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+    workspace.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=workspace.tested())
+    assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL_new")["accuracy"]
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".json"])
-def test_few_shot_lists(world, marker, data_root, tmp_path, suffix):
+def test_few_shot_lists(workspace, marker, data_root, tmp_path, suffix):
     root = tmp_path / "root"
     shutil.copytree(data_root, root)
     shutil.rmtree(root / "tiny" / "split_fewshot", ignore_errors=True)
@@ -105,27 +111,29 @@ def test_few_shot_lists(world, marker, data_root, tmp_path, suffix):
     more = ("DATASET.FEWSHOT_DIR", tmp_path / "cache")
     words = {"flags": ["--root", root, "--no-train"], "trainer": "CoOp"}
     if suffix == ".json":
-        world.refused(*more, **words, names=planted)
+        workspace.refused(*more, **words, names=planted)
     else:
-        world.succeeds(*more, **words)
+        workspace.succeeds(*more, **words)
 
 
 @pytest.mark.parametrize("kind", ["bare", "zipped"])
-def test_pictures_and_class_names(world, marker, kind):
-    picture, names = world.folder / "photo.jpg", world.folder / "names.txt"
+def test_pictures_and_class_names(workspace, marker, kind):
+    picture, names = workspace.folder / "photo.jpg", workspace.folder / "names.txt"
     for file in (picture, names):
         file.write_bytes(plants.KINDS[kind](marker))
-    refused(lambda: predict.main([str(world.run("CoOp")), str(picture)]), [], str(picture))
-    refused(lambda: predict.main([str(world.run("CoOp")), str(picture), "--classes-file", str(names)]), [], str(names))
+    refused(lambda: predict.main([str(workspace.run("CoOp")), str(picture)]), [], str(picture))
+    refused(
+        lambda: predict.main([str(workspace.run("CoOp")), str(picture), "--classes-file", str(names)]), [], str(names)
+    )
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "done.json", "config.yaml"])
-def test_records_of_runs(world, marker, data_root, name):
-    (world.run() / name).write_bytes(plants.bare(marker))
+def test_records_of_runs(workspace, marker, data_root, name):
+    (workspace.run() / name).write_bytes(plants.bare(marker))
     picture = str(data_root / "tiny/images/0_0.jpg")
     if name != "done.json":  # it is its being there that counts
-        refused(lambda: predict.main([str(world.run()), picture]), [], str(world.run()))
-    succeeds(report.main, [world.folder / "runs", "--no-gallery", "--to", "report"])
+        refused(lambda: predict.main([str(workspace.run()), picture]), [], str(workspace.run()))
+    succeeds(report.main, [workspace.folder / "runs", "--no-gallery", "--to", "report"])
 
 
 @pytest.mark.parametrize("content", ["bare", "code"])

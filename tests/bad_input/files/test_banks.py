@@ -17,16 +17,16 @@ from fdbpl.errors import UserError
 from fdbpl.regions.lookup import RegionLookup
 
 from ..calls import refused, succeeds
-from .worlds import TENTHS, World, cut, edit_json
+from .workspace import TENTHS, Workspace, cut, edit_json
 
-Damage = Callable[[World], object]
+Damage = Callable[[Workspace], object]
 
 
 def identity(**changes: object) -> Damage:
     """Another identity in the manifest; None takes a key out."""
 
-    def damage(world: World) -> None:
-        file = world.bank / "manifest.json"
+    def damage(workspace: Workspace) -> None:
+        file = workspace.bank / "manifest.json"
         content = {**json.loads(file.read_text())["identity"], **changes}
         edit_json(file, identity={key: value for key, value in content.items() if value is not None})
 
@@ -35,11 +35,11 @@ def identity(**changes: object) -> Damage:
 
 def manifest(content: str | bytes) -> Damage:
     data = content.encode() if isinstance(content, str) else content
-    return lambda world: (world.bank / "manifest.json").write_bytes(data)
+    return lambda workspace: (workspace.bank / "manifest.json").write_bytes(data)
 
 
 MANIFESTS = {
-    "gone": (lambda world: (world.bank / "manifest.json").unlink(), "no region bank of"),
+    "gone": (lambda w: (w.bank / "manifest.json").unlink(), "no region bank of"),
     "empty": (manifest(""), "manifest.json"),
     "no JSON": (manifest("{'identity': 1}"), "manifest.json"),
     "no text": (manifest(b"\xff\xfe\x00"), "manifest.json"),
@@ -49,7 +49,7 @@ MANIFESTS = {
     "null": (manifest("null"), "NoneType"),
     "without identity": (manifest("{}"), "identity"),
     "an identity that is a list": (manifest('{"identity": [1]}'), "identity"),
-    "a folder": (lambda world: ((world.bank / "manifest.json").unlink(), (world.bank / "manifest.json").mkdir()),
+    "a folder": (lambda w: ((w.bank / "manifest.json").unlink(), (w.bank / "manifest.json").mkdir()),
                  "manifest.json"),
     "another schema": (identity(schema=2), "schema 2"),
     "a schema in words": (identity(schema="1"), "schema '1'"),
@@ -74,22 +74,22 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("case", MANIFESTS)
-def test_a_manifest_that_is_not_the_banks(world, case):
+def test_a_manifest_that_is_not_the_banks(workspace, case):
     damage, said = MANIFESTS[case]
-    damage(world)
-    world.refused(names=[said, str(world.bank if said == "another bank" else world.bank.parent)])
+    damage(workspace)
+    workspace.refused(names=[said, str(workspace.bank if said == "another bank" else workspace.bank.parent)])
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_manifest(world, share):
-    cut(world.bank / "manifest.json", share)
-    world.refused(names="manifest.json")
+def test_a_truncated_manifest(workspace, share):
+    cut(workspace.bank / "manifest.json", share)
+    workspace.refused(names="manifest.json")
 
 
-def other_bank(world: World) -> Path:
+def other_bank(workspace: Workspace) -> Path:
     """A second bank of the same images, of another seed."""
-    there = world.bank
-    world.succeeds("REGIONS.SEED", 2, flags=["--generate-regions"])
+    there = workspace.bank
+    workspace.succeeds("REGIONS.SEED", 2, flags=["--generate-regions"])
     (other,) = (file.parent for file in there.parent.glob("*/manifest.json") if file.parent != there)
     return other
 
@@ -104,10 +104,10 @@ def swap(first: Path, second: Path) -> None:
     second.write_bytes(kept)
 
 
-def grown(world: World) -> list[Path]:
+def grown(workspace: Workspace) -> list[Path]:
     """The shards of a bank that has grown: two."""
-    world.succeeds("REGIONS.PER_IMAGE", 5, flags=["--generate-regions"])
-    return world.shards()
+    workspace.succeeds("REGIONS.PER_IMAGE", 5, flags=["--generate-regions"])
+    return workspace.shards()
 
 
 def header_of(file: Path) -> tuple[dict, bytes]:
@@ -134,32 +134,32 @@ def said_of_itself(**changes: object) -> Damage:
         shard = {**json.loads(header["__metadata__"]["shard"]), **changes}
         header["__metadata__"]["shard"] = json.dumps({key: value for key, value in shard.items() if value is not None})
 
-    return lambda world: with_header(world.shards()[0], change)
+    return lambda workspace: with_header(workspace.shards()[0], change)
 
 
 def first_shard(content: bytes) -> Damage:
-    return lambda world: world.shards()[0].write_bytes(content)
+    return lambda workspace: workspace.shards()[0].write_bytes(content)
 
 
 SHARDS = {
-    "gone": (lambda world: world.shards()[0].unlink(), "lacks regions of"),
+    "gone": (lambda w: w.shards()[0].unlink(), "lacks regions of"),
     "empty": (first_shard(b""), "Broken"),
     "text": (first_shard(b"these are no tensors, but it is a long text"), "Broken"),
     "a header without end": (first_shard(struct.pack("<Q", 1 << 60) + b"{}"), "Broken"),
     "a header that is a list": (first_shard(struct.pack("<Q", 2) + b"[]"), "Broken"),
     "a header of brackets": (first_shard(struct.pack("<Q", 50_000) + b"[" * 50_000), "Broken"),
-    "no metadata": (lambda world: with_header(world.shards()[0], lambda h: h.pop("__metadata__") and None), "Broken"),
-    "metadata of another file": (lambda world: with_header(world.shards()[0], lambda h: h.update(__metadata__={})),
+    "no metadata": (lambda w: with_header(w.shards()[0], lambda h: h.pop("__metadata__") and None), "Broken"),
+    "metadata of another file": (lambda w: with_header(w.shards()[0], lambda h: h.update(__metadata__={})),
                                  "Broken"),
-    "an unknown dtype": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(dtype="F8")),
+    "an unknown dtype": (lambda w: with_header(w.shards()[0], lambda h: h["boxes"].update(dtype="F8")),
                          "Broken"),
-    "another shape": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(shape=[1, 4])),
+    "another shape": (lambda w: with_header(w.shards()[0], lambda h: h["boxes"].update(shape=[1, 4])),
                       "Broken"),
-    "a negative shape": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(shape=[-1, -4])),
+    "a negative shape": (lambda w: with_header(w.shards()[0], lambda h: h["boxes"].update(shape=[-1, -4])),
                          "Broken"),
-    "an offset in words": (lambda world: with_header(world.shards()[0], lambda h: h["boxes"].update(data_offsets="ab")),
+    "an offset in words": (lambda w: with_header(w.shards()[0], lambda h: h["boxes"].update(data_offsets="ab")),
                            "Broken"),
-    "a tensor gone": (lambda world: with_header(world.shards()[0], lambda h: h.pop("embeddings") and None), "Broken"),
+    "a tensor gone": (lambda w: with_header(w.shards()[0], lambda h: h.pop("embeddings") and None), "Broken"),
     "no images": (said_of_itself(images=None), "images"),
     "images that are numbers": (said_of_itself(images=[1, 2]), "not strings"),
     "another image": (said_of_itself(images=["tiny/images/x.jpg"] * 10), "the regions of regions-"),
@@ -171,39 +171,39 @@ SHARDS = {
     "sizes in words": (said_of_itself(sizes="large"), "sizes"),
     "no checksum": (said_of_itself(payload=None), "checksum"),
     "another checksum": (said_of_itself(payload="0" * 64), "checksum"),
-    "another name": (lambda world: rename(world.shards()[0], f"regions-{'0' * 16}.safetensors"), "Rename it"),
-    "another bank's": (lambda world: shutil.copy(other_bank(world) / world.shards()[0].name, world.bank),
+    "another name": (lambda w: rename(w.shards()[0], f"regions-{'0' * 16}.safetensors"), "Rename it"),
+    "another bank's": (lambda w: shutil.copy(other_bank(w) / w.shards()[0].name, w.bank),
                        "another bank"),
-    "two swapped": (lambda world: swap(*grown(world)), "the regions of regions-"),
-    "the second one of two gone": (lambda world: [file.unlink() for file in grown(world) if first_region(file)],
+    "two swapped": (lambda w: swap(*grown(w)), "the regions of regions-"),
+    "the second one of two gone": (lambda w: [file.unlink() for file in grown(w) if first_region(file)],
                                    "lacks regions of"),
-    "a folder": (lambda world: (world.shards()[0].rename(world.bank / "kept"),
-                                (world.bank / f"regions-{'1' * 16}.safetensors").mkdir()), "regions-1"),
+    "a folder": (lambda w: (w.shards()[0].rename(w.bank / "kept"),
+                                (w.bank / f"regions-{'1' * 16}.safetensors").mkdir()), "regions-1"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SHARDS)
-def test_a_shard_that_is_not_what_was_written(world, case):
+def test_a_shard_that_is_not_what_was_written(workspace, case):
     damage, said = SHARDS[case]
-    damage(world)
+    damage(workspace)
     more = ["REGIONS.PER_IMAGE", 5] if "two" in case else []
-    world.refused(*more, names=[said, str(world.bank)])
+    workspace.refused(*more, names=[said, str(workspace.bank)])
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_shard(world, share):
-    shard = world.shards()[0]
+def test_a_truncated_shard(workspace, share):
+    shard = workspace.shards()[0]
     cut(shard, share)
-    world.refused(names=shard.name)
-    world.refused(names=shard.name, flags=["--generate-regions"])
+    workspace.refused(names=shard.name)
+    workspace.refused(names=shard.name, flags=["--generate-regions"])
 
 
 def features(change: Callable[[Path], object]) -> Damage:
-    return lambda world: change(world.student_features()[0])
+    return lambda workspace: change(workspace.student_features()[0])
 
 
-def of_another_student(world: World) -> None:
-    file = world.student_features()[0]
+def of_another_student(workspace: Workspace) -> None:
+    file = workspace.student_features()[0]
     with_header(file, lambda header: _say(header, student="0" * 64))
 
 
@@ -222,7 +222,7 @@ def flip_last_bit(file: Path) -> None:
 
 
 FEATURES = {
-    "all gone": (lambda world: shutil.rmtree(world.bank / "features"), "1 of 1 files are missing"),
+    "all gone": (lambda w: shutil.rmtree(w.bank / "features"), "1 of 1 files are missing"),
     "the student's gone": (features(lambda file: shutil.rmtree(file.parent)), "1 of 1 files are missing"),
     "gone": (features(Path.unlink), "1 of 1 files are missing"),
     "empty": (features(lambda file: file.write_bytes(b"")), "Broken"),
@@ -231,56 +231,56 @@ FEATURES = {
     "another student's": (of_another_student, "another student"),
     "another shard's": (features(lambda file: with_header(file, lambda h: _say(h, shard="regions-0.safetensors"))),
                         "another shard"),
-    "another bank's": (lambda world: [shutil.copy(file, world.student_features()[0])
-                                      for file in other_bank(world).glob("features/*/*")], "another bank"),
-    "the regions themselves": (lambda world: shutil.copy(world.shards()[0], world.student_features()[0]), ""),
+    "another bank's": (lambda w: [shutil.copy(file, w.student_features()[0])
+                                      for file in other_bank(w).glob("features/*/*")], "another bank"),
+    "the regions themselves": (lambda w: shutil.copy(w.shards()[0], w.student_features()[0]), ""),
 }  # fmt: skip
 TEXTS = {
-    "gone": (lambda world: shutil.rmtree(world.bank / "text"), "text features of 5 of 5 prompts"),
-    "empty": (lambda world: world.texts()[0].write_bytes(b""), "text features"),
-    "half": (lambda world: cut(world.texts()[0], 0.5), "text features"),
-    "a bit flipped": (lambda world: flip_last_bit(world.texts()[0]), "text features"),
-    "another name": (lambda world: rename(world.texts()[0], "0123.safetensors"), "do not match its name"),
-    "other prompts": (lambda world: with_header(world.texts()[0], lambda h: _told(h, prompts=["a"])), "do not match"),
-    "prompts that are none": (lambda world: with_header(world.texts()[0], lambda h: _told(h, prompts=7)), "text"),
-    "another teacher's": (lambda world: with_header(world.texts()[0], lambda h: _told(h, teacher="0" * 64)),
+    "gone": (lambda w: shutil.rmtree(w.bank / "text"), "text features of 5 of 5 prompts"),
+    "empty": (lambda w: w.texts()[0].write_bytes(b""), "text features"),
+    "half": (lambda w: cut(w.texts()[0], 0.5), "text features"),
+    "a bit flipped": (lambda w: flip_last_bit(w.texts()[0]), "text features"),
+    "another name": (lambda w: rename(w.texts()[0], "0123.safetensors"), "do not match its name"),
+    "other prompts": (lambda w: with_header(w.texts()[0], lambda h: _told(h, prompts=["a"])), "do not match"),
+    "prompts that are none": (lambda w: with_header(w.texts()[0], lambda h: _told(h, prompts=7)), "text"),
+    "another teacher's": (lambda w: with_header(w.texts()[0], lambda h: _told(h, teacher="0" * 64)),
                           "another teacher"),
-    "a number for all that": (lambda world: with_header(world.texts()[0],
+    "a number for all that": (lambda w: with_header(w.texts()[0],
                                                         lambda h: h["__metadata__"].update(prompts="7")), "text"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FEATURES)
-def test_student_features_that_are_not_of_these_regions(world, case):
+def test_student_features_that_are_not_of_these_regions(workspace, case):
     damage, said = FEATURES[case]
-    damage(world)
-    world.refused(names=[said, str(world.bank)])
+    damage(workspace)
+    workspace.refused(names=[said, str(workspace.bank)])
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_text_features_that_are_not_of_these_prompts(world, case):
+def test_text_features_that_are_not_of_these_prompts(workspace, case):
     damage, said = TEXTS[case]
-    damage(world)
-    world.refused(names=[said, str(world.bank)])
+    damage(workspace)
+    workspace.refused(names=[said, str(workspace.bank)])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": "1"}', "x", '{"seconds": null, "regions": 1}'])
-def test_nobody_waits_for_a_broken_record_of_costs(world, content):
-    (world.bank / "cost.json").write_text(content)
-    world.succeeds()
-    world.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
-    assert json.loads((world.bank / "cost.json").read_text())["regions"] > 0
-    assert world.metrics()["accuracy"] == world.metrics("FDBPL")["accuracy"]
+def test_nobody_waits_for_a_broken_record_of_costs(workspace, content):
+    (workspace.bank / "cost.json").write_text(content)
+    workspace.succeeds()
+    workspace.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
+    assert json.loads((workspace.bank / "cost.json").read_text())["regions"] > 0
+    assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL")["accuracy"]
 
 
 @pytest.mark.parametrize("case", ["gone", "empty", "another name", "another bank's", "other regions"])
-def test_a_look_at_a_bank_says_the_same(world, case):
-    SHARDS[case][0](world)
-    words = ["inspect", world.bank]
+def test_a_look_at_a_bank_says_the_same(workspace, case):
+    SHARDS[case][0](workspace)
+    words = ["inspect", workspace.bank]
     if case == "gone":
-        assert "regions" in succeeds(regions.main, words, [world.bank]).out
+        assert "regions" in succeeds(regions.main, words, [workspace.bank]).out
     else:
-        refused(regions.main, words, str(world.bank), unchanged=[world.bank])
+        refused(regions.main, words, str(workspace.bank), unchanged=[workspace.bank])
 
 
 BANK_WORDS = {
@@ -327,10 +327,10 @@ def test_banks_without_a_trainer(data_root, teacher_file, tmp_path, case):
 
 
 @pytest.fixture(scope="session")
-def everything(made, student_file):
+def everything(prepared, student_file):
     """everything(bank) -> what training reads of it."""
     student = (student_file, sha256_of(student_file))
-    (shard,), (text,) = World(made).shards(), World(made).texts()
+    (shard,), (text,) = Workspace(prepared).shards(), Workspace(prepared).texts()
     images = json.loads(header_of(shard)[0]["__metadata__"]["shard"])["images"]
     prompts = json.loads(header_of(text)[0]["__metadata__"]["prompts"])["prompts"]
     grid = torch.cartesian_prod(torch.arange(len(images)), torch.arange(3))
@@ -345,9 +345,9 @@ def everything(made, student_file):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_flipped_bit_goes_by(made, everything, tmp_path, data):
+def test_no_flipped_bit_goes_by(prepared, everything, tmp_path, data):
     """A flipped bit in any file of a bank ends in an error message or does not change the values."""
-    whole = World(made)
+    whole = Workspace(prepared)
     files = [whole.bank / "manifest.json", *whole.shards(), *whole.student_features(), *whole.texts()]
     chosen = data.draw(st.sampled_from(files))
     size = chosen.stat().st_size

@@ -20,7 +20,7 @@ from fdbpl.errors import UserError
 
 from ...trainers.methods import same
 from ..calls import refused, succeeds
-from .worlds import TENTHS, World, cut
+from .workspace import TENTHS, Workspace, cut
 
 
 def content(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -103,55 +103,58 @@ FILES = {
 }  # fmt: skip
 
 
-def only(world: World, epoch: int = 2) -> Path:
+def only(workspace: Workspace, epoch: int = 2) -> Path:
     """The only checkpoint left of FDBPL's first module."""
-    world.checkpoint(3 - epoch).unlink()
-    return world.checkpoint(epoch)
+    workspace.checkpoint(3 - epoch).unlink()
+    return workspace.checkpoint(epoch)
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_test_of_a_broken_checkpoint(world, case):
+def test_a_test_of_a_broken_checkpoint(workspace, case):
     damage, said = FILES[case]
-    damage(only(world))
-    world.refused(flags=world.tested(), names=[said, str(world.checkpoint().parent)])
+    damage(only(workspace))
+    workspace.refused(flags=workspace.tested(), names=[said, str(workspace.checkpoint().parent)])
 
 
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_checkpoint(world, share):
-    cut(only(world), share)
-    world.refused(flags=world.tested(), names=[str(world.checkpoint()), "cannot be read safely"])
+def test_a_truncated_checkpoint(workspace, share):
+    cut(only(workspace), share)
+    workspace.refused(flags=workspace.tested(), names=[str(workspace.checkpoint()), "cannot be read safely"])
 
 
 @pytest.mark.parametrize("case", ["empty", "a bomb", "TorchScript", "no number", "another shape", "gone"])
-def test_predicting_and_exporting_say_the_same(world, case, data_root):
+def test_predicting_and_exporting_say_the_same(workspace, case, data_root):
     damage, said = FILES[case]
-    damage(only(world))
+    damage(only(workspace))
     picture = data_root / "tiny/images/0_0.jpg"
-    for main, words in ((predict.main, [world.run(), picture, "--output", "p.csv"]), (export.main, [world.run()])):
-        refused(lambda main=main, words=words: main(list(map(str, words))), [], said, unchanged=[world.run()])
+    for main, words in (
+        (predict.main, [workspace.run(), picture, "--output", "p.csv"]),
+        (export.main, [workspace.run()]),
+    ):
+        refused(lambda main=main, words=words: main(list(map(str, words))), [], said, unchanged=[workspace.run()])
     assert not Path("p.csv").exists()
 
 
 @pytest.mark.parametrize("case", ["empty", "text", "a byte flipped", "no state_dict", "TorchScript"])
-def test_a_trained_teacher_that_is_broken(world, case):
-    shutil.copytree(world.run("CoOp"), world.folder / "teacher")
-    for file in (world.folder / "teacher" / "prompt_learner").glob("model*"):
+def test_a_trained_teacher_that_is_broken(workspace, case):
+    shutil.copytree(workspace.run("CoOp"), workspace.folder / "teacher")
+    for file in (workspace.folder / "teacher" / "prompt_learner").glob("model*"):
         FILES[case][0](file)
-    names = [FILES[case][1], str(world.folder / "teacher")]
-    world.refused("TEACHER.NAME", f"run:{world.folder}/teacher", trainer="CoOp_KDPL", names=names)
+    names = [FILES[case][1], str(workspace.folder / "teacher")]
+    workspace.refused("TEACHER.NAME", f"run:{workspace.folder}/teacher", trainer="CoOp_KDPL", names=names)
 
 
-def test_the_pointer_is_not_needed(world):
+def test_the_pointer_is_not_needed(workspace):
     """Dassl's file `checkpoint` names what was written last; we look ourselves."""
     for number, text in enumerate((None, "", "model.pth.tar-9", "../../etc/passwd", "\0")):
         for module in ("prompt_learner", "negative_prompt_learner"):
-            pointer = world.run() / module / "checkpoint"
+            pointer = workspace.run() / module / "checkpoint"
             pointer.unlink(missing_ok=True)
             if text is not None:
                 pointer.write_text(text)
-        words = {"flags": world.tested(), "output": f"again{number}"}
-        world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", **words)
-        assert world.metrics(f"again{number}")["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+        words = {"flags": workspace.tested(), "output": f"again{number}"}
+        workspace.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", **words)
+        assert workspace.metrics(f"again{number}")["accuracy"] == workspace.metrics("FDBPL_new")["accuracy"]
 
 
 NOT_RUNS = {
@@ -164,34 +167,34 @@ NOT_RUNS = {
 
 
 @pytest.mark.parametrize("case", NOT_RUNS)
-def test_a_model_dir_that_holds_other_things(world, case):
+def test_a_model_dir_that_holds_other_things(workspace, case):
     folder, more, said = NOT_RUNS[case]
-    world.refused(flags=["--eval-only", "--model-dir", world.run(folder), *more], names=said)
+    workspace.refused(flags=["--eval-only", "--model-dir", workspace.run(folder), *more], names=said)
 
 
-def test_a_test_without_a_model_dir(world):
-    world.refused(flags=["--eval-only"], names="--model-dir")
+def test_a_test_without_a_model_dir(workspace):
+    workspace.refused(flags=["--eval-only"], names="--model-dir")
 
 
 # going on -----------------------------------------------------------------------------------------------------------
 
 
-def unfinished(world: World) -> list[Path]:
+def unfinished(workspace: Workspace) -> list[Path]:
     """FDBPL's run, killed after its second epoch; the files of that epoch."""
-    (world.run() / "done.json").unlink()
-    return sorted(world.run().glob("*/model.pth.tar-2"))
+    (workspace.run() / "done.json").unlink()
+    return sorted(workspace.run().glob("*/model.pth.tar-2"))
 
 
 @pytest.mark.parametrize(
     "case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb", "something else beside"]
 )
-def test_what_cannot_be_read_is_trained_again(world, case):
+def test_what_cannot_be_read_is_trained_again(workspace, case):
     """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""
-    expected = checkpoint.read(world.checkpoint())
-    FILES[case][0](unfinished(world)[0])
-    ended = world.succeeds(output="FDBPL")
+    expected = checkpoint.read(workspace.checkpoint())
+    FILES[case][0](unfinished(workspace)[0])
+    ended = workspace.succeeds(output="FDBPL")
     assert "Skipping epoch 2:" in ended.out and "Resuming from epoch 1" in ended.out
-    assert same(checkpoint.read(world.checkpoint())["state_dict"], expected["state_dict"])
+    assert same(checkpoint.read(workspace.checkpoint())["state_dict"], expected["state_dict"])
 
 
 RESUMED = {
@@ -207,16 +210,16 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_what_does_not_fit_is_not_gone_on_from(world, case):
+def test_what_does_not_fit_is_not_gone_on_from(workspace, case):
     damage, said = RESUMED[case]
-    damage(unfinished(world)[0])
-    files = sorted(world.run().glob("*/model*"))
-    refused(train.main, world.words(output="FDBPL"), said, unchanged=files)
+    damage(unfinished(workspace)[0])
+    files = sorted(workspace.run().glob("*/model*"))
+    refused(train.main, workspace.words(output="FDBPL"), said, unchanged=files)
 
 
-def test_a_resume_that_is_nowhere(world):
-    world.refused(flags=["--resume", world.folder / "nowhere"], names="nowhere")
-    world.refused(flags=["--resume", world.run("CoOp")], names="TRAINER.NAME")
+def test_a_resume_that_is_nowhere(workspace):
+    workspace.refused(flags=["--resume", workspace.folder / "nowhere"], names="nowhere")
+    workspace.refused(flags=["--resume", workspace.run("CoOp")], names="TRAINER.NAME")
 
 
 # any bit ------------------------------------------------------------------------------------------------------------
@@ -224,8 +227,8 @@ def test_a_resume_that_is_nowhere(world):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_flipped_bit_goes_by(made, tmp_path, data):
-    whole = World(made).checkpoint()
+def test_no_flipped_bit_goes_by(prepared, tmp_path, data):
+    whole = Workspace(prepared).checkpoint()
     broken = bytearray(whole.read_bytes())
     place = data.draw(st.integers(0, len(broken) - 1))
     broken[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -239,8 +242,8 @@ def test_no_flipped_bit_goes_by(made, tmp_path, data):
     assert same(found, checkpoint.read(whole))
 
 
-def test_what_is_whole_is_read(world):
+def test_what_is_whole_is_read(workspace):
     """The copies that all of this breaks."""
-    words = world.words("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
-    succeeds(train.main, words, [world.run(), world.bank])
-    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+    words = workspace.words("DATASET.SUBSAMPLE_CLASSES", "new", flags=workspace.tested())
+    succeeds(train.main, words, [workspace.run(), workspace.bank])
+    assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL_new")["accuracy"]

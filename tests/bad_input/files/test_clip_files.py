@@ -13,7 +13,7 @@ from fdbpl.backbones import load_backbone
 from fdbpl.io import tensor_files
 
 from .test_checkpoints import compressed, scripted, tarred, torn
-from .worlds import TENTHS, cut
+from .workspace import TENTHS, cut
 
 State = dict[str, torch.Tensor]
 
@@ -104,28 +104,28 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_student_that_is_no_clip(world, student_file, case):
+def test_a_student_that_is_no_clip(workspace, student_file, case):
     damage, said = FILES[case]
-    file = shutil.copy(student_file, world.folder / "clip.pt")
+    file = shutil.copy(student_file, workspace.folder / "clip.pt")
     damage(Path(file))
-    world.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=[said, file], unchanged=[Path(file)])
+    workspace.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=[said, file], unchanged=[Path(file)])
 
 
 @pytest.mark.parametrize("case", ["empty", "a bomb", "TorchScript of another module", "no number", "no projection"])
-def test_a_teacher_that_is_no_clip(world, teacher_file, case):
+def test_a_teacher_that_is_no_clip(workspace, teacher_file, case):
     damage, said = FILES[case]
-    file = Path(shutil.copy(teacher_file, world.folder / "clip.pt"))
+    file = Path(shutil.copy(teacher_file, workspace.folder / "clip.pt"))
     damage(file)
-    world.refused("TEACHER.NAME", file, trainer="CoOp_KDPL", names=[said, str(file)])
-    world.refused("TEACHER.NAME", file, flags=["--generate-regions"], names=[said, str(file)])
+    workspace.refused("TEACHER.NAME", file, trainer="CoOp_KDPL", names=[said, str(file)])
+    workspace.refused("TEACHER.NAME", file, flags=["--generate-regions"], names=[said, str(file)])
 
 
 @pytest.mark.parametrize("kind", ["archive", "state", "safetensors"])
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_clip(world, kinds, kind, share):
-    file = Path(shutil.copy(kinds[kind], world.folder / kinds[kind].name))
+def test_a_truncated_clip(workspace, kinds, kind, share):
+    file = Path(shutil.copy(kinds[kind], workspace.folder / kinds[kind].name))
     cut(file, share)
-    world.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=[str(file), "cannot be read safely"])
+    workspace.refused("MODEL.BACKBONE.NAME", file, trainer="CoOp", names=[str(file), "cannot be read safely"])
 
 
 @pytest.mark.parametrize("kind", ["archive", "state", "safetensors"])
@@ -186,20 +186,20 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_there_are_not(world, name):
+def test_names_that_there_are_not(workspace, name):
     if not name.startswith("run:"):
-        world.refused("MODEL.BACKBONE.NAME", name, trainer="CoOp", names=NAMES[name])
+        workspace.refused("MODEL.BACKBONE.NAME", name, trainer="CoOp", names=NAMES[name])
     if name:
-        world.refused("TEACHER.NAME", name, trainer="CoOp_KDPL", output="taught", names=NAMES[name])
+        workspace.refused("TEACHER.NAME", name, trainer="CoOp_KDPL", output="taught", names=NAMES[name])
 
 
 @pytest.mark.parametrize("case", ["TorchScript of another module", "a bomb", "a .tar of an old torch"])
-def test_files_that_open_clip_does_not_get_to_see(tmp_path, student_file, world, case):
+def test_files_that_open_clip_does_not_get_to_see(tmp_path, student_file, workspace, case):
     pytest.importorskip("open_clip", reason="open_clip_torch is optional")
     file = Path(shutil.copy(student_file, tmp_path / "weights.bin"))
     FILES[case][0](file)
-    world.refused("TEACHER.NAME", f"open_clip:ViT-B-32/{file}", trainer="CoOp_KDPL", names=str(file))
+    workspace.refused("TEACHER.NAME", f"open_clip:ViT-B-32/{file}", trainer="CoOp_KDPL", names=str(file))
 
 
-def test_pictures_of_another_size(world):
-    world.refused("INPUT.SIZE", "(64, 64)", trainer="CoOp", names="INPUT.SIZE (32, 32)")
+def test_pictures_of_another_size(workspace):
+    workspace.refused("INPUT.SIZE", "(64, 64)", trainer="CoOp", names="INPUT.SIZE (32, 32)")

@@ -13,15 +13,15 @@ from fdbpl.config import flatten, merge, pairs, plain, read_yaml
 from fdbpl.errors import UserError
 
 from ..calls import refused, succeeds
-from .worlds import World
+from .workspace import Workspace
 
 
 @pytest.fixture
-def words(made, tmp_path):
-    """words(*overrides, ...) -> the command line of a run of the shared world in a folder of its own."""
+def words(prepared, tmp_path):
+    """words(*overrides, ...) -> the command line of a run of the shared workspace in a folder of its own."""
 
     def of(*overrides: object, trainer: str = "CoOp", flags: tuple = (), config: Path | None = None) -> list[str]:
-        line = World(made).words(*overrides, trainer=trainer, flags=flags, config=config)
+        line = Workspace(prepared).words(*overrides, trainer=trainer, flags=flags, config=config)
         line[line.index("--output-dir") + 1] = str(tmp_path / "run")
         return line
 

@@ -20,7 +20,7 @@ from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 from ...trainers.methods import same
 from ..calls import refused, succeeds
 from .test_banks import flip_last_bit
-from .worlds import TENTHS, cut, edit_json
+from .workspace import TENTHS, cut, edit_json
 
 BROKEN = {
     "empty": "",
@@ -44,15 +44,15 @@ def write(file: Path, content: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_record(world, case, data_root):
+def test_a_broken_record(workspace, case, data_root):
     """run.json, for the run itself, a test of it, a prediction and an export."""
-    file = world.run() / "run.json"
+    file = workspace.run() / "run.json"
     write(file, BROKEN[case])
-    world.refused(output="FDBPL", names=str(file))
-    world.refused(flags=world.tested(), names=str(file))
+    workspace.refused(output="FDBPL", names=str(file))
+    workspace.refused(flags=workspace.tested(), names=str(file))
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
-    refused(lambda: export.main([str(world.run())]), [], str(file), unchanged=[world.run()])
+    refused(lambda: predict.main([str(workspace.run()), picture]), [], str(file), unchanged=[workspace.run()])
+    refused(lambda: export.main([str(workspace.run())]), [], str(file), unchanged=[workspace.run()])
 
 
 RECORDS = {
@@ -66,10 +66,10 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("case", RECORDS)
-def test_a_record_of_something_else(world, case):
+def test_a_record_of_something_else(workspace, case):
     changes, said = RECORDS[case]
-    edit_json(world.run() / "run.json", **changes)
-    world.refused(output="FDBPL", names=[said, str(world.run())])
+    edit_json(workspace.run() / "run.json", **changes)
+    workspace.refused(output="FDBPL", names=[said, str(workspace.run())])
 
 
 # its metrics --------------------------------------------------------------------------------------------------------
@@ -87,9 +87,9 @@ METRICS = {
 
 
 @pytest.mark.parametrize("case", [*BROKEN, *METRICS, "gone"])
-def test_broken_metrics(world, case, data_root):
+def test_broken_metrics(workspace, case, data_root):
     """metrics.json, for the line of a protocol, a prediction and an export; a broken one is no finished run's."""
-    file = world.run() / "metrics.json"
+    file = workspace.run() / "metrics.json"
     if case == "gone":
         file.unlink()
     elif case in BROKEN:
@@ -97,25 +97,25 @@ def test_broken_metrics(world, case, data_root):
     else:
         edit_json(file, **METRICS[case])
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
-    refused(lambda: export.main([str(world.run())]), [], str(file), unchanged=[world.run()])
+    refused(lambda: predict.main([str(workspace.run()), picture]), [], str(file), unchanged=[workspace.run()])
+    refused(lambda: export.main([str(workspace.run())]), [], str(file), unchanged=[workspace.run()])
     if case not in METRICS or "accuracy" in METRICS[case]:
         with pytest.raises(UserError, match=re.escape(str(file))):
-            base2new_line(world.run(), world.run("FDBPL_new"))
-        world.refused(output="FDBPL", names=str(file))
+            base2new_line(workspace.run(), workspace.run("FDBPL_new"))
+        workspace.refused(output="FDBPL", names=str(file))
 
 
 @pytest.mark.parametrize("template", [7, "a photo", ["a {}"]])
-def test_a_template_that_is_none(world, template, data_root):
-    file = world.run() / "metrics.json"
+def test_a_template_that_is_none(workspace, template, data_root):
+    file = workspace.run() / "metrics.json"
     edit_json(file, protocol={**json.loads(file.read_text())["protocol"], "template": template})
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run()), picture]), [], str(file), unchanged=[world.run()])
+    refused(lambda: predict.main([str(workspace.run()), picture]), [], str(file), unchanged=[workspace.run()])
 
 
 @pytest.mark.parametrize("content", ["{", None, "shotless"])
-def test_lines_of_results(world, content):
-    run, other = world.run(), world.run("other")
+def test_lines_of_results(workspace, content):
+    run, other = workspace.run(), workspace.run("other")
     if content:
         other.mkdir()
         shotless = {"accuracy": 1.0, "trainer": "CoOp", "dataset": "demo", "seed": 1, "protocol": {"classnames": ["a"]}}
@@ -146,43 +146,51 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("case", CONFIGS)
-def test_a_broken_configuration_of_a_run(world, case, data_root):
-    (world.run() / "config.yaml").write_text(CONFIGS[case])
+def test_a_broken_configuration_of_a_run(workspace, case, data_root):
+    (workspace.run() / "config.yaml").write_text(CONFIGS[case])
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run()), picture]), [], str(world.run()), unchanged=[world.run()])
+    refused(
+        lambda: predict.main([str(workspace.run()), picture]), [], str(workspace.run()), unchanged=[workspace.run()]
+    )
 
 
 @pytest.mark.parametrize("name", ["done.json", "config.yaml"])
-def test_an_unfinished_run_is_not_used(world, name, data_root):
-    (world.run() / name).unlink()
+def test_an_unfinished_run_is_not_used(workspace, name, data_root):
+    (workspace.run() / name).unlink()
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run()), picture]), [], [str(world.run()), "finished"])
+    refused(lambda: predict.main([str(workspace.run()), picture]), [], [str(workspace.run()), "finished"])
 
 
 @pytest.mark.parametrize("place", ["nowhere", "config.yaml", "prompt_learner"])
-def test_a_place_that_is_no_run(world, place, data_root):
+def test_a_place_that_is_no_run(workspace, place, data_root):
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run() / place), picture]), [], str(world.run() / place))
-    refused(lambda: export.main([str(world.run() / place)]), [], str(world.run() / place))
+    refused(lambda: predict.main([str(workspace.run() / place), picture]), [], str(workspace.run() / place))
+    refused(lambda: export.main([str(workspace.run() / place)]), [], str(workspace.run() / place))
 
 
-def test_a_test_is_no_training(world, data_root):
+def test_a_test_is_no_training(workspace, data_root):
     picture = str(data_root / "tiny/images/0_0.jpg")
-    refused(lambda: predict.main([str(world.run("FDBPL_new")), picture]), [], ["a test of the run", str(world.run())])
+    refused(
+        lambda: predict.main([str(workspace.run("FDBPL_new")), picture]),
+        [],
+        ["a test of the run", str(workspace.run())],
+    )
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_done_marker_is_a_done_marker(world, content):
+def test_a_broken_done_marker_is_a_done_marker(workspace, content):
     """It is its being there that counts."""
-    write(world.run() / "done.json", BROKEN[content])
-    assert "is finished" in succeeds(train.main, world.words(output="FDBPL"), [world.run()]).out
+    write(workspace.run() / "done.json", BROKEN[content])
+    assert "is finished" in succeeds(train.main, workspace.words(output="FDBPL"), [workspace.run()]).out
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "done.json"])
 @pytest.mark.parametrize("case", ["empty", "a list", "no text", "without end", "nothing in it"])
-def test_a_report_names_what_it_cannot_read(world, name, case):
-    write(world.run() / name, BROKEN[case])
-    out = succeeds(report.main, [world.folder / "runs", "--no-gallery", "--to", "report"], [world.folder / "runs"]).out
+def test_a_report_names_what_it_cannot_read(workspace, name, case):
+    write(workspace.run() / name, BROKEN[case])
+    out = succeeds(
+        report.main, [workspace.folder / "runs", "--no-gallery", "--to", "report"], [workspace.folder / "runs"]
+    ).out
     assert "## Not in the tables" in out and "FDBPL: " in out and "Traceback" not in out
 
 
@@ -233,28 +241,28 @@ def features_in(file: Path) -> torch.Tensor | None:
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_kept_features_that_are_broken_are_made_again(world, case):
-    whole = {file: features_in(file) for file in world.test_features()}
+def test_kept_features_that_are_broken_are_made_again(workspace, case):
+    whole = {file: features_in(file) for file in workspace.test_features()}
     for file in whole:
         KEPT[case](file)
-    world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
-    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+    workspace.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=workspace.tested())
+    assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL_new")["accuracy"]
     assert sum(features is not None and same(features_in(file), features) for file, features in whole.items()) == 1
 
 
-def test_features_swapped_are_not_taken_for_each_other(world):
-    first, second = world.test_features()
+def test_features_swapped_are_not_taken_for_each_other(workspace):
+    first, second = workspace.test_features()
     kept = first.read_bytes()
     shutil.copy(second, first)
     second.write_bytes(kept)
-    world.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=world.tested())
-    assert world.metrics()["accuracy"] == world.metrics("FDBPL_new")["accuracy"]
+    workspace.succeeds("DATASET.SUBSAMPLE_CLASSES", "new", flags=workspace.tested())
+    assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL_new")["accuracy"]
 
 
-def test_no_place_for_features(world):
-    shutil.rmtree(world.folder / "features")
-    (world.folder / "features").write_text("a file")
-    sentence = refused(train.main, world.words(flags=world.tested()), code=1, names="features")
+def test_no_place_for_features(workspace):
+    shutil.rmtree(workspace.folder / "features")
+    (workspace.folder / "features").write_text("a file")
+    sentence = refused(train.main, workspace.words(flags=workspace.tested()), code=1, names="features")
     assert "cannot write" in sentence
 
 

@@ -1,7 +1,7 @@
-"""A world of tiny CLIPs with everything that runs leave behind, for tests to break copies of.
+"""A workspace of tiny CLIPs with all files of some runs, of which tests damage copies.
 
-FDBPL and CoOp, trained by train.py for two epochs on the base classes, and a test of each on the new ones
-w/runs/{FDBPL,CoOp}{,_new}   w/regions/tiny/<bank>   w/features   w/config.yaml
+FDBPL and CoOp were trained by train.py for two epochs on the base classes, then tested on the new ones:
+runs/{FDBPL,CoOp}{,_new}, regions/tiny/<bank>, features, config.yaml.
 """
 
 import json
@@ -17,8 +17,8 @@ import train
 from ..calls import Ended, refused, succeeds
 
 
-class World:
-    """A copy of that world in `folder`."""
+class Workspace:
+    """A copy of the workspace in `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -63,7 +63,7 @@ class World:
         ]  # fmt: skip
 
     def tested(self, trainer: str = "FDBPL") -> list[str]:
-        """Flags of a test of a run here."""
+        """Flags that test a run of this workspace."""
         return ["--eval-only", "--model-dir", str(self.run(trainer))]
 
     def refused(
@@ -82,24 +82,30 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def made(cfg_in, tmp_path_factory) -> Path:
-    """The world that `world` copies."""
-    world = World(tmp_path_factory.mktemp("world"))
-    cfg = cfg_in(world.folder, "FDBPL", "unused", {"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1, "VERBOSE": False})
-    world.config.write_text(cfg.dump())
-    succeeds(train.main, world.words(flags=["--generate-regions"]))
+def prepared(cfg_in, tmp_path_factory) -> Path:
+    """The folder that the fixture `workspace` copies."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    cfg = cfg_in(
+        workspace.folder, "FDBPL", "unused", {"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1, "VERBOSE": False}
+    )
+    workspace.config.write_text(cfg.dump())
+    succeeds(train.main, workspace.words(flags=["--generate-regions"]))
     for trainer in ("FDBPL", "CoOp"):
-        world.succeeds(trainer=trainer, output=trainer)
-        world.succeeds(
-            "DATASET.SUBSAMPLE_CLASSES", "new", trainer=trainer, output=f"{trainer}_new", flags=world.tested(trainer)
+        workspace.succeeds(trainer=trainer, output=trainer)
+        workspace.succeeds(
+            "DATASET.SUBSAMPLE_CLASSES",
+            "new",
+            trainer=trainer,
+            output=f"{trainer}_new",
+            flags=workspace.tested(trainer),
         )
-    return world.folder
+    return workspace.folder
 
 
 @pytest.fixture
-def world(made: Path, tmp_path: Path) -> World:
-    shutil.copytree(made, tmp_path / "w")
-    return World(tmp_path / "w")
+def workspace(prepared: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(prepared, tmp_path / "w")
+    return Workspace(tmp_path / "w")
 
 
 def cut(file: Path, share: float) -> None:
@@ -108,7 +114,7 @@ def cut(file: Path, share: float) -> None:
 
 
 def edit_json(file: Path, **changes: object) -> None:
-    """Set keys of a JSON object; None takes one out."""
+    """Set keys of a JSON object; None removes one."""
     content = {**json.loads(file.read_text()), **changes}
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
