@@ -26,7 +26,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def draw_picture(file: Path, colour: str, number: int = 0, size: tuple[int, int] = (70, 60)) -> None:
+def draw_image(file: Path, colour: str, number: int = 0, size: tuple[int, int] = (70, 60)) -> None:
     """Draw a coloured shape on grey, in the format of the file's extension."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, "grey")
@@ -40,7 +40,7 @@ def make_root(folder: Path) -> Path:
     for label, (name, colour) in enumerate(CLASSES.items()):
         for number, part in enumerate(part for part, count in SHARES.items() for _ in range(count)):
             path = f"{name}/{name}_{number}.jpg"
-            draw_picture(folder / "data" / "dtd" / "images" / path, colour, number)
+            draw_image(folder / "data" / "dtd" / "images" / path, colour, number)
             split[part].append([path, label, name])
     (folder / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
     return folder / "data"

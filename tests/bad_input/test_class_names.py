@@ -6,7 +6,7 @@ from fdbpl import export, predict
 from fdbpl.regions import __main__ as regions
 
 from .calls import refused, succeeds
-from .conftest import draw_picture
+from .conftest import draw_image
 
 REFUSED = {
     "no name": ("", "--classes"),
@@ -169,7 +169,7 @@ def test_images_that_are_not_there(bank, words, found):
 
 @pytest.fixture
 def picture(tmp_path):
-    draw_picture(tmp_path / "pictures" / "x.jpg", "red")
+    draw_image(tmp_path / "pictures" / "x.jpg", "red")
     return tmp_path / "pictures" / "x.jpg"
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from .conftest import draw_picture
+from .conftest import draw_image
 
 LABELS = ("cat", "dog", "grey_wolf")
 
@@ -14,7 +14,7 @@ def pets(tmp_path):
     folder = tmp_path / "my pets"
     for label in LABELS:
         for number in range(3):
-            draw_picture(folder / label / f"{number}.jpg", "red", number)
+            draw_image(folder / label / f"{number}.jpg", "red", number)
     return folder
 
 
@@ -139,7 +139,7 @@ def test_no_pictures(training, tmp_path):
 
 def test_one_class(training, tmp_path):
     for number in range(3):
-        draw_picture(tmp_path / "a" / "cat" / f"{number}.jpg", "red", number)
+        draw_image(tmp_path / "a" / "cat" / f"{number}.jpg", "red", number)
     refused(training, tmp_path / "a", "only the class cat", unchanged=[tmp_path / "a"])
 
 
