@@ -7,7 +7,7 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
-from fdbpl.data.image_folder.folder import read_image_folder
+from fdbpl.data.custom.dataset import read_custom_data
 from fdbpl.data.rows import Item
 from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.errors import UserError
@@ -20,7 +20,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 @DATASET_REGISTRY.register()
 class Folder(SplitDataset):
-    distinct_names = False  # checked by read_image_folder
+    distinct_names = False  # checked by read_custom_data
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
@@ -32,7 +32,7 @@ class Folder(SplitDataset):
         place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
         if not place:
             raise UserError("no folder of images is given; set --root or DATASET.FOLDER")
-        own = read_image_folder(place)
+        own = read_custom_data(place)
         expected = cfg.DATASET.FOLDER_DIGEST
         if expected not in ("", own.digest):
             raise UserError(

@@ -1,13 +1,11 @@
 """Error messages: bounded in length, and printed whatever the encoding of the terminal."""
 
 import io
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from fdbpl.errors import MAX_MESSAGE, UserError, cli_error_handler, enumerated, message_and_exit_code, quoted
 
@@ -47,20 +45,6 @@ def test_text_that_the_encoding_of_the_output_lacks_is_escaped(encoding, monkeyp
         assert written == ["72.46 ± 14.40 → café 猫\n", "error: 猫 is no class\n"]
     else:
         assert r"\u732b" in written[0] and written[1] == "error: \\u732b is no class\n"
-
-
-def test_the_scripts_read_names_in_utf_8_whatever_the_encoding_of_the_output(tmp_path, monkeypatch):
-    photos = tmp_path / "photos d'été"
-    for name in ("cat", "dog"):
-        (photos / name).mkdir(parents=True)
-        for number in range(2):
-            Image.new("RGB", (8, 8)).save(photos / name / f"{number}.png")
-    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
-    monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(sys, "argv", ["fdbpl.data.image_folder", str(photos)])
-    runpy.run_module("fdbpl.data.image_folder.__main__", run_name="__main__")
-    stream.flush()
-    assert stream.buffer.getvalue().decode().startswith("photos_d_été ")
 
 
 def test_a_script_s_message_is_bounded():

@@ -84,11 +84,11 @@ class OwnImages:
 
     @classmethod
     def read(cls, place: str) -> "OwnImages":
-        from fdbpl.data.image_folder.folder import (
-            read_image_folder,  # imports torch, which no other protocol needs
+        from fdbpl.data.custom.dataset import (
+            read_custom_data,  # imports torch, which no other protocol needs
         )
 
-        found = read_image_folder(place)
+        found = read_custom_data(place)
         return cls(os.path.abspath(place), found.name, found.digest)
 
     @property

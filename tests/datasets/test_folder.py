@@ -11,7 +11,7 @@ from PIL import Image
 
 import datasets
 from datasets.folder import Folder
-from fdbpl.data.image_folder.folder import natural, read_image_folder
+from fdbpl.data.custom.dataset import natural, read_custom_data
 from fdbpl.engine import registry
 from fdbpl.engine.bank_discovery import bank_root, training_images
 from fdbpl.errors import UserError
@@ -52,7 +52,7 @@ def parts(own) -> dict[str, set[str]]:
 
 def sentence(place) -> str:
     with pytest.raises(UserError) as caught:
-        read_image_folder(str(place))
+        read_custom_data(str(place))
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ def test_defaults_are_said(pets):
     (pets / "dog-9" / "table.xls").write_text("no picture")
     (pets / "beside.jpg").write_text("")
     (pets / ".git").mkdir()
-    own = read_image_folder(str(pets))
+    own = read_custom_data(str(pets))
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
     assert own.name == "my_pets" and own.template == "a photo of a {}."
     assert {part: len(rows) for part, rows in own.rows.items()} == {"train": 16, "val": 8, "test": 8}
@@ -80,14 +80,14 @@ def test_pictures_below_a_class_folder_and_behind_links(pets, tmp_path):
     write_picture(tmp_path / "elsewhere" / "old" / "x.jpg")
     (pets / "dog-9" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
-    paths = set().union(*parts(read_image_folder(str(pets))).values())
+    paths = set().union(*parts(read_custom_data(str(pets))).values())
     assert "dog-9/more/old/x.jpg" in paths and len(paths) == 33
 
 
 def test_a_new_picture_moves_at_most_one_over_each_cut_of_its_class(pets):
-    before = parts(read_image_folder(str(pets)))
+    before = parts(read_custom_data(str(pets)))
     write_picture(pets / "dog-9" / "new.png")
-    after = parts(read_image_folder(str(pets)))
+    after = parts(read_custom_data(str(pets)))
     moved = {path for part in before for path in before[part] - after[part]}
     assert len(moved) <= 2 and all(path.startswith("dog-9/") for path in moved)
 
@@ -98,7 +98,7 @@ def test_a_new_picture_moves_at_most_one_over_each_cut_of_its_class(pets):
 def test_part_folders_are_used(tmp_path, folders, sizes):
     for folder in folders:
         write_classes(tmp_path / folder, count=3)
-    own = read_image_folder(str(tmp_path))
+    own = read_custom_data(str(tmp_path))
     assert tuple(len(own.rows[part]) for part in ("train", "val", "test")) == sizes
     assert all(path.startswith(folders[0] + "/") for path, _, _ in own.rows["train"])
     assert all(path.startswith(folders[-1] + "/") for path, _, _ in own.rows["test"])
@@ -112,7 +112,7 @@ def test_usual_names_of_splits_in_any_spelling(tmp_path, names):
     for name in names:
         write_classes(tmp_path / name, count=2)
     write_picture(tmp_path / "samples" / "1.jpg")  # neither a split nor a class
-    own = read_image_folder(str(tmp_path))
+    own = read_custom_data(str(tmp_path))
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
     assert [path.startswith(names[0]) for path, _, _ in own.rows["train"]] == [True] * 8
     assert [path.startswith(names[1]) for path, _, _ in own.rows["test"]] == [True] * 8
@@ -132,17 +132,17 @@ def test_splits_and_domains_are_no_classes(tmp_path, folders, expected):
     for file in folders:
         write_picture(tmp_path / file)
     with pytest.raises(UserError, match=expected):
-        read_image_folder(str(tmp_path))
+        read_custom_data(str(tmp_path))
 
 
 def test_classes_named_like_splits_or_with_the_same_sub_folders_are_listed(tmp_path):
     write_classes(tmp_path / "vehicles", ("bus", "train"), 2)
     (tmp_path / "vehicles" / "dataset.yml").write_text("classes: [train, bus]")
-    assert read_image_folder(str(tmp_path / "vehicles")).classnames == ["train", "bus"]
+    assert read_custom_data(str(tmp_path / "vehicles")).classnames == ["train", "bus"]
     for name in ("left", "right"):
         write_classes(tmp_path / "eyes" / name, ("2023", "2024"), 2)
     (tmp_path / "eyes" / "dataset.yaml").write_text("split: {train: ['*/2023/*'], test: ['*/2024/*']}")
-    assert read_image_folder(str(tmp_path / "eyes")).classnames == ["left", "right"]
+    assert read_custom_data(str(tmp_path / "eyes")).classnames == ["left", "right"]
     (tmp_path / "eyes" / "dataset.yml").write_text("")
     assert "has both dataset.yaml and dataset.yml" in sentence(tmp_path / "eyes")
 
@@ -168,7 +168,7 @@ def test_dataset_yaml(pets):
         'template: "a sketch of a {}, an animal."\nclasses:\n  red fox: vixen\n  dog-10: ""\n'
         "split: {train: 0.25, val: 0, test: 0.75}\n"
     )
-    own = read_image_folder(str(pets))
+    own = read_custom_data(str(pets))
     assert own.template == "a sketch of a {}, an animal." and own.classnames == [
         "vixen",
         "dog 10",
@@ -182,14 +182,14 @@ def test_dataset_yaml(pets):
 def test_folder_names_that_yaml_would_change(tmp_path):
     write_classes(tmp_path, ("007", "yes", "1e3", "null"), 2)
     (tmp_path / "dataset.yaml").write_text("classes: [yes, 007, null, 1e3]")
-    assert read_image_folder(str(tmp_path)).classnames == ["yes", "007", "null", "1e3"]
+    assert read_custom_data(str(tmp_path)).classnames == ["yes", "007", "null", "1e3"]
 
 
 def test_an_explicit_split_in_dataset_yaml(pets):
     (pets / "dataset.yaml").write_text(
         'split:\n  train: ["*/picture [0-3].*"]\n  test: ["*/picture 4.*", red fox/picture 5.tif]\n'
     )
-    own = read_image_folder(str(pets))
+    own = read_custom_data(str(pets))
     assert [len(own.rows[part]) for part in ("train", "val", "test")] == [16, 0, 5]
     assert "11 images in no part are left out" in own.notes[3]
 
@@ -206,7 +206,7 @@ def test_a_csv(pets, delimiter, encoding):
     write_picture(odd)
     files = [file.relative_to(pets) for file in sorted(pets.rglob("*.*"))]
     rows = [(file, file.parts[0]) for file in files]
-    own = read_image_folder(str(write_csv(pets / "labels.csv", rows, ("Path", " class"), delimiter, encoding)))
+    own = read_custom_data(str(write_csv(pets / "labels.csv", rows, ("Path", " class"), delimiter, encoding)))
     assert own.name == "my_pets-labels" and own.folder == pets
     assert set().union(*parts(own).values()) == {file.as_posix() for file in files}
     assert own.classnames == ["dog 9", "dog 10", "grey wolf", "red fox"]
@@ -216,7 +216,7 @@ def test_a_csv_with_a_split(pets):
     rows = [
         (f"{name}/picture {k}.{ENDINGS[k]}", name, ("train", "valid", "TEST")[k]) for name in CLASSES for k in range(3)
     ]
-    own = read_image_folder(str(write_csv(pets / "labels.csv", rows, ("path", "class", "split"))))
+    own = read_custom_data(str(write_csv(pets / "labels.csv", rows, ("path", "class", "split"))))
     assert {part: {path.split()[-1][0] for path in paths} for part, paths in parts(own).items()} == {
         "train": {"0"}, "val": {"1"}, "test": {"2"},
     }  # fmt: skip
@@ -235,7 +235,7 @@ def test_surplus_commas_and_other_columns_with_the_split(pets, header, column, f
             index = f"{number}," if header.startswith(",") else ""
             lines.append(f"{index}{name}/picture {number}.{ENDINGS[number]},{name},{field}")
     (pets / "labels.csv").write_text("\n".join([*lines, ",,,", ""]))
-    own = read_image_folder(str(pets / "labels.csv"))
+    own = read_custom_data(str(pets / "labels.csv"))
     assert column in own.notes[3] and {part: len(rows) for part, rows in own.rows.items()} == {
         "train": 4,
         "val": 0,
@@ -270,7 +270,7 @@ FIRST, SECOND = "dog-9/picture 0.jpg", "dog-9/picture 1.png"
 ])  # fmt: skip
 def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
     with pytest.raises(UserError, match=expected):
-        read_image_folder(str(write_csv(pets / "labels.csv", rows, header)))
+        read_custom_data(str(write_csv(pets / "labels.csv", rows, header)))
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -292,7 +292,7 @@ def test_a_bad_csv_is_a_sentence(pets, header, rows, expected):
 def test_a_bad_dataset_yaml_is_a_sentence(pets, text, expected):
     (pets / "dataset.yaml").write_text(text)
     with pytest.raises(UserError, match=expected):
-        read_image_folder(str(pets))
+        read_custom_data(str(pets))
 
 
 def test_bad_folders_are_a_sentence(tmp_path):
@@ -315,12 +315,12 @@ def test_bad_folders_are_a_sentence(tmp_path):
 
 
 def test_a_name_with_a_newline(tmp_path):
-    own = read_image_folder(str(write_classes(tmp_path / "a\nb", ("big\ndog", "cat"))))
+    own = read_custom_data(str(write_classes(tmp_path / "a\nb", ("big\ndog", "cat"))))
     assert own.name == "a_b" and own.classnames == ["big dog", "cat"]
 
 
 def test_a_folder_called_as_one_of_our_data_sets(tmp_path):
-    assert read_image_folder(str(write_classes(tmp_path / "caltech101"))).name == "caltech101_folder"
+    assert read_custom_data(str(write_classes(tmp_path / "caltech101"))).name == "caltech101_folder"
 
 
 def test_the_data_set(pets, tmp_path, capsys):

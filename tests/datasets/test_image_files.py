@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fdbpl.data.image_folder.folder import read_image_folder
+from fdbpl.data.custom.dataset import read_custom_data
 from fdbpl.doctor import own_images
 from fdbpl.io.image_files import find_images, is_image
 from fdbpl.regions.__main__ import list_images
@@ -36,7 +36,7 @@ def photos(tmp_path) -> Path:
 
 
 def test_all_commands_list_the_same_images(photos):
-    rows = read_image_folder(str(photos)).rows
+    rows = read_custom_data(str(photos)).rows
     trained = {path for part in rows.values() for path, *_ in part}
     assert "cat/elsewhere/c.JPG" in trained and len(trained) == 2 * len(NAMES)
     paths, skipped = find_images([str(photos)])

@@ -1,4 +1,4 @@
-"""Data set from a folder with one sub-folder per class, or from a CSV with columns path, class and optionally split."""
+"""Custom data: recognition of the format, class names, split."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fdbpl.class_names import check_distinct
-from fdbpl.data.image_folder.description import Description, check_known, read_description
-from fdbpl.data.image_folder.scan import ScanResult, scan_folder
-from fdbpl.data.image_folder.split import PARTS, hashed_split
-from fdbpl.data.image_folder.split_names import split_of
-from fdbpl.data.image_folder.table import read_csv
+from fdbpl.data.custom.description import Description, check_known, read_description
+from fdbpl.data.custom.scan import ScanResult, scan_folder
+from fdbpl.data.custom.split import PARTS, hashed_split
+from fdbpl.data.custom.split_names import split_of
+from fdbpl.data.custom.table import read_csv
 from fdbpl.errors import UserError, enumerated, quoted
 
 TEMPLATE = "a photo of a {}."
@@ -21,7 +21,7 @@ SHARES = (0.5, 0.2, 0.3)  # CoOp's, of train, val and test
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class CustomData:
     """Data set of custom images.
 
     Attributes:
@@ -47,7 +47,7 @@ class ImageFolder:
         return hashlib.sha256(json.dumps([self.template, self.rows]).encode()).hexdigest()[:12]
 
 
-def read_image_folder(place: str) -> ImageFolder:
+def read_custom_data(place: str) -> CustomData:
     """Read the folder or CSV `place` and the dataset.yaml next to the images.
 
     Raises:
@@ -78,7 +78,7 @@ def read_image_folder(place: str) -> ImageFolder:
         f"  split: {counts} ({split_note})",
         *([f"  skipped: {skipped}"] if skipped else []),
     ]
-    return ImageFolder(found.folder, name_of(path), template, rows, notes)
+    return CustomData(found.folder, name_of(path), template, rows, notes)
 
 
 def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Path) -> dict[str, str]:

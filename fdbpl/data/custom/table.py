@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from fdbpl.data.image_folder.scan import LabelledImage, ScanResult, relative_path
-from fdbpl.data.image_folder.split_names import split_of
+from fdbpl.data.custom.scan import LabelledImage, ScanResult, relative_path
+from fdbpl.data.custom.split_names import split_of
 from fdbpl.errors import UserError, enumerated, quoted, shortened
 
 SPLIT_COLUMNS = ("split", "splits", "set", "subset", "part", "partition", "phase", "usage")

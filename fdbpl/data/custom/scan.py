@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fdbpl.data.image_folder.description import FILE_NAMES, Description
-from fdbpl.data.image_folder.split_names import contains_splits, split_of
+from fdbpl.data.custom.description import FILE_NAMES, Description
+from fdbpl.data.custom.split_names import contains_splits, split_of
 from fdbpl.errors import UserError, enumerated
 from fdbpl.io.image_files import Skipped, images_below, is_hidden, refuse_folder
 

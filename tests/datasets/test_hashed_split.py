@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdbpl.data.image_folder.split import hashed_split
+from fdbpl.data.custom.split import hashed_split
 
 SHARES = (0.5, 0.2, 0.3)
 names = st.lists(st.text("abc01 é/", min_size=1, max_size=8), min_size=3, max_size=40, unique=True)

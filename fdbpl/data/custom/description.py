@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fdbpl.data.image_folder.split import PARTS
+from fdbpl.data.custom.split import PARTS
 from fdbpl.errors import UserError, quoted
 
 FILE_NAMES = ("dataset.yaml", "dataset.yml")
