@@ -1,38 +1,38 @@
-"""Files from the network: mirrors in order, resumed, checked against their hash, there whole or not at all."""
+"""Downloads: several sources in order, resumed after interruptions, compared with a checksum, complete or absent.
+
+gdown does the transfers, from Google Drive and from other servers: it continues partial files, which pooch cannot.
+"""
 
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-import urllib3
 from tqdm import tqdm
 
 from fdbpl.errors import REMEDIES, SystemFailure, UserError
-from fdbpl.io.atomic import TEMPORARY_SUFFIX, read_record, write_json
+from fdbpl.io.atomic import TEMPORARY_SUFFIX
 
-ORIGIN = ("url", "digest", "is")  # what is kept beside a part of a file: where from, its hash, the server's mark of it
-CHUNK = 1 << 16  # what a silent connection may lose
-DRIVE = "drive:"  # a file on Google Drive by its id
+DRIVE = "drive:"  # prefix of the id of a file on Google Drive
 DRIVE_HOST = "drive.google.com"
-TOO_MANY_DEAD = 3  # hosts out of reach, none in reach: there is no network, and the other hosts are not waited for
+OFFLINE_AFTER = 3  # if so many hosts are unreachable and none has answered, there is no network: skip the others
+TEMPORARY_ERRORS = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place to get a file from.
+    """Location of a file.
 
     Attributes:
-        url: http(s) address, or `drive:ID` of Google Drive.
-        digest: `md5:HEX` or `sha256:HEX` of the file; "" = not known.
-        name: of the file; "" = the last part of the address.
+        url: http(s) address, or `drive:ID` for Google Drive.
+        digest: `md5:HEX` or `sha256:HEX` of the file; "" if none is published.
+        name: file name; "" stands for the last part of the address.
     """
 
     url: str
@@ -48,273 +48,176 @@ class Source:
         return DRIVE_HOST if self.url.startswith(DRIVE) else urlsplit(self.url).netloc
 
 
-class _Refused(Exception):
-    """This source will not give the file; another one may."""
-
-
-class _Interrupted(Exception):
-    """The transfer broke after the file's byte `reached`; the same source may go on."""
-
-    def __init__(self, reason: str, reached: int = 0):
-        super().__init__(reason)
-        self.reached = reached
+class _SourceFailed(Exception):
+    """The source does not provide the file; another one may."""
 
 
 class Downloader:
-    """Fetches files one after another and remembers which hosts are out of reach.
+    """Downloads files and remembers which hosts are unreachable.
 
     Args:
-        timeout: seconds to wait for a connection, and between two pieces of the answer.
-        attempts: transfers in a row without a new byte before a source is given up.
+        timeout: seconds to wait for a connection, and for the next bytes.
+        attempts: failed attempts in a row without new bytes before the next source is tried.
         pause: seconds before the second attempt; doubled each time.
     """
 
     def __init__(self, timeout: tuple[float, float] = (5.0, 30.0), attempts: int = 4, pause: float = 1.0):
         self.timeout, self.attempts, self.pause = timeout, attempts, pause
-        self.session = requests.Session()
-        # Byte ranges count the bytes of the file: it must not be compressed on the way.
-        self.session.headers.update({"User-Agent": "fdbpl", "Accept-Encoding": "identity"})
         self.reached: set[str] = set()
-        self.dead: set[str] = set()
+        self.unreachable: set[str] = set()
 
-    def fetch(
-        self, sources: Sequence[Source], folder: Path, unchecked: Callable[[str], None] = lambda name: None
-    ) -> Path:
-        """The file of the first source that gives it, in `folder`; one that lies there already is checked and taken.
+    def fetch(self, sources: Sequence[Source], folder: Path) -> Path:
+        """Return the file in `folder`, downloaded from the first source that provides it unless it exists.
 
-        An interrupted transfer leaves `<name>.partial` behind, and a later call goes on from there.
-
-        Args:
-            unchecked: told the name of a file that is taken without a hash to compare with.
+        An interrupted transfer leaves a partial file, from which a later call continues.
 
         Raises:
-            SystemFailure: no source gives the file, or it cannot be written.
-            UserError: a file of that name lies there, and its hash is another one.
+            SystemFailure: no source provides the file, or it cannot be written.
+            UserError: the file exists, but its checksum is wrong.
         """
-        for name in dict.fromkeys(source.file_name for source in sources):
-            if (folder / name).is_file():
-                return _accepted(
-                    folder / name, [source.digest for source in sources if source.file_name == name], unchecked
-                )
-        reasons = []
         for source in sources:
-            target = folder / source.file_name
+            existing = folder / source.file_name
+            if existing.is_file():
+                _check_existing(existing, [other.digest for other in sources if other.file_name == source.file_name])
+                return existing
+        failures = []
+        for source in sources:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._fetch(source, target)
-                if not source.digest:
-                    unchecked(source.file_name)
-                return target
-            except _Refused as refusal:
-                reasons.append(f"{source.host}: {refusal}")
-            except requests.RequestException as error:  # an OSError as well: told apart from those of the disk
-                reasons.append(f"{source.host}: {_short(error)}")
+                return self._fetch(source, folder / source.file_name)
+            except _SourceFailed as failure:
+                failures.append(f"{source.host}: {failure}")
             except OSError as error:
-                raise SystemFailure(
-                    f"cannot write {target} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
-                ) from error
+                remedy = REMEDIES.get(error.errno or 0, "check the disk")
+                raise SystemFailure(f"cannot write to {folder} ({error.strerror}); {remedy}") from error
         names = " or ".join(dict.fromkeys(source.file_name for source in sources))
         raise SystemFailure(
-            f"expected {names} from the network, found none ({'; '.join(dict.fromkeys(reasons))}); check the "
-            f"network and run the same command again, or put the file into {folder} yourself"
+            f"{names} could not be downloaded ({'; '.join(dict.fromkeys(failures))}); check the network and run the "
+            f"same command again, or put the file into {folder} yourself"
         )
 
-    def _fetch(self, source: Source, target: Path) -> None:
-        partial = target.with_name(target.name + TEMPORARY_SUFFIX)
-        transfer = self._from_drive if source.url.startswith(DRIVE) else self._from_web
-        for fresh in (not partial.exists(), True):
-            self._until_whole(transfer, source, partial)
-            found = file_digest(partial, source.digest) if source.digest else ""
-            if found == source.digest:
+    def _fetch(self, source: Source, target: Path) -> Path:
+        # Files of equal content share a partial file. Without a checksum, the one of another address is not continued.
+        key = hashlib.sha256((source.digest or source.url).encode()).hexdigest()[:8]
+        partial = target.with_name(f"{target.name}.{key}{TEMPORARY_SUFFIX}")
+        for last in (not _parts(partial), True):  # the partial file of an earlier call may be damaged
+            self._download(source, partial)
+            defect = _defect(partial, source.digest)
+            if not defect:
                 break
             partial.unlink()
-            _origin(partial).unlink(missing_ok=True)
-            if fresh:  # else what an earlier run had left may be at fault
-                raise _Refused(f"expected a file with {source.digest}, found one with {found}")
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+            if last:
+                raise _SourceFailed(defect)
+        if not source.digest:
+            print(f"No checksum is published for {target.name}; its content is checked when it is read", flush=True)
         os.replace(partial, target)
-        _origin(partial).unlink(missing_ok=True)
+        return target
 
-    def _until_whole(self, transfer, source: Source, partial: Path) -> None:
-        farthest = fruitless = 0
+    def _download(self, source: Source, partial: Path) -> None:
+        """Download to `partial`, in several attempts; a failure keeps what has arrived."""
+        import gdown  # optional dependency
+
+        failed = farthest = 0
         while True:
-            if source.host in self.dead or (not self.reached and len(self.dead) >= TOO_MANY_DEAD):
-                raise _Refused("no connection")
+            if source.host in self.unreachable or (not self.reached and len(self.unreachable) >= OFFLINE_AFTER):
+                raise _SourceFailed("no connection")
             try:
-                return transfer(source, partial)
-            except _Interrupted as interruption:
-                fruitless = 0 if interruption.reached > farthest else fruitless + 1
-                farthest = max(farthest, interruption.reached)
-                if fruitless >= self.attempts:
-                    raise _Refused(str(interruption)) from interruption
-                time.sleep(self.pause * 2**fruitless)
+                return self._transfer(source, partial)
+            except gdown.exceptions.FileURLRetrievalError as error:
+                raise _SourceFailed("Google Drive does not give the file out (daily quota or permission)") from error
+            except (requests.RequestException, gdown.exceptions.DownloadError) as error:
+                size = max((part.stat().st_size for part in _parts(partial)), default=0)
+                failed = 1 if size > farthest else failed + 1
+                farthest = max(farthest, size)
+                if isinstance(error, gdown.exceptions.DownloadError) and error.__cause__ is None:
+                    for part in _parts(partial):  # the server cannot continue it
+                        part.unlink()
+                reason, temporary = self._explain(source.host, error)
+                if not temporary or failed >= self.attempts:
+                    raise _SourceFailed(reason) from error
+            time.sleep(self.pause * 2 ** (failed - 1))
 
-    def _from_web(self, source: Source, partial: Path) -> None:
-        offset, headers = _resumable(source, partial)
-        try:
-            response = self.session.get(source.url, headers=headers, stream=True, timeout=self.timeout)
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise self._unreached(source.host, error) from error
-        with response:
-            self.reached.add(source.host)
-            offset, total = _range(response, offset, partial)
-            if offset == total:
-                return
-            if total is not None:
-                _check_space(partial.parent, total - offset)
-            if not offset:
-                origin = (source.url, source.digest, _validator(response))
-                write_json(_origin(partial), dict(zip(ORIGIN, origin, strict=True)))
-            bar = _bar(source.file_name, total, offset)
-            with open(partial, "r+b" if offset else "wb") as file, bar:
-                file.seek(offset)
-                pieces = response.raw.stream(CHUNK, decode_content=False)
-                while True:
-                    try:
-                        piece = next(pieces, None)
-                    except urllib3.exceptions.HTTPError as error:
-                        at = file.tell()
-                        raise _Interrupted(f"interrupted after {at} bytes ({_short(error)})", at) from error
-                    if piece is None:
-                        break
-                    file.write(piece)
-                    bar.update(len(piece))
-                if total is not None and file.tell() != total:
-                    raise _Interrupted(f"interrupted after {file.tell()} of {total} bytes", file.tell())
-
-    def _from_drive(self, source: Source, partial: Path) -> None:
+    def _transfer(self, source: Source, partial: Path) -> None:
         import gdown
 
-        if not source.digest:  # nothing would tell that a part is of another version, or of another source
-            for part in partial.parent.glob(f"{escape(partial.name)}*"):
-                part.unlink()
-        with _bar(source.file_name) as bar:
+        with _progress_bar(source.file_name) as bar:
 
             def progress(received: int, total: int | None) -> None:
-                self.reached.add(source.host)
-                bar.total = total
+                if source.host not in self.reached or not bar.n:
+                    self.reached.add(source.host)
+                    _check_space(partial.parent, (total or 0) - received)
+                    bar.total, bar.initial = total, received  # what an earlier call received does not count as speed
                 bar.update(received - bar.n)
 
-            try:
-                gdown.download(
-                    id=source.url.removeprefix(DRIVE), output=str(partial), quiet=True, resume=True, use_cookies=False,
-                    timeout=self.timeout, progress=progress,
-                )  # fmt: skip
-            except TypeError as error:  # its arguments were others once
-                raise SystemFailure(
-                    f"expected gdown 6.4 or newer, found {gdown.__version__}; pip install -U gdown"
-                ) from error
-            except gdown.exceptions.FileURLRetrievalError as error:
-                self.reached.add(source.host)
-                raise _Refused("Google Drive does not give the file out now (quota of the day, permission)") from error
-            except (requests.ConnectionError, requests.Timeout) as error:
-                raise self._unreached(source.host, error, bar.n) from error
-            except (requests.exceptions.ChunkedEncodingError, gdown.exceptions.DownloadError) as error:
-                raise _Interrupted(_short(error), bar.n) from error
+            is_drive = source.url.startswith(DRIVE)
+            place = {"id": source.url.removeprefix(DRIVE)} if is_drive else {"url": source.url}
+            gdown.download(
+                **place, output=str(partial), quiet=True, resume=True, use_cookies=False, user_agent="fdbpl",
+                timeout=self.timeout, progress=progress,
+            )  # fmt: skip
 
-    def _unreached(self, host: str, error: Exception, at: int = 0) -> Exception:
-        """A host that has answered before may answer again; one that never did is not asked a second time."""
-        if host in self.reached:
-            return _Interrupted(_short(error), at)
-        self.dead.add(host)
-        return _Refused(f"no connection ({_short(error)})")
+    def _explain(self, host: str, error: Exception) -> tuple[str, bool]:
+        """Reason of a failure, and whether another attempt may succeed."""
+        response = getattr(error, "response", None)
+        if response is not None:
+            self.reached.add(host)
+            return f"{response.status_code} {response.reason}", response.status_code in TEMPORARY_ERRORS
+        if isinstance(error, requests.ConnectionError | requests.Timeout) and host not in self.reached:
+            self.unreachable.add(host)
+            return f"no connection ({_cause(error)})", False
+        return f"interrupted ({_cause(error)})", True
 
 
-def file_digest(path: Path, like: str) -> str:
-    """Hash of a file as `algorithm:HEX`, by the algorithm of the digest `like`."""
-    algorithm = like.partition(":")[0]
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return `algorithm:HEX` of a file."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file, _bar(f"checking {path.name}", path.stat().st_size) as bar:
-        while piece := file.read(CHUNK):
+    with open(path, "rb") as file, _progress_bar(f"checking {path.name}", path.stat().st_size) as bar:
+        while piece := file.read(1 << 20):
             digest.update(piece)
             bar.update(len(piece))
     return f"{algorithm}:{digest.hexdigest()}"
 
 
-def _bar(title: str, total: int | None = None, done: int = 0) -> tqdm:
-    return tqdm(desc=title, total=total, initial=done, unit="B", unit_scale=True, disable=None)
+def _defect(path: Path, digest: str) -> str:
+    """Reason why a downloaded file is not the one wanted; "" if it is."""
+    with open(path, "rb") as file:
+        start = file.read(100).lstrip().lower()
+    if start.startswith((b"<html", b"<!doctype html")):
+        return "a web page instead of the file (a quota, a login, or the file has moved)"
+    actual = file_digest(path, digest.partition(":")[0]) if digest else ""
+    return "" if actual == digest else f"the file has checksum {actual}, not {digest}"
 
 
-def _accepted(path: Path, digests: list[str], unchecked: Callable[[str], None]) -> Path:
-    found = [file_digest(path, digest) for digest in digests if digest]
-    if set(found) & set(digests):
-        return path
-    if "" not in digests:
+def _check_existing(path: Path, digests: list[str]) -> None:
+    actual = {file_digest(path, algorithm) for algorithm in {digest.partition(":")[0] for digest in digests if digest}}
+    if actual.isdisjoint(digests) and "" not in digests:
         raise UserError(
-            f"expected a file with {' or '.join(digests)} at {path}, found one with {' or '.join(found)}; delete it, "
-            "and the same command fetches it again"
+            f"the checksum of {path} is {' or '.join(sorted(actual))}, not {' or '.join(digests)}; delete the file "
+            "and run the same command to download it again"
         )
-    unchecked(path.name)
-    return path
 
 
-def _origin(partial: Path) -> Path:
-    """Says which file a partial one is a part of."""
-    return partial.with_name(partial.name + ".json")
+def _parts(partial: Path) -> list[Path]:
+    """The partial file once it is complete, and gdown's temporary file with its random name."""
+    return list(partial.parent.glob(f"{escape(partial.name)}*"))
 
 
-def _resumable(source: Source, partial: Path) -> tuple[int, dict[str, str]]:
-    """Bytes that need not be fetched again, and the headers that ask for the others.
-
-    The parts fit where the whole is checked against the same hash, or where the server vouches for it (If-Range).
-    """
-    if not partial.is_file() or not _origin(partial).is_file():
-        return 0, {}
-    try:
-        kinds: dict[str, Any] = dict.fromkeys(ORIGIN, str)
-        origin = read_record(_origin(partial), "the origin of a part of a file", **kinds)
-    except UserError:  # cut off by a fault: begun anew
-        return 0, {}
-    size = partial.stat().st_size
-    wanted = {"Range": f"bytes={size}-"}
-    if source.digest and source.digest == origin["digest"]:
-        return size, wanted if size else {}
-    if source.url == origin["url"] and origin["is"]:
-        return size, {**wanted, "If-Range": origin["is"]} if size else {}
-    return 0, {}
-
-
-def _validator(response: requests.Response) -> str:
-    """What tells this version of the file from others: a strong ETag, else the date."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-
-
-def _range(response: requests.Response, offset: int, partial: Path) -> tuple[int, int | None]:
-    """First byte that the answer holds, and the size of the file (None = not said)."""
-    said = response.headers.get("Content-Range", "")
-    size = said.rpartition("/")[2]
-    if response.status_code == 416 and offset:
-        if size == str(offset):
-            return offset, offset
-        partial.unlink()
-        raise _Interrupted("the file has become another one")
-    if response.status_code == 429 or response.status_code >= 500:
-        raise _Interrupted(f"{response.status_code} {response.reason}")
-    if response.status_code not in (200, 206):
-        raise _Refused(f"{response.status_code} {response.reason}")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise _Refused("a web page in place of the file (a quota, a login, or the file has moved)")
-    if response.status_code == 206:
-        if not said.startswith(f"bytes {offset}-"):
-            raise _Refused(f"expected bytes from {offset}, found {said or 'none'}")
-        return offset, int(size) if size.isdigit() else None
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+def _progress_bar(title: str, total: int | None = None) -> tqdm:
+    return tqdm(desc=title, total=total, unit="B", unit_scale=True, disable=None)
 
 
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise SystemFailure(
-            f"expected {needed / 1e9:.2f} GB of free disk for {folder}, found {free / 1e9:.2f} GB; free some space and "
-            "run the same command again"
+            f"not enough disk space in {folder} ({needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free); free some "
+            "space and run the same command again"
         )
 
 
-def _short(error: BaseException) -> str:
-    """The innermost cause of a chain of network errors, without addresses of objects."""
+def _cause(error: BaseException) -> str:
+    """The innermost cause of a chain of network errors, on one line and without addresses of objects."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return getattr(error, "strerror", None) or str(error).partition(" object at ")[0] or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error).partition(" object at ")[0] or type(error).__name__
+    return text.partition(".\n")[0]

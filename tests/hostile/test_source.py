@@ -105,9 +105,9 @@ WITHOUT_A_HASH = {  # none is published: pictures and class names in archives th
 
 def test_downloads_have_their_hashes():
     """A new address needs one; those that have none are known."""
-    from fdbpl.data.prepare.recipes import RECIPES
+    from fdbpl.data.prepare.sources import SOURCES
 
-    sources = [source for recipe in RECIPES.values() for part in recipe.parts for source in part.sources]
+    sources = [source for dataset in SOURCES.values() for part in dataset.parts for source in part.sources]
     assert {source.file_name for source in sources if not source.digest} == WITHOUT_A_HASH
     assert all(source.url.startswith(("https://", "drive:")) for source in sources if not source.digest)
     lengths = {"md5": 32, "sha256": 64}

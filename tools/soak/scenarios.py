@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.prepare.conftest import Server
-from tests.prepare.small_caltech101 import packed, small_caltech101
+from tests.data.faulty_server import Server
+from tests.data.small_caltech101 import packed, small_caltech101
 from tools.soak.killing import Command
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,11 +1,11 @@
-"""Get data sets into CoOp's layout, or check those that are there.
+"""Install data sets in CoOp's layout, or check the installed ones.
 
-    python -m fdbpl.data.prepare                                 # every data set: what is there is left alone
+    python -m fdbpl.data.prepare                                 # all data sets; existing files are left alone
     python -m fdbpl.data.prepare caltech101 dtd --root data
-    python -m fdbpl.data.prepare --check --root data             # what is there, what is missing, what is broken
-    python -m fdbpl.data.prepare --list
+    python -m fdbpl.data.prepare --check --root data             # report missing and broken files
+    python -m fdbpl.data.prepare --list                          # sources and sizes
 
-FDBPL_MIRROR=http://host/folder is asked first, for <folder>/<data set>/<file>.
+FDBPL_MIRROR=http://host/folder is tried first, as <folder>/<data set>/<file>.
 """
 
 import argparse
@@ -24,12 +24,12 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", metavar="DATASET", help="as in configs/datasets; default: all")
     root = Path(os.environ.get("DATA") or "data")
     parser.add_argument("--root", type=Path, default=root, help="folder of the data sets; default: DATA, or data")
-    parser.add_argument("--check", action="store_true", help="fetch nothing; read the data sets and decode every image")
-    parser.add_argument("--keep-archives", action="store_true", help="leave them in <data set>/downloads")
-    parser.add_argument("--list", action="store_true", help="what is fetched from where")
-    arguments = parser.parse_intermixed_args()  # options stand between names, too
+    parser.add_argument("--check", action="store_true", help="download nothing; read the data sets, decode every image")
+    parser.add_argument("--keep-archives", action="store_true", help="leave the archives in <data set>/downloads")
+    parser.add_argument("--list", action="store_true", help="print the sources and sizes")
+    arguments = parser.parse_intermixed_args()  # options may stand between names
     with cli_error_handler():
-        from fdbpl.data.prepare.commands import run  # takes a while, in which Ctrl-C has its sentence already
+        from fdbpl.data.prepare.commands import run  # imports torch: slow, so inside of the handler of Ctrl-C
 
         sys.exit(run(arguments))
 

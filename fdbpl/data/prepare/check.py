@@ -1,4 +1,4 @@
-"""Reading a data set as training would, and every image of it: what is there, what is missing, what is broken."""
+"""Check of an installed data set: build it as training does, and decode every image."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from fdbpl.config import merge, read_yaml
 from fdbpl.data.prepare.install import missing
-from fdbpl.data.prepare.recipes import RECIPES, Recipe
+from fdbpl.data.prepare.sources import SOURCES
 from fdbpl.data.split_dataset import Sizes, SplitDataset
 from fdbpl.engine.registry import default_config
 from fdbpl.errors import UserError
@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: nothing, something that can be used, or something that cannot; a line says what."""
+    """Result of a check: whether the data set exists, whether it can be used, and a description."""
 
     found: bool
     fine: bool
@@ -30,20 +30,21 @@ class Report:
 
 
 def dataset_class(name: str) -> type[SplitDataset]:
-    """The class of the data set that configs/datasets/<name>.yaml names."""
-    default_config()
+    """Return the class of the data set that configs/datasets/<name>.yaml names."""
+    default_config()  # registers the data sets
     return DATASET_REGISTRY.get(read_yaml(str(CONFIGS / f"{name}.yaml"))["DATASET.NAME"])
 
 
 def check(name: str, root: Path) -> Report:
-    """Build the data set `name` below `root` with all classes and all images, then decode every image."""
+    """Build the data set below `root` with all classes and all images, then decode every image."""
     dataset = dataset_class(name)
-    command = f"bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}"
-    report = _unfinished(RECIPES[name], root, command) if name in RECIPES else None
-    if report is None and not (root / dataset.dataset_dir).exists():
-        report = Report(False, False, f"not found below {root}")
-    if report is not None:
-        return report
+    folder = root / dataset.dataset_dir
+    command = f"run: bash scripts/prepare_data.sh {name} --root {shlex.quote(str(root))}" if name in SOURCES else ""
+    absent = absent_targets(name, root)
+    if not folder.exists() or (absent and len(absent) == sum(len(part.targets) for part in SOURCES[name].parts)):
+        return Report(False, False, f"not found below {root}")
+    if absent:
+        return Report(True, False, f"incomplete: {', '.join(absent)} missing in {folder}; {command}")
     images: list[str] = []
     problems = []
     try:
@@ -51,41 +52,32 @@ def check(name: str, root: Path) -> Report:
         summary = summary_of(built.sizes, built.official, len(images))
     except UserError as error:
         if not images:
-            fetch = f"; to fetch it again delete it, then run: {command}"
-            return Report(True, False, f"{error}{fetch if name in RECIPES and command not in str(error) else ''}")
+            again = f"; to download it again, delete it and {command}" if command and command not in str(error) else ""
+            return Report(True, False, f"{error}{again}")
         summary = f"{len(images)} images listed"
         problems.append(str(error))
-    broken = broken_images(images, f"{name}: decoding")
-    if broken:
+    if broken := broken_images(images, f"{name}: decoding"):
         problems.append(f"{len(broken)} broken, the first {broken[0][0]} ({broken[0][1]})")
-    if problems:
-        again = "replace or remove the images that are missing or broken"
-        if name in RECIPES:
-            again = (
-                f"to fetch all images again delete their folder in {root / dataset.dataset_dir}, then run: {command}"
-            )
-        return Report(True, False, "; ".join([summary, *problems, again]))
-    return Report(True, True, f"{summary}; no listed image is missing or broken")
+    if not problems:
+        return Report(True, True, f"{summary}; no listed image is missing or broken")
+    remedy = "replace or remove the missing or broken images"
+    if command:
+        remedy = f"to download all images again, delete their folder in {folder} and {command}"
+    return Report(True, False, "; ".join([summary, *problems, remedy]))
 
 
-def _unfinished(recipe: Recipe, root: Path, command: str) -> Report | None:
-    """A report of the files that the recipe has not brought; None if they are all there."""
-    folder = root / recipe.folder
-    lacking = [target for part in recipe.parts for target in missing(part, folder)]
-    if len(lacking) == sum(len(part.targets) for part in recipe.parts):
-        return Report(False, False, f"not found below {root}")
-    if lacking := [target for target in lacking if not _elsewhere(target, recipe, root)]:
-        return Report(True, False, f"incomplete: {', '.join(lacking)} missing in {folder}; run: {command}")
-    return None
-
-
-def _elsewhere(target: str, recipe: Recipe, root: Path) -> bool:
-    """Whether a file that is missing lies where the data set reads it as well: ImageNet's class names."""
-    return any(target in part.targets and part.copy and (root / part.copy).is_file() for part in recipe.parts)
+def absent_targets(name: str, root: Path) -> list[str]:
+    """List the missing files and folders of an installation; [] for data sets that are not downloaded."""
+    if name not in SOURCES:
+        return []
+    parts = [
+        part for part in SOURCES[name].parts if not (part.copy and (root / part.copy).is_file())
+    ]  # read there, too
+    return [target for part in parts for target in missing(part, root / SOURCES[name].folder)]
 
 
 def build_config(name: str, root: Path) -> CfgNode:
-    """train.py's configuration as far as data sets read it, for all classes and all images."""
+    """Build the configuration that data sets read, for all classes and all images."""
     cfg = default_config()
     file = CONFIGS / f"{name}.yaml"
     merge(cfg, read_yaml(str(file)), str(file))
@@ -95,23 +87,23 @@ def build_config(name: str, root: Path) -> CfgNode:
 
 
 def summary_of(sizes: Sizes, official: Sizes | None, images: int) -> str:
-    """`100 classes, 2300 images (train 1600, val 200, test 500)`, and the published sizes if they differ."""
+    """Return `100 classes, 2300 images (train 1600, val 200, test 500)`, and the published sizes if they differ."""
     text = f"{sizes.classes} classes, {images} images (train {sizes.train}, val {sizes.val}, test {sizes.test})"
-    if official is None:
+    if official is None or official == sizes:
         return text
-    differ = [f"{what} {count}" for what, count in official._asdict().items() if getattr(sizes, what) != count]
-    return f"{text}, where the published data set has {', '.join(differ)}" if differ else text
+    differences = [f"{part} {count}" for part, count in official._asdict().items() if getattr(sizes, part) != count]
+    return f"{text}, where the published data set has {', '.join(differences)}"
 
 
 def broken_images(images: list[str], title: str) -> list[tuple[str, str]]:
-    """The images that are there and cannot be decoded, with the reason, in order."""
+    """The existing images that cannot be decoded, with the reasons, in order."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF records and the like, which training does not mind
+        warnings.simplefilter("ignore")  # of odd EXIF records and the like, which do not disturb training
         return list(unreadable_images("", filter(os.path.exists, images), title=title).items())
 
 
 def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitDataset]:
-    """The class, noting the images it asks for before it looks whether they are there."""
+    """Derive a class that records its images before it checks that they exist."""
 
     class Recording(dataset):
         def check_images(self, paths: list[str]) -> None:
@@ -119,7 +111,7 @@ def _recording(dataset: type[SplitDataset], images: list[str]) -> type[SplitData
             super().check_images(paths)
 
         def find_unreadable(self, paths: list[str], cfg: CfgNode) -> None:
-            """`broken_images` does, and shows how far it is."""
+            """Do nothing: `broken_images` decodes all images and shows its progress."""
 
     Recording.__name__, Recording.__module__ = dataset.__name__, dataset.__module__
     return Recording

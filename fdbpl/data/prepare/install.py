@@ -1,85 +1,98 @@
-"""Carrying out a recipe: fetch, unpack, put in place; what is in place is left alone."""
+"""Installation of a data set: download, extract, move into place. Existing files are left alone."""
 
-import fcntl
 import os
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fdbpl.data.archives import EXTRACTING, extract
 from fdbpl.data.download import Downloader, Source
-from fdbpl.data.prepare.recipes import Part, Recipe
+from fdbpl.data.prepare.sources import DatasetSources, Part
 from fdbpl.errors import REMEDIES, SystemFailure, UserError
 from fdbpl.io.atomic import TEMPORARY_SUFFIX, write_bytes
-from fdbpl.io.locks import try_lock
+from fdbpl.io.locks import file_lock
 
 DOWNLOADS = "downloads"  # below a data set's folder: archives while they are needed
 SUMS = "SHA256SUMS"
-UNPACKED = ".unpacked"
-DEPTH = 4  # folders around a target in an archive, at most
+EXTRACTED = ".extracted"
+MAX_DEPTH = 4  # folders around a target in an archive
 
 
 @dataclass
 class Outcome:
-    """What became of a data set: the parts of it that are not there."""
+    """Titles of the parts of a data set that are still missing."""
 
     manual: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         states = {"failed": self.failed, "manual steps needed": self.manual}
-        troubles = [f"{state}: {', '.join(parts)}" for state, parts in states.items() if parts]
-        return "; ".join(troubles) or "ready"
+        return "; ".join(f"{state}: {', '.join(titles)}" for state, titles in states.items() if titles) or "ready"
 
 
 def install(
-    name: str, recipe: Recipe, root: Path, downloader: Downloader, mirror: str = "", keep_archives: bool = False
+    name: str,
+    sources: DatasetSources,
+    root: Path,
+    downloader: Downloader,
+    mirror: str = "",
+    keep_archives: bool = False,
 ) -> Outcome:
-    """Bring the missing parts of a data set into CoOp's layout below `root`. A part's failure is said on stderr.
+    """Install the missing parts of a data set in CoOp's layout below `root`. A failure of a part is printed on stderr.
 
     Args:
-        mirror: address tried before all others, as `<mirror>/<name>/<file>`; a file SHA256SUMS there tells its hashes.
-        keep_archives: leave them in `<data set>/downloads`.
+        mirror: address that is tried first, as `<mirror>/<name>/<file>`; it may hold a SHA256SUMS.
+        keep_archives: leave the archives in `<data set>/downloads`.
     """
-    folder = root / recipe.folder
-    outcome = Outcome()
-    parts = [part for part in recipe.parts if missing(part, folder)]
+    folder, outcome = root / sources.folder, Outcome()
+    parts = [part for part in sources.parts if missing(part, folder)]
     fetchable = [part for part in parts if part.sources]
-    try:
-        with _lock(folder / DOWNLOADS) if fetchable or _leftovers(folder / DOWNLOADS) else nullcontext():
-            for part in recipe.parts:
-                if part not in parts:
-                    _clear(part, folder / DOWNLOADS, keep_archives)
-            sums = _sums(f"{mirror}/{name}", folder / DOWNLOADS, downloader) if mirror and fetchable else {}
-            for part in fetchable:
-                try:
-                    print(f"{name}: fetching {part.what}", flush=True)
-                    if mirror:
-                        part = replace(part, sources=_mirrored(part, f"{mirror}/{name}", sums) + part.sources)
-                    _install(name, part, root, folder, downloader)
-                    _clear(part, folder / DOWNLOADS, keep_archives)
-                except (UserError, SystemFailure) as error:
-                    outcome.failed.append(part.what)
-                    print(f"error: {name}: {part.what}: {error}", file=sys.stderr, flush=True)
-    except (UserError, SystemFailure) as error:
-        outcome.failed.append("all of it")
-        print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+    if fetchable or (folder / DOWNLOADS).exists():
+        try:
+            _install_all(name, sources, root, downloader, mirror, keep_archives, outcome)
+        except (UserError, SystemFailure) as error:
+            outcome.failed.extend(part.title for part in fetchable)
+            print(f"error: {name}: {error}", file=sys.stderr, flush=True)
     for part in parts:
         if part.manual:
-            outcome.manual.append(part.what)
+            outcome.manual.append(part.title)
             steps = part.manual.format(folder=shlex.quote(str(folder)), python=shlex.quote(sys.executable))
-            print(f"{name}: {part.what} cannot be fetched without a person:\n{steps}", flush=True)
+            print(f"{name}: {part.title} must be downloaded by hand:\n{steps}", flush=True)
     return outcome
 
 
 def missing(part: Part, folder: Path) -> list[str]:
-    """The targets of a part that are not there."""
+    """The targets of a part that do not exist."""
     return [target for target in part.targets if not (folder / target).exists()]
+
+
+def _install_all(name, sources, root, downloader, mirror, keep_archives, outcome) -> None:
+    folder = root / sources.folder
+    downloads = folder / DOWNLOADS
+    waiting = f"{name}: another process is installing this data set; waiting for it"
+    with file_lock(root / f".{sources.folder}.lock", waiting), _writing_below(folder):
+        sums: dict[str, str] | None = None
+        for part in sources.parts:
+            if part.sources and missing(part, folder):
+                print(f"{name}: downloading {part.title}", flush=True)
+                if mirror:
+                    sums = _checksums(f"{mirror}/{name}", downloads, downloader) if sums is None else sums
+                    part = replace(part, sources=_mirrored(part, f"{mirror}/{name}", sums) + part.sources)
+                try:
+                    _install(part, root, folder, downloader)
+                except (UserError, SystemFailure) as error:
+                    outcome.failed.append(part.title)
+                    print(f"error: {name}: {part.title}: {error}", file=sys.stderr, flush=True)
+                    continue
+            _clean_up(part, downloads, keep_archives)
+        for empty in (downloads, folder):
+            with suppress(OSError):  # not empty
+                empty.rmdir()
 
 
 @contextmanager
@@ -87,124 +100,81 @@ def _writing_below(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SystemFailure(
-            f"cannot write below {folder} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
-        ) from error
+        remedy = REMEDIES.get(error.errno or 0, "check the disk")
+        raise SystemFailure(f"cannot write below {folder} ({error.strerror}); {remedy}") from error
 
 
-def _install(name: str, part: Part, root: Path, folder: Path, downloader: Downloader) -> None:
-    with _writing_below(folder):
-        if part.copy and (root / part.copy).is_file():
-            write_bytes(folder / part.targets[0], (root / part.copy).read_bytes())
-            return
-
-        def unchecked(file: str) -> None:
-            print(f"{name}: no hash is published for {file}; its content is checked as it is read", flush=True)
-
-        archive = downloader.fetch(part.sources, folder / DOWNLOADS, unchecked)
-        if not part.unpack:
-            os.replace(archive, folder / part.targets[0])
-            return
-        unpacked = archive.with_name(archive.name + UNPACKED)
-        if not unpacked.is_dir():  # else an earlier call was interrupted between here and the last target
-            extract(archive, unpacked)
-        for inner in part.inner:
-            inside = _find(unpacked, inner)
-            if inside is not None and not inside.with_name(inner + UNPACKED).is_dir():
-                extract(inside, inside.with_name(inner + UNPACKED))
-        for target in missing(part, folder):
-            found = _find(unpacked, target, part.found_as.get(target, target))
-            if found is None:
-                raise UserError(
-                    f"expected {target} in {archive}, found {', '.join(sorted(os.listdir(unpacked))[:5])}; get the "
-                    "archive from another place and delete this one"
-                )
-            (folder / target).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(found, folder / target)
+def _install(part: Part, root: Path, folder: Path, downloader: Downloader) -> None:
+    if part.copy and (root / part.copy).is_file():
+        write_bytes(folder / part.targets[0], (root / part.copy).read_bytes())
+        return
+    archive = downloader.fetch(part.sources, folder / DOWNLOADS)
+    if not part.unpack:
+        os.replace(archive, folder / part.targets[0])
+        return
+    extracted = archive.with_name(archive.name + EXTRACTED)
+    if not extracted.is_dir():  # otherwise an earlier call was killed while it moved the targets
+        extract(archive, extracted)
+    for name in part.inner:
+        inner = _find(extracted, name)
+        if inner is not None and not inner.with_name(name + EXTRACTED).is_dir():
+            extract(inner, inner.with_name(name + EXTRACTED))
+    for target in missing(part, folder):
+        path = _find(extracted, target, part.aliases.get(target, target))
+        if path is None:
+            content = ", ".join(sorted(os.listdir(extracted))[:5])
+            raise UserError(
+                f"{archive} does not contain {target}, but {content}; delete it and get the archive from another place"
+            )
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, folder / target)
 
 
-def _leftovers(downloads: Path) -> bool:
-    """Whether a killed call left something behind; archives may be kept."""
-    names = ("*" + UNPACKED, "*" + EXTRACTING, f"*{TEMPORARY_SUFFIX}*", SUMS, ".lock")
-    return any(next(downloads.glob(name), None) for name in names)
+def _clean_up(part: Part, downloads: Path, keep_archives: bool) -> None:
+    """Delete the archive of an installed part, what was extracted from it, and partial downloads of other sources.
 
-
-def _clear(part: Part, downloads: Path, keep_archives: bool) -> None:
-    """Delete what a part that is in place was made from, and what was begun from addresses that broke off.
-
-    What was unpacked goes last: a call that was killed in here leaves it to the next one.
+    The extracted files are deleted last, so that a later call completes a clean-up that was killed. Archives that an
+    earlier call kept stay.
     """
-    names = dict.fromkeys(source.file_name for source in part.sources)
-    with _writing_below(downloads):
-        for name in names:
-            for pattern in (f"{name}{TEMPORARY_SUFFIX}*", f".{name}*{TEMPORARY_SUFFIX}"):
-                for file in downloads.glob(pattern):
-                    file.unlink()
-            unpacked, rest = downloads / (name + UNPACKED), downloads / f".{name}{UNPACKED}{EXTRACTING}"
-            shutil.rmtree(rest, ignore_errors=True)
-            if unpacked.is_dir():
-                if not keep_archives:
-                    (downloads / name).unlink(missing_ok=True)
-                os.rename(unpacked, rest)
-                shutil.rmtree(rest)
+    for name in dict.fromkeys(source.file_name for source in part.sources):
+        for file in (*downloads.glob(f"{name}.*{TEMPORARY_SUFFIX}*"), *downloads.glob(f".{name}*{TEMPORARY_SUFFIX}")):
+            file.unlink()
+        extracted, deleted = downloads / (name + EXTRACTED), downloads / f".{name}{EXTRACTED}{EXTRACTING}"
+        shutil.rmtree(deleted, ignore_errors=True)
+        if extracted.is_dir():
+            if not keep_archives:
+                (downloads / name).unlink(missing_ok=True)
+            os.rename(extracted, deleted)
+            shutil.rmtree(deleted)
 
 
 def _find(folder: Path, *names: str) -> Path | None:
-    """The file or folder with one of the names (or paths' ends) that is least deep below `folder`."""
+    """Find the file or folder with one of the names (or ends of paths) that is closest to `folder`."""
     level = [folder]
-    for _ in range(DEPTH):
-        for parent in level:
-            for name in names:
-                if (parent / name).exists():
-                    return parent / name
+    for _ in range(MAX_DEPTH):
+        for path in (parent / name for parent in level for name in names):
+            if path.exists():
+                return path
         children = [child for parent in level for child in sorted(parent.iterdir())]
         level = [child for child in children if child.is_dir() and not child.is_symlink()]
     return None
 
 
-def _sums(address: str, downloads: Path, downloader: Downloader) -> dict[str, str]:
-    """Hashes of a mirror's files by their names; none where it states none."""
+def _checksums(address: str, downloads: Path, downloader: Downloader) -> dict[str, str]:
+    """Read the digests of a mirror's files from its SHA256SUMS; {} if it has none."""
     (downloads / SUMS).unlink(missing_ok=True)
     try:
-        lines = downloader.fetch([Source(f"{address}/{SUMS}")], downloads).read_text("utf-8", "replace").splitlines()
+        file = downloader.fetch([Source(f"{address}/{SUMS}")], downloads)
     except SystemFailure:
         return {}
-    (downloads / SUMS).unlink()
+    lines = file.read_text("utf-8", "replace").splitlines()
+    file.unlink()
     matches = [re.fullmatch(r"([0-9a-fA-F]{64})[ *]+(\S+)", line.strip()) for line in lines]
     return {match[2]: f"sha256:{match[1].lower()}" for match in matches if match}
 
 
 def _mirrored(part: Part, address: str, sums: dict[str, str]) -> tuple[Source, ...]:
-    """The mirror's places for a part: the same file names, its own hashes or else the official ones."""
+    """The mirror's copies of a part's files, with the mirror's digests or else the published ones."""
     digests = {source.file_name: source.digest for source in reversed(part.sources)}
-    return tuple(
-        Source(f"{address}/{source}", sums.get(source, digests[source]))
-        for source in dict.fromkeys(source.file_name for source in part.sources)
-    )
-
-
-@contextmanager
-def _lock(downloads: Path) -> Iterator[None]:
-    """Holds a data set's downloads for this process, and takes the folder away when nothing is left in it."""
-    try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        file = open(downloads / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise SystemFailure(
-            f"cannot write to {downloads} ({error.strerror}); {REMEDIES.get(error.errno or 0, 'check the disk')}"
-        ) from error
-    with file:
-        try:
-            try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
-                raise BlockingIOError  # who held it took it away, and somebody else made another one
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise SystemFailure(f"{downloads} is in use by another call of this command; wait for its end") from error
-        try:
-            yield
-        finally:
-            for leftover in (*downloads.glob(f"{SUMS}*"), downloads / ".lock"):
-                leftover.unlink(missing_ok=True)
-            with suppress(OSError):  # something is left in it
-                downloads.rmdir()
-                downloads.parent.rmdir()
+    names = dict.fromkeys(source.file_name for source in part.sources)
+    return tuple(Source(f"{address}/{name}", sums.get(name, digests[name])) for name in names)

@@ -1,19 +1,23 @@
-"""A web server with every fault that data sets' hosts are known for."""
+"""A web server with the faults that hosts of data sets have."""
 
 import hashlib
 import http.server
 import re
-import threading
 import time
-from pathlib import Path
-
-import pytest
 
 PIECE = 1 << 14
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by path. `faults[path]` is one of Handler's, with a number behind a colon where it needs one."""
+    """Serves `files` by path. `faults[path]` is the name of a fault, with a number after a colon if it needs one:
+
+    404, 429, 500: answer with this status
+    page:STATUS: a web page
+    cut:BYTES, cut_once:BYTES: close the connection after so many bytes, always or at the first request
+    no_ranges[:BYTES]: ignore the Range header, and cut the answer
+    too_long: announce more bytes than follow
+    slow:SECONDS: pause after each 16 KiB
+    """
 
     daemon_threads = True
 
@@ -22,7 +26,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, str] = {}
         self.served: dict[str, int] = {}  # bytes of bodies
-        self.requests: list[tuple[str, str]] = []  # path, range
+        self.requests: list[tuple[str, str]] = []  # path, Range header
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def add(self, path: str, content: bytes, fault: str = "") -> str:
@@ -30,7 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
         return self.url + path
 
     def handle_error(self, request, client_address) -> None:
-        """A client that goes away is part of the tests."""
+        """Ignore clients that close the connection."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,29 +45,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range", "")
-        self.server.requests.append((self.path, asked))
+        requested = self.headers.get("Range", "")
+        self.server.requests.append((self.path, requested))
         fault, _, number = self.server.faults.get(self.path, "404").partition(":")
         if fault in ("404", "429", "500"):
             return self.answer(int(fault), b"sorry", {})
-        if fault == "quota":  # 403, or 200 as Google Drive does
-            return self.answer(int(number), b"<html>Quota exceeded</html>", {"Content-Type": "text/html; charset=x"})
+        if fault == "page":
+            return self.answer(int(number), b"<html>Quota exceeded</html>", {"Content-Type": "text/html"})
         content = self.server.files[self.path]
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and fault != "norange" else 0
         tag = f'"{hashlib.md5(content).hexdigest()}"'
+        start = int(re.fullmatch(r"bytes=(\d+)-", requested)[1]) if requested and fault != "no_ranges" else 0
         if self.headers.get("If-Range", tag) != tag:
             start = 0
-        headers = {"ETag": tag, "Content-Type": "application/octet-stream"}
-        if start and start >= len(content) and fault != "lying":
+        if start and start >= len(content):
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
-        total = len(content) + (10 if fault == "lying" else 0)
+        total = len(content) + (10 if fault == "too_long" else 0)
+        headers = {"ETag": tag, "Content-Type": "application/octet-stream"}
         if start:
             headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
         end = len(content)
-        if fault in ("interrupt", "norange") and number:
+        if number and (fault in ("cut", "no_ranges") or (fault == "cut_once" and start == 0)):
             end = min(end, start + int(number))
-        if fault == "once" and start == 0:
-            end = min(end, int(number))
         pause = float(number) if fault == "slow" else 0
         self.answer(206 if start else 200, content[start:end], headers, total - start, pause)
 
@@ -78,31 +80,3 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.served[self.path] = self.server.served.get(self.path, 0) + len(piece)
             time.sleep(pause)
         self.close_connection = length is not None and length > len(body)
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def offline(monkeypatch) -> dict[str, str]:
-    """Nothing but this machine can be reached, also where the tests run on a machine with a network."""
-    dead = "http://127.0.0.1:9"
-    environment = {
-        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), dead),
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return environment
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    return tmp_path / "with a space"

@@ -1,4 +1,4 @@
-"""Caltech101 in small, packed as at Caltech."""
+"""A small Caltech101, packed as Caltech distributes it."""
 
 import io
 import json
@@ -18,7 +18,7 @@ def photograph(seed: int) -> bytes:
 
 
 def small_caltech101() -> tuple[dict[str, bytes], bytes]:
-    """Images by their paths and a split file of 3 classes with 3 training, 1 validation and 2 test images each."""
+    """Images by path, and a split file of 3 classes with 3 training, 1 validation and 2 test images each."""
     images, split = {}, {"train": [], "val": [], "test": []}
     for label, name in enumerate(CLASSES):
         for number, part in enumerate(["train"] * 3 + ["val"] + ["test"] * 2):
@@ -28,8 +28,8 @@ def small_caltech101() -> tuple[dict[str, bytes], bytes]:
     return images, json.dumps(split).encode()
 
 
-def packed(images: dict[str, bytes]) -> bytes:
-    """As at Caltech: a zip that holds a tar.gz that holds the folder."""
+def packed(images: dict[str, bytes], padding: int = 0) -> bytes:
+    """A zip file that holds a tar.gz file of the image folder, and `padding` zero bytes."""
     inner, outer = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w:gz") as archive:
         for path, content in images.items():
@@ -38,5 +38,5 @@ def packed(images: dict[str, bytes]) -> bytes:
             archive.addfile(info, io.BytesIO(content))
     with zipfile.ZipFile(outer, "w") as archive:
         archive.writestr("caltech-101/101_ObjectCategories.tar.gz", inner.getvalue())
-        archive.writestr("__MACOSX/caltech-101/._Annotations.tar", b"\0")
+        archive.writestr("__MACOSX/caltech-101/._Annotations.tar", bytes(padding))
     return outer.getvalue()
