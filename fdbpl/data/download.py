@@ -150,10 +150,10 @@ class Downloader:
                 bar.update(received - bar.n)
 
             is_drive = source.url.startswith(DRIVE)
-            place = {"id": source.url.removeprefix(DRIVE)} if is_drive else {"url": source.url}
             gdown.download(
-                **place, output=str(partial), quiet=True, resume=True, use_cookies=False, user_agent="fdbpl",
-                timeout=self.timeout, progress=progress,
+                url=None if is_drive else source.url, id=source.url.removeprefix(DRIVE) if is_drive else None,
+                output=str(partial), resume=True, progress=progress, timeout=self.timeout,
+                quiet=True, use_cookies=False, user_agent="fdbpl",
             )  # fmt: skip
 
     def _explain(self, host: str, error: Exception) -> tuple[str, bool]:

@@ -37,7 +37,7 @@ def drive(server, monkeypatch) -> None:
     """Let the server answer for Google Drive."""
     download = gdown.download
 
-    def from_server(id="", url="", **options):
+    def from_server(id=None, url=None, **options):
         return download(url=url or f"{server.url}/{id}", **options)
 
     monkeypatch.setattr(gdown, "download", from_server)
@@ -186,7 +186,7 @@ def test_google_drive(server, downloader, folder, drive):
 
 
 def test_google_drive_quota(server, downloader, folder, drive, monkeypatch):
-    def refuse(id="", **options):
+    def refuse(id=None, **options):
         if id:
             raise gdown.exceptions.FileURLRetrievalError("Cannot retrieve the public link of the file.\nToo many users")
         return download(**options)
