@@ -30,8 +30,8 @@ def use_dassl() -> str:
         importlib.import_module("dassl.engine")
     except ModuleNotFoundError as error:
         raise UserError(
-            f"Dassl needs the package {error.name}, which is not installed; "
-            "run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl to use the stand-in)"
+            f"Dassl needs the package {error.name}, which is not installed. "
+            "Run: pip install -r requirements-upstream-dassl.txt (or remove that Dassl to use the stand-in)"
         ) from error
     from .dassl_patches import apply_patches
 
@@ -40,11 +40,11 @@ def use_dassl() -> str:
 
 
 def _folder() -> Path | None:
-    """The folder to put on sys.path; None if Dassl is installed."""
+    """Return the folder to put on sys.path, or None if Dassl is installed."""
     chosen = os.environ.get("FDBPL_DASSL")
     if chosen:
         if not Path(chosen, "dassl", "__init__.py").is_file():
-            raise UserError(f"FDBPL_DASSL is no checkout of Dassl.pytorch: {chosen}; check the path")
+            raise UserError(f"There is no Dassl.pytorch in the folder of FDBPL_DASSL: {chosen}. Check the path")
         return Path(chosen).resolve()
     if importlib.util.find_spec("dassl") is not None:
         return None

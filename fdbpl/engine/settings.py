@@ -10,7 +10,7 @@ from fdbpl.errors import UserError
 
 from .templates import DEFAULT_TEMPLATE
 
-SAMPLERS = ("RandomSampler", "SequentialSampler", "RandomClassSampler", "RandomDomainSampler", "SeqDomainSampler")
+SAMPLERS = ("RandomSampler", "SequentialSampler")
 WEIGHTS = ("W", "ALPHA", "BETA")  # keys of loss weights, besides those that end in WEIGHT
 Rule = tuple[str, bool, str]  # key, whether its value is valid, description of valid values
 

@@ -1,4 +1,4 @@
-"""What loaders deliver, in which form and order."""
+"""Data sets, loaders, transforms and samplers."""
 
 import json
 import random
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
-from dassl.data import DataManager, DatasetWrapper
+from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
@@ -23,7 +23,7 @@ def photograph():
     return Image.fromarray(pixels).resize((90, 60), Image.BICUBIC)
 
 
-def test_few_shots_are_drawn_as_by_the_official_code(parity, toy, tmp_path):
+def test_generate_fewshot_dataset(parity, toy, tmp_path):
     reference = json.loads((parity / "dassl.json").read_text())["fewshot"]
     image = tmp_path / "image.png"
     Image.new("RGB", (2, 2)).save(image)
@@ -47,7 +47,7 @@ def test_few_shots_are_drawn_as_by_the_official_code(parity, toy, tmp_path):
     assert base.generate_fewshot_dataset(lists["val"], num_shots=-1) is lists["val"]
 
 
-def test_a_data_set_knows_its_classes(toy, tmp_path):
+def test_dataset_classes_and_missing_images(toy, tmp_path):
     dataset = build_dataset(toy.config(tmp_path))
     assert dataset.num_classes == 3 and dataset.classnames == ["red", "green", "blue"]
     assert dataset.lab2cname == {0: "red", 1: "green", 2: "blue"}
@@ -55,7 +55,7 @@ def test_a_data_set_knows_its_classes(toy, tmp_path):
         Datum(str(tmp_path / "nowhere.png"))
 
 
-def test_items_and_batches_have_the_fields_names(toy, tmp_path):
+def test_batches(toy, tmp_path):
     manager = DataManager(toy.config(tmp_path))
     assert len(manager.train_loader_x) == 2 and len(manager.test_loader) == 2 and len(manager.val_loader) == 1
     assert manager.train_loader_u is None and manager.num_classes == 3
@@ -70,11 +70,11 @@ def test_items_and_batches_have_the_fields_names(toy, tmp_path):
     assert order == list(range(6))
 
 
-def test_a_small_data_set_keeps_its_only_batch(toy, tmp_path):
+def test_a_single_partial_batch_is_kept(toy, tmp_path):
     assert len(DataManager(toy.config(tmp_path, "DATALOADER.TRAIN_X.BATCH_SIZE", 100)).train_loader_x) == 1
 
 
-def test_the_order_is_a_function_of_torchs_seed(toy, tmp_path):
+def test_order_depends_on_the_seed_of_torch(toy, tmp_path):
     loader = DataManager(toy.config(tmp_path)).train_loader_x
 
     def epoch(seed):
@@ -84,21 +84,7 @@ def test_the_order_is_a_function_of_torchs_seed(toy, tmp_path):
     assert epoch(1) == epoch(1) != epoch(2)
 
 
-def test_several_views_of_an_image(toy, tmp_path):
-    cfg = toy.config(tmp_path, "DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True)
-    source = build_dataset(cfg).train_x
-    twice = DatasetWrapper(cfg, source, transform=build_transform(cfg), is_train=True)[0]
-    assert [view.shape for view in twice["img"]] == [(3, 8, 8)] * 2 and twice["img0"].shape == (3, 8, 8)
-    colour = torch.tensor([250, 40, 40]) / 255
-    colour = (colour - torch.tensor(cfg.INPUT.PIXEL_MEAN)) / torch.tensor(cfg.INPUT.PIXEL_STD)
-    for view in (*twice["img"], twice["img0"]):
-        assert torch.allclose(view, colour[:, None, None].expand(3, 8, 8), atol=1e-5)
-    cfg = toy.config(tmp_path)
-    listed = DatasetWrapper(cfg, source, transform=[T.ToTensor(), T.Resize(4)], is_train=True)[0]
-    assert listed["img"].shape == (3, 30, 20) and listed["img2"].size == (4, 6)
-
-
-def test_the_test_transform_is_resize_crop_normalise(toy, tmp_path, photograph):
+def test_transform_for_testing(toy, tmp_path, photograph):
     tensor = build_transform(toy.config(tmp_path, *CLIP, "INPUT.SIZE", (32, 24)), is_train=False)(photograph)
     expected = photograph.resize((48, 32), Image.BICUBIC).crop((12, 0, 36, 32))
     expected = torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1) / 255
@@ -106,8 +92,8 @@ def test_the_test_transform_is_resize_crop_normalise(toy, tmp_path, photograph):
     assert torch.allclose(tensor, (expected - mean[:, None, None]) / std[:, None, None], atol=1e-6)
 
 
-def test_the_training_transform_is_torchvisions_in_a_fixed_order(toy, tmp_path, photograph):
-    names = ("normalize", "random_flip", "random_resized_crop")  # as typed, not as applied
+def test_transform_for_training_has_a_fixed_order(toy, tmp_path, photograph):
+    names = ("normalize", "random_flip", "random_resized_crop")  # another order than the one applied
     cfg = toy.config(tmp_path, *CLIP, "INPUT.TRANSFORMS", names, "INPUT.RRCROP_SCALE", (0.3, 0.5))
     steps = [T.RandomResizedCrop((8, 8), scale=(0.3, 0.5), interpolation=INTERPOLATION_MODES["bicubic"]),
              T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])]  # fmt: skip
@@ -119,11 +105,9 @@ def test_the_training_transform_is_torchvisions_in_a_fixed_order(toy, tmp_path, 
         assert torch.equal(view, expected(photograph))
 
 
-@pytest.mark.parametrize("names", [("center_crop",), ("random_crop", "random_flip"), ("colorjitter", "gaussian_blur"),
-                                   ("randomgrayscale", "cutout", "gaussian_noise"), ("instance_norm",)])  # fmt: skip
-def test_other_transforms_give_an_image_of_the_size(toy, tmp_path, photograph, names):
-    cfg = toy.config(tmp_path, "INPUT.TRANSFORMS", names, "INPUT.GB_K", 3, "INPUT.CUTOUT_LEN", 4)
-    image = build_transform(cfg, is_train=True)(photograph)
+@pytest.mark.parametrize("names", [("center_crop",), ("random_crop", "random_flip"), ("colorjitter",)])
+def test_other_transforms_return_the_size(toy, tmp_path, photograph, names):
+    image = build_transform(toy.config(tmp_path, "INPUT.TRANSFORMS", names), is_train=True)(photograph)
     assert image.shape == (3, 8, 8) and image.isfinite().all()
 
 
@@ -133,28 +117,8 @@ def test_no_transform_and_unknown_transforms(toy, tmp_path):
         build_transform(toy.config(tmp_path, "INPUT.TRANSFORMS", ("random_flop",)))
 
 
-class Item:
-    def __init__(self, label, domain):
-        self.label, self.domain = label, domain
-
-
-ITEMS = [Item(label=i % 5, domain=i % 3) for i in range(60)]
-
-
 def test_samplers():
-    random.seed(0)
-    assert list(build_sampler("SequentialSampler", data_source=ITEMS)) == list(range(60))
-    assert sorted(build_sampler("RandomSampler", data_source=ITEMS)) == list(range(60))
-    classes = build_sampler("RandomClassSampler", data_source=ITEMS, batch_size=8, n_ins=4)
-    chosen = list(classes)
-    assert len(chosen) == len(set(chosen)) and len(chosen) % 8 == 0
-    for start in range(0, len(chosen), 8):
-        labels = [ITEMS[index].label for index in chosen[start : start + 8]]
-        assert sorted(labels.count(label) for label in set(labels)) == [4, 4]
-    for name, expected in (("RandomDomainSampler", 60), ("SeqDomainSampler", 60)):
-        sampler = build_sampler(name, data_source=ITEMS, batch_size=6, n_domain=3)
-        chosen = list(sampler)
-        assert sorted(chosen) == list(range(expected))
-        for start in range(0, 60, 6):
-            domains = [ITEMS[index].domain for index in chosen[start : start + 6]]
-            assert sorted(domains) == [0, 0, 1, 1, 2, 2]
+    assert list(build_sampler("SequentialSampler", data_source=range(60))) == list(range(60))
+    assert sorted(build_sampler("RandomSampler", data_source=range(60))) == list(range(60))
+    with pytest.raises(ValueError, match="RandomSample"):
+        build_sampler("RandomSample", data_source=range(60))

@@ -1,4 +1,4 @@
-"""The names that prompt learners of the CoOp family import, and the defaults that their YAML files build on."""
+"""Names that prompt learners of the CoOp family import, defaults that their YAML files rely on, and helpers."""
 
 import importlib
 import json
@@ -75,10 +75,10 @@ def test_defaults():
         found[key] = node
     assert found == DEFAULTS
     cfg.OPTIM.LR = 1.0
-    assert get_cfg_default().OPTIM.LR == 3e-4  # every copy is its own
+    assert get_cfg_default().OPTIM.LR == 3e-4  # each call returns a new copy
 
 
-def test_clean_cfg_keeps_one_trainers_node():
+def test_clean_cfg():
     cfg = get_cfg_default()
     for name in ("COOP", "FDBPL"):
         cfg.TRAINER[name] = type(cfg)({"N_CTX": 4})
@@ -86,7 +86,7 @@ def test_clean_cfg_keeps_one_trainers_node():
     assert set(cfg.TRAINER) == {"NAME", "COOP"}
 
 
-def test_seeding_repeats_all_three_generators():
+def test_set_random_seed():
     import random
 
     def numbers():
@@ -129,7 +129,7 @@ def test_files(tmp_path):
         read_image(str(tmp_path / "none.png"))
 
 
-def test_weights_that_fit_are_loaded(tmp_path):
+def test_load_pretrained_weights(tmp_path):
     torch.manual_seed(0)
     source, target = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     weights = {"module.weight": source.weight.detach(), "bias": torch.zeros(5), "other": torch.zeros(1)}
@@ -149,7 +149,7 @@ def test_the_environment_is_told():
     assert re.search(r"(?i)pillow", info)
 
 
-def test_a_log_file_by_name(tmp_path, monkeypatch):
+def test_logger(tmp_path, monkeypatch):
     from dassl.utils import Logger
 
     class Screen(list):

@@ -1,4 +1,4 @@
-"""A run from beginning to end: hooks, log, checkpoints, resuming."""
+"""Trainers: hooks, log, checkpoints, resume."""
 
 import re
 
@@ -22,17 +22,17 @@ def same(first, second):
 
 
 @pytest.fixture(scope="module")
-def logged(run_toy, tmp_path_factory):
+def logged(train_with_log, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logged")
-    run_toy(folder)
+    train_with_log(folder)
     return folder
 
 
-def test_the_log_is_as_coops_parser_and_its_kin_read_it(logged):
+def test_log_has_the_format_that_coops_parser_reads(logged):
     lines = (logged / "run" / "log.txt").read_text().splitlines()
     progress = [match for line in lines if (match := PROGRESS.fullmatch(line))]
     assert [match.group(1, 2) for match in progress] == [(e, b) for e in "1234" for b in "12"]
-    assert progress[0][3] == "1.0000e-05" and progress[1][3] == "2.0000e-02"  # the last batch shows the next rate
+    assert progress[0][3] == "1.0000e-05" and progress[1][3] == "2.0000e-02"  # the last batch prints the next rate
     end = lines.index("Finish training")
     assert lines[end + 1 : end + 3] == ["Deploy the last-epoch model", "Evaluate on the *test* set"]
     block = lines[end + 3 : end + 9]
@@ -45,7 +45,7 @@ def test_the_log_is_as_coops_parser_and_its_kin_read_it(logged):
     assert re.fullmatch(r"Elapsed: \d:\d\d:\d\d", lines[end + 9])
 
 
-def test_the_folder_is_as_the_field_expects_it(logged):
+def test_folder_layout(logged):
     run = logged / "run"
     names = {file.name for file in (run / "prompt_learner").iterdir()}
     assert names == {"checkpoint", *(f"model.pth.tar-{epoch}" for epoch in range(1, 5))}
@@ -55,16 +55,16 @@ def test_the_folder_is_as_the_field_expects_it(logged):
     assert list((run / "tensorboard").glob("events.*"))
 
 
-def test_checkpoints_are_plain_data(logged):
+def test_checkpoints_hold_plain_data(logged):
     content = torch.load(logged / "run" / "prompt_learner" / "model.pth.tar-2", weights_only=True)
     assert set(content) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
     assert content["epoch"] == 2 and content["val_result"] is None
     assert set(content["state_dict"]) == {"1.weight", "1.bias"}
 
 
-def test_a_finished_run_is_only_tested_again_and_keeps_its_log(logged, run_toy):
+def test_a_finished_run_is_only_tested_again_with_a_new_log(logged, train_with_log):
     first = (logged / "run" / "log.txt").read_text()
-    run_toy(logged)
+    train_with_log(logged)
     assert (logged / "run" / "log.txt").read_text() == first
     (second,) = logged.glob("run/log.txt-*")
     assert re.fullmatch(r"log\.txt-\d{4}(-\d\d){5}", second.name)
@@ -74,9 +74,9 @@ def test_a_finished_run_is_only_tested_again_and_keeps_its_log(logged, run_toy):
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_an_interrupted_run_ends_like_a_straight_one(toy, tmp_path, stop):
-    straight = build_trainer(toy.config(tmp_path / "straight"))
-    straight.train()
+def test_a_resumed_run_equals_an_uninterrupted_one(toy, tmp_path, stop):
+    whole = build_trainer(toy.config(tmp_path / "whole"))
+    whole.train()
     interrupted = build_trainer(toy.config(tmp_path / "interrupted"))
     interrupted.stop_before = stop
     with pytest.raises(KeyboardInterrupt):
@@ -84,15 +84,15 @@ def test_an_interrupted_run_ends_like_a_straight_one(toy, tmp_path, stop):
     resumed = build_trainer(toy.config(tmp_path / "interrupted"))
     resumed.train()
     assert resumed.start_epoch == stop
-    assert interrupted.rates + resumed.rates == pytest.approx(straight.rates, abs=1e-12)
-    assert resumed.rates == pytest.approx(straight.rates[stop:], abs=1e-12)
-    assert interrupted.seen + resumed.seen == straight.seen
-    assert same(state(resumed), state(straight))
-    velocity = [run.optim.state_dict()["state"][0]["momentum_buffer"] for run in (resumed, straight)]
+    assert interrupted.rates + resumed.rates == pytest.approx(whole.rates, abs=1e-12)
+    assert resumed.rates == pytest.approx(whole.rates[stop:], abs=1e-12)
+    assert interrupted.seen + resumed.seen == whole.seen
+    assert same(state(resumed), state(whole))
+    velocity = [run.optim.state_dict()["state"][0]["momentum_buffer"] for run in (resumed, whole)]
     assert torch.equal(*velocity)
 
 
-def test_training_leaves_out_the_last_partial_batch_and_learns(toy, tmp_path):
+def test_training_drops_the_last_partial_batch_and_learns(toy, tmp_path):
     trainer = build_trainer(toy.config(tmp_path, "OPTIM.MAX_EPOCH", 12))
     before = trainer.test()
     trainer.train()
@@ -123,7 +123,7 @@ def test_hooks_run_in_order(toy, tmp_path):
     assert calls == [*names[:4], *epoch, *epoch, "after_train", "test"]
 
 
-def test_the_best_epoch_on_validation_is_deployed(toy, tmp_path, capsys):
+def test_final_model_best_val(toy, tmp_path, capsys):
     overrides = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 0)
     trainer = build_trainer(toy.config(tmp_path, *overrides))
     accuracies = iter([50.0, 75.0, 75.0, 10.0])
@@ -145,7 +145,7 @@ def test_the_best_epoch_on_validation_is_deployed(toy, tmp_path, capsys):
     assert "Deploy the model with the best val performance" in capsys.readouterr().out
 
 
-def test_weights_of_an_epoch_are_loaded_by_number(toy, tmp_path):
+def test_load_model(toy, tmp_path):
     trained = build_trainer(toy.config(tmp_path))
     trained.train()
     fresh = build_trainer(toy.config(tmp_path))
@@ -154,11 +154,11 @@ def test_weights_of_an_epoch_are_loaded_by_number(toy, tmp_path):
     assert same(state(fresh), state(trained))
     with pytest.raises(FileNotFoundError):
         fresh.load_model(str(tmp_path / "run"), epoch=9)
-    fresh.load_model("")  # nothing given: nothing happens
+    fresh.load_model("")  # leaves the weights as they are
     assert same(state(fresh), state(trained))
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(toy, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_checkpoint(toy, tmp_path, monkeypatch):
     trainer = build_trainer(toy.config(tmp_path))
     folder = tmp_path / "run"
     trainer.save_model(0, str(folder))
@@ -171,7 +171,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(toy, tmp_path, monkeypatch):
     assert {file: file.read_bytes() for file in (folder / "prompt_learner").iterdir()} == before
 
 
-def test_models_have_modes_names_and_one_registration(toy, tmp_path):
+def test_register_model_set_model_mode_and_model_backward(toy, tmp_path):
     trainer = build_trainer(toy.config(tmp_path))
     assert trainer.get_model_names() == ["prompt_learner"]
     trainer.set_model_mode("eval")
@@ -184,7 +184,7 @@ def test_models_have_modes_names_and_one_registration(toy, tmp_path):
         trainer.model_backward(torch.tensor(float("nan")))
 
 
-def test_an_unknown_trainer_is_told_the_closest_name(toy, tmp_path):
+def test_trainer_registry(toy, tmp_path):
     with pytest.raises(ValueError, match="ToyTrainer"):
         build_trainer(toy.config(tmp_path, "TRAINER.NAME", "ToyTrainr"))
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""Evaluator, meters and accuracy against the official code's text and numbers."""
+"""Evaluator, meters and accuracy: text and numbers of the official code."""
 
 import json
 
@@ -15,7 +15,7 @@ def reference(parity):
     return json.loads((parity / "dassl.json").read_text())
 
 
-def test_the_evaluator_prints_and_returns_the_official_numbers(reference, capsys):
+def test_evaluator(reference, capsys):
     for case in reference["evaluator"]["cases"]:
         cfg = get_cfg_default()
         cfg.VERBOSE, cfg.TEST.PER_CLASS_RESULT = False, case["per_class"]
@@ -26,7 +26,7 @@ def test_the_evaluator_prints_and_returns_the_official_numbers(reference, capsys
         else:
             logits = torch.nn.functional.one_hot(torch.tensor(case["predictions"]), case["n_classes"]).float()
         evaluator.process(torch.zeros(1, case["n_classes"]), torch.tensor([0]))
-        evaluator.reset()  # forgets what it saw before
+        evaluator.reset()  # forgets the previous batch
         capsys.readouterr()
         for rows, truth in zip(logits.split(9), labels.split(9), strict=True):
             evaluator.process(rows, truth)
@@ -36,7 +36,7 @@ def test_the_evaluator_prints_and_returns_the_official_numbers(reference, capsys
         assert dict(results) == pytest.approx(case["returned"], abs=1e-9)
 
 
-def test_meters_print_the_official_text(reference):
+def test_metric_meter(reference):
     meter = MetricMeter()
     for update, text in zip(reference["metric_meter"]["updates"], reference["metric_meter"]["text"], strict=True):
         meter.update({"loss": torch.tensor(update["loss"]), "acc": update["acc"]})
@@ -47,7 +47,7 @@ def test_meters_print_the_official_text(reference):
         meter.update([1.0])
 
 
-def test_averages():
+def test_average_meter():
     plain, moving = AverageMeter(), AverageMeter(ema=True)
     for value, count in ((1.0, 1), (4.0, 2)):
         plain.update(value, count)
@@ -56,7 +56,7 @@ def test_averages():
     assert moving.avg == pytest.approx(0.9 * 0.1 * 1.0 + 0.1 * 4.0)
 
 
-def test_accuracy_of_a_batch(reference):
+def test_compute_accuracy(reference):
     case = reference["compute_accuracy"]
     (top1,) = compute_accuracy(torch.tensor(case["logits"]), torch.tensor(case["labels"]))
     assert top1.tolist() == case["top1"]

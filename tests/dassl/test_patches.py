@@ -1,4 +1,4 @@
-"""Compatibility patches: each fixes a Dassl with upstream's fault and changes nothing else."""
+"""Compatibility patches. Each one fixes a Dassl that has upstream's fault, and leaves a correct one unchanged."""
 
 import contextlib
 import gc
@@ -17,19 +17,19 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 import third_party.dassl_patches as patches
 
 
-def test_the_dassl_in_use_is_patched():
-    assert patches.apply_patches() == []  # conftest.py has applied them, or there was nothing to do
+def test_dassl_in_use_needs_no_further_patch():
+    assert patches.apply_patches() == []  # tests/conftest.py has applied those that were needed
     assert logging.root.manager.disable == logging.NOTSET
 
 
 @pytest.fixture
 def broken_warmup():
-    """A warm-up of our own making with upstream's two faults."""
+    """A warm-up scheduler with upstream's two faults."""
 
     class BrokenWarmup(LRScheduler):
         def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1, verbose=False):
             self.successor, self.warmup_epoch = successor, warmup_epoch
-            super().__init__(optimizer, last_epoch, verbose, "one argument too many in any torch")
+            super().__init__(optimizer, last_epoch, verbose, "one argument more than any torch takes")
 
         def get_lr(self):
             warm = self.last_epoch >= self.warmup_epoch
@@ -64,8 +64,8 @@ def test_warmup_scheduler(broken_warmup, monkeypatch, tmp_path):
     monkeypatch.setattr(lr_scheduler, "_BaseWarmupScheduler", broken_warmup, raising=False)
     assert patches.warmup_scheduler() is True
     assert patches.warmup_scheduler() is False
-    straight = rates(*schedule(broken_warmup), 6)
-    assert straight[:2] == [1e-5, 0.002] and len(set(straight)) == 6
+    whole = rates(*schedule(broken_warmup), 6)
+    assert whole[:2] == [1e-5, 0.002] and len(set(whole)) == 6
     optimizer, scheduler = schedule(broken_warmup)
     first = rates(optimizer, scheduler, 3)
     torch.save([optimizer.state_dict(), scheduler.state_dict()], tmp_path / "state")
@@ -73,7 +73,7 @@ def test_warmup_scheduler(broken_warmup, monkeypatch, tmp_path):
     optimizer, scheduler = schedule(broken_warmup)
     optimizer.load_state_dict(states[0])
     scheduler.load_state_dict(states[1])
-    assert first + rates(optimizer, scheduler, 3) == pytest.approx(straight, abs=1e-15)
+    assert first + rates(optimizer, scheduler, 3) == pytest.approx(whole, abs=1e-15)
 
 
 def test_checkpoint_files(monkeypatch, tmp_path):
@@ -81,7 +81,7 @@ def test_checkpoint_files(monkeypatch, tmp_path):
         return torch.load(fpath)
 
     def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
-        raise AssertionError("the old function is not called any more")
+        raise AssertionError("the patch replaces this function")
 
     for module in (torchtools, trainer):
         monkeypatch.setattr(module, "load_checkpoint", load_checkpoint)
@@ -110,7 +110,7 @@ class Payload:
         return (open, (self.path, "w"))
 
 
-def test_loading_runs_no_code(tmp_path):
+def test_load_checkpoint_executes_no_code(tmp_path):
     torch.save({"state_dict": {}, "epoch": Payload(tmp_path / "executed")}, tmp_path / "model.pth.tar-1")
     with pytest.raises(Exception, match="(?i)weights.only"):
         torchtools.load_checkpoint(str(tmp_path / "model.pth.tar-1"))
@@ -145,11 +145,11 @@ def test_load_model_without_validation_result(monkeypatch, tmp_path):
     fresh.load_model(str(tmp_path), epoch=5)
     assert torch.equal(fresh._models["learner"].weight, saved._models["learner"].weight)
     with pytest.raises(FileNotFoundError):
-        fresh.load_model(str(tmp_path))  # no best one
+        fresh.load_model(str(tmp_path))  # there is no model-best.pth.tar
 
 
 class ClosingLogger:
-    """A logger with upstream's fault: closed or collected, it closes the console."""
+    """A logger with upstream's fault: it closes the console when it is closed or garbage-collected."""
 
     def __init__(self, fpath=None):
         self.console = sys.stdout
@@ -172,7 +172,7 @@ class ClosingLogger:
             self.file.close()
 
 
-def test_a_logger_does_not_close_the_callers_streams(monkeypatch, tmp_path):
+def test_logger_that_closes_the_console(monkeypatch, tmp_path):
     monkeypatch.setattr("dassl.utils.logger.Logger", ClosingLogger)
     assert patches.logger_that_closes_the_console() is True
     assert patches.logger_that_closes_the_console() is False
@@ -182,15 +182,15 @@ def test_a_logger_does_not_close_the_callers_streams(monkeypatch, tmp_path):
         sys.stdout = ClosingLogger(tmp_path / "log.txt")
         print("training")
         sys.stdout.close()
-        print("still heard")
-        sys.stdout = caller  # the logger is collected
+        print("still open")
+        sys.stdout = caller  # the logger is garbage-collected
         gc.collect()
         print("afterwards")
-    assert caller.getvalue() == "training\nstill heard\nafterwards\n"
+    assert caller.getvalue() == "training\nstill open\nafterwards\n"
     assert (tmp_path / "log.txt").read_text() == "training\n"
 
 
-def test_the_dassl_in_use_does_not_close_the_callers_streams(tmp_path):
+def test_logger_in_use_keeps_the_console_open(tmp_path):
     caller = io.StringIO()
     with contextlib.redirect_stdout(caller):
         setup_logger(str(tmp_path))
@@ -199,6 +199,6 @@ def test_the_dassl_in_use_does_not_close_the_callers_streams(tmp_path):
     assert caller.getvalue() == "training\n"
 
 
-def test_a_dassl_without_a_warm_up_class_is_left_alone(monkeypatch):
+def test_a_dassl_without_the_warmup_class_is_left_unchanged(monkeypatch):
     monkeypatch.setattr("dassl.optim.lr_scheduler", types.ModuleType("lr_scheduler"))
     assert patches.warmup_scheduler() is False

@@ -1,10 +1,6 @@
-"""A data set of three colours and a linear model that learns them: the smallest user of all that Dassl offers.
-
-python tests/dassl/toy.py OUTPUT_FOLDER [KEY VALUE ...]     trains it with Dassl's log
-"""
+"""A data set of three colours and a linear model that learns them: a minimal user of Dassl's interface."""
 
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +38,7 @@ class ToyColours(DatasetBase):
 
 
 class ToyTrainer(TrainerX):
-    """Written as the field writes its trainers; `stop_before` is an epoch at which it fails, as a killed run would."""
+    """A trainer written as in CoOp. `stop_before` is the epoch at which it is interrupted."""
 
     stop_before = None
 
@@ -72,13 +68,12 @@ class ToyTrainer(TrainerX):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, batch["label"])[0].item()}
 
 
-for registry, thing in ((DATASET_REGISTRY, ToyColours), (TRAINER_REGISTRY, ToyTrainer)):
-    if thing.__name__ not in registry.registered_names():
-        registry.register()(thing)
+DATASET_REGISTRY.register(ToyColours, force=True)
+TRAINER_REGISTRY.register(ToyTrainer, force=True)
 
 
 def config(folder, *overrides):
-    """Configuration of a run in `folder`/run on data in `folder`/data."""
+    """Return the configuration of a run in `folder`/run with data in `folder`/data; `overrides` are keys and values."""
     cfg = get_cfg_default()
     settings = {
         "OUTPUT_DIR": str(Path(folder, "run")), "SEED": 1, "USE_CUDA": False,
@@ -93,8 +88,8 @@ def config(folder, *overrides):
     return cfg
 
 
-if __name__ == "__main__":
-    cfg = config(sys.argv[1], *sys.argv[2:])
+def train(cfg) -> None:
+    """Train as CoOp's train.py does."""
     setup_logger(cfg.OUTPUT_DIR)
     set_random_seed(cfg.SEED)
     build_trainer(cfg).train()

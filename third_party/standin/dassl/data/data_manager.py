@@ -1,4 +1,4 @@
-"""Data set + transforms -> loaders."""
+"""Data loaders of a configuration."""
 
 import torch
 from dassl.data import transforms
@@ -9,38 +9,29 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class DatasetWrapper(Dataset):
-    """Items as dictionaries: label, domain, impath, index and img (or img, img2, ... for a list of transforms)."""
+    """Items as dictionaries with the keys label, domain, impath, index and img."""
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
+        if cfg.DATALOADER.K_TRANSFORMS > 1 or cfg.DATALOADER.RETURN_IMG0:
+            raise ValueError(
+                "The stand-in for Dassl supports neither DATALOADER.K_TRANSFORMS > 1 nor DATALOADER.RETURN_IMG0. "
+                "Install upstream Dassl (bash third_party/install_dassl.sh)"
+            )
         self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
-        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
-        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"expected a transform for DATALOADER.K_TRANSFORMS {self.k_tfm}, found none")
-        if self.return_img0:
-            self.to_tensor = transforms.build_unaugmented(cfg)
 
     def __len__(self) -> int:
         return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict:
         item = self.data_source[index]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
         image = read_image(item.impath)
-        if self.transform is None:
-            output["img"] = image
-        elif isinstance(self.transform, list | tuple):
-            for number, transform in enumerate(self.transform, 1):
-                output["img" if number == 1 else f"img{number}"] = self._transformed(transform, image)
-        else:
-            output["img"] = self._transformed(self.transform, image)
-        if self.return_img0:
-            output["img0"] = self.to_tensor(image)
-        return output
-
-    def _transformed(self, transform, image):
-        views = [transform(image) for _ in range(self.k_tfm)]
-        return views if len(views) > 1 else views[0]
+        return {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+            "img": image if self.transform is None else self.transform(image),
+        }
 
 
 def build_data_loader(
@@ -54,7 +45,7 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper=None,
 ) -> DataLoader:
-    """A loader over `data_source`; in training a last partial batch is left out unless it is the only one."""
+    """Construct a loader over `data_source`; training drops a last partial batch unless it is the only one."""
     sampler = build_sampler(
         sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
@@ -67,7 +58,7 @@ def build_data_loader(
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
     if len(loader) == 0:
-        raise ValueError(f"expected images for a loader, found none in {cfg.DATASET.NAME}")
+        raise ValueError(f"The data set {cfg.DATASET.NAME} has no images for a loader")
     return loader
 
 
@@ -85,50 +76,34 @@ class DataManager:
         else:
             print("* Using custom transform for testing")
 
-        def train_loader(source, node):
+        def loader(source, node, is_train: bool) -> DataLoader | None:
+            if not source:
+                return None
             return build_data_loader(
                 cfg,
                 sampler_type=node.SAMPLER,
                 data_source=source,
                 batch_size=node.BATCH_SIZE,
-                n_domain=node.N_DOMAIN,
-                n_ins=node.N_INS,
-                tfm=custom_tfm_train,
-                is_train=True,
+                tfm=custom_tfm_train if is_train else custom_tfm_test,
+                is_train=is_train,
                 dataset_wrapper=dataset_wrapper,
             )
 
-        def test_loader(source):
-            return build_data_loader(
-                cfg,
-                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-                data_source=source,
-                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                tfm=custom_tfm_test,
-                is_train=False,
-                dataset_wrapper=dataset_wrapper,
-            )
-
-        loaders = cfg.DATALOADER
-        self.train_loader_x = train_loader(dataset.train_x, loaders.TRAIN_X)
-        self.train_loader_u = None
-        if dataset.train_u:
-            node = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
-            self.train_loader_u = train_loader(dataset.train_u, node)
-        self.val_loader = test_loader(dataset.val) if dataset.val else None
-        self.test_loader = test_loader(dataset.test)
-        self._num_classes = dataset.num_classes
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
-        self._lab2cname = dataset.lab2cname
+        nodes = cfg.DATALOADER
+        self.train_loader_x = loader(dataset.train_x, nodes.TRAIN_X, is_train=True)
+        unlabeled = nodes.TRAIN_X if nodes.TRAIN_U.SAME_AS_X else nodes.TRAIN_U
+        self.train_loader_u = loader(dataset.train_u, unlabeled, is_train=True)
+        self.val_loader = loader(dataset.val, nodes.TEST, is_train=False)
+        self.test_loader = loader(dataset.test, nodes.TEST, is_train=False)
         self.dataset = dataset
+        self.num_classes = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname = dataset.lab2cname
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    num_classes = property(lambda self: self._num_classes)
-    num_source_domains = property(lambda self: self._num_source_domains)
-    lab2cname = property(lambda self: self._lab2cname)
-
     def show_dataset_summary(self, cfg) -> None:
+        """Print the numbers of classes and of images."""
         rows = [("Dataset", cfg.DATASET.NAME), ("# classes", f"{self.num_classes:,}")]
         for name in ("train_x", "train_u", "val", "test"):
             source = getattr(self.dataset, name)

@@ -1,4 +1,16 @@
-from dassl.engine.build import TRAINER_REGISTRY, build_trainer
-from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX
+"""Trainers and their registry."""
 
-__all__ = ["TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "build_trainer"]
+from dassl.engine.trainer import SimpleTrainer, TrainerBase, TrainerX
+from dassl.utils import Registry, check_availability
+
+__all__ = ["TRAINER_REGISTRY", "SimpleTrainer", "TrainerBase", "TrainerX", "build_trainer"]
+
+TRAINER_REGISTRY = Registry("TRAINER")
+
+
+def build_trainer(cfg) -> SimpleTrainer:
+    """Construct the trainer that `cfg.TRAINER.NAME` names."""
+    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())
+    if cfg.VERBOSE:
+        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)

@@ -1,4 +1,4 @@
-"""The life cycle of a run: build, train epoch by epoch, test, save and resume."""
+"""Base classes of trainers: build, train for some epochs, test, save and resume."""
 
 import datetime
 import os
@@ -20,21 +20,8 @@ from dassl.utils import (
 from torch import nn
 
 
-class SimpleNet(nn.Module):
-    """A backbone and a linear head. Prompt learners bring their own model; the name is here for imports."""
-
-    def __init__(self, backbone: nn.Module, num_classes: int = 0):
-        super().__init__()
-        self.backbone = backbone
-        self.classifier = nn.Linear(backbone.out_features, num_classes) if num_classes > 0 else None
-
-    def forward(self, x):
-        features = self.backbone(x)
-        return features if self.classifier is None else self.classifier(features)
-
-
 class TrainerBase:
-    """Registered models with their optimisers and schedules, and the loop over epochs."""
+    """Registered models with their optimizers and schedulers, and the loop over epochs."""
 
     def __init__(self):
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -42,45 +29,37 @@ class TrainerBase:
         self._scheds: OrderedDict = OrderedDict()
         self._writer = None
 
-    # models -----------------------------------------------------------------------------------------------------
-
     def register_model(self, name: str = "model", model=None, optim=None, sched=None) -> None:
-        """Put a model under the life cycle; `name` is its folder among the checkpoints."""
-        if "_models" not in self.__dict__:
-            raise AttributeError("expected super().__init__() before register_model, found no registry of models")
+        """Add a model that is trained and saved; `name` is its folder among the checkpoints."""
         if name in self._models:
-            raise ValueError(f"expected a new name for a model, found {name!r} registered already")
+            raise ValueError(f"A model called {name!r} is registered already")
         self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
 
     def get_model_names(self, names=None) -> list[str]:
-        if names is None:
-            return list(self._models)
-        names = tolist_if_not(names)
-        for name in names:
-            if name not in self._models:
-                raise KeyError(f"expected a registered model out of {list(self._models)}, found {name!r}")
-        return names
+        """Return the names of all models, or `names` as a list."""
+        return list(self._models) if names is None else tolist_if_not(names)
 
     def set_model_mode(self, mode: str = "train", names=None) -> None:
+        """Set the registered models to "train", "test" or "eval" mode ("test" and "eval" are the same)."""
+        if mode not in ("train", "test", "eval"):
+            raise KeyError(f"The mode of a model is train, test or eval, not {mode!r}")
         for name in self.get_model_names(names):
-            if mode == "train":
-                self._models[name].train()
-            elif mode in ("test", "eval"):
-                self._models[name].eval()
-            else:
-                raise KeyError(f"expected train, test or eval, found {mode!r}")
+            self._models[name].train(mode == "train")
 
     def update_lr(self, names=None) -> None:
+        """Step the schedulers. The trainer calls it once per epoch."""
         for name in self.get_model_names(names):
             if self._scheds[name] is not None:
                 self._scheds[name].step()
 
     def get_current_lr(self, names=None) -> float:
+        """Return the learning rate of the first parameter group of the first model."""
         return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
 
     def detect_anomaly(self, loss: torch.Tensor) -> None:
+        """Raise FloatingPointError if the loss is infinite or NaN."""
         if not torch.isfinite(loss).all():
-            raise FloatingPointError(f"expected a finite loss, found {loss.detach().tolist()}")
+            raise FloatingPointError(f"The loss is {loss.detach().tolist()}")
 
     def model_zero_grad(self, names=None) -> None:
         for name in self.get_model_names(names):
@@ -101,9 +80,8 @@ class TrainerBase:
         self.model_backward(loss)
         self.model_update(names)
 
-    # checkpoints ------------------------------------------------------------------------------------------------
-
     def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name="") -> None:
+        """Write a checkpoint of each model to `directory`/<name of the model>."""
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {
@@ -116,22 +94,19 @@ class TrainerBase:
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the weights of `epoch`, or the best ones. An empty `directory` leaves the models unchanged."""
         if not directory:
-            print("No folder of weights is given: the model stays as it is")
+            print("No model folder is given: the weights stay as they are")
             return
         file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
             path = os.path.join(directory, name, file)
-            if not os.path.exists(path):
-                raise FileNotFoundError(f"expected weights at {path}, found no file")
             checkpoint = load_checkpoint(path)
-            result = checkpoint.get("val_result")
-            shown = "none" if result is None else f"{result:.1f}"
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={shown})")
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """The epoch to start from: that of the checkpoints in `directory`, or 0."""
+        """Restore the checkpoints in `directory`, if any, and return the epoch to start from."""
         names = self.get_model_names()
         if not all(os.path.exists(os.path.join(directory, name)) for name in names):
             print("No checkpoint found, train from scratch")
@@ -143,11 +118,10 @@ class TrainerBase:
             start = resume_from_checkpoint(path, self._models[name], self._optims[name], self._scheds[name])
         return start
 
-    # tensorboard ------------------------------------------------------------------------------------------------
-
     def init_writer(self, log_dir: str) -> None:
+        """Open a TensorBoard writer."""
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard import SummaryWriter  # the import is slow
 
             print(f"Initialize tensorboard (log_dir={log_dir})")
             self._writer = SummaryWriter(log_dir=log_dir)
@@ -161,9 +135,8 @@ class TrainerBase:
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
-    # loop -------------------------------------------------------------------------------------------------------
-
     def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Run the hooks and epochs from `start_epoch` (or the epoch that `before_train` sets) to `max_epoch`."""
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         self.before_train()
         for epoch in range(self.start_epoch, self.max_epoch):
@@ -174,7 +147,7 @@ class TrainerBase:
         self.after_train()
 
     def before_train(self) -> None:
-        pass
+        """Run before the first epoch; a hook for subclasses, like the following ones."""
 
     def after_train(self) -> None:
         pass
@@ -188,24 +161,13 @@ class TrainerBase:
     def run_epoch(self) -> None:
         raise NotImplementedError
 
-    def test(self):
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch):
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch):
-        raise NotImplementedError
-
-    def forward_backward(self, batch):
-        raise NotImplementedError
-
-    def model_inference(self, input):
+    def forward_backward(self, batch) -> dict:
+        """Run a training step and return the values to print."""
         raise NotImplementedError
 
 
 class SimpleTrainer(TrainerBase):
-    """The life cycle driven by a configuration: check_cfg, loaders, build_model, evaluator."""
+    """Trainer built from a configuration: check_cfg, data loaders, build_model, evaluator."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -221,9 +183,10 @@ class SimpleTrainer(TrainerBase):
         self.best_result = -float("inf")
 
     def check_cfg(self, cfg) -> None:
-        """Refuse a configuration before anything is loaded; optional."""
+        """Validate the configuration before data are read; a hook for subclasses."""
 
     def build_data_loader(self) -> None:
+        """Set the data loaders and the classes."""
         dm = DataManager(self.cfg)
         self.dm = dm
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
@@ -232,6 +195,7 @@ class SimpleTrainer(TrainerBase):
         self.lab2cname = dm.lab2cname
 
     def build_model(self) -> None:
+        """Construct and register the models."""
         raise NotImplementedError
 
     def train(self) -> None:
@@ -270,7 +234,10 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Accuracy in percent on `split` (default cfg.TEST.SPLIT); the test set where there is no validation set."""
+        """Return the accuracy in percent on `split` (default: cfg.TEST.SPLIT).
+
+        The test set replaces the validation set of a data set that has none.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = self.cfg.TEST.SPLIT if split is None else split
@@ -288,14 +255,16 @@ class SimpleTrainer(TrainerBase):
         return next(iter(results.values()))
 
     def model_inference(self, input):
+        """Return the logits of a batch of images."""
         return self.model(input)
 
     def parse_batch_test(self, batch):
+        """Move images and labels to the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
 
 class TrainerX(SimpleTrainer):
-    """Training on labelled data."""
+    """Trainer on labelled data."""
 
     def run_epoch(self) -> None:
         self.set_model_mode("train")
@@ -327,4 +296,5 @@ class TrainerX(SimpleTrainer):
         self.write_scalar("train/lr", self.get_current_lr(), step)
 
     def parse_batch_train(self, batch):
+        """Move images, labels and domains to the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)

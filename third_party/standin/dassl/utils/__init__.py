@@ -1,12 +1,10 @@
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry
 from dassl.utils.tools import (
+    Registry,
     check_availability,
     check_isfile,
     collect_env_info,
-    download_url,
-    get_most_similar_str_to_a_from_b,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,
@@ -17,11 +15,8 @@ from dassl.utils.tools import (
 )
 from dassl.utils.torchtools import (
     count_num_param,
-    init_network_weights,
     load_checkpoint,
     load_pretrained_weights,
-    open_all_layers,
-    open_specified_layers,
     resume_from_checkpoint,
     save_checkpoint,
 )
@@ -35,15 +30,10 @@ __all__ = [
     "check_isfile",
     "collect_env_info",
     "count_num_param",
-    "download_url",
-    "get_most_similar_str_to_a_from_b",
-    "init_network_weights",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",
     "mkdir_if_missing",
-    "open_all_layers",
-    "open_specified_layers",
     "read_image",
     "read_json",
     "resume_from_checkpoint",

@@ -1,4 +1,4 @@
-"""Everything printed goes to the screen and to log.txt."""
+"""Copy of standard output to log.txt."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 
 
 class Logger:
-    """A stream that writes to the screen and to a file; it passes for a real stream."""
+    """Stream that writes to standard output and to a file. It has all attributes of the stream that it replaces."""
 
     def __init__(self, fpath: str | None = None):
         self.console = sys.stdout
@@ -39,7 +39,7 @@ class Logger:
 def setup_logger(output: str | None = None) -> None:
     """Copy standard output to `output`/log.txt (or to `output` itself, if it ends in .txt or .log).
 
-    An existing log is kept: the new one gets a time stamp behind its name.
+    An existing log is kept: the name of the new one ends in the time.
     """
     if output is None:
         return

@@ -1,4 +1,4 @@
-"""Running averages of what a training loop prints."""
+"""Running averages of the values that a training loop prints."""
 
 from collections import defaultdict
 
@@ -6,7 +6,7 @@ import torch
 
 
 class AverageMeter:
-    """Latest value, sum, count and average of a number; `ema` averages exponentially."""
+    """Latest value, sum, count and average of a number. With `ema` the average is exponential."""
 
     def __init__(self, ema: bool = False):
         self.ema = ema
@@ -24,7 +24,7 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """An `AverageMeter` per name; prints as `loss 1.5000 (1.5000) acc 25.0000 (25.0000)`."""
+    """An `AverageMeter` for each name. It prints as `loss 1.5000 (1.5000) acc 25.0000 (25.0000)`."""
 
     def __init__(self, delimiter: str = " "):
         self.meters: dict[str, AverageMeter] = defaultdict(AverageMeter)
@@ -32,7 +32,7 @@ class MetricMeter:
 
     def update(self, input_dict: dict | None) -> None:
         if input_dict is not None and not isinstance(input_dict, dict):
-            raise TypeError("Input to MetricMeter.update() must be a dictionary")
+            raise TypeError(f"MetricMeter.update() takes a dictionary, not {type(input_dict).__name__}")
         for name, value in (input_dict or {}).items():
             self.meters[name].update(value)
 

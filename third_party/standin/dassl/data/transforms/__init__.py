@@ -1,8 +1,8 @@
-"""Image -> tensor. Loaded when first asked for: importing torchvision takes longer than all the rest."""
+"""Image transforms, imported at first use: the import of torchvision takes longer than all other imports of Dassl."""
 
 import importlib
 
-__all__ = ["INTERPOLATION_MODES", "build_transform", "build_unaugmented"]
+__all__ = ["INTERPOLATION_MODES", "build_transform"]
 
 
 def __getattr__(name: str):

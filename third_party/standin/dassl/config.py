@@ -1,4 +1,4 @@
-"""Keys and default values as upstream has them, without the nodes of upstream's own trainers."""
+"""The default configuration: upstream's keys and values, without the nodes of upstream's own trainers."""
 
 from yacs.config import CfgNode
 
@@ -94,5 +94,13 @@ DEFAULTS = {
 }
 
 
-def default_config() -> CfgNode:
+def get_cfg_default() -> CfgNode:
+    """Return a new copy of the default configuration."""
     return CfgNode(DEFAULTS).clone()
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Remove the nodes of all trainers except `trainer` from `cfg.TRAINER`."""
+    for name in list(cfg.TRAINER):
+        if name not in ("NAME", trainer.upper()):
+            cfg.TRAINER.pop(name)

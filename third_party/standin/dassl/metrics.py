@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 def compute_accuracy(output: Tensor, target: Tensor, topk: tuple[int, ...] = (1,)) -> list[Tensor]:
-    """Percent of rows of `output` [B, C] whose `target` [B] is among the k largest; a [1] tensor for each k."""
+    """Compute, for each k, the percentage of rows whose `target` [B] is among the k largest values of `output` [B, C].
+
+    Returns:
+        A tensor of shape [1] for each k.
+    """
     if isinstance(output, tuple | list):
         output = output[0]
     ranked = output.topk(min(max(topk), output.shape[1]), dim=1).indices

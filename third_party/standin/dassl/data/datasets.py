@@ -1,22 +1,31 @@
-"""Images with labels, and the sampling of a few of them."""
+"""Base class of data sets, their items, and the registry of data sets."""
 
-import os
 import random
-import tarfile
-import zipfile
 from collections import defaultdict
 
-from dassl.utils import check_isfile, download_url
+from dassl.utils import Registry, check_availability, check_isfile
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg):
+    """Construct the data set that `cfg.DATASET.NAME` names."""
+    check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())
+    if cfg.VERBOSE:
+        print(f"Loading dataset: {cfg.DATASET.NAME}")
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
 
 
 class Datum:
-    """One image: its path, its label, its domain and its class name."""
+    """The path, label, domain and class name of an image; read-only.
+
+    Raises:
+        FileNotFoundError: there is no file at `impath`.
+    """
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
-        if not isinstance(impath, str):
-            raise TypeError(f"expected a string as path of an image, found {type(impath).__name__}")
         if not check_isfile(impath):
-            raise FileNotFoundError(f"expected an image at {impath}, found no file")
+            raise FileNotFoundError(f"There is no image at {impath}")
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
     impath = property(lambda self: self._impath)
@@ -26,7 +35,7 @@ class Datum:
 
 
 class DatasetBase:
-    """Training, validation and test items; class names and label count follow from the training items."""
+    """Training, validation and test items. The classes are those of the training items."""
 
     dataset_dir = ""
     domains: list[str] = []
@@ -46,34 +55,19 @@ class DatasetBase:
 
     @staticmethod
     def get_num_classes(data_source: list[Datum]) -> int:
+        """Return the largest label plus one."""
         return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: list[Datum]) -> tuple[dict[int, str], list[str]]:
+        """Return the class name of each label, and the class names in the order of the labels."""
         mapping = {item.label: item.classname for item in data_source}
         return mapping, [mapping[label] for label in sorted(mapping)]
 
-    def check_input_domains(self, source_domains, target_domains) -> None:
-        for domain in (*source_domains, *target_domains):
-            if domain not in self.domains:
-                raise ValueError(f"expected a domain out of {self.domains}, found {domain!r}")
-
-    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Fetch an archive to `dst` and unpack it beside; members that leave the folder are refused."""
-        os.makedirs(os.path.dirname(dst), exist_ok=True)
-        download_url(url, dst, from_gdrive=from_gdrive)
-        folder = os.path.dirname(dst)
-        if zipfile.is_zipfile(dst):
-            with zipfile.ZipFile(dst) as archive:
-                archive.extractall(folder)
-        else:
-            with tarfile.open(dst) as archive:
-                archive.extractall(folder, filter="data")
-
     def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
-        """`num_shots` random items of each label, from each source; all items where there are fewer.
+        """Draw `num_shots` items of each label from each source with Python's global generator.
 
-        With fewer items than shots, `repeat` draws with replacement up to `num_shots`. Uses Python's global generator.
+        A label with fewer items keeps all of them; with `repeat` it draws `num_shots` of them with replacement.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
@@ -90,13 +84,8 @@ class DatasetBase:
         return output[0] if len(output) == 1 else output
 
     def split_dataset_by_label(self, data_source: list[Datum]) -> dict[int, list[Datum]]:
+        """Group the items by their label."""
         groups = defaultdict(list)
         for item in data_source:
             groups[item.label].append(item)
-        return groups
-
-    def split_dataset_by_domain(self, data_source: list[Datum]) -> dict[int, list[Datum]]:
-        groups = defaultdict(list)
-        for item in data_source:
-            groups[item.domain].append(item)
         return groups

@@ -1,4 +1,4 @@
-"""Accuracy, error rate and macro-F1 over a test set."""
+"""Accuracy, error rate and macro-F1 on a test set."""
 
 import os
 from collections import OrderedDict, defaultdict
@@ -10,63 +10,45 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
 def build_evaluator(cfg, **kwargs):
+    """Construct the evaluator that `cfg.TEST.EVALUATOR` names."""
     check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names())
     if cfg.VERBOSE:
         print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
     return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)
 
 
-class EvaluatorBase:
-    """reset, process batch after batch, evaluate."""
-
-    def __init__(self, cfg):
-        self.cfg = cfg
-
-    def reset(self) -> None:
-        raise NotImplementedError
-
-    def process(self, mo, gt) -> None:
-        raise NotImplementedError
-
-    def evaluate(self) -> OrderedDict:
-        raise NotImplementedError
-
-
 @EVALUATOR_REGISTRY.register()
-class Classification(EvaluatorBase):
-    """Evaluator of classification; prints to one decimal, returns full precision."""
+class Classification:
+    """Evaluator of classification. It prints one decimal and returns full precision."""
 
     def __init__(self, cfg, lab2cname: dict | None = None, **kwargs):
-        super().__init__(cfg)
+        self.cfg = cfg
         self._lab2cname = lab2cname
-        if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
-            raise ValueError("TEST.PER_CLASS_RESULT needs lab2cname")
         self.reset()
 
     def reset(self) -> None:
-        self._correct = 0
-        self._total = 0
+        """Forget all processed batches."""
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """`mo` logits [B, C], `gt` labels [B]."""
-        predicted = mo.max(1)[1]
-        self._correct += int((predicted == gt).sum().item())
-        self._total += len(gt)
+        """Add a batch of logits `mo` [B, C] and labels `gt` [B]."""
         self._y_true += gt.cpu().tolist()
-        self._y_pred += predicted.cpu().tolist()
+        self._y_pred += mo.max(1)[1].cpu().tolist()
 
     def evaluate(self) -> OrderedDict:
-        from sklearn.metrics import f1_score  # slow to import: not before it is needed
+        """Print and return the results, in percent."""
+        from sklearn.metrics import f1_score  # the import is slow
 
-        accuracy = 100.0 * self._correct / self._total
+        total = len(self._y_true)
+        correct = sum(truth == predicted for truth, predicted in zip(self._y_true, self._y_pred, strict=True))
+        accuracy = 100.0 * correct / total
         macro_f1 = 100.0 * f1_score(self._y_true, self._y_pred, average="macro", labels=sorted(set(self._y_true)))
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=float(macro_f1))
         print(
             "=> result\n"
-            f"* total: {self._total:,}\n"
-            f"* correct: {self._correct:,}\n"
+            f"* total: {total:,}\n"
+            f"* correct: {correct:,}\n"
             f"* accuracy: {accuracy:.1f}%\n"
             f"* error: {results['error_rate']:.1f}%\n"
             f"* macro_f1: {macro_f1:.1f}%"

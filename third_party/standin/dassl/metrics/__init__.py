@@ -1,3 +1,0 @@
-from dassl.metrics.accuracy import compute_accuracy
-
-__all__ = ["compute_accuracy"]
