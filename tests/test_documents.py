@@ -1,4 +1,4 @@
-"""Links, anchors, commands and examples of the documentation."""
+"""Links, anchors and commands of the documentation."""
 
 import importlib.util
 import re
@@ -8,17 +8,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-SHOWN = re.findall(r"^`(tests/\S+)`:\n\n```\w+\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
-
-
-def test_every_example_is_shown():
-    examples = {str(file.relative_to(ROOT)) for file in ROOT.glob("tests/*/new_*/*.*") if file.suffix != ".pyc"}
-    assert {path for path, _ in SHOWN} == examples
-
-
-@pytest.mark.parametrize(("path", "code"), SHOWN, ids=[Path(path).stem for path, _ in SHOWN])
-def test_the_code_shown_is_the_code_tested(path, code):
-    assert (ROOT / path).read_text() == code
 
 
 def anchors(page: Path) -> set[str]:

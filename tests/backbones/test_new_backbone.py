@@ -58,5 +58,5 @@ def test_it_teaches(tmp_path):
 def test_what_is_told_without_loading_it():
     assert weights_sha256("colours:8") == load_backbone("colours:8").sha256 != weights_sha256("colours:9")
     assert weights_available("colours:8")
-    with pytest.raises(UserError, match="expected a side in pixels behind colours:, found 'big'"):
+    with pytest.raises(UserError, match="colours:big has no image size"):
         load_backbone("colours:big")

@@ -1,9 +1,15 @@
-"""A supervision serves students that it has never seen; a new method is one file that is found by itself."""
+"""The example of a new method in CONTRIBUTING.md: one file and one YAML, trained under every supervision."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 
+import datasets
+from fdbpl.config import merge, read_yaml, split_per_dataset
+from fdbpl.engine import registry
 from fdbpl.engine.supervision.hard_labels import HardLabels
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.supervision.region_bank import RegionBankSupervision
@@ -59,3 +65,17 @@ def test_its_settings_are_checked_as_everybody_s(make_cfg):
         build_trainer(short)
     with pytest.raises(UserError, match="TRAINER.ADAPTER.PREC is .fp8."):
         build_trainer(make_cfg("Adapter_KDPL", **{"TRAINER.ADAPTER.PREC": "fp8"}))
+
+
+def test_its_yaml_has_known_keys(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "_base_").symlink_to(root / "configs/_base_")
+    file = tmp_path / "trainers/Adapter/demo.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((root / "tests/trainers/new_method/demo.yaml").read_bytes())
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    registry.extend_cfg(cfg)
+    merge(cfg, split_per_dataset(read_yaml(file))[0], str(file))
+    assert cfg.MODEL.BACKBONE.NAME == "demo:rn-student" and cfg.OPTIM.MAX_EPOCH == 10
+    assert cfg.TEACHER.NAME == "demo:teacher" and cfg.TRAINER.ADAPTER.PREC == "fp32"

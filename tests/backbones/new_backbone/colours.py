@@ -1,4 +1,4 @@
-"""`colours:SIZE`: a teacher that recognizes eight colours, for images of SIZE pixels."""
+"""Example of a new backbone: `colours:SIZE`, a teacher that recognizes eight colours in images of SIZE pixels."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ RGB = [(0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 
 
 
 class Colours(nn.Module):
-    """Images -> the share of their pixels that is nearest to each colour."""
+    """Image encoder: the fraction of an image's pixels that are nearest to each colour."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class Colours(nn.Module):
 
 
 def tokenize(texts: list[str]) -> Tensor:
-    """Which of the colours' names stand in each text: int64 [C, 8]."""
+    """Indicators of the colour names in each text: int64 [C, 8]."""
     return torch.tensor([[int(name in text.split()) for name in NAMES] for text in texts])
 
 
 def load(size: str, device: str, dtype: torch.dtype) -> Backbone:
     if not size.isdigit() or int(size) < 1:
-        raise UserError(f"expected a side in pixels behind colours:, found {size!r}; e.g. colours:224")
+        raise UserError(f"colours:{size} has no image size in pixels. Write it after the colon, e.g. colours:224")
     return Backbone(
         name=f"colours:{size}",
         model=Colours().to(device, dtype).eval(),
@@ -41,14 +41,14 @@ def load(size: str, device: str, dtype: torch.dtype) -> Backbone:
         embed_dim=len(NAMES),
         logit_scale=10.0,
         tokenize=tokenize,
-        encode_tokens=lambda tokens: tokens.float() + 1e-3,  # a text without colours is like all of them a little
+        encode_tokens=lambda tokens: tokens.float() + 1e-3,  # a text without colours is equally close to all of them
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )
 
 
 def sha256(size: str) -> str:
-    """What a bank knows it by; a change of NAMES or RGB is another teacher."""
+    """Hash that identifies the teacher in banks. It changes with NAMES and RGB."""
     return hashlib.sha256(repr((size, NAMES, RGB)).encode()).hexdigest()
 
 

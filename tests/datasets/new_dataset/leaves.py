@@ -1,4 +1,4 @@
-"""An example of a new data set: images of leaves, listed in leaves/split.csv as split,file,class name."""
+"""Example of a new data set: images of leaves, listed in leaves/split.csv with the columns split, file, class name."""
 
 import csv
 
@@ -15,12 +15,12 @@ class Leaves(SplitDataset):
     template = "a photo of a {} leaf."
 
     def read_split(self) -> dict[str, list[Item]]:
-        """Only because the list is no split file of CoOp's: one needs no method at all."""
+        """Read the CSV file. A data set with a split file in CoOp's format does not need this method."""
         path = self.need(self.split_path, "the list of the leaves")
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         labels = {name: label for label, name in enumerate(sorted({name for _, _, name in rows}))}
         return {
-            part: [(image, labels[name], name) for of, image, name in rows if of == part]
+            part: [(image, labels[name], name) for split, image, name in rows if split == part]
             for part in ("train", "val", "test")
         }

@@ -1,4 +1,4 @@
-"""An example of a new method: one file in trainers/."""
+"""Example of a new method: a context and a linear adapter of the image features."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,13 +16,13 @@ from .fdbpl import RegionDistillation
 
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ADAPTER = CfgNode()
-    cfg.TRAINER.ADAPTER.N_CTX = 2  # context vectors
+    cfg.TRAINER.ADAPTER.N_CTX = 4  # context vectors
     cfg.TRAINER.ADAPTER.DECAY = 0.1  # weight of the adapter's squared norm
     cfg.TRAINER.ADAPTER.PREC = "fp32"  # fp32 | fp16 | amp | bf16
 
 
 class AdapterStudent(Student):
-    """A context, and a linear layer after the frozen image tower."""
+    """A context for the text encoder, and a linear layer after the frozen image encoder."""
 
     cfg_key = "ADAPTER"
 
@@ -47,18 +47,18 @@ class AdapterStudent(Student):
 
 @register
 class Adapter(PromptTrainer):
-    """The method with few-shot labels."""
+    """Supervised by the labels of the few shots."""
 
     student_class = AdapterStudent
 
 
 @register
 class Adapter_KDPL(Adapter):
-    """The method with an online teacher."""
+    """Supervised by a teacher that runs in every step."""
 
     supervision_class = OnlineTeacher
 
 
 @register
 class FDBPL_Adapter(RegionDistillation, Adapter):
-    """The method with the region bank."""
+    """Supervised by the region bank."""

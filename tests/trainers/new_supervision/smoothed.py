@@ -1,4 +1,4 @@
-"""An example of a new supervision: smoothed labels (Szegedy et al., CVPR 2016), one file in trainers/."""
+"""Example of a new supervision: smoothed labels (Szegedy et al., CVPR 2016)."""
 
 import torch.nn.functional as F
 from torch import Tensor
