@@ -1,13 +1,14 @@
-"""Charts of the page: selection of their data, titles and text alternatives."""
+"""Charts of the page."""
 
 import math
-from dataclasses import dataclass, field
 
+import matplotlib
 import pandas as pd
-from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
-from fdbpl.report import figures
 from fdbpl.report.cost import BankCost
+from fdbpl.report.figures import INK, MUTED, SERIES, STYLE, Chart, Look, choose_looks, new_axes, plain_ticks, to_svg
 from fdbpl.report.groups import Group
 from fdbpl.report.method_names import supervision_of
 from fdbpl.report.runs import STAGES, Run
@@ -15,69 +16,73 @@ from fdbpl.report.tables import base2new_means, dataset_sets, means_over, set_ti
 from fdbpl.runs.results import counted, shots_text
 
 MAX_LEARNING_CURVES = 48
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing with its text alternative; `legend` holds (look, name of the row)."""
-
-    title: str
-    svg: Markup
-    alternative: str
-    legend: list[tuple[figures.Look, str]] = field(default_factory=list)
-    note: str = ""
+STAGE_SERIES = {"generation": 3, "build": 7, "prepare": 4, "train": 2, "test": 0}  # index in SERIES
 
 
 def few_shot_charts(groups: list[Group]) -> list[Chart]:
-    """Accuracy against shots: the average over data sets, then each data set with at least two numbers of shots."""
+    """Accuracy against shots, the mean with a band of one standard deviation.
+
+    A chart of the average over data sets, then one of each data set with at least two numbers of shots.
+    """
     charts: list[Chart] = []
     for place, group in enumerate(groups):
-        looks = figures.looks(group.trainers)
+        looks = looks_of(group)
         for datasets in dataset_sets(group):
-            points = _few_shot_points(group, datasets)
-            if points.index.get_level_values("shots").nunique() < 2:
+            accuracies = group.accuracies_on(datasets).query("shots > 0")
+            if len(datasets) == 1:
+                seeds = accuracies.groupby(["row", "shots"], sort=False)["accuracy"]
+                points = seeds.agg(["mean", "std"]).fillna(0.0)
+            else:
+                means = means_over(accuracies, "dataset", datasets, column="shots").dropna()
+                points = means.to_frame("mean").assign(std=0.0)
+            shots = points.index.unique("shots")
+            if len(shots) < 2:
                 continue
-            curves = {row: part.droplevel("row").sort_index() for row, part in points.groupby("row", sort=False)}
-            values = "; ".join(
-                f"{row}: " + ", ".join(f"{shots_text(shots)} {mean:.1f}" for shots, mean in part["mean"].items())
-                for row, part in curves.items()
-            )
-            svg = figures.few_shot(f"shots-{place}-{len(charts)}", curves, looks)
+            axes, values, legend = new_axes(5.2, 3.4, "shots per class", "accuracy in %"), [], []
+            for row, part in points.groupby("row", sort=False):
+                curve = part.droplevel("row").sort_index()
+                low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+                axes.fill_between(curve.index, low, high, color=SERIES[looks[row].colour], alpha=0.16, linewidth=0)
+                axes.plot(curve.index, curve["mean"], **looks[row].line_style(6))
+                means = ", ".join(f"{shots_text(number)} {mean:.1f}" for number, mean in curve["mean"].items())
+                values.append(f"{row}: {means}")
+                legend.append((looks[row], row))
+            axes.set_xscale("log", base=2)
+            plain_ticks(axes, FixedLocator(sorted(shots)))
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+            svg = to_svg(axes.figure, f"shots-{place}-{len(charts)}")
             title = f"{set_title(datasets)}, {group.backbone}"
-            legend = [(looks[row], row) for row in curves]
-            charts.append(Chart(title, Markup(svg), f"Accuracy against shots. {values}", legend))
+            charts.append(Chart(title, svg, f"Accuracy against shots. {'; '.join(values)}", legend))
     return charts
-
-
-def _few_shot_points(group: Group, datasets: list[str]) -> pd.DataFrame:
-    """mean and std by (row, shots); std is 0 for averages over data sets and for single runs."""
-    accuracies = group.accuracies_on(datasets).query("shots > 0")
-    if len(datasets) == 1:
-        return accuracies.groupby(["row", "shots"], sort=False)["accuracy"].agg(["mean", "std"]).fillna(0.0)
-    return means_over(accuracies, "shots", "dataset", datasets).dropna().to_frame("mean").assign(std=0.0)
 
 
 def score_charts(groups: list[Group]) -> list[Chart]:
     """H against seconds of training: the average over data sets, then each data set."""
     charts: list[Chart] = []
     for place, group in enumerate(groups):
-        looks = figures.looks(group.trainers)
+        looks = looks_of(group)
+        seconds = group.trainings.groupby(["row", "dataset"])["seconds_train"].mean().unstack()
         for datasets in dataset_sets(group):
             points = base2new_means(group, datasets)[["H"]].dropna()
-            seconds = (
-                group.trainings.groupby(["row", "dataset"])["seconds_train"].mean().unstack().reindex(columns=datasets)
-            )
-            points["seconds"] = seconds.mean(axis=1, skipna=False)
+            points["seconds"] = seconds.reindex(columns=datasets).mean(axis=1, skipna=False)
             timed = points[points["seconds"] > 0]
             if timed.empty:
                 continue
-            values = "; ".join(f"{row}: H {h:.2f} after {seconds:.1f} s" for row, h, seconds in timed.itertuples())
-            svg = figures.score_against_seconds(f"score-{place}-{len(charts)}", timed, looks)
+            axes = new_axes(5.2, 3.4, "seconds of training (log scale)", "H in %")
+            for row, score, duration in timed.itertuples():
+                axes.plot([duration], [score], **looks[row].line_style(8))
+            axes.set_xscale("log")
+            axes.set_xlim(timed["seconds"].min() / 1.5, timed["seconds"].max() * 1.5)
+            plain_ticks(axes, LogLocator(subs=(1, 2, 5)))
+            axes.margins(y=0.12)
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+            svg = to_svg(axes.figure, f"score-{place}-{len(charts)}")
             title = f"{set_title(datasets)}, {shots_text(group.shots)}, {group.backbone}"
+            values = "; ".join(f"{row}: H {h:.2f} after {duration:.1f} s" for row, h, duration in timed.itertuples())
             untimed = ", ".join(f"{row} {h:.2f}" for row, h in points.drop(timed.index)["H"].items())
             note = f"Without training seconds: {untimed}." if untimed else ""
             legend = [(looks[row], row) for row in timed.index]
-            charts.append(Chart(title, Markup(svg), f"H against seconds of training. {values}", legend, note))
+            charts.append(Chart(title, svg, f"H against seconds of training. {values}", legend, note))
     return charts
 
 
@@ -87,10 +92,10 @@ def learning_charts(groups: list[Group]) -> tuple[dict[str, list[Chart]], int]:
     Returns:
         The charts, and the number of rows that are left out because of MAX_LEARNING_CURVES.
     """
-    found: dict[str, list[Chart]] = {}
+    charts: dict[str, list[Chart]] = {}
     drawn = left_out = 0
     for group in groups:
-        looks = figures.looks(group.trainers)
+        looks = looks_of(group)
         trained = group.trainings[group.trainings["trainer"].map(supervision_of) != "none"]
         for dataset in group.datasets:
             here = trained[trained["dataset"] == dataset]
@@ -104,40 +109,94 @@ def learning_charts(groups: list[Group]) -> tuple[dict[str, list[Chart]], int]:
                 if chart:
                     classes = "base" if group.protocol == "base2new" else "all"
                     title = f"{dataset}, {classes} classes, {shots_text(runs[0].shots)}"
-                    found.setdefault(title, []).append(chart)
+                    charts.setdefault(title, []).append(chart)
                     drawn += 1
-    return found, left_out
+    return charts, left_out
 
 
-def _learning_chart(name: str, row: str, runs: list[Run], look: figures.Look) -> Chart | None:
-    losses, rates = [], {}
+def _learning_chart(name: str, row: str, runs: list[Run], look: Look) -> Chart | None:
+    """Mean loss of each epoch, one line for each run, above the learning rate; None without losses."""
+    curves, rates = learning_curves(runs)
+    if not curves:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.1, 2.2))
+        above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 1], "hspace": 0.18})
+        for curve in map(_thin_out, curves):
+            above.plot(curve.index, curve, color=SERIES[look.colour], linewidth=1.3, alpha=0.85)
+        shown = _thin_out(rates)
+        below.plot(shown.index, shown, color=MUTED, linewidth=1.2, drawstyle="steps-mid")
+        above.set_ylabel("loss")
+        below.set_ylabel("lr")
+        below.set_xlabel("epoch")
+    above.yaxis.set_major_locator(MaxNLocator(4))
+    below.yaxis.set_major_locator(FixedLocator([0, rates.max() if len(rates) else 1.0]))
+    below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    first, last = (sum(curve.iloc[place] for curve in curves) / len(curves) for place in (0, -1))
+    alternative = f"Loss of {counted(len(curves), 'run')} of {row}, from {first:.3g} to {last:.3g}"
+    return Chart(row, to_svg(figure, name), alternative)
+
+
+def learning_curves(runs: list[Run]) -> tuple[list[pd.Series], pd.Series]:
+    """Losses by epoch of each run that has some, and the learning rates; later attempts replace repeated epochs."""
+    curves, rates = [], {}
     for run in runs:
         curve: dict[int, float] = {}
-        for log in run.logs():  # later attempts replace the epochs that they repeat
+        for log in run.logs():
             curve |= log.losses
             rates |= log.rates
         if curve:
-            losses.append(curve)
-    if not losses:
-        return None
-    first, last = (sum(curve[pick(curve)] for curve in losses) / len(losses) for pick in (min, max))
-    alternative = f"Loss of {counted(len(losses), 'run')} of {row}, from {first:.3g} to {last:.3g}"
-    return Chart(row, Markup(figures.learning(name, losses, rates, look.colour)), alternative)
+            curves.append(pd.Series(curve).sort_index())
+    return curves, pd.Series(rates, dtype=float).sort_index()
+
+
+def _thin_out(curve: pd.Series, limit: int = 60) -> pd.Series:
+    """Select about `limit` of the epochs, including the first and the last."""
+    places = range(0, len(curve), max(len(curve) // limit, 1))
+    return curve.iloc[sorted({*places, *range(len(curve))[-1:]})]
 
 
 def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
-    """Mean seconds of the stages of each row's trainings, one chart per data set."""
+    """Mean seconds of the stages of each row's trainings as stacked bars, one chart for each data set.
+
+    The generation of the region bank, if there is one, is a bar of its own.
+    """
     charts: list[Chart] = []
     for group in groups:
         for dataset in group.datasets:
-            here = group.trainings_on([dataset])
             columns = {f"seconds_{stage}": stage for stage in STAGES}
-            seconds = here.groupby("row", sort=False)[list(columns)].mean().rename(columns=columns).dropna(how="all")
+            rows = group.trainings_on([dataset]).groupby("row", sort=False)[list(columns)]
+            seconds = rows.mean().rename(columns=columns).dropna(how="all")
             if seconds.empty:
                 continue
-            generation = sum(one.seconds for one in banks if one.dataset == dataset and not math.isnan(one.seconds))
             values = "; ".join(f"{row}: {total:.1f} s" for row, total in seconds.sum(axis=1).items())
-            svg = figures.stacked(f"stages-{len(charts)}", seconds, generation)
-            title = f"{dataset}, {group.backbone}"
-            charts.append(Chart(title, Markup(svg), f"Seconds of the stages. {values}"))
+            generation = sum(one.seconds for one in banks if one.dataset == dataset and not math.isnan(one.seconds))
+            if generation:
+                bank = pd.DataFrame({"generation": generation}, index=["region bank, once"])
+                seconds = pd.concat([bank, seconds])
+            axes = new_axes(7.4, 0.6 + 0.27 * len(seconds), "seconds, mean of the runs")
+            for place, (_, stages) in enumerate(seconds.iterrows()):
+                left = 0.0
+                for stage, value in stages.dropna().items():
+                    axes.barh([place], [value], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
+                    left += value
+                axes.text(left, place, f"  {left:.1f} s", va="center", size=9, color=INK)
+            axes.set_yticks(range(len(seconds)), [_shorten(row) for row in seconds.index], color=INK)
+            axes.invert_yaxis()
+            axes.grid(axis="y", visible=False)
+            axes.spines["left"].set_visible(False)
+            axes.set_xlim(0, axes.get_xlim()[1] * 1.06)
+            svg = to_svg(axes.figure, f"stages-{len(charts)}")
+            charts.append(Chart(f"{dataset}, {group.backbone}", svg, f"Seconds of the stages. {values}"))
     return charts
+
+
+def looks_of(group: Group) -> dict[str, Look]:
+    """The look of each row."""
+    rows = group.trainings.drop_duplicates("row")
+    return choose_looks(zip(rows["row"], rows["trainer"], strict=True))
+
+
+def _shorten(name: str, limit: int = 34) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -52,12 +52,11 @@ class BreakEven:
 
 def bank_costs(output: Path, results: Results) -> list[BankCost]:
     """Costs of the banks that the finished trainings read."""
-    found: dict[tuple[str, Path], BankCost] = {}
-    for run in _trainings(results):
-        bank = bank_of(output, run) if supervision_of(run.trainer) == "bank" else None
-        if bank is not None and (run.dataset, bank) not in found:
-            found[run.dataset, bank] = _bank_cost(bank, run.dataset)
-    return list(found.values())
+    banks = {}
+    for run in results.trainings:
+        if supervision_of(run.trainer) == "bank" and (bank := bank_of(output, run)):
+            banks[run.dataset, bank] = None
+    return [_bank_cost(bank, dataset) for dataset, bank in banks]
 
 
 def bank_of(output: Path, run: Run) -> Path | None:
@@ -88,7 +87,7 @@ def break_evens(results: Results, banks: list[BankCost]) -> list[BreakEven]:
     """
     rows = [
         run.as_row() | {"student": student_of(run.trainer), "supervision": supervision_of(run.trainer)}
-        for run in _trainings(results)
+        for run in results.trainings
     ]
     if not rows or not banks:
         return []
@@ -97,9 +96,7 @@ def break_evens(results: Results, banks: list[BankCost]) -> list[BreakEven]:
     means = means.agg(seconds=("seconds_train", "mean"), overrides=("overrides", "min")).dropna(subset="seconds")
     bank, online = (means[means["supervision"] == kind] for kind in ("bank", "online"))
     pairs = bank.merge(online, on=SETTING, suffixes=("", "_online"))
-    generation = pd.Series({one.dataset: 0.0 for one in banks})
-    for one in banks:
-        generation[one.dataset] += one.seconds
+    generation = pd.DataFrame(banks).groupby("dataset")["seconds"].agg(lambda seconds: seconds.sum(skipna=False))
     pairs["generation"] = pairs["dataset"].map(generation)
     pairs["alike"] = pairs["overrides"] == pairs["overrides_online"]
     pairs = pairs[pairs["alike"] | ~pairs.groupby(configuration)["alike"].transform("any")]
@@ -112,10 +109,6 @@ def break_evens(results: Results, banks: list[BankCost]) -> list[BreakEven]:
         )
         for one in pairs.itertuples()
     ]  # fmt: skip
-
-
-def _trainings(results: Results) -> list[Run]:
-    return [run for run in results.runs if run.finished and not run.tested and run.exact]
 
 
 def _name(trainer: str, overrides: str) -> str:

@@ -1,17 +1,18 @@
 """Experiments: finished trainings with their tests, as the protocols see them."""
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fdbpl.report.linking import conflicting_repetitions, link_tests
+from fdbpl.report.linking import link_tests
 from fdbpl.report.method_names import sort_key
-from fdbpl.report.missing import Missing, find_missing
-from fdbpl.report.plan import Planned
+from fdbpl.report.missing import Missing, Planned, find_missing
 from fdbpl.report.protocols import sort_datasets, transfer_protocol
+from fdbpl.report.repetitions import repetitions
 from fdbpl.report.runs import TEST_IMAGE_FACTS, Problem, Run
-from fdbpl.report.settings import changed_for_test, conflicting_keys, digest
+from fdbpl.report.settings import changed_for_test, differing_keys, digest
 from fdbpl.runs.metrics import harmonic_mean
 
 
@@ -20,20 +21,30 @@ class Experiment:
     """A finished training with its finished tests in one protocol.
 
     Attributes:
-        label: name of the row in the plan; the trainer's where there is no plan.
-        config: name of the configuration without what the plan averages over.
-        values: accuracies in percent: base, new and H; or all; or one for each data set, the source first.
-        tests: runs by the names in `values`; the training may be one of them.
-        each: key whose values the plan averages over like seeds; empty = none.
+        tests: runs by column: base and new; or all; or one for each data set, the source first.
+        cell: the planned cell, if any.
     """
 
     protocol: str
-    label: str
-    config: str
-    values: dict[str, float]
     train: Run
     tests: dict[str, Run]
-    each: str = ""
+    cell: Planned | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the row in the plan; the trainer's where there is no plan."""
+        return self.cell.label if self.cell else self.train.trainer
+
+    @property
+    def each(self) -> str:
+        """Key whose values the plan averages over like seeds; empty = none."""
+        return self.cell.each if self.cell else ""
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Accuracies in percent by column, and H of base and new."""
+        values = {name: run.accuracy for name, run in self.tests.items() if run.accuracy is not None}
+        return values | ({"H": harmonic_mean(values["base"], values["new"])} if "new" in values else {})
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -65,7 +76,13 @@ class Experiment:
     def key(self) -> tuple:
         """Key of the planned cell."""
         run = self.train
-        return (self.protocol, run.trainer, run.config, run.dataset, run.shots, run.seed)
+        return (self.protocol, run.trainer, run.config_name, run.dataset, run.shots, run.seed)
+
+    @property
+    def planned_row(self) -> tuple:
+        """Key of the planned cells of its row on its data set, as `Planned.row`."""
+        run = self.train
+        return self.cell.row if self.cell else (self.protocol, self.label, run.config_name, run.dataset, run.shots)
 
     @property
     def paths(self) -> list[str]:
@@ -83,6 +100,11 @@ class Results:
     runs: list[Run]
     planned: list[Planned]
 
+    @property
+    def trainings(self) -> list[Run]:
+        """Finished trainings of this project."""
+        return [run for run in self.runs if run.finished and run.exact and not run.tested]
+
     def of(self, protocol: str) -> list[Experiment]:
         return [experiment for experiment in self.experiments if experiment.protocol == protocol]
 
@@ -97,74 +119,58 @@ class Results:
 def build_results(runs: list[Run], problems: list[Problem], planned: list[Planned]) -> Results:
     """Combine runs into experiments, in the order of the plan, then with the variants of a student side by side."""
     trainings, tests, unusable = link_tests(runs)
-    problems = [*problems, *unusable]
-    excluded = {problem.path for problem in problems}
+    excluded = {problem.path for problem in (*problems, *unusable)}
     trainings = [train for train in trainings if train.path not in excluded]
     cells = {cell.key: cell for cell in planned}
-    experiments = []
+    found = []
     for train in trainings:
         for one in _experiments(train, tests.get(train.path, [])):
-            cell = cells.get(one.key) if train.exact else None
-            named = replace(one, label=cell.label, config=cell.row_config, each=cell.each) if cell else one
-            experiments.append(named)
-    experiments, repeated = _without_repetitions(experiments)
-    problems += repeated
-    repeated_paths = {problem.path for problem in repeated}
+            found.append(replace(one, cell=cells.get(one.key) if train.exact else None))
+    experiments, repeated = _without_repetitions(found)
     order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
     experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), sort_key(one.train.trainer), one.key))
     accuracies = {one.key: one.values for one in experiments if one.train.exact}
-    complete = {one.train.path for one in experiments} | repeated_paths
-    missing = find_missing(planned, accuracies, complete, trainings, tests)
-    return Results(experiments, missing, problems, runs, planned)
+    missing = find_missing(planned, accuracies, {one.train.path for one in found}, trainings, tests)
+    return Results(experiments, missing, [*problems, *unusable, *repeated], runs, planned)
 
 
-def _experiments(train: Run, tests: Iterable[Run]) -> list[Experiment]:
+def _experiments(train: Run, tests: list[Run]) -> list[Experiment]:
     """Experiments of one training; none if it has not finished."""
     if not train.finished:
         return []
-    tests = [test for test in tests if test.finished]
-    same = {test.classes: test for test in tests if test.dataset == train.dataset}
-    if train.classes == "base":
-        same["base"] = train
-    halves: dict[str, Run] = {half: same[half] for half in ("base", "new") if half in same}
+    tests = [run for run in tests if run.finished]
+    same = {run.classes: run for run in tests if run.dataset == train.dataset}
+    others = {run.dataset: run for run in tests if run.classes == "all" and run.dataset != train.dataset}
+    halves = (same | {train.classes: train}) if train.classes == "base" else same
     found = []
     if train.classes == "all":
-        found.append(_experiment("few_shot", train, {"all": train}))
-    if train.classes in ("all", "base") and len(halves) == 2:
-        one = _experiment("base2new" if train.classes == "base" else "base2new_all", train, halves)
-        found.append(replace(one, values=one.values | {"H": harmonic_mean(one.values["base"], one.values["new"])}))
-    others = {test.dataset: test for test in tests if test.classes == "all" and test.dataset != train.dataset}
+        found.append(Experiment("few_shot", train, {"all": train}))
+    if train.classes in ("all", "base") and {"base", "new"} <= halves.keys():
+        protocol = "base2new" if train.classes == "base" else "base2new_all"
+        found.append(Experiment(protocol, train, {half: halves[half] for half in ("base", "new")}))
     for protocol in ("cross_dataset", "domain_generalization") if train.classes == "all" else ():
         names = [name for name in others if transfer_protocol(train.dataset, name) == protocol]
         if names:
             targets = {name: others[name] for name in sort_datasets(names)}
-            found.append(_experiment(protocol, train, {train.dataset: train, **targets}))
+            found.append(Experiment(protocol, train, {train.dataset: train, **targets}))
     return found
-
-
-def _experiment(protocol: str, train: Run, tests: dict[str, Run]) -> Experiment:
-    values = {name: run.accuracy for name, run in tests.items() if run.accuracy is not None}
-    return Experiment(protocol, train.trainer, train.config, values, train, tests)
 
 
 def _without_repetitions(experiments: list[Experiment]) -> tuple[list[Experiment], list[Problem]]:
     """Keep one experiment of those with equal settings and seed; none if their results differ."""
-    groups: dict[tuple, list[Experiment]] = {}
+    groups = defaultdict(list)
     for one in experiments:
-        settings = digest(one.settings | {one.each: one.train.settings.get(one.each)})
         run = one.train
-        cell = (one.protocol, run.trainer, run.dataset, run.shots, run.exact, run.backbone)
+        settings = digest(one.settings | {one.each: run.settings.get(one.each)})
         seed = str(run.seed) if run.seed >= 0 else run.path  # runs without a seed are never repetitions
-        groups.setdefault((*cell, seed, settings), []).append(one)
+        groups[one.protocol, run.trainer, run.dataset, run.shots, run.exact, run.backbone, seed, settings].append(one)
     kept, problems = [], []
     for group in groups.values():
-        if conflicting_keys(one.facts for one in group):  # different inputs: they are in different rows
+        if differing_keys((one.facts for one in group), unknown="None"):  # different inputs: in different rows
             kept += group
-        elif all(one.values == group[0].values for one in group):
-            kept.append(group[0])
-            problems += [
-                Problem(one.train.path, f"repeats {group[0].train.path}, which is in the tables") for one in group[1:]
-            ]
-        else:
-            problems += conflicting_repetitions([one.train for one in group])
+            continue
+        repeated = repetitions([one.train for one in group], [one.values for one in group])
+        excluded = {problem.path for problem in repeated}
+        kept += [one for one in group if one.train.path not in excluded]
+        problems += repeated
     return kept, problems

@@ -3,103 +3,17 @@
 import math
 import re
 
+import jinja2
 import pandas as pd
 
 from fdbpl.report.experiments import Results
-from fdbpl.report.tables import Section, Table, TableCell
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-# Markdown ----------------------------------------------------------------------------------------------------------
-
-
-def markdown(sections: list[Section], results: Results) -> str:
-    """All tables, then the missing results and the folders that give none."""
-    parts = []
-    for section in sections:
-        parts.append(f"## {escape_markdown(section.title)}")
-        if section.synthetic:
-            parts.append("Synthetic demo images: these numbers say nothing about photographs.")
-        for table in section.tables:
-            parts += [f"### {escape_markdown(table.title)}", _markdown_table(table)]
-        parts.append("\n".join(f"* {escape_markdown(note)}" for note in section.notes))
-    if not sections:
-        parts.append("There is no finished experiment.")
-    missing = [(one.what, f"{one.state}: {one.reason}" if one.reason else one.state) for one in results.missing]
-    problems = [(one.path, one.reason) for one in results.problems]
-    for title, entries in (("Missing", missing), ("Not in the tables", problems)):
-        if entries:
-            parts.append(f"## {title}")
-            parts.append("\n".join(f"* {escape_markdown(what)}: {escape_markdown(why)}" for what, why in entries))
-    return "\n\n".join(parts)
-
-
-def _markdown_table(table: Table) -> str:
-    lines = [["", *map(escape_markdown, table.columns)], ["---"] * (1 + len(table.columns))]
-    lines += [[escape_markdown(row.name), *map(_markdown_cell, row.cells)] for row in table.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _markdown_cell(cell: TableCell) -> str:
-    return {"best": "**{}**", "second": "_{}_", "": "{}"}[cell.mark].format(cell.text)
-
-
-def escape_markdown(text: str) -> str:
-    """Escape Markdown and HTML; `_` inside a word has no meaning in Markdown and stays."""
-    text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*|\[\]$~])", r"\\\1", text)
-    return re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
-
-
-# LaTeX -------------------------------------------------------------------------------------------------------------
+from fdbpl.report.tables import Section
 
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "†": r"\dag{}",
 })  # fmt: skip
-LATEX_TABLE = r"""\begin{{table}}
-\centering
-\caption{{{caption}}}
-\resizebox{{\linewidth}}{{!}}{{%
-\begin{{tabular}}{{l{columns}}}
-\toprule
-{head}
-\midrule
-{body}
-\bottomrule
-\end{{tabular}}}}
-\end{{table}}"""
-
-
-def latex(sections: list[Section]) -> str:
-    """A table environment for each table; needs booktabs and, for wide tables, graphicx."""
-    parts = ["% \\usepackage{booktabs, graphicx}"]
-    for section in sections:
-        for table in section.tables:
-            caption = escape_latex(f"{section.title}. {table.title}. {' '.join(section.notes)}")
-            rows = [["", *map(escape_latex, table.columns)]]
-            rows += [[escape_latex(row.name), *map(_latex_cell, row.cells)] for row in table.rows]
-            head, *body = [f"{' & '.join(cells)} \\\\" for cells in rows]
-            columns = "r" * len(table.columns)
-            parts.append(LATEX_TABLE.format(caption=caption, columns=columns, head=head, body="\n".join(body)))
-    return "\n\n".join(parts) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    return _one_line(text).translate(LATEX)
-
-
-def _latex_cell(cell: TableCell) -> str:
-    form = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}", "": "{}"}[cell.mark]
-    return form.format(escape_latex(cell.text))
-
-
-# CSV ---------------------------------------------------------------------------------------------------------------
-
 CSV_COLUMNS = [
     "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
     "backbone", "epochs", "task", "state", "accuracy", "error_rate", "macro_f1", "H", "precision", "parameters",
@@ -109,28 +23,66 @@ CSV_COLUMNS = [
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet computes
 
 
+def template(name: str) -> jinja2.Template:
+    """A template of the folder `template`; that of the page escapes every text, in the others filters do."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fdbpl.report", "template"),
+        autoescape=name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"md": escape_markdown, "tex": escape_latex}
+    return environment.get_template(name)
+
+
+def to_markdown(sections: list[Section], results: Results) -> str:
+    """All tables, then the missing results and the folders that give none."""
+    text = template("table.md").render(sections=sections, missing=results.missing, problems=results.problems)
+    return text.strip() + "\n"
+
+
+def to_latex(sections: list[Section]) -> str:
+    """A table environment for each table; needs booktabs and, for wide tables, graphicx."""
+    return template("table.tex").render(sections=sections).strip() + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Escape Markdown and HTML; `_` inside a word has no meaning in Markdown and stays."""
+    text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|\[\]$~])", r"\\\1", text)
+    return re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
+
+
+def escape_latex(text: str) -> str:
+    return _one_line(text).translate(LATEX)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def to_csv(results: Results) -> str:
     """One line for each run, finished or not, with numbers at full precision."""
-    trainings, labels, scores = {}, {}, {}
+    more: dict[str, dict] = {run.path: {} for run in results.runs}
     for one in results.experiments:
         for run in (one.train, *one.tests.values()):
-            labels.setdefault(run.path, one.label)
-            if run is not one.train:
-                trainings[run.path] = one.train
+            more[run.path].setdefault("label", one.label)
+            more[run.path]["train"] = one.train
         if "H" in one.values:
-            scores[one.tests["new"].path] = one.values["H"]
+            more[one.tests["new"].path]["H"] = one.values["H"]
     rows = []
     for run in results.runs:
-        train = trainings.get(run.path, run)
+        train = more[run.path].get("train", run)
         row = run.as_row() | {
-            "label": labels.get(run.path, run.trainer),
-            "config": train.config,
+            "label": more[run.path].get("label", run.trainer),
+            "config": train.config_name,
             "trained_on": train.dataset,
             "tested_on": run.dataset,
             "shots": train.shots,
             "task": "test" if run.tested else "train",
             "state": f"unfinished: {run.state}" if run.state else "finished",
-            "H": scores.get(run.path),
+            "H": more[run.path].get("H"),
             "precision": "full" if run.exact else "as printed in the log",
         }
         rows.append({name: _whole(no_formula(row[name])) for name in CSV_COLUMNS})

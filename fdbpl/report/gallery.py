@@ -42,24 +42,19 @@ SIDE = 128  # pixels of a region on the page
 
 def make_galleries(output: Path, results: Results) -> list[Gallery]:
     """A gallery for each data set with a finished FDBPL run, preferably of FDBPL itself and with the most shots."""
-    chosen: dict[str, Run] = {}
-    for run in results.runs:
-        if run.finished and run.exact and not run.tested and supervision_of(run.trainer) == "bank":
-            before = chosen.get(run.dataset, run)
-            chosen[run.dataset] = max(before, run, key=lambda one: (one.trainer == "FDBPL", one.shots))
+    runs = [run for run in results.trainings if supervision_of(run.trainer) == "bank"]
+    runs.sort(key=lambda run: (run.trainer == "FDBPL", run.shots, -results.runs.index(run)))
+    chosen = {run.dataset: run for run in runs}
     count = MAX_REGIONS if len(chosen) <= 3 else MAX_REGIONS // 2
-    bar = tqdm(sort_datasets(chosen), desc="Cropping regions", unit="data set", disable=None, leave=False)
-    return [_make_gallery(output, chosen[dataset], count) for dataset in bar]
-
-
-def _make_gallery(output: Path, run: Run, count: int) -> Gallery:
-    try:
-        regions, total = _make_regions(output, run, count)
-    except UserError as error:
-        return Gallery(run.dataset, run.path, reason=printable(str(error)))
-    except Exception as error:  # a broken bank or image must not prevent the rest of the report
-        return Gallery(run.dataset, run.path, reason=printable(f"{type(error).__name__}: {error}"))
-    return Gallery(run.dataset, run.path, regions, total)
+    galleries = []
+    for dataset in tqdm(sort_datasets(chosen), desc="Cropping regions", unit="data set", disable=None, leave=False):
+        run = chosen[dataset]
+        try:
+            galleries.append(Gallery(dataset, run.path, *_make_regions(output, run, count)))
+        except Exception as error:  # a broken bank or image must not prevent the rest of the report
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            galleries.append(Gallery(dataset, run.path, reason=printable(f"{kind}{error}")))
+    return galleries
 
 
 def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int]:

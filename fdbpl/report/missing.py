@@ -1,12 +1,48 @@
-"""Missing results: planned cells and started runs that give none."""
+"""Missing results: cells of `grid.json`, which `scripts/compare.sh` writes, and started runs that give no result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from fdbpl.report.plan import Planned
+from fdbpl.errors import UserError
+from fdbpl.io.atomic import read_record
 from fdbpl.report.protocols import transfer_protocol
-from fdbpl.report.runs import Run
+from fdbpl.report.runs import MALFORMED, Problem, Run, printable
 from fdbpl.runs.results import shots_text
+
+PLAN = "grid.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell of a grid: a trainer's configuration on a data set with a seed, in a protocol.
+
+    Attributes:
+        status: planned, done or failed, the latter for the given reason.
+        each: key whose values are averaged over like seeds; empty = none.
+    """
+
+    protocol: str
+    label: str
+    trainer: str
+    config: str
+    dataset: str
+    targets: tuple[str, ...]
+    shots: int
+    seed: int
+    status: str
+    reason: str
+    each: str = ""
+
+    @property
+    def key(self) -> tuple:
+        return (self.protocol, self.trainer, self.config, self.dataset, self.shots, self.seed)
+
+    @property
+    def row(self) -> tuple:
+        """What the cells of one row on one data set have in common."""
+        parts = [part for part in self.config.split("+") if not self.each or not part.startswith(f"{self.each}=")]
+        return (self.protocol, self.label, "+".join(parts), self.dataset, self.shots)
 
 
 @dataclass(frozen=True)
@@ -18,6 +54,36 @@ class Missing:
     state: str
     reason: str
     key: tuple | None = None
+
+
+def read_plan(output: Path) -> tuple[list[Planned], list[Problem]]:
+    """Planned cells in their order, none without a grid.json, and the entries that cannot be read."""
+    if not (output / PLAN).is_file():
+        return [], []
+    try:
+        cells = read_record(output / PLAN, "the record of a grid", cells=list)["cells"]
+    except (UserError, RecursionError) as error:
+        return [], [Problem(PLAN, f"it is not the record of a grid ({error})")]
+    planned, problems = [], []
+    for number, cell in enumerate(cells):
+        try:
+            planned.append(_read_cell(cell))
+        except MALFORMED as error:
+            problems.append(Problem(PLAN, f"entry {number} is not a cell of a grid ({type(error).__name__}: {error})"))
+    return planned, problems
+
+
+def _read_cell(cell: dict) -> Planned:
+    texts = {"label": cell["trainer"], "status": "planned", "reason": "", "each": ""}
+    texts |= {name: value for name, value in cell.items() if name in texts and value}
+    texts |= {name: cell[name] for name in ("protocol", "trainer", "config", "dataset")}
+    targets = tuple(printable(str(target)) for target in cell.get("targets") or ())
+    return Planned(
+        **{name: printable(str(value)) for name, value in texts.items()},
+        targets=targets,
+        shots=int(cell["shots"]),
+        seed=int(cell["seed"]),
+    )
 
 
 def find_missing(
@@ -34,7 +100,10 @@ def find_missing(
         complete: paths of the trainings that are part of an experiment or repeat another one.
         tests: of each training, by its path.
     """
-    started = {(run.classes, *_cell(run)): run for run in trainings if run.exact}
+    started = {
+        (run.classes, run.trainer, run.config_name, run.dataset, run.shots, run.seed): run
+        for run in trainings if run.exact
+    }  # fmt: skip
     missing, explained = [], set()
     for cell in planned:
         run = started.get(("base" if cell.protocol == "base2new" else "all", *cell.key[1:]))
@@ -55,10 +124,6 @@ def find_missing(
     return missing
 
 
-def _cell(run: Run) -> tuple:
-    return (run.trainer, run.config, run.dataset, run.shots, run.seed)
-
-
 def _state(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
     """State and reason of a planned cell without a result."""
     if cell.status == "failed":
@@ -73,12 +138,12 @@ def _state(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
 def _started(run: Run, complete: bool, tests: list[Run]) -> list[Missing]:
     """Missing results of a training that is not planned."""
     what = f"{run.trainer}, {run.dataset}, {shots_text(run.shots)}, seed {run.seed} ({run.path})"
-    missing = []
     if not run.finished:
-        missing.append(Missing("base2new" if run.classes == "base" else "few_shot", what, "unfinished", run.state))
-    elif run.classes == "base" and not complete:
-        missing.append(Missing("base2new", what, "unfinished", _test_state(tests)))
-    for test in tests if run.classes != "base" else ():
+        return [Missing("base2new" if run.classes == "base" else "few_shot", what, "unfinished", run.state)]
+    if run.classes == "base":
+        return [] if complete else [Missing("base2new", what, "unfinished", _test_state(tests))]
+    missing = []
+    for test in tests:
         if not test.finished:
             same = test.dataset == run.dataset
             protocol = "base2new_all" if same else transfer_protocol(run.dataset, test.dataset)

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
-from markupsafe import Markup
-
-from fdbpl.report import charts, cost, figures
+from fdbpl.report import charts, cost
 from fdbpl.report.experiments import Results
-from fdbpl.report.groups import is_synthetic, make_groups
-from fdbpl.report.protocols import PROTOCOL_TITLES, sort_datasets
+from fdbpl.report.figures import to_symbol
+from fdbpl.report.formats import template
+from fdbpl.report.groups import make_groups
+from fdbpl.report.protocols import PROTOCOL_TITLES, is_synthetic, sort_datasets
 from fdbpl.report.runs import STAGES, Run
 from fdbpl.report.tables import Section
 from fdbpl.runs.environment import part_of
@@ -55,19 +54,12 @@ def render_page(
     Args:
         galleries: None = not requested.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fdbpl.report", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     base2new, few_shot = (make_groups(results, protocol) for protocol in ("base2new", "few_shot"))
     banks = cost.bank_costs(output, results)
     few_shot_charts, score_charts = charts.few_shot_charts(few_shot), charts.score_charts(base2new)
     learning, learning_left_out = charts.learning_charts([*base2new, *few_shot])
     looks = dict.fromkeys(look for one in [*few_shot_charts, *score_charts] for look, _ in one.legend)
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         summary=_summary(results),
         sections=sections,
         links={run.path: _link(run.folder, folder) for run in results.runs},
@@ -82,9 +74,9 @@ def render_page(
         protocols=PROTOCOL_TITLES,
         problems=results.problems,
         galleries=galleries,
-        symbols=[Markup(figures.symbol(look)) for look in looks],
+        symbols=[to_symbol(look) for look in looks],
         stage_names=STAGES,
-        stage_series=figures.STAGE_SERIES,
+        stage_series=charts.STAGE_SERIES,
     )
 
 
@@ -117,10 +109,8 @@ def _summary(results: Results) -> dict:
 
 def _machine(run: Run) -> str:
     machine = part_of(run.record, "machine")
-    if not machine:
-        return ""
     system = " ".join(str(machine.get("system")).split("-")[:2])  # e.g. Linux 6.1.0, without the build's name
-    return f"{machine.get('processor')}, {machine.get('gpu') or 'no GPU'}; {system}"
+    return f"{machine.get('processor')}, {machine.get('gpu') or 'no GPU'}; {system}" if machine else ""
 
 
 def _versions(run: Run) -> str:
@@ -130,6 +120,5 @@ def _versions(run: Run) -> str:
 
 def _code(run: Run) -> str:
     code = part_of(run.record, "code")
-    if not code.get("commit"):
-        return ""
-    return f"{str(code['commit'])[:12]}{', with local changes' if code.get('modified') else ''}"
+    changed = ", with local changes" if code.get("modified") else ""
+    return f"{str(code['commit'])[:12]}{changed}" if code.get("commit") else ""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fdbpl.report.experiments import Experiment
 from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import TEST_IMAGE_FACTS, Run
-from fdbpl.report.settings import conflicting_keys
+from fdbpl.report.settings import differing_keys
 from fdbpl.runs.results import counted
 
 
@@ -28,7 +28,7 @@ def _missing_shots(runs: list[Run]) -> list[str]:
     trained = {
         (run.shots, run.train_images)
         for run in runs
-        if not run.tested and run.number("parameters") > 0 and 0 < run.train_images < run.shots * run.num_classes
+        if not run.tested and run.number("parameters") > 0 and 0 < run.train_images < run.shots * len(run.classnames)
     }
     return [
         f"{counted(images, 'training image')} instead of {counted(shots, 'shot')} per class, because classes have "
@@ -47,7 +47,7 @@ def _different_tests(runs: list[Run]) -> list[str]:
     found = []
     for classes in sorted({run.classes for run in runs}):
         here = [run for run in runs if run.classes == classes]
-        if conflicting_keys({key: run.facts[key] for key in TEST_IMAGE_FACTS} for run in here):
+        if differing_keys(({key: run.facts[key] for key in TEST_IMAGE_FACTS} for run in here), unknown="None"):
             numbers = ", ".join(map(str, sorted({run.test_images for run in here if run.test_images})))
             found.append(f"runs were tested on different images of {classes} classes (number of images: {numbers})")
     return found
@@ -56,7 +56,7 @@ def _different_tests(runs: list[Run]) -> list[str]:
 def _collapsed(runs: list[Run]) -> list[str]:
     return [
         f"the training of {run.trainer} with {counted(run.shots, 'shot')} and seed {run.seed} collapsed, probably "
-        f"because of its learning rate (OPTIM.LR {run.values.get('OPTIM.LR', 'unknown')}); its accuracies are "
+        f"because of its learning rate (OPTIM.LR {run.config.get('OPTIM.LR', 'unknown')}); its accuracies are "
         "at chance level"
         for run in runs
         if run.metrics.get("collapsed") is True

@@ -6,7 +6,7 @@ from pathlib import Path
 from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io.atomic import write_bytes
 from fdbpl.report.experiments import Results, build_results
-from fdbpl.report.plan import read_plan
+from fdbpl.report.missing import read_plan
 from fdbpl.report.runs import read_runs
 
 
@@ -35,7 +35,7 @@ def write_report(
     output = Path(output)
     results = read_results(output)
     try:  # here and not above: --help does not wait for these packages
-        from fdbpl.report.formats import latex, markdown, to_csv
+        from fdbpl.report.formats import to_csv, to_latex, to_markdown
         from fdbpl.report.page import render_page
         from fdbpl.report.tables import make_sections
 
@@ -51,15 +51,15 @@ def write_report(
     galleries = make_galleries(output, results) if gallery else None
     folder = Path(folder) if folder else output / "report"
     for name, text in {
-        "table.md": markdown(sections, results) + "\n",
+        "table.md": to_markdown(sections, results),
         "table.csv": to_csv(results),
-        "table.tex": latex(sections),
+        "table.tex": to_latex(sections),
         "report.html": render_page(output, results, sections, folder, galleries),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:
         results = results.of_cells(cells)
-    return markdown(make_sections(results, protocol), results)
+    return to_markdown(make_sections(results, protocol), results).rstrip()
 
 
 def read_results(output: Path) -> Results:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ STAGES = {  # names of the stages by their keys in `seconds` of metrics.json
     "test": "testing",
 }
 TEST_IMAGE_FACTS = ("test images", "digest of test images")  # keys of `Run.facts`
+# what a file with other content than a run's raises
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError)
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,15 @@ class Problem:
     reason: str
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(Outcome):
     """One run folder.
 
     Attributes:
-        path: the folder relative to the one that was searched.
-        config: name of the configuration file with the overrides.
-        values: the whole configuration, {"A.B": value}.
+        config, metrics, record: the whole configuration, {"A.B": value}; metrics.json and run.json.
         overrides: recorded values of the keys that the command overrides.
+        path: the folder relative to the one that was searched.
+        config_name: name of the configuration file with the overrides.
         dataset: the data set whose images the run is tested on.
         classes: all, base or new.
         shots: of the training; -1 = all images, or a test whose log does not say.
@@ -54,13 +56,13 @@ class Run:
         accuracy: in percent; None = not finished.
         exact: whether the accuracy has full precision; logs have one decimal.
         state: progress of an unfinished run.
-        metrics, record: metrics.json and run.json.
     """
 
+    overrides: dict[str, Any]
     folder: Path
     path: str
     trainer: str
-    config: str
+    config_name: str
     dataset: str
     classes: str
     shots: int
@@ -74,14 +76,8 @@ class Run:
     accuracy: float | None = None
     exact: bool = True
     state: str = ""
-    metrics: dict = field(default_factory=dict, repr=False)
-    record: dict = field(default_factory=dict, repr=False)
-    values: dict[str, Any] = field(default_factory=dict, repr=False)
-    overrides: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("trainer", "config", "dataset", "classes", "backbone", "state"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
+    metrics: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -90,16 +86,12 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Settings that must be equal in runs that are averaged over seeds."""
-        return settings_of(self.values)
+        return settings_of(self.config)
 
     @cached_property
     def digest(self) -> str:
         """Digest of `settings`."""
         return digest(self.settings)
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome(self.values, self.metrics, self.record)
 
     @property
     def facts(self) -> dict[str, object]:
@@ -108,7 +100,7 @@ class Run:
         return {
             "test images": self.test_images or None,
             "digest of test images": str(sha256)[:8] if sha256 else None,
-            "digest of weights": str(self.outcome.student)[:8] if self.outcome.student else None,
+            "digest of weights": str(self.student)[:8] if self.student else None,
         }
 
     @property
@@ -122,11 +114,6 @@ class Run:
         return self._count("protocol", "train_images")
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 where they were not recorded."""
-        return len(self.outcome.classnames)
-
-    @property
     def left_out(self) -> int:
         """Number of images that DATASET.SKIP_UNREADABLE left out."""
         return self._count("left_out", "count")
@@ -135,41 +122,23 @@ class Run:
         number = part_of(self.metrics, part).get(name)
         return number if isinstance(number, int) else 0
 
-    def seconds(self, stage: str) -> float:
-        """Duration of a stage in all attempts; NaN where it was not recorded."""
-        if stage != "test" and self._only_last_attempt_timed:
-            return math.nan
-        return _finite(part_of(self.metrics, "seconds").get(stage))
-
-    @cached_property
-    def _only_last_attempt_timed(self) -> bool:
-        """Whether an earlier version recorded an interrupted run, with the times of the last attempt only."""
-        return any(self.folder.glob("log.txt-*")) and not (self.folder / "attempts.json").is_file()
-
-    def number(self, name: str) -> float:
-        """A value of metrics.json; NaN where there is none."""
-        return _finite(self.metrics.get(name))
+    def number(self, name: str, part: str = "") -> float:
+        """A value of metrics.json or of one of its parts; NaN where there is none."""
+        value = (part_of(self.metrics, part) if part else self.metrics).get(name)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
     def as_row(self) -> dict[str, Any]:
         """The run as a line of a data frame; NaN or None where a value was not recorded."""
+        names = ("trainer", "dataset", "classes", "shots", "seed", "backbone", "epochs", "accuracy")
         return {
-            "trainer": self.trainer,
-            "config": self.config,
+            **{name: getattr(self, name) for name in names},
+            "config": self.config_name,
             "overrides": describe(self.overrides),
             "settings": self.digest,
-            "dataset": self.dataset,
-            "classes": self.classes,
-            "shots": self.shots,
-            "seed": self.seed,
-            "backbone": self.backbone,
-            "epochs": self.epochs,
-            "accuracy": self.accuracy,
             **{name: self.number(name) for name in ("error_rate", "macro_f1", "parameters", "steps", "processes")},
-            "train_images": self.train_images or None,
-            "test_images": self.test_images or None,
-            "left_out": self.left_out or None,
-            **{f"seconds_{stage}": self.seconds(stage) for stage in (*STAGES, "step", "total")},
-            "mib_host": _finite(part_of(self.metrics, "peak_memory_mib").get("host")),
+            **{name: getattr(self, name) or None for name in ("train_images", "test_images", "left_out")},
+            **{f"seconds_{stage}": self.number(stage, "seconds") for stage in (*STAGES, "step", "total")},
+            "mib_host": self.number("host", "peak_memory_mib"),
             "folder": self.path,
         }
 
@@ -192,7 +161,7 @@ def read_runs(output: Path) -> tuple[list[Run], list[Problem]]:
             runs.append(_read_run(folder, path) if files.intersection(RUN_FILES) else _read_foreign_run(folder, path))
         except UserError as error:
             problems.append(Problem(path, printable(str(error).replace(f"{output}/", ""))))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
+        except MALFORMED as error:
             reason = f"its files are not those of a run ({type(error).__name__}: {error})"
             problems.append(Problem(path, printable(reason)))
     return runs, problems
@@ -201,52 +170,52 @@ def read_runs(output: Path) -> tuple[list[Run], list[Problem]]:
 def _read_run(folder: Path, path: str) -> Run:
     """A run of this project: run.json, with metrics.json and done.json if it has finished."""
     record = read_record(folder / "run.json", "the record of a run", REMEDY)
-    config = record["config"]
-    values = rename_keys(flatten(config))
+    config = rename_keys(flatten(record["config"]))
     command = [str(word) for word in record.get("command") or []]
-    trainer, seed = str(config["TRAINER"]["NAME"]), int(config["SEED"])
     kind, _, rest = str(record["task"]).partition(" ")
     tested, _, epoch = rest.partition(" epoch ")
-    overrides = overrides_of(command, values)
-    if folder.name == f"seed{seed}" and folder.parent.parent.name == trainer:  # layout of the scripts
-        name = folder.parent.name
+    overrides = overrides_of(command, config)
+    if folder.name == f"seed{config['SEED']}" and folder.parent.parent.name == config["TRAINER.NAME"]:
+        name = folder.parent.name  # layout of the scripts
     else:
         words = [word for key, value in overrides.items() for word in (key, str(value))]
         name = config_name(Path(_flag(command, "--config-file")).stem, words)
-    run = Run(
+    metrics, state = _read_metrics(folder, record["fingerprint"], kind == "test")
+    dataset = metrics.get("dataset") or Path(_flag(command, "--dataset-config-file")).stem or config["DATASET.NAME"]
+    return _make_run(
+        config,
         folder=folder,
         path=path,
-        trainer=trainer,
-        config=name,
-        dataset=Path(_flag(command, "--dataset-config-file")).stem or str(config["DATASET"]["NAME"]),
-        classes=str(config["DATASET"].get("SUBSAMPLE_CLASSES", "all")),
-        shots=int(config["DATASET"]["NUM_SHOTS"]),
-        seed=seed,
-        backbone=str(config["MODEL"]["BACKBONE"]["NAME"]),
+        overrides=overrides,
+        config_name=printable(name),
+        dataset=printable(str(dataset)),
         key=str(record["fingerprint"]),
         tested=(tested or "nothing") if kind == "test" else "",
         model_dir=_normalized(_flag(command, "--model-dir")),
         epoch=int(epoch) if kind == "test" and epoch.isdigit() else None,
-        epochs=int(config["OPTIM"]["MAX_EPOCH"]),
+        accuracy=None if state else float(metrics["accuracy"]),
+        state=state,
+        metrics=metrics,
         record=record,
-        values=values,
-        overrides=overrides,
     )
+
+
+def _read_metrics(folder: Path, fingerprint: object, is_test: bool) -> tuple[dict[str, Any], str]:
+    """The content of metrics.json, and the progress of an unfinished run; empty for a finished one."""
     if not (folder / "done.json").is_file():
         log = _log_or_none(folder / "log.txt")
-        if log and run.tested:
+        if log and is_test:
             log.arguments["eval_only"] = "True"
-        return replace(run, state=log.progress if log else "no log")
+        return {}, log.progress if log else "no log"
     done = read_record(folder / "done.json", "the done marker of a run", REMEDY)
-    if done.get("fingerprint") != run.key:
+    if done.get("fingerprint") != fingerprint:
         raise UserError(f"run.json and done.json in {folder} are from two different runs; {REMEDY}")
     metrics = read_record(folder / "metrics.json", "the metrics of a finished run", REMEDY)
-    if "trainer" in metrics and "accuracy" not in metrics:
-        return replace(run, state="trained without a test (TEST.NO_TEST)", metrics=metrics)
-    accuracy = float(metrics["accuracy"])
-    if not 0 <= accuracy <= 100:
-        raise UserError(f"The accuracy {accuracy} in {folder / 'metrics.json'} is not a percentage; {REMEDY}")
-    return replace(run, dataset=str(metrics.get("dataset") or run.dataset), accuracy=accuracy, metrics=metrics)
+    if not 0 <= float(metrics["accuracy"]) <= 100:
+        raise UserError(
+            f"The accuracy {metrics['accuracy']} in {folder / 'metrics.json'} is not a percentage; {REMEDY}"
+        )
+    return metrics, ""
 
 
 def _read_foreign_run(folder: Path, path: str) -> Run:
@@ -257,27 +226,36 @@ def _read_foreign_run(folder: Path, path: str) -> Run:
             raise UserError(
                 f"{folder / 'log.txt'} has no header `** {name} **`. Only complete logs of Dassl can be read."
             )
-    arguments, config = log.arguments, log.config
-    epoch, finished = arguments.get("load_epoch", ""), log.ended and log.accuracy is not None
-    return Run(
+    arguments, epoch = log.arguments, log.arguments.get("load_epoch", "")
+    config: dict[str, Any] = {"TRAINER.NAME": arguments.get("trainer"), "SEED": arguments.get("seed")} | log.config
+    finished = log.ended and log.accuracy is not None
+    return _make_run(
+        rename_keys(config),
         folder=folder,
         path=path,
-        trainer=config.get("TRAINER.NAME") or arguments["trainer"],
-        config=config_name(Path(arguments.get("config_file", "")).stem or "default", log.overrides),
-        dataset=Path(arguments.get("dataset_config_file", "")).stem or config["DATASET.NAME"],
-        classes=config.get("DATASET.SUBSAMPLE_CLASSES") or "all",
-        shots=int(config.get("DATASET.NUM_SHOTS") or -1),
-        seed=int(config.get("SEED") or arguments["seed"]),
-        backbone=config.get("MODEL.BACKBONE.NAME") or "",
+        overrides=overrides_of(log.overrides, config),
+        config_name=printable(config_name(Path(arguments.get("config_file", "")).stem or "default", log.overrides)),
+        dataset=printable(Path(arguments.get("dataset_config_file", "")).stem or config["DATASET.NAME"]),
         key=_normalized(arguments.get("output_dir", "")),
         tested=(_normalized(arguments.get("model_dir", "")) or "nothing") if log.tests else "",
         epoch=int(epoch) if log.tests and epoch.isdigit() else None,
-        epochs=int(config.get("OPTIM.MAX_EPOCH") or 0),
         exact=False,
-        values=rename_keys(config),
-        overrides=overrides_of(log.overrides, config),
         accuracy=log.accuracy if finished else None,
         state="" if finished else log.progress,
+    )
+
+
+def _make_run(config: dict[str, Any], **fields: Any) -> Run:
+    """A run with the fields that are read from its configuration, whose values are texts in logs."""
+    return Run(
+        config=config,
+        trainer=printable(str(config["TRAINER.NAME"])),
+        classes=printable(str(config.get("DATASET.SUBSAMPLE_CLASSES") or "all")),
+        shots=int(config.get("DATASET.NUM_SHOTS", -1)),
+        seed=int(config["SEED"]),
+        backbone=printable(str(config.get("MODEL.BACKBONE.NAME", ""))),
+        epochs=int(config.get("OPTIM.MAX_EPOCH", 0)),
+        **fields,
     )
 
 
@@ -294,10 +272,6 @@ def _log_or_none(file: Path) -> DasslLog | None:
 
 def _normalized(folder: str) -> str:
     return os.path.normpath(folder) if folder else ""
-
-
-def _finite(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def printable(text: str) -> str:

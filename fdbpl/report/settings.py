@@ -8,6 +8,8 @@ from typing import Any
 from fdbpl.config import current_key
 from fdbpl.runs.folder import NOT_IDENTITY, identity
 
+Settings = Mapping[str, Any]  # {"A.B": value}
+
 # the seed, and what the heading, the columns or the row names of a table show
 SHOWN_IN_TABLES = {
     "SEED",
@@ -22,21 +24,13 @@ TEST_SECTIONS = ("TRAINER.", "MODEL.", "INPUT.", "DATASET.", "TEST.")  # can cha
 MAX_KEYS = 3  # in a description
 
 
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the settings that must be equal in runs that are averaged over seeds.
-
-    Args:
-        config: recorded configuration, {"A.B": value}.
-    """
+def settings_of(config: Settings) -> dict[str, Any]:
+    """Select the settings that must be equal in runs that are averaged over seeds."""
     return {key: value for key, value in identity(dict(config)).items() if key not in SHOWN_IN_TABLES}
 
 
-def overrides_of(command: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded values of the keys that a command line overrides with KEY VALUE pairs at its end.
-
-    Args:
-        config: recorded configuration, {"A.B": value}, under the present names of the keys.
-    """
+def overrides_of(command: list[str], config: Settings) -> dict[str, Any]:
+    """Values in `config` of the keys that a command line overrides with KEY VALUE pairs at its end."""
     words, keys = [word for word in command if word != "--"], set()
     while len(words) >= 2 and (key := current_key(words[-2])) in config:
         keys.add(key)
@@ -44,32 +38,29 @@ def overrides_of(command: list[str], config: Mapping[str, Any]) -> dict[str, Any
     return {key: config[key] for key in sorted(keys - NOT_IDENTITY - SHOWN_IN_TABLES - SET_BY_SCRIPTS)}
 
 
-def digest(settings: Mapping[str, Any]) -> str:
+def digest(settings: Settings) -> str:
     """Hex digest of settings, 12 digits."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def differing_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Sorted keys with more than one value; a missing key differs from any value."""
+def differing_keys(settings: Iterable[Settings], unknown: str = "") -> list[str]:
+    """Sorted keys with more than one value. A missing key has the value None.
+
+    Args:
+        unknown: repr of a value that agrees with any other: "None" for facts that may be missing in a record.
+    """
     several = list(settings)
-    keys = {key for one in several for key in one}
-    return sorted(key for key in keys if len({repr(one.get(key)) for one in several}) > 1)
+    values = {key: {repr(one.get(key)) for one in several} - {unknown} for one in several for key in one}
+    return sorted(key for key in values if len(values[key]) > 1)
 
 
-def conflicting_keys(facts: Iterable[Mapping[str, object]]) -> list[str]:
-    """Sorted keys with more than one known value; None means unknown and agrees with any value."""
-    several = list(facts)
-    keys = {key for one in several for key in one}
-    return sorted(key for key in keys if len({one[key] for one in several if one.get(key) is not None}) > 1)
-
-
-def changed_for_test(training: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
+def changed_for_test(training: Settings, test: Settings) -> dict[str, Any]:
     """Settings of a test that differ from its training's and can change its result, as {"test A.B": value}."""
     keys = [key for key in differing_keys([training, test]) if key.startswith(TEST_SECTIONS)]
     return {f"test {key}": test.get(key) for key in keys}
 
 
-def describe(settings: Mapping[str, Any]) -> str:
+def describe(settings: Settings) -> str:
     """Format settings as `A.B=1, A.C=2`; of many settings only some, with a digest of all."""
     parts = [f"{key}={_describe_value(value)}" for key, value in settings.items()]
     more = f" and {len(parts) - MAX_KEYS} more, {digest(settings)[:6]}" if len(parts) > MAX_KEYS else ""

@@ -7,22 +7,21 @@ of domain generalization are over the shifted data sets.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from fdbpl.report.experiments import Results
 from fdbpl.report.groups import LOG_MARK, Group, make_groups
-from fdbpl.report.protocols import PROTOCOL_TITLES, sort_datasets
-from fdbpl.report.published import Published, read_published
+from fdbpl.report.protocols import PROTOCOL_TITLES, Published, read_published, sort_datasets
 from fdbpl.report.remarks import remarks_on
 from fdbpl.runs.metrics import harmonic_mean
-from fdbpl.runs.results import shots_text
+from fdbpl.runs.results import counted, shots_text
 
 LOG_NOTE = f"{LOG_MARK} read from a log of Dassl, which prints one decimal for each run."
 MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown: italic)."
-BASE2NEW = ("base", "new", "H")
+BASE2NEW = ["base", "new", "H"]
 MEAN_H = "mean H of runs"
 COSTS = {  # column -> aggregation over runs, format
     "parameters": (lambda values: values.max() if values.nunique() == 1 else math.nan, ",.0f"),
@@ -83,92 +82,49 @@ class Section:
 
 
 Cells = dict[tuple[str, str], TableCell]  # by row and column
+PublishedValues = dict[str, Mapping[str, float | None]]  # by name of the row, then by column
 
 
 def make_sections(results: Results, protocol: str | None = None) -> list[Section]:
     """All tables, or those of one protocol; tables of photographs come before those of the embedded demo."""
-    make = {"base2new": _base2new, "base2new_all": _base2new, "few_shot": _few_shot}
     protocols = [protocol] if protocol else list(PROTOCOL_TITLES)
-    return [make.get(name, _transfer)(group) for name in protocols for group in make_groups(results, name)]
+    return [_make_section(group) for name in protocols for group in make_groups(results, name)]
 
 
-# cells -------------------------------------------------------------------------------------------------------------
+def _make_section(group: Group) -> Section:
+    make = {"base2new": _base2new, "base2new_all": _base2new, "few_shot": _few_shot}.get(group.protocol, _transfer)
+    source = group.datasets[0] if make is _transfer else ""
+    published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots, source)
+    tables, notes = make(group, published)
+    if any(not one.train.exact for one in group.experiments):
+        notes.append(LOG_NOTE)
+    shown = {row.name for table in tables for row in table.rows if row.published}
+    rows = [row for row in published if row.name in shown]
+    if rows:
+        sources = "; ".join(dict.fromkeys(row.source for row in rows))
+        remarks = "".join(f" {row.trainer}: {row.note}." for row in rows if row.note)
+        notes.append(f"Published numbers in the same setting, not run here: {sources}.{remarks}")
+    notes += remarks_on(group.experiments)
+    images = "synthetic demo images" if group.synthetic else "photographs"
+    shots = "" if group.protocol == "few_shot" else f", {shots_text(group.shots)}"
+    return Section(group.protocol, f"{images}{shots}, student {group.backbone}", tables, notes, group.synthetic)
 
 
-def number_cell(value: float | None, form: str = ".2f") -> TableCell:
-    return TableCell() if value is None or math.isnan(value) else TableCell(format(value, form), value)
+# protocols ---------------------------------------------------------------------------------------------------------
 
 
-def means_over(accuracies: pd.DataFrame, by: str, over: str, required: Collection[str]) -> pd.Series:
-    """Means over the values `required` of column `over`, each of which is itself a mean over runs.
-
-    Returns:
-        Means by (row, `by`); NaN where a required value is missing.
-    """
-    means = accuracies.pivot_table(index=["row", by], columns=over, values="accuracy", aggfunc="mean", sort=False)
-    return means.reindex(columns=list(required)).mean(axis=1, skipna=False)
-
-
-def base2new_means(group: Group, datasets: list[str]) -> pd.DataFrame:
-    """base, new and H of each row, averaged over data sets; NaN where a data set is missing."""
-    means = means_over(group.accuracies, "column", "dataset", datasets).unstack()
-    means["H"] = [harmonic_mean(base, new) for base, new in zip(means["base"], means["new"], strict=True)]
-    return means
-
-
-def _spread_cells(accuracies: pd.DataFrame) -> Cells:
-    """Mean ± sample standard deviation by row and column."""
-    stats = accuracies.groupby(["row", "column"], sort=False)["accuracy"].agg(["mean", "std"])
-    cells = {}
-    for (row, column), mean, std in stats.itertuples():
-        form = _accuracy_format(row)
-        text = format(mean, form) + ("" if math.isnan(std) else f" ± {std:{form}}")
-        cells[row, column] = TableCell(text, mean)
-    return cells
-
-
-def _mean_cells(means: pd.Series) -> Cells:
-    return {(row, column): number_cell(mean, _accuracy_format(row)) for (row, column), mean in means.items()}
-
-
-def _accuracy_format(row: str) -> str:
-    return ".1f" if row.endswith(LOG_MARK) else ".2f"
-
-
-def _run_cells(group: Group, datasets: list[str]) -> Cells:
-    """`3`, or `2 of 3` where runs are missing."""
-    trainings = group.trainings_on(datasets)
-    cells = {}
-    for row, count in trainings["row"].value_counts(sort=False).items():
-        expected = sum(number for (name, where), number in group.expected.items() if name == row and where in datasets)
-        cells[row, "runs"] = TableCell(str(count) if count >= expected else f"{count} of {expected}", count)
-    return cells
-
-
-def _cost_cells(group: Group, datasets: list[str]) -> Cells:
-    runs = group.trainings_on(datasets)
-    runs = runs.assign(
-        **{
-            "ms/step": 1000 * runs["seconds_step"].where(runs["steps"] > 0),
-            "training s": runs["seconds_train"].mask(runs["parameters"] == 0, 0.0),
-            "total s": runs["seconds_total"],
-            "MiB": runs["mib_host"],
-        }
-    )
-    rows = runs.groupby("row", sort=False)
-    return {
-        (row, column): number_cell(value, form)
-        for column, (how, form) in COSTS.items()
-        for row, value in rows[column].agg(how).items()
-    }
-
-
-# tables ------------------------------------------------------------------------------------------------------------
-
-
-def _base2new(group: Group) -> Section:
-    published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots)
-    tables = [_base2new_table(group, datasets, published) for datasets in dataset_sets(group)]
+def _base2new(group: Group, published: list[Published]) -> tuple[list[Table], list[str]]:
+    tables = []
+    for datasets in dataset_sets(group):
+        cells = _cost_cells(group, datasets) | _accuracy_cells(base2new_means(group, datasets).stack())
+        if len(datasets) == 1:
+            spread = _spread_cells(group.accuracies_on(datasets))
+            cells |= {(row, MEAN_H if column == "H" else column): cell for (row, column), cell in spread.items()}
+        rows: PublishedValues = {}
+        for one in published:
+            if values := one.values.get(datasets[0]) if len(datasets) == 1 else one.average_of(datasets):
+                rows[one.name] = dict(zip(BASE2NEW, values, strict=True))
+        tables.append(_table(group, datasets, [*BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows))
     notes = [
         "Mean ± standard deviation over runs. H is the harmonic mean of the row's base and new, as in published "
         f"tables; {MEAN_H} is the mean of each run's H, which is never larger. {MARK_NOTE}"
@@ -182,65 +138,44 @@ def _base2new(group: Group) -> Section:
         "Costs are those of the training run: total s is its training and test without start-up, MiB the largest. The "
         "features of test images of a frozen image encoder are cached: the first run that tests on them computes them."
     )
-    return _section(group, tables, published, notes)
+    return tables, notes
 
 
-def _base2new_table(group: Group, datasets: list[str], published: list[Published]) -> Table:
-    means = base2new_means(group, datasets)
-    cells = _run_cells(group, datasets) | _cost_cells(group, datasets)
-    if len(datasets) == 1:
-        spread = _spread_cells(group.accuracies_on(datasets))
-        cells |= spread | {(row, MEAN_H): cell for (row, column), cell in spread.items() if column == "H"}
-        cells |= _mean_cells(means[["H"]].stack())
-    else:
-        cells |= _mean_cells(means.stack())
-    rows = []
-    for one in published:
-        values = one.values.get(datasets[0]) if len(datasets) == 1 else one.average_of(datasets)
-        if values:
-            rows.append(_published_row(one, dict(zip(BASE2NEW, values, strict=True))))
-    return _table(group, datasets, ["runs", *BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows)
-
-
-def _few_shot(group: Group) -> Section:
+def _few_shot(group: Group, _: list[Published]) -> tuple[list[Table], list[str]]:
     tables = []
     for datasets in dataset_sets(group):
         accuracies = group.accuracies_on(datasets)
-        shots = group.trainings_on(datasets)["shots"]
-        columns = [shots_text(count) for count in sorted(set(shots))]
-        if len(datasets) == 1:
-            cells = _spread_cells(accuracies)
-        else:
-            cells = _mean_cells(means_over(accuracies, "column", "dataset", datasets))
-        tables.append(_table(group, datasets, ["runs", *columns], _run_cells(group, datasets) | cells, columns))
-    notes = ["All classes; mean ± standard deviation over runs. " + MARK_NOTE]
+        columns = [shots_text(count) for count in sorted(set(accuracies["shots"]))]
+        one = len(datasets) == 1
+        cells = _spread_cells(accuracies) if one else _accuracy_cells(means_over(accuracies, "dataset", datasets))
+        tables.append(_table(group, datasets, columns, cells, columns))
+    notes = [f"All classes; mean ± standard deviation over runs. {MARK_NOTE}"]
     if len(tables) > 1:
         notes.append("The average is the mean of the data sets' means, for rows that have every data set.")
-    return _section(group, tables, [], notes)
+    return tables, notes
 
 
-def _transfer(group: Group) -> Section:
+def _transfer(group: Group, published: list[Published]) -> tuple[list[Table], list[str]]:
     """Cross-dataset transfer or domain generalization."""
-    source = group.datasets[0]
-    targets = sort_datasets(set(group.accuracies["column"]) - {source})
-    kind = "target" if group.protocol == "cross_dataset" else "shift"
-    average = f"average of {len(targets)} {kind}{'s' * (len(targets) != 1)}"
-    columns = [f"{source} (source)", *targets, average]
-    means = means_over(group.accuracies.assign(average=average), "average", "column", targets)
-    cells = _run_cells(group, [source]) | _spread_cells(group.accuracies) | _mean_cells(means)
-    cells |= {(row, columns[0]): cell for (row, column), cell in list(cells.items()) if column == source}
-    published, rows = read_published(group.protocol, group.backbone, group.shots, source), []
+    (source,) = group.datasets
+    trained, accuracies = f"{source} (source)", group.accuracies
+    accuracies = accuracies.assign(column=accuracies["column"].replace(source, trained))
+    targets = sort_datasets(set(accuracies["column"]) - {trained})
+    average = f"average of {counted(len(targets), 'target' if group.protocol == 'cross_dataset' else 'shift')}"
+    means = means_over(accuracies.assign(dataset=accuracies["column"], column=average), "dataset", targets)
+    rows: PublishedValues = {}
     for one in published:
         if any(name in one.values for name in targets):
-            printed = {name: values[0] for name, values in one.values.items()}
             (mean,) = one.average_of(targets) or (None,)
-            rows.append(_published_row(one, printed | {columns[0]: printed.get(source), average: mean}))
-    table = _table(group, [source], ["runs", *columns], cells, columns, rows)
-    notes = [
+            values = {name: values[0] for name, values in one.values.items()}
+            rows[one.name] = values | {trained: values.get(source), average: mean}
+    columns = [trained, *targets, average]
+    table = _table(group, [source], columns, _spread_cells(accuracies) | _accuracy_cells(means), columns, rows)
+    note = (
         f"Trained on all classes of {source} and tested on the other data sets without further training; the average "
         f"leaves the source out. {MARK_NOTE}"
-    ]
-    return _section(group, [replace(table, title=f"From {source}")], published, notes)
+    )
+    return [replace(table, title=f"From {source}")], [note]
 
 
 def dataset_sets(group: Group) -> list[list[str]]:
@@ -253,24 +188,83 @@ def set_title(datasets: list[str]) -> str:
     return datasets[0] if len(datasets) == 1 else f"Average over {len(datasets)} data sets"
 
 
+# numbers -----------------------------------------------------------------------------------------------------------
+
+
+def means_over(accuracies: pd.DataFrame, over: str, required: Collection[str], column: str = "column") -> pd.Series:
+    """Means over the values `required` of the column `over`, each of which is itself a mean over runs.
+
+    Returns:
+        Means by (row, `column`); NaN where a required value is missing.
+    """
+    means = accuracies.pivot_table(index=["row", column], columns=over, values="accuracy", aggfunc="mean", sort=False)
+    return means.reindex(columns=list(required)).mean(axis=1, skipna=False)
+
+
+def base2new_means(group: Group, datasets: list[str]) -> pd.DataFrame:
+    """base, new and H of each row, averaged over data sets; NaN where a data set is missing."""
+    means = means_over(group.accuracies, "dataset", datasets).unstack()
+    means["H"] = [harmonic_mean(base, new) for base, new in zip(means["base"], means["new"], strict=True)]
+    return means
+
+
+def _number_cell(value: float | None, form: str = ".2f", spread: str = "") -> TableCell:
+    return TableCell() if value is None or math.isnan(value) else TableCell(format(value, form) + spread, value)
+
+
+def _spread_cells(accuracies: pd.DataFrame) -> Cells:
+    """Mean ± sample standard deviation by row and column."""
+    groups = accuracies.groupby(["row", "column"], sort=False)["accuracy"]
+    return _accuracy_cells(groups.mean(), groups.std())
+
+
+def _accuracy_cells(means: pd.Series, deviations: Mapping | pd.Series | None = None) -> Cells:
+    """Cells of means, by row and column, and of standard deviations where they are known."""
+    cells = {}
+    for (row, column), mean in means.items():
+        form = ".1f" if row.endswith(LOG_MARK) else ".2f"
+        deviation = math.nan if deviations is None else deviations[row, column]
+        spread = "" if math.isnan(deviation) else f" ± {deviation:{form}}"
+        cells[row, column] = _number_cell(mean, form, spread)
+    return cells
+
+
+def _cost_cells(group: Group, datasets: list[str]) -> Cells:
+    runs = group.trainings_on(datasets)
+    costs = {
+        "ms/step": 1000 * runs["seconds_step"].where(runs["steps"] > 0),
+        "training s": runs["seconds_train"].mask(runs["parameters"] == 0, 0.0),
+        "total s": runs["seconds_total"],
+        "MiB": runs["mib_host"],
+    }
+    rows = runs.assign(**costs).groupby("row", sort=False)
+    return {
+        (row, column): _number_cell(value, form)
+        for column, (how, form) in COSTS.items()
+        for row, value in rows[column].agg(how).items()
+    }
+
+
 def _table(
     group: Group,
     datasets: list[str],
     columns: list[str],
     cells: Cells,
     marked: Collection[str],
-    published: Sequence = (),
+    published: PublishedValues | None = None,
 ) -> Table:
-    trainings = group.trainings_on(datasets)
+    """A table with a first column of the number of runs: `3`, or `2 of 3` where runs are missing."""
     rows = []
-    for name, paths in trainings.groupby("row", sort=False)["paths"]:
-        runs = list(dict.fromkeys(path for group in paths for path in group))
-        rows.append(Row(name, [cells.get((name, column), TableCell()) for column in columns], runs))
+    for name, runs in group.trainings_on(datasets).groupby("row", sort=False):
+        planned, count = runs.drop_duplicates("dataset")["planned"].sum(), len(runs)
+        number = TableCell(str(count) if count >= planned else f"{count} of {planned}", count)
+        paths = dict.fromkeys(path for paths in runs["paths"] for path in paths)
+        rows.append(Row(name, [number, *(cells.get((name, column), TableCell()) for column in columns)], [*paths]))
     for column in marked:
-        _mark_best(rows, columns.index(column))
-    for name, values in published:
-        rows.append(Row(name, [number_cell(values.get(column)) for column in columns], published=True))
-    return Table(set_title(datasets), columns, rows)
+        _mark_best(rows, columns.index(column) + 1)
+    for name, values in (published or {}).items():
+        rows.append(Row(name, [TableCell(), *(_number_cell(values.get(column)) for column in columns)], published=True))
+    return Table(set_title(datasets), ["runs", *columns], rows)
 
 
 def _mark_best(rows: list[Row], column: int) -> None:
@@ -279,23 +273,3 @@ def _mark_best(rows: list[Row], column: int) -> None:
     if values.count() > 1:
         for row, rank in zip(rows, values.rank(method="dense", ascending=False), strict=True):
             row.cells[column] = replace(row.cells[column], mark=MARKS.get(rank, ""))
-
-
-def _published_row(row: Published, values: dict[str, float | None]) -> tuple[str, dict[str, float | None]]:
-    return f"{row.trainer} (published)", values
-
-
-def _section(group: Group, tables: list[Table], published: list[Published], notes: list[str]) -> Section:
-    """The section with notes on published numbers, logs and the runs themselves."""
-    shown = {row.name for table in tables for row in table.rows if row.published}
-    rows = [row for row in published if f"{row.trainer} (published)" in shown]
-    if any(not one.train.exact for one in group.experiments):
-        notes.append(LOG_NOTE)
-    if rows:
-        sources = "; ".join(dict.fromkeys(row.source for row in rows))
-        remarks = "".join(f" {row.trainer}: {row.note}." for row in rows if row.note)
-        notes.append(f"Published numbers in the same setting, not run here: {sources}.{remarks}")
-    notes += remarks_on(group.experiments)
-    images = "synthetic demo images" if group.synthetic else "photographs"
-    shots = "" if group.protocol == "few_shot" else f", {shots_text(group.shots)}"
-    return Section(group.protocol, f"{images}{shots}, student {group.backbone}", tables, notes, group.synthetic)
