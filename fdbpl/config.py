@@ -70,7 +70,7 @@ def _load(file: str) -> dict:
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise UserError(f"The configuration file {file} {what}. Its folder holds {enumerated(near) or 'no YAML file'}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance({} if content is None else content, dict):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fdbpl.io.atomic import write_bytes, write_text
-from fdbpl.io.tensor_files import refuse
+from fdbpl.io.tensor_files import check_archive
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 
@@ -72,7 +72,7 @@ def checkpoint_files() -> bool:
     def load_checkpoint(fpath):
         if not fpath or not os.path.exists(fpath):
             raise FileNotFoundError(f"there is no checkpoint at {fpath}")
-        refuse(Path(fpath))
+        check_archive(Path(fpath))
         return torch.load(fpath, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
 
     def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):

@@ -28,19 +28,19 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
     architecture, slash, tag = which.partition("/")
     if not (slash and architecture and tag):
         raise UserError(
-            f"expected open_clip:ARCHITECTURE/TAG, found {name!r}; give both, e.g. open_clip:ViT-H-14-quickgelu/dfn5b"
+            f"The teacher {name!r} lacks an architecture or a tag. Write e.g. open_clip:ViT-H-14-quickgelu/dfn5b."
         )
     try:
         import open_clip
     except ModuleNotFoundError as error:
         raise UserError(
-            f"expected the optional package open_clip_torch for the teacher {name}, found none ({error}); "
-            "run: pip install open_clip_torch"
+            f"The teacher {name} needs the optional package open_clip_torch ({error}). "
+            "Run: pip install open_clip_torch"
         ) from error
     if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
         raise UserError(
-            "expected an open_clip_torch that reads files without running what is in them, found "
-            f"{open_clip.__version__}; run: pip install -U open_clip_torch"
+            f"open_clip_torch {open_clip.__version__} may execute code from the files that it reads. "
+            "Run: pip install -U open_clip_torch"
         )
     model = (_from_file if _is_file(tag) else _from_tag)(open_clip, architecture, tag, device)
     sha256, logit_scale = _digest(model), float(model.logit_scale.detach().exp())  # computed before rounding
@@ -87,17 +87,17 @@ def _is_file(tag: str) -> bool:
 def _from_file(open_clip, architecture: str, file: str, device: str) -> nn.Module:
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"expected weights of {architecture} in {file}, found no file; check the path")
+        raise UserError(f"The weights of {architecture}, {file}, do not exist. Check the path.")
     if architecture not in open_clip.list_models():
         raise UserError(_unknown(open_clip, architecture))
     try:
         if path.suffix != ".safetensors":
-            tensor_files.refuse(path)
+            tensor_files.check_archive(path)
         return open_clip.create_model(architecture, pretrained=str(path), device=device, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"expected weights of {architecture} in {file}, found another file ({tensor_files.reason(error)}); "
-            "give the file that open_clip publishes for this architecture"
+            f"{file} does not hold weights of {architecture}, or cannot be read safely "
+            f"({tensor_files.reason(error)}). Give the file that open_clip publishes for this architecture."
         ) from error
 
 
@@ -106,21 +106,21 @@ def _from_tag(open_clip, architecture: str, tag: str, device: str) -> nn.Module:
     if tag not in known:
         if not known:
             raise UserError(_unknown(open_clip, architecture))
-        raise UserError(f"expected a tag of {architecture}, found {tag!r}; open_clip has {', '.join(known)}")
+        raise UserError(f"open_clip has no tag {tag!r} of {architecture}: choose one of {', '.join(known)}.")
     try:
         return open_clip.create_model(architecture, pretrained=tag, device=device, weights_only=True)
     except Exception as error:
         raise SystemFailure(
-            f"the weights of open_clip:{architecture}/{tag} cannot be fetched ({tensor_files.reason(error)}); "
-            f"check the network or open_clip's cache, or give a file: open_clip:{architecture}//folder/weights.bin"
+            f"The weights of open_clip:{architecture}/{tag} cannot be downloaded ({tensor_files.reason(error)}). "
+            f"Check the network or open_clip's cache, or give a file: open_clip:{architecture}//folder/weights.bin"
         ) from error
 
 
 def _unknown(open_clip, architecture: str) -> str:
     near = get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.4)
     return (
-        f"expected an architecture of open_clip with weights, found {architecture!r}; "
-        f"the nearest are {', '.join(near) or 'none'} (all: open_clip.list_pretrained())"
+        f"open_clip has no architecture {architecture!r} with weights (similar: {', '.join(near) or 'none'}). "
+        "open_clip.list_pretrained() lists all."
     )
 
 

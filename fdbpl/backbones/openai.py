@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 
 from fdbpl.backbones.backbone import Backbone
@@ -36,7 +37,7 @@ def load_openai(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
         raise UserError(f"{name!r} is neither a CLIP name nor a file. Known names: {', '.join(models)}.")
     cache = Path(os.environ.get("FDBPL_CLIP_CACHE", "~/.cache/clip")).expanduser()
     file = cache / os.path.basename(models[name])
-    expected = models[name].split("/")[-2]
+    expected = _published_sha256(models[name])
     if not file.is_file() or sha256_of(file) != expected:
         try:
             package.clip._download(models[name], str(cache))
@@ -58,10 +59,10 @@ def load_file(
 ) -> Backbone:
     """Load a CLIP with OpenAI's parameter names from a TorchScript archive, a state dict (.pt) or safetensors.
 
-    No code in the file is executed, neither pickle nor TorchScript.
+    No code in the file is executed. TorchScript archives have to be those that OpenAI published.
 
     Raises:
-        UserError: the file is missing or does not hold a CLIP.
+        UserError: the file is missing or does not hold a CLIP, or is another TorchScript archive.
     """
     file = Path(file).expanduser()
     if not file.is_file():
@@ -78,19 +79,17 @@ def build_clip(state: dict[str, Tensor], source: str = "the state dict") -> nn.M
         if key in NOT_WEIGHTS:
             continue
         if not value.is_floating_point() and not key.endswith(".num_batches_tracked"):
-            raise UserError(
-                f"expected floating-point numbers in {key} of {source}, found {value.dtype}; give a CLIP file"
-            )
+            raise UserError(f"{key} of {source} has dtype {value.dtype} instead of floats. Give a CLIP file.")
         if not value.isfinite().all():
-            raise UserError(f"expected finite numbers in {key} of {source}, found others; fetch the file again")
+            raise UserError(f"{key} of {source} contains NaN or Inf. Download the file again.")
     try:
         state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
         model = clip_package().model.build_model(dict(state))
     except (KeyError, RuntimeError, AttributeError, IndexError, ZeroDivisionError, AssertionError, ValueError,
             TypeError) as error:  # fmt: skip
         raise UserError(
-            f"expected the parameters of OpenAI's CLIP in {source}, found others ({tensor_files.reason(error)}); "
-            "give a CLIP file"
+            f"The parameters in {source} are not those of OpenAI's CLIP ({tensor_files.reason(error)}). "
+            "Give a CLIP file."
         ) from error
     model = model.float()
     # build_model rounds to fp16: restore the exact values
@@ -196,20 +195,34 @@ def _cast(model: nn.Module, dtype: torch.dtype, keep: nn.Module | None = None) -
 def _read_state_dict(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file as load_safetensors
-
             state = load_safetensors(file)
         elif tensor_files.is_torchscript(file):
-            state = tensor_files.torchscript_tensors(file)
+            state = _read_torchscript(file)
         else:
             state = tensor_files.load(file)
+    except UserError:
+        raise
     except Exception as error:  # each reader raises its own exceptions
         raise UserError(
-            f"expected CLIP weights (TorchScript archive, state dict or safetensors) in {file}, "
-            f"found a file that cannot be read safely ({tensor_files.reason(error)}); fetch it again"
+            f"The CLIP weights in {file} cannot be read safely ({tensor_files.reason(error)}). Download the file again."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"expected a state dict of tensors in {file}, found {type(state).__name__}; give a CLIP file")
+        raise UserError(f"{file} holds a {type(state).__name__} instead of a state dict of tensors. Give a CLIP file.")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _read_torchscript(file: Path) -> dict[str, Tensor]:
+    """Read an archive that OpenAI published. Loading others could run code, so that they are rejected."""
+    if sha256_of(file) not in {_published_sha256(url) for url in clip_package().clip._MODELS.values()}:
+        raise UserError(
+            f"{file} is a TorchScript archive, which can hold code, and none of those that OpenAI published (by its "
+            "SHA-256). Download it again, or save its state_dict() with torch.save where you trust it."
+        )
+    return torch.jit.load(file, map_location="cpu").state_dict()
+
+
+def _published_sha256(url: str) -> str:
+    """SHA-256 in the URL of a model of OpenAI."""
+    return url.split("/")[-2]

@@ -1,4 +1,4 @@
-"""The workspace of tests/bad_input, for files that are not merely broken."""
+"""The workspace of tests/bad_input/files."""
 
 from ..bad_input.conftest import scratch  # noqa: F401
 from ..bad_input.files.workspace import prepared, workspace  # noqa: F401

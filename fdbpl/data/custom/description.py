@@ -46,7 +46,7 @@ def read_description(folder: Path) -> Description:
         raise UserError(f"{folder} has both {' and '.join(FILE_NAMES)}; keep one of them")
     file = files[0]
     try:  # BaseLoader: plain strings, so that a folder called 007 or yes stays what it is called
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # noqa: S506 (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         found = " ".join(str(error).split())[:300]
         raise UserError(f"{file} is not valid YAML ({found}); correct the file") from error

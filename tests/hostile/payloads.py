@@ -1,4 +1,4 @@
-"""Files that would create a marker if anything in them were run."""
+"""Files that create a marker if code in them is executed."""
 
 import io
 import pickle
@@ -19,26 +19,26 @@ class Payload:
 
 
 def bare(marker: Path) -> bytes:
-    """A pickle and nothing else."""
+    """A pickle."""
     return pickle.dumps(Payload(marker))
 
 
 def zipped(marker: Path) -> bytes:
-    """As torch.save has written since 1.6."""
+    """The format of torch.save since torch 1.6."""
     buffer = io.BytesIO()
     torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}, "epoch": 2, "scheduler": Payload(marker)}, buffer)
     return buffer.getvalue()
 
 
 def legacy(marker: Path) -> bytes:
-    """As torch.save wrote before."""
+    """The format of torch.save before torch 1.6."""
     buffer = io.BytesIO()
     torch.save({"state_dict": Payload(marker)}, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 
 def tarred(marker: Path) -> bytes:
-    """As torch.save wrote long before: a tar file of pickles."""
+    """The first format of torch.save: a tar file of pickles."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("pickle", "tensors", "storages", "sys_info"):
@@ -49,7 +49,7 @@ def tarred(marker: Path) -> bytes:
 
 
 class Writer(torch.nn.Module):
-    """TorchScript whose code runs when it is loaded; it cannot touch, but save."""
+    """TorchScript module that saves a tensor to `marker` when it is loaded."""
 
     def __init__(self, marker: str):
         super().__init__()
@@ -72,27 +72,27 @@ class Writer(torch.nn.Module):
 
 
 def scripted(marker: Path) -> bytes:
-    """As torch.jit.save writes."""
+    """The format of torch.jit.save."""
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(Writer(str(marker))), buffer)
     marker.unlink(missing_ok=True)
     return buffer.getvalue()
 
 
-KINDS = {"bare": bare, "zipped": zipped, "legacy": legacy, "tarred": tarred, "scripted": scripted}
+FORMATS = {"bare": bare, "zipped": zipped, "legacy": legacy, "tarred": tarred, "scripted": scripted}
 
 
-def runs(kind: str, folder: Path) -> bool:
-    """Whether a careless reader would run what is in such a file: else a test with it proves nothing."""
-    marker, file = folder / "careless", folder / "careless.pt"
-    file.write_bytes(KINDS[kind](marker))
+def is_executed(name: str, folder: Path) -> bool:
+    """Return whether an unsafe reader executes the payload; otherwise a test with it proves nothing."""
+    marker, file = folder / "unsafe", folder / "unsafe.pt"
+    file.write_bytes(FORMATS[name](marker))
     try:
-        if kind == "scripted":
+        if name == "scripted":
             torch.jit.load(file)
-        elif kind == "bare":
+        elif name == "bare":
             pickle.loads(file.read_bytes())
         else:
             torch.load(file, weights_only=False)
-    except Exception:  # a half of the file may be missing: what counts is what has run by then
+    except Exception:  # the file may be incomplete; the payload comes first
         pass
     return marker.exists()
