@@ -44,14 +44,14 @@ def main(words: list[str] | None = None) -> None:
     with cli_error_handler(interrupted="nothing was written; run the command again"):
         check(arguments)
         unreadable, count = predict(arguments)
-        from fdbpl.io.image_check import named
+        from fdbpl.io.image_check import list_unreadable
 
         if arguments.output:
             print(f"{count - len(unreadable)} of {count} images: {arguments.output}")
         if unreadable:
             listing = arguments.output and arguments.output.with_suffix(".unreadable.txt")
             raise UserError(
-                f"{len(unreadable)} of {count} images cannot be read ({named(dict(unreadable), listing)}). "
+                f"{len(unreadable)} of {count} images cannot be read ({list_unreadable(dict(unreadable), listing)}). "
                 "The others are classified; replace these"
             )
 

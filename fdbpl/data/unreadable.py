@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from fdbpl.data.rows import Item
 from fdbpl.errors import UserError
-from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
+from fdbpl.io.image_check import check_readable, list_unreadable, unreadable_images
 
 
 def find_unreadable(images: Path, paths: list[str], cfg: CfgNode, cache: Path) -> dict[str, str] | None:
@@ -25,10 +25,10 @@ def find_unreadable(images: Path, paths: list[str], cfg: CfgNode, cache: Path) -
         listing.unlink()  # of an earlier attempt
     if not cfg.DATASET.SKIP_UNREADABLE:
         otherwise = "set DATASET.SKIP_UNREADABLE True to leave them out"
-        refuse_unreadable(images, paths, cache, listing, otherwise, side)
+        check_readable(images, paths, cache, listing, otherwise, side)
         return None
     bad = unreadable_images(images, paths, cache, side=side)
-    what = named(bad, listing) if bad else "all can be read"
+    what = list_unreadable(bad, listing) if bad else "all can be read"
     print(f"Left out of {len(paths)} images below {images}: {len(bad)} ({what}; DATASET.SKIP_UNREADABLE)")
     return bad
 

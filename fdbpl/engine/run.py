@@ -24,7 +24,7 @@ from fdbpl.distributed import barrier, is_main_process, main_process_first, worl
 from fdbpl.errors import SystemFailure, UserError, quoted
 from fdbpl.freed_memory import keep_freed_memory
 from fdbpl.io.atomic import read_record
-from fdbpl.io.image_check import refuse_unreadable
+from fdbpl.io.image_check import check_readable
 from fdbpl.runs import RunFolder, peak_memory
 
 from . import DASSL
@@ -247,7 +247,7 @@ def broken_images_named(dataset) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # Pillow's
             items = [item for part in (dataset.train_x, dataset.val, dataset.test) for item in part or ()]
-            refuse_unreadable(Path(dataset.root), {os.path.relpath(item.impath, dataset.root) for item in items})
+            check_readable(Path(dataset.root), {os.path.relpath(item.impath, dataset.root) for item in items})
         raise
 
 

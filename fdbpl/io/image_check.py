@@ -1,4 +1,4 @@
-"""Check of many image files. Readable files are remembered, so that each is decoded only once."""
+"""Check that many image files can be decoded. A cache of readable files avoids decoding a file twice."""
 
 import os
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from fdbpl.io.atomic import write_text
 from fdbpl.io.image_reading import UnreadableImage, read_image
 from fdbpl.io.tensor_files import write_tensors
 
-NAMED = 20  # in a message; longer lists are written to a file
-THIN = 100  # aspect ratio beyond which readability depends on `side`; such images are not remembered
-TOGETHER = 64  # files per task of a thread
+MAX_LISTED = 20  # files in a message; longer lists are written to a file
+MAX_CACHED_ASPECT = 100  # above this aspect ratio the result depends on `side` and is not cached
+CHUNK = 64  # files per task of a thread
 
-_read: set[int] = set()  # fingerprints of the files that this process has read
+_readable: set[int] = set()  # fingerprints of the files that this process has decoded
 
 
 def unreadable_images(
@@ -29,16 +29,16 @@ def unreadable_images(
     title: str = "Checking images",
     side: int = 0,
 ) -> dict[str, str]:
-    """{path: reason} of the files that cannot be decoded, in order.
+    """Return {path: reason} of the files that cannot be decoded, in order.
 
     Args:
-        root: folder that `paths` start from.
-        remembered: file with the seals of what was read before, by any process; what is read now is added to it.
-        side: as of `read_image`.
+        root: folder that `paths` are relative to.
+        remembered: cache file with the fingerprints of readable files; those found now are added to it.
+        side: as for `read_image`.
     """
     paths = list(dict.fromkeys(paths))
-    known = _read | (_seals_in(remembered) if remembered else set())
-    parts = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+    known = _readable | (_read_fingerprints(remembered) if remembered else set())
+    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     bad: dict[str, str] = {}
     fresh: set[int] = set()
     with (
@@ -49,14 +49,14 @@ def unreadable_images(
             bad.update(found[0])
             fresh |= found[1]
             progress.update(len(part))
-    _read.update(fresh)
+    _readable.update(fresh)
     if remembered and fresh - known:
-        with suppress(SystemFailure):  # then the next start decodes them again
+        with suppress(SystemFailure):  # the next run decodes them again
             write_tensors(remembered, {"seals": torch.tensor(sorted(known | fresh), dtype=torch.int64)})
     return bad
 
 
-def refuse_unreadable(
+def check_readable(
     root: str | os.PathLike,
     paths: Iterable[str],
     remembered: Path | None = None,
@@ -67,45 +67,46 @@ def refuse_unreadable(
     """Raise a UserError that names all files that cannot be decoded.
 
     Args:
-        remembered: as of `unreadable_images`. listing: as of `named`.
-        otherwise: what can be done but replace the files. side: as of `read_image`.
+        remembered, side: as for `unreadable_images`.
+        listing: as for `list_unreadable`.
+        otherwise: what the user can do other than replace the files.
     """
     paths = list(dict.fromkeys(paths))
     bad = unreadable_images(root, paths, remembered, side=side)
     if bad:
         raise UserError(
-            f"expected {len(paths)} readable images below {root}, found {len(bad)} that are not "
-            f"({named(bad, listing)}); replace them, or {otherwise}"
+            f"{len(bad)} of {len(paths)} images in {root} cannot be read ({list_unreadable(bad, listing)}). "
+            f"Replace them, or {otherwise}"
         )
 
 
-def named(bad: dict[str, str], listing: Path | None = None) -> str:
-    """`path: reason; ...`; a long list is written to the file `listing` (if given), which the text names."""
+def list_unreadable(bad: dict[str, str], listing: Path | None = None) -> str:
+    """Return "path: reason; ...". A long list is written to the file `listing` (if given), whose path is returned."""
     pairs = [f"{path}: {reason}" for path, reason in bad.items()]
-    if listing and len(pairs) > NAMED:
+    if listing and len(pairs) > MAX_LISTED:
         with suppress(SystemFailure):
             write_text(listing, "".join(f"{pair}\n" for pair in pairs))
-            return f"{'; '.join(pairs[:3])} ...; all of them are named in {listing}"
+            return f"{'; '.join(pairs[:3])} ...; {listing} lists all of them"
     return "; ".join(pairs)
 
 
 def _check(root: str | os.PathLike, paths: list[str], known: set[int], side: int) -> tuple[dict[str, str], set[int]]:
-    """Unreadable files with their reasons, and the fingerprints of the readable ones."""
-    bad, seals = {}, set()
+    """Return {path: reason} of the unreadable files, and the fingerprints of the readable ones."""
+    bad, fingerprints = {}, set()
     for path in paths:
         file = os.path.join(root, path)
         try:
-            seal = _seal(file)
-            if seal not in known and max(size := read_image(file, side).size) > THIN * min(size):
+            fingerprint = _fingerprint(file)
+            if fingerprint not in known and max(size := read_image(file, side).size) > MAX_CACHED_ASPECT * min(size):
                 continue
-            seals.add(seal)
+            fingerprints.add(fingerprint)
         except UnreadableImage as error:
             bad[path] = str(error)
-    return bad, seals
+    return bad, fingerprints
 
 
-def _seal(file: str) -> int:
-    """A 64-bit hash of a file's path, size and modification time."""
+def _fingerprint(file: str) -> int:
+    """Return a 64-bit hash of a file's path, size and modification time."""
     try:
         state = os.stat(file)
     except (OSError, ValueError) as error:
@@ -115,11 +116,11 @@ def _seal(file: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _seals_in(file: Path) -> set[int]:
+def _read_fingerprints(file: Path) -> set[int]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return set(load_file(file)["seals"].tolist())
     except (OSError, SafetensorError, KeyError, ValueError):
-        return set()  # not there, or not ours: all are decoded again
+        return set()  # no cache: all files are decoded

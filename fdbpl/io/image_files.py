@@ -1,4 +1,4 @@
-"""Search for image files, and decoding in batches."""
+"""Search for image files, and decode them in batches."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ from fdbpl.io.threads import decode_pool, thread_count
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # common image extensions, for messages
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
 SYSTEM_NAMES = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
-AHEAD = 2  # batches decoded in advance
+PREFETCHED = 2  # batches
 
 
 class Decoded(NamedTuple):
@@ -37,7 +37,7 @@ class Decoded(NamedTuple):
 
 
 def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
-    """Image files in folders (as `images_below` finds them), single files, and files that match patterns.
+    """Find image files in folders (as `images_below` does), single files, and files that match patterns.
 
     A file given by its own path or by a pattern is included whatever its extension. Each file is listed once.
 
@@ -54,7 +54,7 @@ def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
         else:
             matches = sorted(glob.glob(place, recursive=True))
             if not matches:
-                raise UserError(f"found nothing at {place}; give an image, a folder or a pattern")
+                raise UserError(f"There is no file or folder {place}. Give an image, a folder or a pattern")
             named = set(place.split(os.sep))
             for match in matches:
                 if any(is_hidden(part) for part in set(match.split(os.sep)) - named):
@@ -63,8 +63,8 @@ def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
                     found += images_below(match, skipped) if os.path.isdir(match) else [match]
     if not found:
         raise UserError(
-            f"no image in {enumerated(places)}{f' (skipped: {skipped})' if skipped else ''}: files are images if "
-            f"Pillow reads their kind ({', '.join(COMMON)} ...). Check the folder."
+            f"There is no image in {enumerated(places)}{f' (skipped: {skipped})' if skipped else ''}. Images are files "
+            f"with an extension that Pillow reads ({', '.join(COMMON)} ...). Check the folder"
         )
     return list(dict.fromkeys(found)), skipped
 
@@ -99,14 +99,14 @@ class Skipped:
 
 
 def images_below(folder: str, skipped: Skipped) -> list[str]:
-    """Image files in a folder, recursively, sorted by name; follows links. Other files are added to `skipped`.
+    """Find image files in a folder and its subfolders, sorted by name; follow links. Add other files to `skipped`.
 
     Raises:
         UserError: a folder cannot be read.
     """
     images: list[str] = []
     searched: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse_folder):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=raise_unlistable):
         real = os.path.realpath(parent)
         if real in searched:  # also where a link leads back to a folder above it
             skipped.linked += 1
@@ -145,11 +145,11 @@ def _endings() -> set[str]:
     }
 
 
-def refuse_folder(error: OSError) -> NoReturn:
+def raise_unlistable(error: OSError) -> NoReturn:
     """Raise a UserError for a folder that cannot be listed, rather than skipping its images silently."""
     raise UserError(
-        f"expected a folder that can be read at {error.filename}, found none ({error.strerror}); change its "
-        "permissions, or move it away or name the other folders"
+        f"The folder {error.filename} cannot be read ({error.strerror}). Change its permissions, move it away, or "
+        "give the other folders instead"
     ) from error
 
 
@@ -175,7 +175,7 @@ def decoded(
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
             pending.append((part, [pool.submit(read, path) for path in part]))
-            if len(pending) > AHEAD:
+            if len(pending) > PREFETCHED:
                 yield _collect(*pending.popleft())
         while pending:
             yield _collect(*pending.popleft())

@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from fdbpl.errors import SystemFailure
 
 DEEP_MODES = ("I", "F")  # Pillow modes with 16 or more bits per channel; the conversion to RGB clips them to white
-MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}  # not the file's fault
+# errors that do not depend on the file
+SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
 class UnreadableImage(Exception):
@@ -30,13 +31,13 @@ def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Imag
         SystemFailure: the system failed, independent of the file.
     """
     with _opened(source) as image:
-        refuse_large(image.size, side)
+        check_size(image.size, side)
         if image.mode.startswith(DEEP_MODES):
-            raise UnreadableImage("more than 8 bits a channel, which would turn white: convert it")
+            raise UnreadableImage("more than 8 bits per channel, which would turn white: convert it")
         return image.convert("RGB")
 
 
-def refuse_large(size: tuple[int, int], side: int) -> None:
+def check_size(size: tuple[int, int], side: int) -> None:
     """Check that an image does not become too large when its shorter edge is resized to `side` pixels.
 
     The limit is Pillow's for files; a long thin image may pass that limit and become too large here.
@@ -50,19 +51,19 @@ def refuse_large(size: tuple[int, int], side: int) -> None:
     pixels = side**2 * max(size) // max(min(size), 1)
     if Image.MAX_IMAGE_PIXELS and pixels > 2 * Image.MAX_IMAGE_PIXELS:
         raise UnreadableImage(
-            f"{size[0]} x {size[1]} pixels, which are {pixels / 1e6:.0f} million when the shorter edge is resized to "
+            f"{size[0]} x {size[1]} pixels become {pixels / 1e6:.0f} million when the shorter edge is resized to "
             f"{side}: crop it"
         )
 
 
 def image_size(source: str | os.PathLike) -> tuple[int, int]:
-    """Height and width from the header (EXIF orientation ignored); raises as `read_image`."""
+    """Return height and width from the header, without the EXIF orientation; raises as `read_image`."""
     with _opened(source) as image:
         return image.height, image.width
 
 
 def image_mode(source: str | os.PathLike | BytesIO) -> str:
-    """Pillow's mode from the header; raises as `read_image`."""
+    """Return Pillow's mode from the header; raises as `read_image`."""
     with _opened(source) as image:
         return image.mode
 
@@ -71,24 +72,24 @@ def image_mode(source: str | os.PathLike | BytesIO) -> str:
 def _opened(source: str | os.PathLike | BytesIO) -> Iterator[Image.Image]:
     try:
         if not isinstance(source, BytesIO):
-            _refuse_others_than_files(source)
+            _check_regular_file(source)
         with Image.open(source) as image:
             yield image
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise SystemFailure(f"cannot decode {source} (no memory left); close other programs") from error
+        raise SystemFailure(f"Not enough memory to decode {source}. Close other programs") from error
     except Exception as error:  # decoders raise many types
-        if isinstance(error, OSError) and error.errno in MACHINE:
-            raise SystemFailure(f"cannot read {source} ({error.strerror}); run the same command again") from error
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+            raise SystemFailure(f"{source} cannot be read ({error.strerror}). Run the same command again") from error
         raise UnreadableImage(_reason(error)) from error
 
 
-def _refuse_others_than_files(path: str | os.PathLike) -> None:
+def _check_regular_file(path: str | os.PathLike) -> None:
     """Check that `path` is a regular file: reading a pipe would block."""
     state = os.stat(path)
     if not stat.S_ISREG(state.st_mode):
-        raise UnreadableImage("a folder" if stat.S_ISDIR(state.st_mode) else "no regular file")
+        raise UnreadableImage("a folder" if stat.S_ISDIR(state.st_mode) else "not a regular file")
     if not state.st_size:
         raise UnreadableImage("empty")
 

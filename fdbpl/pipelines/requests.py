@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from fdbpl.errors import UserError
-from fdbpl.io.image_check import named
+from fdbpl.io.image_check import list_unreadable
 from fdbpl.io.image_reading import UnreadableImage, image_size
 
 
@@ -58,7 +58,8 @@ def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
         sizes = dict(zip(paths, pool.map(lambda path: _size(root / path), paths), strict=True))
     bad = {path: size for path, size in sizes.items() if isinstance(size, str)}
     if bad:
-        raise UserError(f"{len(bad)} of {len(sizes)} images below {root} cannot be read ({named(bad)}). Replace them.")
+        found = list_unreadable(bad)
+        raise UserError(f"{len(bad)} of {len(sizes)} images in {root} cannot be read ({found}). Replace them")
     return {path: size for path, size in sizes.items() if not isinstance(size, str)}
 
 

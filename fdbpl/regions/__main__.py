@@ -178,15 +178,15 @@ def path_below(root: Path, file: str) -> str:
 
 def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
     """Check that all images can be decoded; with --skip-unreadable return those that can."""
-    from fdbpl.io.image_check import named, refuse_unreadable, unreadable_images
+    from fdbpl.io.image_check import check_readable, list_unreadable, unreadable_images
 
     listing = Path(f"{arguments.bank}-unreadable.txt")
     if not arguments.skip_unreadable:
-        refuse_unreadable(arguments.root, images, listing=listing, otherwise="give --skip-unreadable to leave them out")
+        check_readable(arguments.root, images, listing=listing, otherwise="give --skip-unreadable to leave them out")
         return images
     bad = unreadable_images(arguments.root, images)
     if bad:
-        print(f"Skipped {len(bad)} of {len(images)} images: {named(bad, listing)}")
+        print(f"Skipped {len(bad)} of {len(images)} images: {list_unreadable(bad, listing)}")
     if len(bad) == len(set(images)):
         raise UserError(f"None of the {len(bad)} images in {arguments.images} can be decoded. Replace them.")
     return [image for image in images if image not in bad]

@@ -16,7 +16,7 @@ from fdbpl.backbones import Backbone
 from fdbpl.devices import with_index
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import clean_partial_files
-from fdbpl.io.image_check import refuse_unreadable
+from fdbpl.io.image_check import check_readable
 from fdbpl.io.locks import file_lock
 from fdbpl.pipelines import RegionPipeline, build_pipeline, image_sizes
 from fdbpl.regions.bank import RegionBank
@@ -95,7 +95,7 @@ def generate(
         ]
         existing = [shard for shard in _shards_of(shards, images) if _owner(shard, world_size) == rank]
         new_images = sorted({image for shard in missing for image in shard.images})
-        refuse_unreadable(root, new_images)
+        check_readable(root, new_images)
         hashes = _image_hashes(root, sorted({*new_images, *_images_of(existing, images)}))
         _check_unchanged(opened, shards, hashes)
         sizes = image_sizes(root, new_images)

@@ -149,7 +149,7 @@ def test_too_few_classes_for_halves(training, pets, half):
 
 
 @pytest.mark.parametrize(("kind", "found"), [
-    ("pipe", "cat/x.jpg: no regular file"), ("link to nothing", "cat/x.jpg: No such file"),
+    ("pipe", "cat/x.jpg: not a regular file"), ("link to nothing", "cat/x.jpg: No such file"),
     ("link to itself", "cat/x.jpg: Too many levels"),
 ])  # fmt: skip
 def test_what_is_no_file(training, pets, kind, found):

@@ -176,7 +176,7 @@ def test_regions_generate_skips_unreadable_images(root, images, scratch):
 @pytest.fixture
 def forget(monkeypatch):
     """A function that empties the memory of this process, as a new process would start."""
-    return lambda: monkeypatch.setattr(image_check, "_read", set())
+    return lambda: monkeypatch.setattr(image_check, "_readable", set())
 
 
 def test_an_image_is_decoded_once(training, root, images, forget):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fdbpl.crops import pixel_boxes, sample_crops, sample_regions
 from fdbpl.errors import SystemFailure, UserError, message_and_exit_code
-from fdbpl.io.image_check import refuse_unreadable
+from fdbpl.io.image_check import check_readable
 from fdbpl.pipelines import RegionRequests, build_pipeline, dali_installed, image_sizes
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
@@ -181,8 +181,8 @@ def test_unreadable_files_are_all_named(odd, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=r"\(cut.jpg: .*empty.jpg: .*text.jpg: "):
-        refuse_unreadable(tmp_path, list(files))
-    refuse_unreadable(tmp_path, ["good.jpg"])
+        check_readable(tmp_path, list(files))
+    check_readable(tmp_path, ["good.jpg"])
     with pytest.raises(UserError, match="1 of 2 images .* cannot be read .missing.jpg"):
         image_sizes(tmp_path, ["good.jpg", "missing.jpg"])
 

@@ -174,7 +174,7 @@ def test_what_was_skipped_is_reported(finished, photos, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nowhere.jpg"], "found nothing at nowhere.jpg"),
+        (["nowhere.jpg"], "no file or folder nowhere.jpg"),
         (["{photos}/.cache/../sub/deep", "--classes", "a,,b"], "class names in --classes, found an empty one"),
         (["{photos}", "--classes", "a,b,a"], "the class name 'a' occurs twice in --classes"),
         (["{photos}", "--classes", 'a,"b'], "a row of CSV in --classes"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from fdbpl.data.custom.description import FILE_NAMES, Description
 from fdbpl.data.custom.split_names import contains_splits, split_of
 from fdbpl.errors import UserError, enumerated
-from fdbpl.io.image_files import Skipped, images_below, is_hidden, refuse_folder
+from fdbpl.io.image_files import Skipped, images_below, is_hidden, raise_unlistable
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _subfolders(folder: Path, found: ScanResult) -> list[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        refuse_folder(error)
+        raise_unlistable(error)
     for entry in entries:
         if is_hidden(entry.name):
             found.others.hidden += 1
