@@ -15,4 +15,4 @@ else
     make_environment requirements-dev.txt pytest hypothesis ruff grimp xdist open_clip submitit
 fi
 [ $# -gt 0 ] || "$PYTHON" -m ruff check .
-exec "$PYTHON" -m pytest --numprocesses "${JOBS:-2}" --dist loadfile "$@"
+exec "$PYTHON" -m pytest --numprocesses "${JOBS:-2}" --dist loadfile --no-loadscope-reorder "$@"

@@ -12,7 +12,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of child processes
+torch.set_num_threads(1)  # several threads wait for each other where another test occupies a core
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` makes it ignored, also in child processes
 
 from third_party import use_dassl  # noqa: E402
@@ -34,7 +35,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder; skip those that need a GPU where there is none."""
+    """Mark tests by their folder, run the slow files first, skip those that need a GPU where there is none."""
     for item in items:
         file = item.path.relative_to(ROOT).as_posix()
         if file.startswith(SLOW):
@@ -43,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("parity")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU"))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # whole files: a long one at the end would occupy one core alone
 
 
 @pytest.fixture(scope="session")
