@@ -52,7 +52,8 @@ def config_folder(trainer: str) -> Path:
             return TRAINERS / name
     names = ", ".join(sorted(folder.name for folder in TRAINERS.iterdir() if folder.is_dir()))
     raise UserError(
-        f"TRAINER {quoted(trainer)} is not a trainer. Choose from {names}, or a variant METHOD_KDPL or FDBPL_METHOD"
+        f"TRAINER {quoted(trainer)} is not a trainer: {TRAINERS} has no folder of its settings. Choose from {names}, "
+        "or a variant METHOD_KDPL or FDBPL_METHOD"
     )
 
 
