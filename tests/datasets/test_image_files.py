@@ -1,4 +1,4 @@
-"""Training, predict, regions generate and doctor agree about which files of a folder are images."""
+"""Training, prediction, bank generation and doctor use the same images of a folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NAMES = ["a.jfif", "b.jpe", "c.JPG", "f.webp", "h.tga", "i.ico", "real/d.png"]
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Two class folders of unusual image files, with links, thumbnails, and files that are not images."""
+    """Two class folders with unusual image formats, links, thumbnails and files that are not images."""
     for label in ("cat", "dog"):
         for name in NAMES:
             file = tmp_path / "photos" / label / name
@@ -49,7 +49,7 @@ def test_all_commands_list_the_same_images(photos):
     ]  # fmt: skip
 
 
-def test_patterns_pass_over_hidden_folders_unless_they_name_them(photos):
+def test_patterns_skip_hidden_folders_unless_they_name_them(photos):
     (photos / "cat" / "x.jpg").write_bytes(b"")
     assert find_images([str(photos / "cat" / "**" / "*.jpg")])[0] == [str(photos / "cat" / "x.jpg")]
     assert find_images([str(photos / "cat" / "__MACOSX" / "*.jpg")])[0] == [str(photos / "cat" / "__MACOSX" / "e.jpg")]

@@ -1,4 +1,4 @@
-"""A new data set is one file and one YAML: tests/datasets/new_dataset, as CONTRIBUTING.md shows it."""
+"""A new data set, added by one file and one YAML (tests/datasets/new_dataset) as CONTRIBUTING.md describes."""
 
 import sys
 from pathlib import Path
@@ -19,8 +19,8 @@ NAMES = ("birch", "elm", "fir", "oak", "yew")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_more_file():
-    """tests/datasets/new_dataset/leaves.py as if it lay in datasets/; gone again behind these tests."""
+def added_file():
+    """Make tests/datasets/new_dataset/leaves.py importable from `datasets` during these tests."""
     (table,) = (value for value in vars(DATASET_REGISTRY).values() if isinstance(value, dict))
     before = dict(table)
     datasets.__path__.append(str(EXAMPLE))
@@ -33,7 +33,7 @@ def one_more_file():
 
 @pytest.fixture
 def leaves(tmp_path):
-    """leaves(**{"DATASET.KEY": value}) -> the data set: of each class 4 training, 1 validation and 2 test images."""
+    """leaves(KEY=value) -> the data set, with 4 training, 1 validation and 2 test images of each class."""
     folder = tmp_path / "data" / "leaves"
     (folder / "images").mkdir(parents=True)
     rows = []
@@ -55,7 +55,7 @@ def leaves(tmp_path):
     return make
 
 
-def test_it_has_shots_and_halves_like_every_other(leaves):
+def test_shots_and_halves(leaves):
     whole = leaves()
     assert whole.classnames == list(NAMES) and (len(whole.train_x), len(whole.val), len(whole.test)) == (20, 5, 10)
     few = leaves(NUM_SHOTS=2, SUBSAMPLE_CLASSES="base")
@@ -64,7 +64,7 @@ def test_it_has_shots_and_halves_like_every_other(leaves):
     assert {Path(item.impath).name[:-5] for item in leaves(SUBSAMPLE_CLASSES="new").test} == {"oak", "yew"}
 
 
-def test_it_is_checked_like_every_other(leaves, tmp_path, monkeypatch, capsys):
+def test_check(leaves, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check, "CONFIGS", EXAMPLE)
     monkeypatch.setattr(commands, "CONFIGS", EXAMPLE)
     assert leaves and commands.check_all(["leaves"], tmp_path / "data") == 0
@@ -77,7 +77,7 @@ def test_it_is_checked_like_every_other(leaves, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"leaves: not found below {tmp_path}\n"
 
 
-def test_own_images_are_checked_too(tmp_path, capsys):
+def test_check_of_custom_data(tmp_path, capsys):
     for name in NAMES:
         (tmp_path / name).mkdir()
         for number in range(2):
@@ -87,7 +87,7 @@ def test_own_images_are_checked_too(tmp_path, capsys):
     assert "folder: 5 classes, 10 images (train 5, val 0, test 5)" in capsys.readouterr().out
 
 
-def test_its_mistakes_are_sentences(leaves, tmp_path):
+def test_missing_files(leaves, tmp_path):
     (tmp_path / "data/leaves/images/elm0.png").unlink()
     with pytest.raises(UserError, match=r"1 of 35 images are missing .*\(elm0.png\)"):
         leaves()

@@ -1,4 +1,4 @@
-"""Data sets' folders with files of one pixel as images."""
+"""Folders of data sets with images of one pixel."""
 
 import json
 import os
@@ -12,7 +12,7 @@ PIXEL = b"P6 1 1 255\n\0\0\0"  # the smallest image
 
 
 def config(root, shots=-1, subsample="all", seed=1):
-    """The configuration of a data set below `root`, few-shot lists included."""
+    """The configuration of a data set below `root`, with few-shot lists in root/cache."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     cfg.DATASET.ROOT, cfg.DATASET.FEWSHOT_DIR = str(root), str(Path(root) / "cache")
