@@ -19,8 +19,9 @@ from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
 from ...trainers.methods import same
+from ...damage import TENTHS, truncate
 from ..calls import refused, succeeds
-from .workspace import TENTHS, Workspace, cut
+from .workspace import Workspace
 
 
 def content(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -118,7 +119,7 @@ def test_a_test_of_a_broken_checkpoint(workspace, case):
 
 @pytest.mark.parametrize("share", TENTHS)
 def test_a_truncated_checkpoint(workspace, share):
-    cut(only(workspace), share)
+    truncate(only(workspace), share)
     workspace.refused(flags=workspace.tested(), names=[str(workspace.checkpoint()), "cannot be read safely"])
 
 

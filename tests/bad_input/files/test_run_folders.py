@@ -18,9 +18,10 @@ from fdbpl.protocols.grid_record import GridRecord
 from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 
 from ...trainers.methods import same
+from ...damage import TENTHS, truncate
 from ..calls import refused, succeeds
 from .test_banks import flip_last_bit
-from .workspace import TENTHS, cut, edit_json
+from .workspace import edit_json
 
 BROKEN = {
     "empty": "",
@@ -219,7 +220,7 @@ def fewer(file: Path) -> None:
 
 
 KEPT = {
-    **{f"cut at {share}": (lambda file, share=share: cut(file, share)) for share in TENTHS},
+    **{f"cut at {share}": (lambda file, share=share: truncate(file, share)) for share in TENTHS},
     "gone": Path.unlink,
     "text": lambda file: file.write_text("features"),
     "a bit flipped": flip_last_bit,

@@ -108,15 +108,7 @@ def workspace(prepared: Path, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "w")
 
 
-def cut(file: Path, share: float) -> None:
-    content = file.read_bytes()
-    file.write_bytes(content[: int(len(content) * share)])
-
-
 def edit_json(file: Path, **changes: object) -> None:
     """Set keys of a JSON object; None removes one."""
     content = {**json.loads(file.read_text()), **changes}
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
-
-
-TENTHS = [number / 10 for number in range(10)]
