@@ -18,8 +18,8 @@ from fdbpl import export, predict
 from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
-from ...trainers.methods import same
 from ...damage import TENTHS, truncate
+from ...trainers.methods import same
 from ..calls import refused, succeeds
 from .workspace import Workspace
 

@@ -17,10 +17,9 @@ from fdbpl.errors import UserError
 from fdbpl.protocols.grid_record import GridRecord
 from fdbpl.runs.results import base2new_line, few_shot_line, transfer_line
 
+from ...damage import TENTHS, flip_bit, truncate
 from ...trainers.methods import same
-from ...damage import TENTHS, truncate
 from ..calls import refused, succeeds
-from .test_banks import flip_last_bit
 from .workspace import edit_json
 
 BROKEN = {
@@ -223,7 +222,7 @@ KEPT = {
     **{f"cut at {share}": (lambda file, share=share: truncate(file, share)) for share in TENTHS},
     "gone": Path.unlink,
     "text": lambda file: file.write_text("features"),
-    "a bit flipped": flip_last_bit,
+    "a bit flipped": flip_bit,
     "no numbers": of_nothing,
     "float16": retyped(torch.float16),
     "bfloat16": retyped(torch.bfloat16),
