@@ -22,7 +22,7 @@ DASSL = use_dassl()
 
 
 SLOW = (  # folders and files whose tests run whole commands, or many of them
-    "tests/bad_input", "tests/dassl/test_source", "tests/doctor", "tests/end_to_end", "tests/faults",
+    "tests/bad_input", "tests/dassl/test_source", "tests/end_to_end", "tests/faults",
     "tests/hostile/test_shell", "tests/plugin", "tests/report/test_page", "tests/protocols/test_grid",
     "tests/protocols/test_launchers", "tests/tools/test_demo_pretraining", "tests/gpu/test_every_trainer",
     "tests/trainers/test_class_agnostic", "tests/trainers/test_deterministic", "tests/trainers/test_divergence",
