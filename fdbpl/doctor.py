@@ -421,9 +421,7 @@ def checks(data: Path, output: Path) -> list[Check]:
         Check("DALI", dali, "nvidia.dali", install_dali, install_dali, needs_torch=True, optional=True),
         Check("clip", clip, "clip", "pip install openai-clip", own_clip, needs_torch=True),
         Check("Dassl", dassl, repair=own_dassl, needs_torch=True),
-        Check(
-            "open_clip", open_clip, "open_clip", "for open_clip teachers: pip install open_clip_torch", optional=True
-        ),
+        Check("open_clip", open_clip, "open_clip", install_open_clip, optional=True),
         Check("demo CLIPs", demo_weights),
         Check("CLIP weights", clip_weights),
         Check("teachers", teachers),
