@@ -370,3 +370,10 @@ def test_real_photographs(shared, tmp_path):
     dataset = Folder(config(place, tmp_path, NUM_SHOTS=1))
     assert dataset.num_classes == 100 and len(dataset.train_x) == 100
     assert "Motorbikes" in dataset.classnames and "cougar body" in dataset.classnames
+
+
+def test_data_that_are_only_classified(tmp_path):
+    """A single class and classes of one image are accepted, and no image is kept for training."""
+    write_picture(tmp_path / "cat" / "a.jpg")
+    own = read_custom_data(str(tmp_path), training=False)
+    assert own.rows == {"train": [], "val": [], "test": [("cat/a.jpg", 0, "cat")]}

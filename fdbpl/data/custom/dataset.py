@@ -47,8 +47,12 @@ class CustomData:
         return hashlib.sha256(json.dumps([self.template, self.rows]).encode()).hexdigest()[:12]
 
 
-def read_custom_data(place: str) -> CustomData:
+def read_custom_data(place: str, training: bool = True) -> CustomData:
     """Read the folder or CSV `place` and the dataset.yaml next to the images.
+
+    Args:
+        training: False for images that are only classified: classes of one image, and a single class, are accepted, and
+            all images are test images unless the data have a split.
 
     Raises:
         UserError: no images, fewer than two classes, a class that cannot be split, or a mistake in dataset.yaml.
@@ -59,8 +63,8 @@ def read_custom_data(place: str) -> CustomData:
     said = read_description(path if path.is_dir() else path.parent)
     found = scan_folder(path, said) if path.is_dir() else read_csv(path)
     file = said.file
-    names = class_names(path, found, said.classes, file)
-    part_of, split_note = split(found, said, file)
+    names = class_names(path, found, said.classes, file, minimum=2 if training else 1)
+    part_of, split_note = split(found, said, file, training)
     labels = {label: number for number, label in enumerate(names)}
     rows: dict[str, list] = {part: [] for part in PARTS}
     for image in sorted(found.images, key=lambda image: (labels[image.label], natural(image.path))):
@@ -81,7 +85,7 @@ def read_custom_data(place: str) -> CustomData:
     return CustomData(found.folder, name_of(path), template, rows, notes)
 
 
-def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Path) -> dict[str, str]:
+def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Path, minimum: int = 2) -> dict[str, str]:
     """Return {folder or label: class name} in label order: as in dataset.yaml, then in natural order."""
     labels = sorted({image.label for image in found.images}, key=natural)
     for label in given:
@@ -99,7 +103,7 @@ def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Pat
         )
     if not order:
         raise UserError(f"{place} lists no images; add some")
-    if len(order) < 2:
+    if len(order) < minimum:
         raise UserError(
             f"{place} has only the class {enumerated(order, 3)}, but at least two are needed; add another (base-to-new "
             "needs four, two for each half)"
@@ -108,7 +112,7 @@ def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Pat
     return names
 
 
-def split(found: ScanResult, said: Description, file: Path) -> tuple[dict[str, str], str]:
+def split(found: ScanResult, said: Description, file: Path, training: bool = True) -> tuple[dict[str, str], str]:
     """Return {path: part}, and a note on where the split is from."""
     if found.source and (said.shares or said.listed):
         raise UserError(f"the split is given twice, by {found.source} and by split in {file}; remove one of them")
@@ -120,12 +124,14 @@ def split(found: ScanResult, said: Description, file: Path) -> tuple[dict[str, s
             return parts, found.source
         tested = {path: "test" if part == "val" else part for path, part in parts.items()}
         return tested, f"{found.source}; no test, so val is tested on"
+    if not training and not said.shares:
+        return {image.path: "test" for image in found.images}, "all images are test images"
     shares = said.shares or SHARES
     by_class: dict[str, list[str]] = {}
     for image in found.images:
         by_class.setdefault(image.label, []).append(image.path)
     lonely = [label for label, paths in by_class.items() if len(paths) < 2]
-    if lonely:
+    if lonely and training:
         raise UserError(
             f"{found.folder} has only one image of {enumerated(lonely, 3)}, but two are needed, to train and to test; "
             "add more"
