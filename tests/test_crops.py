@@ -1,3 +1,5 @@
+"""Sampling of regions: distribution, independence of order, epochs."""
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def test_boxes_lie_inside_the_image_and_convert_to_whole_pixels(height, width, s
     np.testing.assert_allclose(regions.boxes, exact, atol=1e-7)
 
 
-def test_a_region_depends_on_seed_path_and_number_only():
+def test_regions_do_not_depend_on_each_other():
     together = draw(count=10)
     apart = [draw(first=number, count=1) for number in range(10)]
     assert all((together.boxes[k] == apart[k].boxes[0]).all() for k in range(10))
@@ -45,14 +47,14 @@ def test_the_distribution_is_that_of_random_resized_crop(hw):
         assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4
 
 
-def test_flips_have_their_probability():
+def test_flip_probability():
     assert abs(draw(count=4000).flips.mean() - 0.5) < 0.04
     assert not draw(flip=0.0).flips.any() and draw(flip=1.0).flips.all()
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 1000))
-def test_an_epoch_has_each_image_once_and_repeats_no_region_early(images, per_image, seed):
+def test_epochs_contain_each_image_once_and_all_its_regions_before_repeats(images, per_image, seed):
     seen = np.zeros((images, per_image), int)
     for epoch in range(2 * per_image):
         order, region = sample_regions(images, per_image, epoch, seed)
@@ -62,7 +64,7 @@ def test_an_epoch_has_each_image_once_and_repeats_no_region_early(images, per_im
     assert (seen == 2).all()
 
 
-def test_an_epoch_is_a_function_of_its_arguments():
+def test_epochs_are_deterministic():
     first, again = sample_regions(20, 5, 3, 1), sample_regions(20, 5, 3, 1)
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (first[0] != sample_regions(20, 5, 4, 1)[0]).any() and (first[0] != sample_regions(20, 5, 3, 2)[0]).any()

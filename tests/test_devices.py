@@ -1,4 +1,4 @@
-"""Which GPU a process and its threads use. CUDA is replaced where it is asked."""
+"""The GPU that a process and its threads use; calls of CUDA are replaced."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def test_without_a_gpu(monkeypatch):
             ask("cuda")
 
 
-def test_nccl_is_told_the_gpu(gpus, monkeypatch):
+def test_nccl_receives_the_gpu(gpus, monkeypatch):
     for name, value in (("WORLD_SIZE", 2), ("RANK", 0), ("LOCAL_RANK", 1), ("LOCAL_WORLD_SIZE", 2)):
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)

@@ -1,4 +1,4 @@
-"""Trainers on a stand-in for CUDA: no device or dtype mix in any precision, and one host wait a step.
+"""Trainers on a stand-in for CUDA: no mix of devices or dtypes in any precision, and one host wait per step.
 
 Every trainer runs in fp16, where a float16 student meets a float32 teacher. The variants of a student differ in their
 supervision, which has no precision of its own, so the other precisions run with one trainer of each student.
@@ -15,14 +15,14 @@ SETTINGS = {
     "USE_CUDA": True,
     "MODEL.BACKBONE.NAME": "random:tiny",  # a process builds them once
     "TEACHER.NAME": "random:tiny teacher",
-    "TRAINER.PROMPTKD.KD_WEIGHT": 1.0,  # no overflow, which costs another wait
+    "TRAINER.PROMPTKD.KD_WEIGHT": 1.0,  # an overflow would cost another wait
 }
 CASES = [(name, "fp16") for name in trained()]
 CASES += [(name, precision) for name in one_of_each_student() for precision in ("fp32", "amp", "bf16")]
 
 
 @pytest.mark.parametrize("name, precision", CASES)
-def test_a_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
+def test_one_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
     monkeypatch.setattr("trainers.promptsrc.IMAGENET_TEMPLATES", ("a photo of a {}.", "itap of the {}."))
     settings = SETTINGS | {"TEST.FEATURE_CACHE_DIR": "", f"TRAINER.{node_of(name)}.PREC": precision}
     trainer = build_shared(name, f"{precision}/{name}", **settings)
@@ -39,7 +39,7 @@ def test_a_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
     assert all(value.is_cuda and value.dtype == torch.float32 for value in learnt(trainer).values())
 
 
-def test_cached_test_features_are_those_of_one_kind_of_gpu(build_shared, cuda, monkeypatch):
+def test_feature_caches_are_specific_to_a_gpu_model(build_shared, cuda, monkeypatch):
     trainer = build_shared("ZeroshotCLIP", "cache", **SETTINGS)
     files = set()
     for gpu in ("NVIDIA H200", "NVIDIA A100", "NVIDIA H200"):

@@ -7,7 +7,7 @@ import torch
 
 
 @pytest.mark.parametrize(
-    "mistake, kind",
+    "operation, kind",
     [
         (lambda matrix: matrix + torch.ones(2, 2), "devices"),
         (lambda matrix: torch.ones(2, 2)[torch.zeros(2, dtype=torch.long, device="cuda")], "devices"),
@@ -15,9 +15,9 @@ import torch
         (lambda matrix: torch.nn.functional.layer_norm(matrix.half(), (2,), matrix[0]), "dtypes"),
     ],
 )
-def test_a_mix_is_a_problem(cuda, mistake, kind):
-    with suppress(RuntimeError):  # the CPU refuses some of them, too
-        mistake(torch.ones(2, 2, device="cuda"))
+def test_mixed_devices_and_dtypes_are_found(cuda, operation, kind):
+    with suppress(RuntimeError):  # the CPU refuses some of them as well
+        operation(torch.ones(2, 2, device="cuda"))
     assert [found for found, *_ in cuda.problems] == [kind]
 
 
@@ -35,7 +35,7 @@ def test_a_mix_is_a_problem(cuda, mistake, kind):
         lambda matrix: torch.cuda.synchronize(),
     ],
 )
-def test_a_wait_is_counted(cuda, wait):
+def test_waits_are_counted(cuda, wait):
     matrix = torch.ones(2, 2, device="cuda")
     assert not cuda.waits
     wait(matrix)

@@ -4,7 +4,7 @@ from fdbpl.engine.bank_spec import ensure_bank
 from fdbpl.engine.registry import region_bank_spec
 
 
-def test_labelling_waits_once_a_file(cfg_in, tmp_path, cuda):
+def test_generation_waits_once_per_file(cfg_in, tmp_path, cuda):
     settings = {"USE_CUDA": True, "TEACHER.NAME": "random:tiny teacher", "MODEL.BACKBONE.NAME": "random:tiny"}
     plan = region_bank_spec(cfg_in(tmp_path, "FDBPL", "run", settings | {"REGIONS.BATCH_SIZE": 4}))
     ensure_bank(plan)

@@ -1,4 +1,4 @@
-"""Prompts on a stand-in for CUDA: one seed gives one context, and texts are encoded without padding or waits."""
+"""Prompts on a stand-in for CUDA: contexts depend on the seed only, and texts are encoded without padding or waits."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ def drawn(device: str) -> list[torch.Tensor]:
     return [learner.ctx, *(value for prompts in deep for value in prompts.values())]
 
 
-def test_random_contexts_follow_from_the_seed_on_every_device(cuda):
+def test_random_contexts_do_not_depend_on_the_device(cuda):
     on_gpu, on_cpu = drawn("cuda"), drawn("cpu")
     assert all(value.is_cuda for value in on_gpu)
     assert all(torch.equal(found.cpu(), expected) for found, expected in zip(on_gpu, on_cpu, strict=True))
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
-def test_no_position_behind_the_end_of_text_is_computed(cuda, monkeypatch, chunk):
+def test_positions_after_the_end_of_text_are_not_computed(cuda, monkeypatch, chunk):
     learner = {device: PromptLearner(load_backbone("random:tiny", device).model, NAMES, 4, "a photo of a")
                for device in ("cpu", "cuda")}  # fmt: skip
     packed, through = {"cpu": [], "cuda": []}, text._block_forward

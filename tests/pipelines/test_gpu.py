@@ -1,4 +1,4 @@
-"""What pipelines do for a GPU, as far as a CPU can show it: uploads are recorded, and tensors stay where they are."""
+"""Pipelines for a GPU, tested on a CPU: uploads are recorded and tensors stay on the CPU."""
 
 import threading
 
@@ -39,7 +39,7 @@ def uploads(monkeypatch) -> list[tuple[torch.device, torch.Tensor]]:
 
 @pytest.mark.parametrize("count", [1, 9])  # DALI roi and decode-once
 @pytest.mark.parametrize("backend", ["torchvision", pytest.param("dali", marks=needs_dali)])
-def test_regions_for_a_gpu_are_those_for_a_cpu(odd, uploads, backend, count):  # noqa: F811
+def test_regions_for_a_gpu_equal_those_for_a_cpu(odd, uploads, backend, count):  # noqa: F811
     requests = requests_for(odd, sorted(file.name for file in odd.iterdir()), count)
     expected = collected(build_pipeline(backend, odd, SIZE, 8, regions_per_image=count), requests)
     assert not uploads
@@ -52,7 +52,7 @@ def test_regions_for_a_gpu_are_those_for_a_cpu(odd, uploads, backend, count):  #
 @needs_dali
 @pytest.mark.parametrize("count", [1, 9])
 def test_decoding_on_a_gpu(odd, uploads, monkeypatch, count):  # noqa: F811
-    """DALI is told to interpolate chroma as libjpeg does and to copy on torch's stream. Here it decodes on the CPU."""
+    """DALI has to interpolate chroma as libjpeg does and to copy on torch's stream. Here it decodes on the CPU."""
     from nvidia import dali
     from nvidia.dali.plugin import pytorch
 
@@ -99,14 +99,14 @@ def photographs(shared) -> list[torch.Tensor]:
 
 
 def regions(photographs) -> list[torch.Tensor]:
-    """Photographs, sharp edges and noise, shrunk and enlarged."""
+    """Photographs and noise of different sizes."""
     rng = np.random.default_rng(0)
     noise = [torch.from_numpy(rng.choice([0, 255], (height, width, 3)).astype(np.uint8))
              for height, width in ((30, 400), (1, 37), (300, 20), (48, 48), (49, 200))]  # fmt: skip
     return [*noise, *photographs]
 
 
-def test_a_gpus_resize_is_within_two_of_the_cpus(photographs, monkeypatch):
+def test_resizing_on_a_gpu_deviates_by_at_most_2(photographs, monkeypatch):
     given = regions(photographs)
     expected = [resize_region(region, SIZE, False) for region in given]
     monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
@@ -115,7 +115,7 @@ def test_a_gpus_resize_is_within_two_of_the_cpus(photographs, monkeypatch):
     assert all(image.dtype == torch.uint8 and image.shape == (3, SIZE, SIZE) for image in found)
 
 
-def test_a_region_too_long_for_a_gpus_kernel_is_resized_on_the_cpu(monkeypatch):
+def test_regions_too_long_for_the_cuda_kernel_are_resized_on_the_cpu(monkeypatch):
     long = torch.randint(0, 256, (8, MAX_CUDA_SCALE * SIZE + 1, 3), dtype=torch.uint8)
     expected, shapes, interpolate = resize_region(long, SIZE, True), [], torch.nn.functional.interpolate
 

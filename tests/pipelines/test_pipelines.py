@@ -1,4 +1,4 @@
-"""Both pipelines against Pillow, on odd JPEGs made here and on real photographs."""
+"""Both pipelines compared with Pillow, on unusual JPEGs generated here and on photographs."""
 
 import importlib.util
 import re
@@ -20,17 +20,19 @@ from fdbpl.pipelines.torchvision import TorchvisionPipeline
 
 SIZE = 48
 needs_dali = pytest.mark.skipif(not dali_installed(), reason="NVIDIA DALI is not installed")
-WAYS = {
+PIPELINES = {
     "torchvision": lambda root, batch: TorchvisionPipeline(root, SIZE, batch),
     "dali-roi": lambda root, batch: DaliPipeline(root, SIZE, batch, decode="roi"),
     "dali-decode-once": lambda root, batch: DaliPipeline(root, SIZE, batch, decode="decode-once"),
 }
-ways = pytest.mark.parametrize("way", ["torchvision", *(pytest.param(w, marks=needs_dali) for w in list(WAYS)[1:])])
+pipelines = pytest.mark.parametrize(
+    "name", ["torchvision", *(pytest.param(name, marks=needs_dali) for name in ("dali-roi", "dali-decode-once"))]
+)
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """A folder of JPEGs chosen for trouble."""
+    """A folder of unusual JPEGs."""
     folder = tmp_path_factory.mktemp("odd")
     rng = np.random.default_rng(0)
 
@@ -46,14 +48,14 @@ def odd(tmp_path_factory):
     noise(1, 37).save(folder / "one row.jpg")
     noise(40, 1).save(folder / "it's a column.jpg")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees; stored pixels count here
+    exif[0x0112] = 6  # to be rotated by 90 degrees
     noise(120, 200).save(folder / "turned.jpg", exif=exif)
     return folder
 
 
 @pytest.fixture(scope="module")
 def other_formats(tmp_path_factory):
-    """What Pillow reads and DALI reads, reads otherwise, or does not read."""
+    """Images in other formats, some of which DALI cannot decode or decodes differently."""
     folder = tmp_path_factory.mktemp("formats")
     rng = np.random.default_rng(1)
     image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((96, 80), Image.BICUBIC)
@@ -103,48 +105,48 @@ def collected(pipeline, requests):
     return images[index.argsort()]
 
 
-@ways
-def test_odd_jpegs_give_pillows_pixels(odd, way):
+@pipelines
+def test_unusual_jpegs(odd, name):
     paths = sorted(file.name for file in odd.iterdir())
     requests = requests_for(odd, paths)
-    difference = (collected(WAYS[way](odd, 5), requests).int() - by_pillow(odd, requests).int()).abs()
+    difference = (collected(PIPELINES[name](odd, 5), requests).int() - by_pillow(odd, requests).int()).abs()
     assert difference.max() <= 3 and difference.float().mean() < 0.2
 
 
-@ways
-def test_real_photographs_give_pillows_pixels(shared, way):
+@pipelines
+def test_photographs(shared, name):
     for folder, count in (("odd_images", 20), ("caltech-101/101_ObjectCategories", 40)):
         root = shared / "data" / folder
         files = sorted(file for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
         paths = [str(file.relative_to(root)) for file in files[:: max(1, len(files) // count)]]
         requests = requests_for(root, paths, 2)
-        difference = (collected(WAYS[way](root, 16), requests).int() - by_pillow(root, requests).int()).abs()
+        difference = (collected(PIPELINES[name](root, 16), requests).int() - by_pillow(root, requests).int()).abs()
         assert difference.max() <= 3
 
 
-@ways
-def test_other_formats_give_pillows_pixels(other_formats, way):
+@pipelines
+def test_other_formats(other_formats, name):
     paths = sorted(file.name for file in other_formats.iterdir())
     assert len(paths) > 12
     requests = requests_for(other_formats, paths, 4)
-    images = collected(WAYS[way](other_formats, 5), requests)
+    images = collected(PIPELINES[name](other_formats, 5), requests)
     difference = (images.int() - by_pillow(other_formats, requests).int()).abs()
     assert difference.max() <= 3 and difference.float().mean() < 0.2
 
 
 @needs_dali
-def test_both_pipelines_agree_to_the_bit(odd):
+def test_both_pipelines_agree_exactly(odd):
     paths = sorted(file.name for file in odd.iterdir())
-    requests = requests_for(odd, paths, 9)  # more than one sample an image
-    images = [collected(build(odd, 8), requests) for build in WAYS.values()]
+    requests = requests_for(odd, paths, 9)  # more than one sample per image
+    images = [collected(build(odd, 8), requests) for build in PIPELINES.values()]
     assert torch.equal(images[0], images[1]) and torch.equal(images[0], images[2])
 
 
-@ways
-def test_every_index_once_an_epoch_for_three_epochs(odd, way):
+@pipelines
+def test_each_index_occurs_once_per_epoch(odd, name):
     paths = ["plain.jpg", "grey.jpg", "progressive.jpg", "turned.jpg", "fine chroma.jpg"] * 3  # 15: partial last batch
     boxes = np.tile(np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), (15, 1))
-    pipeline = WAYS[way](odd, 4)
+    pipeline = PIPELINES[name](odd, 4)
     for epoch in range(3):
         order, _ = sample_regions(15, 3, epoch, 1)
         requests = RegionRequests(paths, order, boxes, np.zeros(15, bool))
@@ -154,19 +156,19 @@ def test_every_index_once_an_epoch_for_three_epochs(odd, way):
         )
 
 
-@ways
-def test_no_requests_no_batches(odd, way):
+@pipelines
+def test_no_requests(odd, name):
     nothing = RegionRequests(["plain.jpg"], np.zeros(0, int), np.zeros((0, 4), np.float32), np.zeros(0, bool))
-    assert list(WAYS[way](odd, 4)(nothing)) == []
+    assert list(PIPELINES[name](odd, 4)(nothing)) == []
 
 
-@ways
-def test_a_corrupt_image_is_a_sentence_and_the_pipeline_lives_on(odd, tmp_path, way):
+@pipelines
+def test_a_corrupt_image_does_not_break_the_pipeline(odd, tmp_path, name):
     whole = (odd / "plain.jpg").read_bytes()
     (tmp_path / "good.jpg").write_bytes(whole)
     (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 3])
     requests = requests_for(tmp_path, ["good.jpg", "bad.jpg"], 2)
-    pipeline = WAYS[way](tmp_path, 2)
+    pipeline = PIPELINES[name](tmp_path, 2)
     with pytest.raises(
         UserError, match="Cannot decode the image .*bad.jpg .*DATASET.SKIP_UNREADABLE True"
     ):
@@ -175,7 +177,7 @@ def test_a_corrupt_image_is_a_sentence_and_the_pipeline_lives_on(odd, tmp_path, 
     assert (collected(pipeline, again).int() - by_pillow(tmp_path, again).int()).abs().max() <= 3
 
 
-def test_unreadable_files_are_all_named(odd, tmp_path):
+def test_all_unreadable_files_are_named(odd, tmp_path):
     whole = (odd / "plain.jpg").read_bytes()
     files = {"good.jpg": whole, "cut.jpg": whole[:-400], "empty.jpg": b"", "text.jpg": b"hello"}
     for name, content in files.items():
@@ -192,7 +194,7 @@ def test_sizes_are_those_of_the_stored_pixels(odd):
     assert sizes == {"turned.jpg": (120, 200), "one row.jpg": (1, 37), "it's a column.jpg": (40, 1)}
 
 
-def test_what_cannot_be_built_is_said(odd, monkeypatch):
+def test_invalid_settings(odd, monkeypatch):
     with pytest.raises(UserError, match="Unknown REGIONS.PIPELINE 'cv2'"):
         build_pipeline("cv2", odd, SIZE, 4)
     if not torch.cuda.is_available():
@@ -207,7 +209,7 @@ def test_what_cannot_be_built_is_said(odd, monkeypatch):
 @needs_dali
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_dali_that_cannot_use_the_gpu(odd, monkeypatch, capsys):
-    """torch believes in a GPU, DALI finds none."""
+    """torch reports a GPU, DALI finds none."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     assert isinstance(build_pipeline("auto", odd, SIZE, 4, "cuda", dali_device="gpu"), TorchvisionPipeline)
@@ -218,7 +220,7 @@ def test_dali_that_cannot_use_the_gpu(odd, monkeypatch, capsys):
     assert "\n" not in str(raised.value)
 
 
-def test_where_dali_decodes_is_checked(odd):
+def test_invalid_dali_devices(odd):
     for device in ("cuda", "cpu;gpu"):
         with pytest.raises(UserError, match="choose cpu or gpu"):
             build_pipeline("auto", odd, SIZE, 4, dali_device=device)
@@ -228,18 +230,18 @@ def test_where_dali_decodes_is_checked(odd):
 
 @needs_dali
 @pytest.mark.parametrize("text", ["Can't allocate 1048576 bytes on device 0.", "CUDA allocation failed"])
-def test_dali_without_memory_is_not_taken_for_a_damaged_image(odd, monkeypatch, text):
+def test_exhausted_memory_is_not_reported_as_a_damaged_image(odd, monkeypatch, text):
     pipeline = build_pipeline("dali", odd, SIZE, 4)
     monkeypatch.setattr(type(pipeline._pipeline), "run", fail := Mock(side_effect=RuntimeError(text)))
     with pytest.raises(RuntimeError, match=re.escape(text)) as raised:
         list(pipeline(requests_for(odd, ["plain.jpg"])))
     assert fail.call_count == 1  # not tried again with Pillow's pixels
-    sentence, code = message_and_exit_code(raised.value)
-    assert code == 1 and "on a GPU" in sentence
+    message, code = message_and_exit_code(raised.value)
+    assert code == 1 and "on a GPU" in message
 
 
-def measured(root, *before: str) -> subprocess.CompletedProcess:
-    """`python -m tools.measure_pipelines ROOT` with little to do, behind lines of Python."""
+def measure(root, *before: str) -> subprocess.CompletedProcess:
+    """`python -m tools.measure_pipelines ROOT` with a small workload, after some lines of Python."""
     lines = "; ".join([*before, "from tools.measure_pipelines import main", "main()"])
     settings = ["--images", "1", "--regions", "1", "8", "--size", "32", "--rounds", "1"]
     command = [sys.executable, "-c", f"import sys; {lines}", str(root), *settings]
@@ -247,18 +249,18 @@ def measured(root, *before: str) -> subprocess.CompletedProcess:
 
 
 @needs_dali
-def test_every_way_is_measured(odd):
-    ran = measured(odd)
-    assert ran.returncode == 0 and ran.stdout.count("regions/s") == 8 and "not installed" not in ran.stdout
+def test_measurement(odd):
+    ended = measure(odd)
+    assert ended.returncode == 0 and ended.stdout.count("regions/s") == 8 and "not installed" not in ended.stdout
 
 
-def test_without_dali_the_other_ways_are_measured(odd):
-    ran = measured(odd, "sys.modules['nvidia.dali'] = None")
-    assert ran.returncode == 0 and "Traceback" not in ran.stderr
-    assert ran.stdout.count("regions/s") == 4 and "NVIDIA DALI is not installed" in ran.stdout
+def test_measurement_without_dali(odd):
+    ended = measure(odd, "sys.modules['nvidia.dali'] = None")
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr
+    assert ended.stdout.count("regions/s") == 4 and "NVIDIA DALI is not installed" in ended.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu(odd):
-    ran = measured(odd, "sys.argv += ['--device', 'cuda']")
-    assert ran.returncode == 2 and "torch finds no GPU" in ran.stderr
+def test_measurement_without_gpu(odd):
+    ended = measure(odd, "sys.argv += ['--device', 'cuda']")
+    assert ended.returncode == 2 and "torch finds no GPU" in ended.stderr

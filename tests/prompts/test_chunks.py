@@ -1,4 +1,4 @@
-"""Text in chunks: the same numbers and gradients, less memory."""
+"""Encoding in chunks: the same features and gradients with less memory."""
 
 import copy
 import weakref
@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 from fdbpl.prompts import PromptLearner, Prompts, encode_prompt_sets, encode_prompts
 
 CASES = {
-    "two spaces": ({}, {}, 2),
-    "one space": ({}, {}, 1),
+    "two prompt sets": ({}, {}, 2),
+    "one prompt set": ({}, {}, 1),
     "class-specific": ({"csc": True}, {}, 2),
     "class token in the middle": ({"class_token_position": "middle"}, {}, 1),
     "shared deep prompts": ({}, {1: (4, 128), 2: (4, 128)}, 2),
@@ -39,17 +39,17 @@ def test_chunks_change_neither_features_nor_gradients(tiny_clip, classnames, cas
         own, *others = (learner() for learner in learners)
         return encode_prompt_sets(tiny_clip, own._replace(deep=deep), *others, chunk=chunk)
 
-    whole, parts = encode(0), encode(chunk)
-    for found, expected in zip(parts, whole, strict=True):
+    full, parts = encode(0), encode(chunk)
+    for found, expected in zip(parts, full, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.detach().abs().max()))
-    for found, expected in zip(gradients(parts, leaves), gradients(whole, leaves), strict=True):
+    for found, expected in zip(gradients(parts, leaves), gradients(full, leaves), strict=True):
         assert expected.abs().max() > 0
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6 * float(expected.detach().abs().max()))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_in_double_precision_the_gradients_agree_to_1e_6_of_each_value(tiny_clip, classnames, case, monkeypatch):
-    """Also those that are a thousandth of the largest, where float32 has no more digits to agree in."""
+def test_gradients_in_double_precision(tiny_clip, classnames, case, monkeypatch):
+    """Relative deviation of at most 1e-6 for each value, also for small ones, for which float32 is too coarse."""
     monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # features stay in double, too
     exact = copy.deepcopy(tiny_clip).double()
     settings, shapes, count = CASES[case]
@@ -62,18 +62,18 @@ def test_in_double_precision_the_gradients_agree_to_1e_6_of_each_value(tiny_clip
         own, *others = (learner() for learner in learners)
         features = encode_prompt_sets(exact, own._replace(deep=deep), *others, chunk=chunk)
         found.append([*features, *gradients(features, leaves)])
-    for whole, parts in zip(*found, strict=True):
-        assert whole.dtype == torch.float64 and whole.abs().max() > 0
-        floor = 1e-9 * float(whole.detach().abs().max())  # of values that are sums of others that cancel
-        torch.testing.assert_close(parts, whole, rtol=1e-6, atol=floor)
+    for full, parts in zip(*found, strict=True):
+        assert full.dtype == torch.float64 and full.abs().max() > 0
+        atol = 1e-9 * float(full.detach().abs().max())  # some values are sums that cancel
+        torch.testing.assert_close(parts, full, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 6, 7, 13])
 def test_contexts_of_images_are_chunked_by_image_first(tiny_clip, classnames, chunk):
     learner, shift = PromptLearner(tiny_clip, classnames, 4), torch.randn(3, 1, 1, 128, requires_grad=True)
-    whole, parts = (encode_prompts(tiny_clip, learner(learner.ctx + shift), c) for c in (0, chunk))
-    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-6 * float(whole.detach().abs().max()))
-    found, expected = (gradients([features], [learner.ctx, shift]) for features in (parts, whole))
+    full, parts = (encode_prompts(tiny_clip, learner(learner.ctx + shift), c) for c in (0, chunk))
+    torch.testing.assert_close(parts, full, rtol=1e-6, atol=1e-6 * float(full.detach().abs().max()))
+    found, expected = (gradients([features], [learner.ctx, shift]) for features in (parts, full))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
 
@@ -85,12 +85,12 @@ def test_chunks_recompute_in_the_precision_of_the_forward_pass(tiny_clip, classn
         with torch.autocast("cpu", torch.bfloat16):
             features = encode_prompts(tiny_clip, learner(), chunk)
         found.append((features, *gradients([features], [learner.ctx])))  # backward outside of autocast
-    for whole, parts in zip(*found, strict=True):
-        torch.testing.assert_close(parts, whole, rtol=0, atol=0.01 * float(whole.detach().abs().max()))
+    for full, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, full, rtol=0, atol=0.01 * float(full.detach().abs().max()))
 
 
 def test_two_backward_passes_may_follow_one_forward(tiny_clip, classnames):
-    """As ProGrad needs."""
+    """ProGrad needs two."""
     learner = PromptLearner(tiny_clip, classnames, 4)
     features = encode_prompts(tiny_clip, learner(), 2)
     (first,) = torch.autograd.grad(features.sum(), learner.ctx, retain_graph=True)
@@ -99,7 +99,7 @@ def test_two_backward_passes_may_follow_one_forward(tiny_clip, classnames):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Attributes: most: the largest sum of bytes of tensors made inside it that were alive at a time."""
+    """Attribute `most`: the peak of bytes of live tensors that were created inside this mode."""
 
     def __init__(self):
         super().__init__()
@@ -121,19 +121,19 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._alive.pop(storage)
 
 
-def peak(clip_model, spaces: list[Prompts], chunk: int) -> int:
+def peak(clip_model, prompt_sets: list[Prompts], chunk: int) -> int:
     with LiveBytes() as live:
-        sum(part.pow(2).sum() for part in encode_prompt_sets(clip_model, *spaces, chunk=chunk)).backward()
+        sum(part.pow(2).sum() for part in encode_prompt_sets(clip_model, *prompt_sets, chunk=chunk)).backward()
     return live.most
 
 
 def test_activations_of_one_chunk_are_alive_at_a_time(tiny_clip):
     names = [f"cat {number % 10}" for number in range(96)]
     learners = [PromptLearner(tiny_clip, names, 4) for _ in range(2)]
-    taken = {chunk: peak(tiny_clip, [learner() for learner in learners], chunk) for chunk in (0, 96, 48, 24, 12)}
-    # a floor (embeddings, their gradients, features) and what a chunk needs, which falls with its size
-    slope = (taken[96] - taken[48]) / 48
-    floor = taken[48] - 48 * slope
+    peaks = {chunk: peak(tiny_clip, [learner() for learner in learners], chunk) for chunk in (0, 96, 48, 24, 12)}
+    # a constant (embeddings, their gradients, features) plus a part proportional to the chunk
+    slope = (peaks[96] - peaks[48]) / 48
+    constant = peaks[48] - 48 * slope
     for chunk in (24, 12):
-        assert taken[chunk] == pytest.approx(floor + chunk * slope, rel=0.2), taken
-    assert taken[12] < taken[0] / 3, taken
+        assert peaks[chunk] == pytest.approx(constant + chunk * slope, rel=0.2), peaks
+    assert peaks[12] < peaks[0] / 3, peaks

@@ -1,37 +1,11 @@
-"""Deep prompts, contexts of images and parts of the classes, against CLIP's own blocks on all 77 positions."""
+"""Deep prompts, image-conditioned contexts and subsets of classes, compared with CLIP's blocks on 77 positions."""
 
-import clip
 import pytest
 import torch
 
 from fdbpl.prompts import PromptLearner, encode_images, encode_prompt_sets, encode_prompts
 
-
-def whole(learner: PromptLearner, clip_model, ctx: torch.Tensor, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings [C, 77, d] of a context at any class token position, put together class by class, and EOT."""
-    rows, ends, count = [], [], learner.n_ctx
-    for number, name in enumerate(names):
-        own = ctx[number] if ctx.dim() == 3 else ctx
-        tokens = clip.tokenize(" ".join(["X"] * count) + f" {name.replace('_', ' ')}.")[0]
-        embedded = clip_model.token_embedding(tokens)
-        length = len(clip.clip._tokenizer.encode(name.replace("_", " ")))
-        before = {"end": count, "middle": count // 2, "front": 0}[learner.class_token_position]
-        name_ends = 1 + count + length
-        rows.append(torch.cat([embedded[:1], own[:before], embedded[1 + count : name_ends], own[before:],
-                               embedded[name_ends:]]))  # fmt: skip
-        ends.append(int(tokens.argmax()))
-    return torch.stack(rows), torch.tensor(ends)
-
-
-def reference(clip_model, embeddings: torch.Tensor, ends: torch.Tensor, deep: dict[int, torch.Tensor]) -> torch.Tensor:
-    """OpenAI's blocks on all positions, whose positions 1 ... n are replaced at the input of some."""
-    hidden = embeddings + clip_model.positional_embedding
-    for number, block in enumerate(clip_model.transformer.resblocks):
-        if number in deep:
-            vectors = deep[number].expand(len(hidden), -1, -1)
-            hidden = torch.cat([hidden[:, :1], vectors, hidden[:, 1 + vectors.shape[1] :]], dim=1)
-        hidden = block(hidden.transpose(0, 1)).transpose(0, 1)
-    return clip_model.ln_final(hidden)[torch.arange(len(ends)), ends] @ clip_model.text_projection
+from . import reference
 
 
 def vectors(count: int, classes: int | None = None) -> torch.Tensor:
@@ -43,7 +17,7 @@ DEEP = {
     "shared, as IVLP": ({}, {1: 4, 2: 4}, False),
     "shared, fewer than the context": ({}, {1: 2}, False),
     "shared, beyond the context": ({}, {1: 6, 2: 2}, False),
-    "shared, in the last block alone": ({}, {2: 4}, False),
+    "shared, in the last block only": ({}, {2: 4}, False),
     "shared, at the input": ({}, {0: 3}, False),
     "shared, class token in the middle": ({"n_ctx": 5, "class_token_position": "middle"}, {1: 5, 2: 5}, False),
     "shared, class token in front": ({"class_token_position": "front"}, {1: 4}, False),
@@ -51,13 +25,13 @@ DEEP = {
     "by class, as TCP": ({}, {1: 4}, True),
     "by class, in the last block": ({}, {2: 4}, True),
     "by class, at the input": ({}, {0: 4}, True),
-    "by class, then again": ({}, {1: 4, 2: 2}, True),
+    "by class, then shared": ({}, {1: 4, 2: 2}, True),
     "by class, class-specific context": ({"csc": True}, {1: 4}, True),
 }
 
 
 @pytest.mark.parametrize("case", DEEP)
-def test_deep_prompts_are_those_of_77_tokens(tiny_clip, classnames, case):
+def test_deep_prompts_equal_those_on_77_tokens(tiny_clip, classnames, case):
     """Features, and gradients of the context and of every deep vector."""
     torch.manual_seed(0)
     arguments, lengths, by_class = DEEP[case]
@@ -65,7 +39,7 @@ def test_deep_prompts_are_those_of_77_tokens(tiny_clip, classnames, case):
     learner.ctx.data.mul_(50)
     deep = {block: vectors(count, len(classnames) if by_class else None) for block, count in lengths.items()}
     learnt, probe = [learner.ctx, *deep.values()], torch.randn(len(classnames), 32)
-    full = reference(tiny_clip, *whole(learner, tiny_clip, learner.ctx, classnames), deep)
+    full = reference.encode(tiny_clip, *reference.assemble(learner, tiny_clip, classnames), deep)
     expected = torch.autograd.grad((full * probe).sum(), learnt, allow_unused=True, materialize_grads=True)
     fast = encode_prompts(tiny_clip, learner()._replace(deep=deep))
     found = torch.autograd.grad((fast * probe).sum(), learnt, allow_unused=True, materialize_grads=True)
@@ -78,14 +52,14 @@ def test_deep_prompts_are_those_of_77_tokens(tiny_clip, classnames, case):
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
-def test_contexts_of_images_are_those_of_77_tokens(tiny_clip, classnames, position):
-    """CoCoOp: a batch of images in one pass = each image alone = 77 tokens; gradients reach every image's shift."""
+def test_image_conditioned_contexts_equal_those_on_77_tokens(tiny_clip, classnames, position):
+    """CoCoOp: a batch of images in one pass, each image alone and 77 tokens agree, with gradients of every shift."""
     torch.manual_seed(0)
     learner = PromptLearner(tiny_clip, classnames, 4, class_token_position=position)
     shift, probe = torch.randn(3, 128, requires_grad=True), torch.randn(3, len(classnames), 32)
     contexts = learner.ctx + shift[:, None]  # [B, M, d]
-    alone = [reference(tiny_clip, *whole(learner, tiny_clip, context, classnames), {}) for context in contexts]
-    full = torch.stack(alone)
+    prompts = [reference.assemble(learner, tiny_clip, classnames, context) for context in contexts]
+    full = torch.stack([reference.encode(tiny_clip, *of_image) for of_image in prompts])
     expected = torch.autograd.grad((full * probe).sum(), [learner.ctx, shift])
     together = encode_prompts(tiny_clip, learner(learner.ctx + shift[:, None, None]))
     found = torch.autograd.grad((together * probe).sum(), [learner.ctx, shift])
@@ -97,8 +71,8 @@ def test_contexts_of_images_are_those_of_77_tokens(tiny_clip, classnames, positi
 
 
 @pytest.mark.parametrize("case", ["shared, as IVLP", "shared, class-specific context", "by class, as TCP"])
-def test_some_classes_are_rows_of_all(tiny_clip, classnames, case):
-    """What KDPL-CA asks: any classes, in any order, one of them alone."""
+def test_selected_classes(tiny_clip, classnames, case):
+    """KDPL-CA needs any subset of the classes in any order."""
     torch.manual_seed(0)
     arguments, lengths, by_class = DEEP[case]
     learner = PromptLearner(tiny_clip, classnames, **{"n_ctx": 4, **arguments})
@@ -110,19 +84,19 @@ def test_some_classes_are_rows_of_all(tiny_clip, classnames, case):
         torch.testing.assert_close(part, everything[index], atol=1e-5, rtol=1e-5)
 
 
-def test_a_space_with_deep_prompts_beside_one_without(tiny_clip, classnames):
-    """FDBPL_MaPLe: the negative space stands before the plain tower."""
+def test_prompt_sets_with_and_without_deep_prompts(tiny_clip, classnames):
+    """FDBPL_MaPLe has deep prompts in its positive prompt set only."""
     torch.manual_seed(0)
     positive, negative = PromptLearner(tiny_clip, classnames, 4), PromptLearner(tiny_clip, classnames, 4)
     prompted = positive()._replace(deep={1: vectors(4)})
-    for spaces in ((prompted, negative()), (negative(), prompted)):
-        for found, space in zip(encode_prompt_sets(tiny_clip, *spaces), spaces, strict=True):
-            torch.testing.assert_close(found, encode_prompts(tiny_clip, space), atol=1e-5, rtol=1e-5)
+    for prompt_sets in ((prompted, negative()), (negative(), prompted)):
+        for found, prompts in zip(encode_prompt_sets(tiny_clip, *prompt_sets), prompt_sets, strict=True):
+            torch.testing.assert_close(found, encode_prompts(tiny_clip, prompts), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_deep_visual_prompts_are_those_of_every_position(depth):
-    """CLIP's own ViT with tokens behind the patches, renewed at the input of each prompted block."""
+def test_deep_visual_prompts(depth):
+    """CLIP's own ViT with tokens after the patches that are replaced at the input of each prompted block."""
     from clip.model import VisionTransformer
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Prompts and their encoding against the definition: 77 tokens per class through CLIP's own transformer."""
+"""Prompts and their encoding, compared with 77 tokens per class through CLIP's own transformer."""
 
 import copy
 
@@ -9,6 +9,8 @@ import torch
 from fdbpl.backbones.openai import tokenize
 from fdbpl.errors import UserError
 from fdbpl.prompts import PromptLearner, Prompts, encode_prompt_sets, encode_prompts
+
+from . import reference
 
 CASES = [
     {"ctx_init": "a photo of a"},
@@ -22,36 +24,12 @@ CASES = [
 ]
 
 
-def assembled(clip_model, learner: PromptLearner, classnames: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """CoOp's prompts at full length, put together class by class: embeddings [C, 77, d], EOT positions."""
-    ctx, m = learner.ctx, learner.n_ctx
-    rows, ends = [], []
-    for number, name in enumerate(classnames):
-        own = (ctx[number] if ctx.dim() == 3 else ctx).to(clip_model.dtype)
-        tokens = clip.tokenize(" ".join(["X"] * m) + f" {name.replace('_', ' ')}.")[0]
-        embedded = clip_model.token_embedding(tokens).to(clip_model.dtype)
-        length = len(clip.clip._tokenizer.encode(name.replace("_", " ")))
-        sos, cls, rest = embedded[:1], embedded[1 + m : 1 + m + length], embedded[1 + m + length :]
-        before = {"end": m, "middle": m // 2, "front": 0}[learner.class_token_position]
-        rows.append(torch.cat([sos, own[:before], cls, own[before:], rest]))
-        ends.append(int(tokens.argmax()))
-    return torch.stack(rows), torch.tensor(ends)
-
-
-def reference(clip_model, embeddings: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """What OpenAI's encode_text does from the token embeddings on."""
-    dtype = clip_model.dtype
-    hidden = (embeddings + clip_model.positional_embedding.to(dtype)).permute(1, 0, 2)
-    hidden = clip_model.ln_final(clip_model.transformer(hidden).permute(1, 0, 2)).to(dtype)
-    return (hidden[torch.arange(len(ends)), ends] @ clip_model.text_projection).float()
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_features_and_gradients_are_those_of_77_tokens(tiny_clip, classnames, case):
+def test_features_and_gradients_equal_those_on_77_tokens(tiny_clip, classnames, case):
     torch.manual_seed(1)
     learner = PromptLearner(tiny_clip, classnames, **case)
     probe = torch.randn(len(classnames), 32)
-    full = reference(tiny_clip, *assembled(tiny_clip, learner, classnames))
+    full = reference.encode(tiny_clip, *reference.assemble(learner, tiny_clip, classnames))
     (expected,) = torch.autograd.grad((full * probe).sum(), learner.ctx)
     short = encode_prompts(tiny_clip, learner())
     (found,) = torch.autograd.grad((short * probe).sum(), learner.ctx)
@@ -71,19 +49,18 @@ def test_features_and_gradients_are_those_of_77_tokens(tiny_clip, classnames, ca
     ],
     ids=str,
 )
-def test_shared_positions_are_those_that_agree_for_all_classes(tiny_clip, classnames, case, shared):
+def test_number_of_shared_positions(tiny_clip, classnames, case, shared):
     assert PromptLearner(tiny_clip, classnames, **case)().shared == shared
 
 
-def test_common_beginnings_of_names_are_shared_too(tiny_clip):
+def test_common_first_words_of_names_are_shared(tiny_clip):
     names = ["golden retriever", "golden eagle"]
     assert PromptLearner(tiny_clip, names, 4, class_token_position="end")().shared == 6
     assert PromptLearner(tiny_clip, names, 4, class_token_position="front")().shared == 2
-    # behind a name that is over, only a class-specific context differs
     assert PromptLearner(tiny_clip, ["ramen"], 2)().shared == int(clip.tokenize("X X ramen.").argmax())
 
 
-def test_sharing_is_not_assumed_for_contexts_that_happen_to_agree(tiny_clip, classnames):
+def test_class_specific_contexts_of_equal_values_are_not_shared(tiny_clip, classnames):
     """Class-specific contexts with equal values are still different parameters: each gets its own gradient."""
     torch.manual_seed(0)
     learner = PromptLearner(tiny_clip, classnames, 4, csc=True)
@@ -94,7 +71,7 @@ def test_sharing_is_not_assumed_for_contexts_that_happen_to_agree(tiny_clip, cla
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(tiny_clip, classnames, dtype):
-    """As close to float32 as OpenAI's own path in that precision, and the context stays float32."""
+    """Features are close to float32, and the context stays float32."""
     from clip.model import convert_weights
 
     half = copy.deepcopy(tiny_clip)
@@ -130,8 +107,8 @@ def test_on_a_gpu(tiny_clip, classnames, dtype, limit):
     assert torch.isfinite(learner.ctx.grad).all()
 
 
-def test_groups_and_spaces(tiny_clip, classnames):
-    """Two spaces in one pass, spaces of different lengths, and a batch of contexts give what each gives alone."""
+def test_groups_and_prompt_sets(tiny_clip, classnames):
+    """Prompt sets of equal and of different lengths, and a batch of contexts, yield the features of separate calls."""
     positive = PromptLearner(tiny_clip, classnames, ctx_init="a photo of a")
     negative = PromptLearner(tiny_clip, classnames, ctx_init="a photo of no")
     longer = PromptLearner(tiny_clip, classnames, n_ctx=7)
@@ -153,7 +130,7 @@ def test_one_class(tiny_clip):
     torch.testing.assert_close(encode_prompts(tiny_clip, learner()), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_worded_context_is_the_sentence(tiny_clip, classnames):
+def test_a_context_of_words_equals_the_text(tiny_clip, classnames):
     learner = PromptLearner(tiny_clip, classnames, n_ctx=16, ctx_init="a_photo_of_a", csc=True)
     assert learner.n_ctx == 4 and not learner.class_specific
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in classnames]
@@ -161,7 +138,7 @@ def test_worded_context_is_the_sentence(tiny_clip, classnames):
     torch.testing.assert_close(encode_prompts(tiny_clip, learner()), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_state_dict_has_the_official_names(tiny_clip, classnames):
+def test_state_dict_with_the_official_names(tiny_clip, classnames):
     learner = PromptLearner(tiny_clip, classnames, 4)
     assert set(learner.state_dict()) == {"ctx", "token_prefix", "token_suffix"}
     assert [name for name, value in learner.named_parameters() if value.requires_grad] == ["ctx"]
@@ -173,7 +150,7 @@ def test_state_dict_has_the_official_names(tiny_clip, classnames):
     assert learner.token_suffix.shape[1] < 76 - 4
 
 
-def test_the_clip_is_left_as_it_was(tiny_clip, classnames):
+def test_clip_is_not_modified(tiny_clip, classnames):
     before = {key: value.clone() for key, value in tiny_clip.state_dict().items()}
     mask = tiny_clip.transformer.resblocks[0].attn_mask
     encode_prompts(tiny_clip, PromptLearner(tiny_clip, classnames, 4)()).sum().backward()
@@ -183,7 +160,7 @@ def test_the_clip_is_left_as_it_was(tiny_clip, classnames):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, words",
     [
         ({"classnames": ["cat"], "class_token_position": "top"}, "class token position"),
         ({"classnames": ["cat"], "n_ctx": 0}, "context vector"),
@@ -192,6 +169,6 @@ def test_the_clip_is_left_as_it_was(tiny_clip, classnames):
         ({"classnames": ["very " * 80 + "long"], "n_ctx": 4}, "75 tokens"),
     ],
 )
-def test_mistakes_are_sentences(tiny_clip, arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_arguments(tiny_clip, arguments, words):
+    with pytest.raises(UserError, match=words):
         PromptLearner(tiny_clip, **arguments)

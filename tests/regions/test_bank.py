@@ -1,3 +1,5 @@
+"""Generation and lookup of region banks: values, growth, interruptions, mismatches."""
+
 import json
 import os
 from pathlib import Path
@@ -30,8 +32,8 @@ def everything(images, per_image):
     return grid[:, 0], grid[:, 1]
 
 
-def test_what_is_looked_up_is_what_both_towers_say_of_the_crop(make, photos, images, teacher, student, tmp_path):
-    """Brute force: cut every region out of its file by hand and run both towers on it."""
+def test_lookup_equals_both_encoders_on_the_crops(make, photos, images, teacher, student, tmp_path):
+    """Brute force: crop every region from its file and encode it with teacher and student."""
     make(student=lambda: student)
     lookup = RegionLookup(tmp_path / "bank", images, 4, PROMPTS, (student.name, student.sha256))
     image, region = everything(images, 4)
@@ -51,7 +53,7 @@ def test_what_is_looked_up_is_what_both_towers_say_of_the_crop(make, photos, ima
     torch.testing.assert_close(lookup.entropy(image, region), entropy, atol=0.01, rtol=0)
 
 
-def test_nothing_is_made_twice_and_the_teacher_stays_away(make, tmp_path):
+def test_a_complete_bank_needs_no_teacher(make, tmp_path):
     make()
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "bank").rglob("*.safetensors")}
 
@@ -84,7 +86,7 @@ def test_a_bank_grows_by_images_regions_students_and_prompts(make, images, stude
     torch.testing.assert_close(*features, atol=1e-3, rtol=0)
 
 
-def test_process_count_does_not_matter(make, process, tmp_path):
+def test_the_number_of_processes_does_not_change_the_files(make, process, tmp_path):
     assert str(make()).endswith("48 regions labelled, 0 student features added")
     made = 0
     for rank in (1, 0):
@@ -94,7 +96,7 @@ def test_process_count_does_not_matter(make, process, tmp_path):
     assert content(tmp_path / "two") == content(tmp_path / "bank")
 
 
-def test_both_pipelines_make_the_same_bank(make, tmp_path):
+def test_both_pipelines_generate_the_same_bank(make, tmp_path):
     pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
     make()
     make(bank=tmp_path / "dali", pipeline="dali")
@@ -113,18 +115,18 @@ def test_both_pipelines_make_the_same_bank(make, tmp_path):
         ({"precision": "bf16"}, "has precision 'fp32', but this run needs precision 'bf16'"),
     ],
 )
-def test_another_bank_is_refused(make, teacher, change, message):
+def test_metadata_that_differ_from_the_bank(make, teacher, change, message):
     make()
     with pytest.raises(UserError, match=message):
         make(identity=identity_of(teacher, **change))
 
 
-def test_another_teacher_is_refused(make):
+def test_a_teacher_with_other_weights(make):
     with pytest.raises(UserError, match="weights of the teacher tiny-1 have the SHA-256"):
         make(teacher=lambda: tiny(3))
 
 
-def test_a_newer_schema_is_refused(make, tmp_path):
+def test_a_newer_schema(make, tmp_path):
     make()
     manifest = tmp_path / "bank" / "manifest.json"
     stored = json.loads(manifest.read_text())
@@ -134,7 +136,7 @@ def test_a_newer_schema_is_refused(make, tmp_path):
         RegionBank.open(tmp_path / "bank")
 
 
-def test_a_changed_image_is_refused(make, photos, images, tmp_path):
+def test_a_changed_image(make, photos, images, tmp_path):
     import shutil
 
     root = tmp_path / "root"
@@ -145,20 +147,20 @@ def test_a_changed_image_is_refused(make, photos, images, tmp_path):
         make(root=root)
 
 
-def test_all_unreadable_images_are_listed_before_anything_is_made(make, photos, images, tmp_path):
+def test_unreadable_images_are_listed_before_generation(make, photos, images, tmp_path):
     import shutil
 
     root = tmp_path / "root"
     shutil.copytree(photos, root)
     (root / images[2]).write_bytes((photos / images[2]).read_bytes()[:60])
     (root / images[5]).write_bytes(b"")
-    with pytest.raises(UserError, match=r"found 2 that are not \(toy/02.jpg: .*toy/05.jpg: "):
+    with pytest.raises(UserError, match=r"2 of 12 images .*toy/02.jpg: .*toy/05.jpg: "):
         make(root=root)
     assert not content(tmp_path / "bank")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty"])
-def test_a_broken_shard_is_named(make, images, tmp_path, damage):
+def test_a_broken_shard_is_named_and_regenerated(make, images, tmp_path, damage):
     make()
     file = sorted((tmp_path / "bank").glob("regions-*"))[0]
     data = file.read_bytes()
@@ -170,7 +172,7 @@ def test_a_broken_shard_is_named(make, images, tmp_path, damage):
     RegionLookup(tmp_path / "bank", images, 4, PROMPTS)
 
 
-def test_what_is_missing_is_said_with_the_remedy(make, images, student, tmp_path):
+def test_messages_for_missing_content(make, images, student, tmp_path):
     make(images=images[:5])
     bank = tmp_path / "bank"
     with pytest.raises(UserError, match=r"lacks regions of 7 of 12 images .*toy/05.jpg .*generate_regions.sh"):
@@ -185,7 +187,7 @@ def test_what_is_missing_is_said_with_the_remedy(make, images, student, tmp_path
         RegionLookup(tmp_path / "nowhere", images, 4)
 
 
-def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tmp_path):
+def test_top_k_keeps_the_largest_probabilities_and_the_full_entropy(make, images, teacher, tmp_path):
     from fdbpl.regions.metadata import digest
 
     make()
@@ -200,7 +202,7 @@ def test_top_k_keeps_the_largest_and_the_whole_entropy(make, images, teacher, tm
         RegionLookup(tmp_path / "topk", images, 4, PROMPTS[:2])
 
 
-def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeypatch):
+def test_top_10_takes_at_most_64_bytes_per_region(make, teacher, tmp_path, monkeypatch):
     from fdbpl.regions.metadata import digest
 
     prompts = [f"a photo of a {number}." for number in range(12)]
@@ -212,7 +214,7 @@ def test_top_10_takes_at_most_64_bytes_a_region(make, teacher, tmp_path, monkeyp
     assert payload / (12 * 80) <= 64
 
 
-def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_files(make, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_complete_files(make, tmp_path, monkeypatch):
     make(bank=tmp_path / "straight")
     real, calls = os.fsync, []
 
@@ -239,28 +241,28 @@ def test_partial_files_of_killed_processes_are_removed(make, tmp_path):
     assert not partial.exists()
 
 
-def test_the_work_of_dead_processes_is_done_after_the_restart(make, process, tmp_path, monkeypatch):
-    """Of three processes one dies after a file and one before its first; two processes continue, or one."""
+def test_a_restart_completes_the_shards_of_killed_processes(make, process, tmp_path, monkeypatch):
+    """Of three processes one dies after its first file and one before it; then two processes continue, or one."""
     make(bank=tmp_path / "straight")
     write = RegionBank.write_shard
 
-    def dies(after: int):
+    def dies_after(files: int):
         written = []
 
-        def dying(bank, shard, tensors):
-            if len(written) >= after:
+        def write_some(bank, shard, tensors):
+            if len(written) >= files:
                 raise SystemFailure("gone")
             written.append(shard)
             write(bank, shard, tensors)
 
-        return dying
+        return write_some
 
-    for world in (2, 1):
-        bank = tmp_path / f"then_{world}"
+    for processes in (2, 1):
+        bank = tmp_path / f"then_{processes}"
         for rank, files in ((0, 1), (1, 99), (2, 0)):
             process(rank, 3)
             with monkeypatch.context() as patch:
-                patch.setattr(RegionBank, "write_shard", dies(files))
+                patch.setattr(RegionBank, "write_shard", dies_after(files))
                 try:
                     make(bank=bank)
                 except SystemFailure:
@@ -268,8 +270,8 @@ def test_the_work_of_dead_processes_is_done_after_the_restart(make, process, tmp
         there = set(content(bank))
         assert there < set(content(tmp_path / "straight"))
         made = 0
-        for rank in range(world):
-            process(rank, world)
+        for rank in range(processes):
+            process(rank, processes)
             made += make(bank=bank).regions_made
         assert made == 48 - 12 * len([file for file in there if "regions-" in file])  # complete files stay
         assert content(bank) == content(tmp_path / "straight")

@@ -28,8 +28,8 @@ def call(monkeypatch, capsys):
             main()
         except SystemExit as ended:
             code = ended.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
 
     return call
 
@@ -42,20 +42,20 @@ def generate(call, photos, weights, tmp_path):
     return lambda *more: call(main, *words, *more)
 
 
-def test_prompts_are_stored_as_trainers_ask_for_them(generate, tmp_path):
+def test_prompts_are_those_of_trainers(generate, tmp_path):
     (tmp_path / "names.txt").write_text("wheel_chair\ncat\n")
-    code, said = generate("--classnames", tmp_path / "names.txt", "--template", "a {}, a type of {{}}.")
-    assert code == 0, said
+    code, output = generate("--classnames", tmp_path / "names.txt", "--template", "a {}, a type of {{}}.")
+    assert code == 0, output
     (prompts,) = RegionBank.open(tmp_path / "bank").prompt_lists()
     assert prompts == fill_template("a {}, a type of {{}}.", ["wheel_chair", "cat"])
     assert prompts[0] == "a wheel chair, a type of {wheel chair}."
 
 
 @pytest.mark.parametrize("names", ["cat\ndog\ncat\n", "wheel_chair\ndog\nwheel chair\n"])
-def test_a_class_that_is_named_twice_is_refused(generate, tmp_path, names):
+def test_duplicate_class_names(generate, tmp_path, names):
     (tmp_path / "names.txt").write_text(names)
-    code, said = generate("--classnames", tmp_path / "names.txt")
-    assert code == 2 and "names.txt" in said and not (tmp_path / "bank").exists()
+    code, output = generate("--classnames", tmp_path / "names.txt")
+    assert code == 2 and "names.txt" in output and not (tmp_path / "bank").exists()
 
 
 def test_precision_and_batch_size(generate, call, photos, tmp_path, monkeypatch):
@@ -64,49 +64,48 @@ def test_precision_and_batch_size(generate, call, photos, tmp_path, monkeypatch)
     monkeypatch.setattr(
         "fdbpl.backbones.Backbone.encode_image", lambda self, images: sizes.append(len(images)) or encode(self, images)
     )
-    code, said = generate("--precision", "bf16", "--batch-size", 7)
-    assert code == 0 and max(sizes) == 7, said
+    code, output = generate("--precision", "bf16", "--batch-size", 7)
+    assert code == 0 and max(sizes) == 7, output
     assert RegionBank.open(tmp_path / "bank").identity["precision"] == "bf16"
     sizes.clear()
-    code, said = call(main, "verify", tmp_path / "bank", "--root", photos, "--sample", 9, "--batch-size", 4)
-    assert code == 0 and max(sizes) == 4, said
+    code, output = call(main, "verify", tmp_path / "bank", "--root", photos, "--sample", 9, "--batch-size", 4)
+    assert code == 0 and max(sizes) == 4, output
 
 
 @pytest.mark.parametrize("words", [("--batch-size", 0), ("--workers", -1), ("--precision", "fp8")])
-def test_numbers_and_names_that_cannot_work_are_refused(generate, words):
-    code, said = generate(*words)
-    assert code == 2 and "Traceback" not in said and str(words[1]) in said
+def test_invalid_options(generate, words):
+    code, output = generate(*words)
+    assert code == 2 and "Traceback" not in output and str(words[1]) in output
 
 
-def test_float16_on_a_cpu_is_refused_by_the_name_of_the_flag(generate):
-    code, said = generate("--precision", "fp16", "--device", "cpu")
-    assert code == 2 and "--precision fp16 needs a GPU" in said
+def test_fp16_on_a_cpu(generate):
+    code, output = generate("--precision", "fp16", "--device", "cpu")
+    assert code == 2 and "--precision fp16 needs a GPU" in output
 
 
 @without_gpu
-def test_a_bank_of_float16_is_verified_on_a_cpu(make, call, weights, photos, tmp_path):
-    teacher = load_backbone(str(weights))  # float16 towers differ by less than float16 embeddings may
+def test_verification_of_an_fp16_bank_on_a_cpu(make, call, weights, photos, tmp_path):
+    teacher = load_backbone(str(weights))  # fp16 encoders differ by less than the tolerance
     make(identity=identity_of(teacher, precision="fp16"), teacher=lambda: teacher)
-    code, said = call(main, "verify", tmp_path / "bank", "--root", photos)
-    assert code == 0 and "regions agree with the teacher" in said, said
+    code, output = call(main, "verify", tmp_path / "bank", "--root", photos)
+    assert code == 0 and "regions agree with the teacher" in output, output
 
 
 @without_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:x", "gpu"])
-def test_a_device_that_is_not_there_is_refused(generate, call, make, photos, tmp_path, device):
+def test_missing_devices(generate, call, make, photos, tmp_path, device):
     make()
-    for code, said in (
+    for code, output in (
         generate("--device", device, "--bank", tmp_path / "another"),
         call(main, "verify", tmp_path / "bank", "--root", photos, "--device", device),
         call(measure_generation.main, photos, "--device", device),
         call(measure_text.main, "--device", device),
     ):
-        assert code == 2 and device in said and "Traceback" not in said
+        assert code == 2 and device in output and "Traceback" not in output
     assert not (tmp_path / "another").exists()
 
 
-def test_the_gpu_is_used_where_there_is_one(generate, monkeypatch):
-    """The device that the teacher is loaded on."""
+def test_the_default_device_is_the_gpu(generate, monkeypatch):
     devices = []
 
     def load(name: str, device: str = "cpu", precision: str = "fp32"):

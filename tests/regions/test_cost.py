@@ -46,7 +46,7 @@ def test_a_broken_record_stops_readers_but_not_generation(make, tmp_path):
     assert json.loads((tmp_path / "bank" / "cost.json").read_text())["regions"] == 24
 
 
-def test_the_clock_starts_again_after_each_record(tmp_path, monkeypatch):
+def test_each_record_counts_the_seconds_since_the_last_one(tmp_path, monkeypatch):
     now = iter([100.0, 103.0, 104.0])
     monkeypatch.setattr("fdbpl.regions.cost.time", SimpleNamespace(perf_counter=lambda: next(now)))
     cost = CostRecorder(tmp_path)

@@ -44,7 +44,7 @@ def test_an_older_bank_without_decoder_is_read_and_extended(make, images, tmp_pa
     assert "decoded by       cpu, not recorded" in capsys.readouterr().out
 
 
-def test_an_unknown_decoder_is_refused(make, photos, tmp_path):
+def test_an_unknown_decoder(make, photos, tmp_path):
     make()
     (shard,) = RegionBank.open(tmp_path / "bank").shards()
     rewritten(shard.file, decoder="gpu")

@@ -45,7 +45,7 @@ def test_rows_equal_those_of_safetensors(files, descriptors):
             assert not count or torch.equal(found, torch.stack(whole))
 
 
-def test_few_files_are_open_and_none_in_the_end(files):
+def test_few_files_are_open_at_a_time_and_none_at_the_end(files):
     before = len(os.listdir("/proc/self/fd"))
     rows = open_rows(files)
     rows._max_open = 3
@@ -74,7 +74,7 @@ def test_invalid_files_are_named(tmp_path, content):
         read_header(file)
 
 
-def test_files_of_two_banks_do_not_mix(files, tmp_path):
+def test_files_of_two_banks(files, tmp_path):
     save_file({"half": torch.zeros(5, 8)}, tmp_path / "wide.safetensors", {"shard": "{}"})
     with pytest.raises(UserError, match="wide.safetensors belongs to another region bank"):
         open_rows([*files, tmp_path / "wide.safetensors"])

@@ -39,8 +39,8 @@ def verify(photos, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out + said.err
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out + captured.err
 
     return verify
 
@@ -68,15 +68,15 @@ def rewrite(file: Path, change, **header) -> None:
 
 
 def test_an_intact_bank(bank, verify, photos):
-    code, said = verify(bank, "--images", photos / "toy")
-    assert code == 0 and "WRONG" not in said
-    assert "9 files match their names and checksums" in said  # four of regions, four of features, one of text
-    assert "48 regions of 12 images, 4 of each" in said
-    assert "30 regions agree with the teacher" in said
+    code, output = verify(bank, "--images", photos / "toy")
+    assert code == 0 and "WRONG" not in output
+    assert "9 files match their names and checksums" in output  # four of regions, four of features, one of text
+    assert "48 regions of 12 images, 4 of each" in output
+    assert "30 regions agree with the teacher" in output
 
 
 @pytest.mark.parametrize("kind", ["regions-*", "features/*/*", "text/*"])
-def test_any_flipped_bit_of_any_file_is_found(bank, verify, kind):
+def test_flipped_bits_are_found(bank, verify, kind):
     file = sorted(bank.glob(kind))[0]
     good = file.read_bytes()
     begin = 8 + int.from_bytes(good[:8], "little")
@@ -84,10 +84,10 @@ def test_any_flipped_bit_of_any_file_is_found(bank, verify, kind):
     places = [*places.tolist(), *np.random.default_rng(1).integers(0, begin, 6).tolist()]  # header
     for place in places:
         flip(file, int(place))
-        code, said = verify(bank)
+        code, output = verify(bank)
         padding = good[place] == 0x20  # between header and values
-        told = str(file.parent) in said  # with two students either file may be the wrong one
-        assert padding or (code, told) == (1, True), place
+        named = str(file.parent) in output
+        assert padding or (code, named) == (1, True), place
         file.write_bytes(good)
 
 
@@ -95,8 +95,8 @@ def test_any_flipped_bit_of_any_file_is_found(bank, verify, kind):
 def test_a_truncated_file(bank, verify, cut):
     file = shards(bank)[1]
     file.write_bytes(file.read_bytes()[:cut])
-    code, said = verify(bank)
-    assert code == 1 and f"WRONG {file}: it cannot be read" in said
+    code, output = verify(bank)
+    assert code == 1 and f"WRONG {file}: it cannot be read" in output
 
 
 def test_swapped_files(bank, verify):
@@ -105,13 +105,13 @@ def test_swapped_files(bank, verify):
         contents = one.read_bytes(), other.read_bytes()
         one.write_bytes(contents[1])
         other.write_bytes(contents[0])
-        code, said = verify(bank)
+        code, output = verify(bank)
         assert (
             code == 1
-            and said.count("WRONG") == 2
-            and said.count("it holds the ") == 2
-            and str(one) in said
-            and str(other) in said
+            and output.count("WRONG") == 2
+            and output.count("it holds the ") == 2
+            and str(one) in output
+            and str(other) in output
         )
         one.write_bytes(contents[0])
         other.write_bytes(contents[1])
@@ -121,8 +121,8 @@ def test_swapped_files(bank, verify):
 def test_features_in_the_folder_of_another_student(bank, verify):
     (folder,) = bank.glob("features/*")
     shutil.copytree(folder, folder.with_name("another-11111111"))
-    code, said = verify(bank)
-    assert code == 1 and said.count("it holds the features of student 00000000 for ") == 4
+    code, output = verify(bank)
+    assert code == 1 and output.count("it holds the features of student 00000000 for ") == 4
 
 
 def test_features_of_older_banks_without_student_and_bank(bank, verify):
@@ -135,17 +135,17 @@ def test_features_of_older_banks_without_student_and_bank(bank, verify):
 def test_missing_files(bank, verify, photos):
     lost = shards(bank)[0]
     lost.unlink()
-    code, said = verify(bank)
-    assert code == 1 and "the shard of its regions is missing" in said
+    code, output = verify(bank)
+    assert code == 1 and "the shard of its regions is missing" in output
     for file in bank.glob(f"features/*/{lost.name}"):
         file.unlink()
-    code, said = verify(bank)  # only the cost record knows that there were more
-    assert code == 0 and "note" in said and "48 regions were generated, 36 are present" in said
-    code, said = verify(bank, "--images", photos / "toy")
-    assert code == 1 and "regions of 3 images are missing (toy/" in said
+    code, output = verify(bank)  # only the cost record knows that there were more
+    assert code == 0 and "note" in output and "48 regions were generated, 36 are present" in output
+    code, output = verify(bank, "--images", photos / "toy")
+    assert code == 1 and "regions of 3 images are missing (toy/" in output
     (bank / "manifest.json").unlink()
-    code, said = verify(bank)
-    assert code == 1 and f"WRONG {bank / 'manifest.json'}: the manifest is missing" in said
+    code, output = verify(bank)
+    assert code == 1 and f"WRONG {bank / 'manifest.json'}: the manifest is missing" in output
 
 
 def test_a_gap_in_a_grown_bank(bank, make, weights, verify):
@@ -156,50 +156,50 @@ def test_a_gap_in_a_grown_bank(bank, make, weights, verify):
     for file in before:
         file.unlink()
     shutil.rmtree(bank / "features")
-    code, said = verify(bank)
-    assert code == 1 and "regions of 12 images are missing" in said
+    code, output = verify(bank)
+    assert code == 1 and "regions of 12 images are missing" in output
 
 
 def test_regions_of_another_seed(bank, verify):
     file = shards(bank)[0]
     rewrite(file, lambda tensors: tensors["boxes"][0].mul_(0.5))
-    code, said = verify(bank)
-    assert code == 1 and f"WRONG {file}: its regions are not those that seed 1 samples" in said
+    code, output = verify(bank)
+    assert code == 1 and f"WRONG {file}: its regions are not those that seed 1 samples" in output
 
 
 def test_wrong_embeddings(bank, verify):
     for file in shards(bank):
         rewrite(file, lambda tensors: tensors["embeddings"].copy_(tensors["embeddings"].roll(1, 0)))
-    code, said = verify(bank)
-    assert code == 1 and "30 regions do NOT agree" in said
+    code, output = verify(bank)
+    assert code == 1 and "30 regions do NOT agree" in output
 
 
 def test_wrong_text_features(bank, verify):
     (file,) = bank.glob("text/*")
     features = load_file(file)["features"].roll(1, 0)
     save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})  # without a checksum, as in older banks
-    code, said = verify(bank)
-    assert code == 1 and "do NOT agree" in said
+    code, output = verify(bank)
+    assert code == 1 and "do NOT agree" in output
 
 
 def test_another_teacher_under_the_same_name(bank, verify, weights):
     own = weights.read_bytes()
     save_file(tiny(3).model.state_dict(), weights)
     try:
-        code, said = verify(bank)
+        code, output = verify(bank)
     finally:
         weights.write_bytes(own)
-    assert code == 1 and "the bank's teacher has the SHA-256" in said and "Restore the teacher's weights" in said
+    assert code == 1 and "the bank's teacher has the SHA-256" in output and "Restore the teacher's weights" in output
 
 
 def test_a_missing_teacher(bank, verify, weights):
     away = weights.with_suffix(".away")
     weights.rename(away)
     try:
-        code, said = verify(bank)
+        code, output = verify(bank)
     finally:
         away.rename(weights)
-    assert code == 2 and "9 files match their names and checksums" in said and str(weights) in said
+    assert code == 2 and "9 files match their names and checksums" in output and str(weights) in output
 
 
 def test_changed_images(bank, verify, photos, tmp_path, monkeypatch, capsys):
@@ -221,8 +221,8 @@ def test_a_changed_manifest(make, weights, verify, tmp_path):
     assert verify(bank)[0] == 0
     manifest = bank / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"flip": 0.5', '"flip": 0.25'))
-    code, said = verify(bank)
-    assert code == 1 and "does not match the name of its folder" in said
+    code, output = verify(bank)
+    assert code == 1 and "does not match the name of its folder" in output
 
 
 def test_top_k_banks(make, weights, verify, tmp_path):
@@ -230,32 +230,32 @@ def test_top_k_banks(make, weights, verify, tmp_path):
     identity = identity_of(teacher, content="topk:2", classes=digest(PROMPTS))
     make(identity=identity, teacher=lambda: teacher)
     bank = tmp_path / "bank"
-    code, said = verify(bank)
-    assert code == 0 and "30 regions agree with the teacher" in said
+    code, output = verify(bank)
+    assert code == 0 and "30 regions agree with the teacher" in output
     for file in shards(bank):
         rewrite(file, lambda tensors: tensors["probabilities"].mul_(0.5))
-    code, said = verify(bank)
-    assert code == 1 and "do NOT agree" in said
+    code, output = verify(bank)
+    assert code == 1 and "do NOT agree" in output
 
 
-def test_all_banks_are_verified_and_the_worst_code_counts(bank, verify, tmp_path):
+def test_the_exit_code_is_that_of_the_worst_bank(bank, verify, tmp_path):
     shutil.copytree(bank, tmp_path / "other")
     flip(shards(tmp_path / "other")[0], -3)
-    code, said = verify(tmp_path / "nowhere", tmp_path / "other", bank)
-    assert code == 2 and "the manifest of a region bank" in said
-    assert "its checksum does not match" in said and "agree with the teacher" in said
+    code, output = verify(tmp_path / "nowhere", tmp_path / "other", bank)
+    assert code == 2 and "the manifest of a region bank" in output
+    assert "its checksum does not match" in output and "agree with the teacher" in output
 
 
 def test_an_empty_bank(teacher, verify, tmp_path):
     RegionBank.create(tmp_path / "empty", identity_of(teacher), {})
-    code, said = verify(tmp_path / "empty")
-    assert code == 0 and "0 regions of 0 images" in said
+    code, output = verify(tmp_path / "empty")
+    assert code == 0 and "0 regions of 0 images" in output
 
 
-def test_nan(bank, verify):
+def test_text_features_with_nan(bank, verify):
     (file,) = bank.glob("text/*")
     features = load_file(file)["features"]
     features[0, 0] = torch.nan
     save_file({"features": features}, file, {"prompts": json.dumps(PROMPTS)})
-    code, said = verify(bank)
-    assert code == 1 and "it contains NaN or Inf" in said
+    code, output = verify(bank)
+    assert code == 1 and "it contains NaN or Inf" in output

@@ -1,4 +1,4 @@
-"""Generation from the command line: killed, interrupted, several calls at once; `inspect` on large banks."""
+"""Generation in separate processes: killed ones, several at a time; `inspect` of large banks."""
 
 import os
 import random
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fdbpl.regions.inspection import informativeness
 
@@ -17,8 +18,8 @@ from .conftest import content
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def in_process(arguments, per_image=200, **streams):
-    """Start a generation in a process of its own."""
+def start(arguments, per_image=200, **streams):
+    """Start a generation in its own process."""
     root, bank, weights = arguments
     command = [
         sys.executable, "-m", "fdbpl.regions", "generate", "--root", root, "--images", root, "--bank", bank,
@@ -29,34 +30,36 @@ def in_process(arguments, per_image=200, **streams):
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, text=True, **streams)
 
 
+@pytest.mark.slow
 def test_killed_generations_and_simultaneous_ones_produce_the_same_bytes(photos, weights, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    run = in_process((photos, straight, weights))
+    run = start((photos, straight, weights))
     assert run.wait(120) == 0, run.stderr.read()
     clock = random.Random(5)
     for _ in range(2):
-        run = in_process((photos, killed, weights))
+        run = start((photos, killed, weights))
         have = len(list(killed.rglob("*.safetensors")))
         while run.poll() is None and len(list(killed.rglob("*.safetensors"))) <= have:
             time.sleep(0.005)
         time.sleep(clock.uniform(0, 0.1))
         run.send_signal(signal.SIGKILL)
         run.wait()
-    both = [in_process((photos, killed, weights)) for _ in range(2)]
+    both = [start((photos, killed, weights)) for _ in range(2)]
     assert [run.wait(120) for run in both] == [0, 0], both[0].stderr.read()
     assert content(killed) == content(straight)
     assert not list(killed.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_second_call_waits_for_the_first_and_continues_when_it_dies(photos, weights, tmp_path):
     bank, log = tmp_path / "bank", tmp_path / "second.log"
-    first = in_process((photos, bank, weights), 600)
+    first = start((photos, bank, weights), 600)
     while first.poll() is None and len(list(bank.glob("regions-*"))) < 2:
         time.sleep(0.002)
     first.send_signal(signal.SIGSTOP)
     deadline = time.monotonic() + 60
     with open(log, "w") as stream:
-        second = in_process((photos, bank, weights), 600, stdout=stream)
+        second = start((photos, bank, weights), 600, stdout=stream)
     while second.poll() is None and "Waiting for another process" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -70,28 +73,7 @@ def test_a_second_call_waits_for_the_first_and_continues_when_it_dies(photos, we
     assert there.items() <= {file: file.stat().st_mtime_ns for file in bank.glob("regions-*")}.items()
 
 
-def test_an_interrupted_call_says_how_to_continue(photos, weights, tmp_path):
-    run = in_process((photos, tmp_path / "bank", weights))
-    while run.poll() is None and not list((tmp_path / "bank").rglob("regions-*")):
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
-    errors = run.communicate(timeout=60)[1]
-    assert run.returncode == 130 and "Traceback" not in errors
-    assert "the same command continues" in errors
-
-
-def test_inspect_and_verify(photos, weights, tmp_path):
-    bank = tmp_path / "bank"
-    assert in_process((photos, bank, weights)).wait(120) == 0
-    command = [sys.executable, "-m", "fdbpl.regions"]
-    shown = subprocess.run([*command, "inspect", bank], cwd=ROOT, capture_output=True, text=True)
-    assert shown.returncode == 0 and "2400 regions of 12 images" in shown.stdout
-    check = [*command, "verify", bank, "--root", photos]
-    good = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
-    assert good.returncode == 0 and "agree with the teacher" in good.stdout
-
-
-def test_inspect_takes_banks_of_imagenet_s_size():
+def test_inspect_handles_banks_of_the_size_of_imagenet():
     """torch.quantile is limited to 2^24 numbers."""
     entropy = np.tile(np.float32([0.05, 0.15, 0.25, 0.35, 1.0]), 3_400_000)
     first, *histogram = informativeness(entropy, 7).splitlines()
