@@ -91,7 +91,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
             "trainer": run.cfg.TRAINER.NAME,
             "template": run.template,
             "backbone": {"name": student.backbone.name, "sha256": student.backbone.sha256},
-            "preprocessing": preprocessing(run.cfg),
+            "preprocessing": preprocessing(run.cfg, run.decoding),
             "dtype": {"text_features": "float32", "towers": student.settings.PREC},
             "run": {"fingerprint": run.fingerprint, "dataset": run.dataset, "seed": run.cfg.SEED},
             "trained_on": {"classes": run.subset, "classnames": run.classnames},  # all, or half of them
@@ -132,13 +132,16 @@ def export_features(run, file: Path, root: str = "") -> str:
     return f"Features of {len(images)} test images of {run.dataset}: {file}"
 
 
-def preprocessing(cfg) -> dict:
-    """Settings of Dassl's test transform: RGB, resize, centre crop, values in [0, 1], minus mean, divided by std."""
+def preprocessing(cfg, decoding) -> dict:
+    """Settings of decoding and of Dassl's test transform: RGB, resize, centre crop, values in [0, 1], minus mean,
+    divided by std."""
     normalized = "normalize" in cfg.INPUT.TRANSFORMS
     return {
         "size": list(cfg.INPUT.SIZE),
         "resize": max(cfg.INPUT.SIZE),  # the smaller edge, in pixels
         "interpolation": cfg.INPUT.INTERPOLATION,
+        "exif_orientation": decoding.exif_orientation,  # rotate and mirror images first
+        "white_background": decoding.white_background,  # compose transparent pixels over white
         "crop": "center",
         "mean": list(cfg.INPUT.PIXEL_MEAN) if normalized else [0.0, 0.0, 0.0],
         "std": list(cfg.INPUT.PIXEL_STD) if normalized else [1.0, 1.0, 1.0],

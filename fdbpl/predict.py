@@ -117,7 +117,7 @@ def predictions_of(
     predict = run.predictor(names)
     warnings.filterwarnings("ignore", module="PIL")  # about unusual but readable files
     batch_size = batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE
-    batches = decoded(paths, run.transform, batch_size, side=max(run.cfg.INPUT.SIZE))
+    batches = decoded(paths, run.transform, batch_size, side=max(run.cfg.INPUT.SIZE), decoding=run.decoding)
 
     def likeliest(paths: list[str], images) -> list[Prediction]:
         logits = predict(images).float().cpu()

@@ -11,10 +11,11 @@ from yacs.config import CfgNode
 from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError, enumerated
 from fdbpl.regions.bank import RegionBank
-from fdbpl.regions.metadata import SCHEMA, BankMetadata, digest, first_mismatch, read_identity
+from fdbpl.regions.metadata import SCHEMA, BankMetadata, digest, first_mismatch, interpolation_of, read_identity
 from fdbpl.templates import fill_template
 
 from . import teachers
+from .image_dataset import decoding_of
 
 
 def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
@@ -57,6 +58,7 @@ def expected_metadata(cfg: CfgNode, dataset) -> dict:
         "ratio": tuple(regions.RATIO),
         "flip": regions.FLIP,
         "seed": regions.SEED,
+        "interpolation": interpolation_of(decoding_of(cfg)),
         "content": regions.TARGET,
         "classes": digest(fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames))
         if is_topk(cfg) else "",

@@ -4,6 +4,10 @@ from yacs.config import CfgNode
 
 
 def extend_cfg(cfg: CfgNode) -> None:
+    # the data set decides: the field's data sets are read as stored, configs/datasets/folder.yaml sets both
+    cfg.INPUT.EXIF_ORIENTATION = False  # True: rotate and mirror images as their EXIF metadata ask for
+    cfg.INPUT.WHITE_BACKGROUND = False  # True: compose transparent pixels over white; False: drop the alpha channel
+
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)
     cfg.OPTIM.CLIP_GRAD_NORM = 0.0  # largest norm of the gradient of all trained parameters; 0.0 = no clipping
     cfg.MODEL.TEXT_CHUNK = 0  # prompts that pass the text tower at a time: less memory, its forward twice; 0 = all

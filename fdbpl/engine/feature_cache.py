@@ -18,8 +18,10 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.distributed import broadcast_from_main, is_main_process, main_process_first, world_size
+from fdbpl.io.image_reading import STORED
 from fdbpl.io.tensor_files import write_tensors
 
+from .image_dataset import decoding_of
 from .student import Student, batch_from_images
 
 
@@ -123,4 +125,6 @@ def find_cache(cfg: CfgNode, student: Student, loader: DataLoader) -> FeatureCac
         "processes": world_size(),
         "torch": torch.__version__,
     }
+    if decoding_of(cfg) != STORED:
+        dependencies["decoding"] = str(decoding_of(cfg))
     return FeatureCache(cfg.TEST.FEATURE_CACHE_DIR, cfg.DATASET.NAME, images, dependencies)

@@ -20,11 +20,13 @@ from fdbpl.backbones import Backbone
 from fdbpl.config import known_keys, merge, read_yaml, rename_keys
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
+from fdbpl.io.image_reading import DISPLAYED, Decoding
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
 
 from . import checkpoint
 from .feature_cache import iterate_features
+from .image_dataset import dataset_wrapper, decoding_of
 from .registry import TRAINERS, default_config, extend_cfg, import_trainers
 from .run_compatibility import recorded_student
 from .student import Student, load_student_backbone
@@ -187,7 +189,10 @@ class TrainedRun:
         cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
         dataset = build_dataset(cfg)
         size = cfg.DATALOADER.TEST.BATCH_SIZE
-        loader = build_data_loader(cfg, data_source=dataset.test, batch_size=size, tfm=self.transform, is_train=False)
+        loader = build_data_loader(
+            cfg, data_source=dataset.test, batch_size=size, tfm=self.transform, is_train=False,
+            dataset_wrapper=dataset_wrapper(cfg),
+        )  # fmt: skip
         with torch.no_grad():
             batches = iterate_features(cfg, self.student(), loader, lambda batch: (batch["img"], batch["label"]))
             features = torch.cat([features.cpu() for features, _ in batches])
@@ -198,6 +203,12 @@ class TrainedRun:
         with torch.no_grad():
             student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
             return torch.no_grad()(student.predictor(self.trainer_class.classifier_of(self.cfg, student, negative)))
+
+    @property
+    def decoding(self) -> Decoding:
+        """Decoding of images to classify: as displayed, since they are the user's own; that of the training if it was
+        on custom data."""
+        return decoding_of(self.cfg) if self.cfg.DATASET.NAME == "Folder" else DISPLAYED
 
     @cached_property
     def transform(self) -> Callable:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -37,6 +38,7 @@ from .checks import assert_no_test_leakage
 from .collapse import EpochMean, find_collapse
 from .feature_cache import iterate_features
 from .gradients import clip_gradients, gradient_norms, non_finite, non_finite_tensors
+from .image_dataset import dataset_wrapper
 from .predictions import write_predictions
 from .run_compatibility import check_resumed_run, check_tested_run
 from .run_inputs import tested_split
@@ -146,9 +148,13 @@ class PromptTrainer(TrainerX):
     def build_data_loader(self) -> None:
         try:
             with main_process_first():  # few-shot lists and the demo's images are written once
-                super().build_data_loader()
+                self.dm = DataManager(self.cfg, dataset_wrapper=dataset_wrapper(self.cfg))
         except (ValueError, AssertionError) as error:  # Dassl's
             raise UserError(f"The data cannot be loaded with these DATASET, DATALOADER and INPUT: {error}") from error
+        self.train_loader_x, self.train_loader_u = self.dm.train_loader_x, self.dm.train_loader_u
+        self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
+        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
+        self.num_source_domains = self.dm.num_source_domains
 
     def build_model(self) -> None:
         settings, name = self.settings(self.cfg), self.cfg.MODEL.BACKBONE.NAME

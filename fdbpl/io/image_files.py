@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fdbpl.errors import UserError, enumerated
-from fdbpl.io.image_reading import UnreadableImage, read_image
+from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_image
 from fdbpl.io.threads import decode_pool, thread_count
 
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # common image extensions, for messages
@@ -154,19 +154,24 @@ def raise_unlistable(error: OSError) -> NoReturn:
 
 
 def decoded(
-    paths: list[str], transform: Callable, batch_size: int, threads: int = 0, side: int = 0
+    paths: list[str],
+    transform: Callable,
+    batch_size: int,
+    threads: int = 0,
+    side: int = 0,
+    decoding: Decoding = STORED,
 ) -> Iterator[Decoded]:
     """Decode files in order and yield them in batches; only a few batches are in memory at once.
 
     Args:
         transform: PIL image in RGB -> [3, S, S].
         threads: decoding threads; 0 = one per processor, at most 8.
-        side: as for `read_image`.
+        side, decoding: as for `read_image`.
     """
 
     def read(path: str) -> Tensor | str:
         try:
-            return transform(read_image(path, side))
+            return transform(read_image(path, side, decoding))
         except UnreadableImage as error:
             return str(error)
 

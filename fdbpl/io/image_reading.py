@@ -1,13 +1,15 @@
-"""Image reading as in CoOp and Dassl, with reasons for unreadable files."""
+"""Image reading, as in CoOp and Dassl or as people see the images, with reasons for unreadable files."""
 
 import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fdbpl.errors import SystemFailure
 
@@ -16,12 +18,59 @@ DEEP_MODES = ("I", "F")  # Pillow modes with 16 or more bits per channel; the co
 SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
+TRANSPOSE = {  # EXIF orientation -> operation that displays the image upright; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Settings that determine the RGB pixels of an image file.
+
+    Attributes:
+        exif_orientation: rotate and mirror the image as its EXIF metadata ask for; False: keep the stored pixels.
+        white_background: compose transparent pixels over white; False: drop the alpha channel.
+    """
+
+    exif_orientation: bool = False
+    white_background: bool = False
+
+    def __str__(self) -> str:
+        text = f"EXIF orientation {'applied' if self.exif_orientation else 'ignored'}"
+        return text + ", transparency over white" * self.white_background
+
+
+STORED = Decoding()  # as CoOp and Dassl read the field's data sets
+DISPLAYED = Decoding(exif_orientation=True, white_background=True)  # as image viewers show the user's own images
+
+
 class UnreadableImage(Exception):
     """The image cannot be read; the message is the reason, in one line."""
 
 
-def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Image:
-    """Read the first frame as RGB; transparency and EXIF orientation are ignored.
+class ImageHeader(NamedTuple):
+    """Properties of an image that are known without its pixels.
+
+    Attributes:
+        height, width: in pixels, as `read_image` returns the image.
+        mode: Pillow's mode of the file.
+        stored: whether `read_image` returns the stored pixels: nothing is rotated or composed over white.
+    """
+
+    height: int
+    width: int
+    mode: str
+    stored: bool
+
+
+def read_image(source: str | os.PathLike | BytesIO, side: int = 0, decoding: Decoding = STORED) -> Image.Image:
+    """Read the first frame as RGB.
 
     Args:
         side: length of the shorter edge after the resize of the test transform, in pixels; 0 = no such resize.
@@ -34,7 +83,33 @@ def read_image(source: str | os.PathLike | BytesIO, side: int = 0) -> Image.Imag
         check_size(image.size, side)
         if image.mode.startswith(DEEP_MODES):
             raise UnreadableImage("more than 8 bits per channel, which would turn white: convert it")
-        return image.convert("RGB")
+        image.load()  # turns TIFF files as a side effect
+        orientation = _orientation(image, decoding)
+        upright = image.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else image
+        if decoding.white_background and upright.has_transparency_data:
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
+        return upright.convert("RGB")
+
+
+def read_header(source: str | os.PathLike | BytesIO, decoding: Decoding = STORED) -> ImageHeader:
+    """Read the properties of an image from its header; raises as `read_image`."""
+    with _opened(source) as image:
+        orientation = _orientation(image, decoding)
+        height, width = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+        composed = decoding.white_background and image.has_transparency_data
+        return ImageHeader(height, width, image.mode, orientation == 1 and not composed)
+
+
+def _orientation(image: Image.Image, decoding: Decoding) -> int:
+    """EXIF orientation that has to be applied; 1 if none has, or if the metadata are missing or broken."""
+    if not decoding.exif_orientation or image.format == "TIFF":  # Pillow turns TIFF files itself
+        return 1
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken metadata raise many types
+        return 1
+    return value if isinstance(value, int) and value in TRANSPOSE else 1
 
 
 def check_size(size: tuple[int, int], side: int) -> None:
@@ -54,18 +129,6 @@ def check_size(size: tuple[int, int], side: int) -> None:
             f"{size[0]} x {size[1]} pixels become {pixels / 1e6:.0f} million when the shorter edge is resized to "
             f"{side}: crop it"
         )
-
-
-def image_size(source: str | os.PathLike) -> tuple[int, int]:
-    """Return height and width from the header, without the EXIF orientation; raises as `read_image`."""
-    with _opened(source) as image:
-        return image.height, image.width
-
-
-def image_mode(source: str | os.PathLike | BytesIO) -> str:
-    """Return Pillow's mode from the header; raises as `read_image`."""
-    with _opened(source) as image:
-        return image.mode
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fdbpl.devices import with_index
 from fdbpl.errors import SystemFailure, UserError
+from fdbpl.io.image_reading import STORED, Decoding
 from fdbpl.io.threads import prefetch
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.requests import RegionPipeline, RegionRequests, image_sizes
@@ -31,6 +32,7 @@ def build_pipeline(
     workers: int = 0,
     regions_per_image: int = 1,
     dali_device: str = "cpu",
+    decoding: Decoding = STORED,
 ) -> RegionPipeline:
     """Build the pipeline `backend`; "auto" selects DALI if it is installed and works, torchvision otherwise.
 
@@ -42,6 +44,7 @@ def build_pipeline(
         regions_per_image: number of consecutive requests for the same image; decides how DALI decodes
             (docs/PIPELINES.md).
         dali_device: device on which DALI decodes, "cpu" or "gpu"; the latter has not been measured.
+        decoding: whether images are turned by their EXIF orientation and composed over white.
 
     Raises:
         UserError: a name is unknown, DALI is requested and not installed, or a device is not available.
@@ -63,9 +66,9 @@ def build_pipeline(
     if backend != "torchvision" and installed:
         decode = "decode-once" if regions_per_image >= DECODE_ONCE else "roi"
         try:
-            return DaliPipeline(Path(root), size, batch_size, place, workers, decode, dali_device)
+            return DaliPipeline(Path(root), size, batch_size, place, workers, decode, dali_device, decoding)
         except SystemFailure as error:
             if backend == "dali":
                 raise
             print(f"Falling back to torchvision: {error}")
-    return TorchvisionPipeline(Path(root), size, batch_size, place, workers)
+    return TorchvisionPipeline(Path(root), size, batch_size, place, workers, decoding)

@@ -2,8 +2,8 @@
 
 `roi`: a sample is a region; only the part of the JPEG that the region needs is decoded.
 `decode-once`: a sample is an image; it is decoded completely and all its regions are cropped from it.
-Files that DALI decodes differently from Pillow or not at all (CMYK, GIF, damaged ones) are decoded by Pillow and passed
-on as bitmaps.
+Files that DALI decodes differently from Pillow or not at all (CMYK, GIF, damaged ones), and images that have to be
+turned or composed over white, are decoded by Pillow and passed on as bitmaps.
 
 DALI decodes on the CPU, which needs no driver, and the resized regions are copied to the device. It can also decode on
 the GPU ("mixed", nvJPEG), which has not been measured yet. DALI's next run overwrites its output buffer; decoded images
@@ -23,14 +23,14 @@ from torch import Tensor
 
 from fdbpl.crops import pixel_boxes
 from fdbpl.errors import SystemFailure, out_of_memory
-from fdbpl.io.image_reading import UnreadableImage, image_mode, read_image
+from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_header, read_image
 from fdbpl.io.threads import decode_pool, thread_count
 from fdbpl.pipelines.requests import RegionRequests, image_sizes, undecodable
 from fdbpl.pipelines.resize import resize_region
 
 
 class DaliPipeline:
-    """Feeds file contents and crop windows to DALI's threads. Axis order is HW; EXIF orientation is ignored.
+    """Feeds file contents and crop windows to DALI's threads. Axis order is HW.
 
     Args:
         root: folder that the paths are relative to. size: side of the regions in pixels.
@@ -38,6 +38,7 @@ class DaliPipeline:
         workers: decoding threads.
         decode: "roi" or "decode-once".
         dali_device: device on which images are decoded, "cpu" or "gpu".
+        decoding: as for `read_image`.
 
     Raises:
         SystemFailure: DALI does not start.
@@ -52,19 +53,21 @@ class DaliPipeline:
         workers: int = 0,
         decode: str = "roi",
         dali_device: str = "cpu",
+        decoding: Decoding = STORED,
     ):
         self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, torch.device(device)
         self.on_gpu = dali_device == "gpu"
         self.decoder = "nvjpeg" if self.on_gpu else "cpu"
         self.whole = decode == "decode-once"
-        self.workers = thread_count(workers)
+        self.workers, self.decoding = thread_count(workers), decoding
         self._same_as_pillow: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int]] = {}  # kept for the calls of later epochs
         self._threads, self._prefetcher = decode_pool(self.workers), decode_pool(1)
         self._pipeline = self._build()
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
-        self._sizes |= image_sizes(self.root, (path for path in requests.paths if path not in self._sizes))
+        new = [path for path in requests.paths if path not in self._sizes]
+        self._sizes |= image_sizes(self.root, new, self.decoding)
         pending: deque = deque()
         for batch in _batches(requests, self.batch_size if self.whole else 1, self.batch_size):
             pending.append((batch, self._prefetcher.submit(self._start, requests, batch)))
@@ -111,17 +114,17 @@ class DaliPipeline:
         """Read a file, or decode it with Pillow to a BMP: uint8 [n]."""
         data = np.fromfile(self.root / path, np.uint8)
         if path not in self._same_as_pillow:
-            self._same_as_pillow[path] = _decodes_like_pillow(data)
+            self._same_as_pillow[path] = _decodes_like_pillow(data, self.decoding)
         if self._same_as_pillow[path]:
             return data
         try:
-            read_image(BytesIO(data)).save(bitmap := BytesIO(), "BMP")
+            read_image(BytesIO(data), decoding=self.decoding).save(bitmap := BytesIO(), "BMP")
         except UnreadableImage as error:
             raise undecodable(self.root / path, error) from error
         return np.frombuffer(bitmap.getvalue(), np.uint8)
 
     def _run(self, paths: list[str], boxes: list[np.ndarray]) -> list:
-        self._pipeline.feed_input("jpegs", [self._file(path) for path in paths])
+        self._pipeline.feed_input("jpegs", list(self._threads.map(self._file, paths)))
         if not self.whole:
             for name, part in (("anchor", slice(0, 2)), ("shape", slice(2, 4))):
                 self._pipeline.feed_input(name, [box[0, part].astype(np.int32) for box in boxes])
@@ -194,17 +197,17 @@ class DaliPipeline:
         return pipeline
 
 
-def _decodes_like_pillow(data: np.ndarray) -> bool:
-    """Return whether DALI decodes the same pixels as Pillow: grey and RGB JPEGs, PNGs of up to 8 bits."""
+def _decodes_like_pillow(data: np.ndarray, decoding: Decoding) -> bool:
+    """Return whether DALI decodes the same pixels as Pillow: grey and RGB JPEGs and PNGs of up to 8 bits, as stored."""
     head = data[:26].tobytes()
-    if head.startswith(b"\x89PNG") and len(head) == 26:
-        return head[24] <= 8
-    if not head.startswith(b"\xff\xd8"):
+    png = head.startswith(b"\x89PNG") and len(head) == 26
+    if not png and not head.startswith(b"\xff\xd8"):
         return False
     try:
-        return image_mode(BytesIO(data)) in ("RGB", "L")
+        header = read_header(BytesIO(data), decoding)
     except UnreadableImage:
-        return True  # broken: DALI reports it
+        return not png or head[24] <= 8  # broken: DALI reports it
+    return header.stored and (head[24] <= 8 if png else header.mode in ("RGB", "L"))
 
 
 def _batches(requests: RegionRequests, per_sample: int, batch_size: int) -> Iterator[list[list[int]]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fdbpl.errors import UserError
 from fdbpl.io.image_check import list_unreadable
-from fdbpl.io.image_reading import UnreadableImage, image_size
+from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_header
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class RegionPipeline(Protocol):
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def image_sizes(root: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Read height and width of each file from its header; EXIF orientation is ignored.
+def image_sizes(root: Path, paths: Iterable[str], decoding: Decoding = STORED) -> dict[str, tuple[int, int]]:
+    """Read height and width of each image, as `decoding` turns it, from the header of its file.
 
     Raises:
         UserError: names the files that are not images.
     """
     paths = list(paths)
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        sizes = dict(zip(paths, pool.map(lambda path: _size(root / path), paths), strict=True))
+        sizes = dict(zip(paths, pool.map(lambda path: _size(root / path, decoding), paths), strict=True))
     bad = {path: size for path, size in sizes.items() if isinstance(size, str)}
     if bad:
         found = list_unreadable(bad)
@@ -71,8 +71,8 @@ def undecodable(file: Path, error: UnreadableImage) -> UserError:
     )
 
 
-def _size(file: Path) -> tuple[int, int] | str:
+def _size(file: Path, decoding: Decoding) -> tuple[int, int] | str:
     try:
-        return image_size(file)
+        return read_header(file, decoding)[:2]
     except UnreadableImage as error:
         return str(error)

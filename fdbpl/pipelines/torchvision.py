@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fdbpl.crops import pixel_boxes
-from fdbpl.io.image_reading import UnreadableImage, read_image
+from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_image
 from fdbpl.io.threads import decode_pool, thread_count
 from fdbpl.pipelines.requests import RegionRequests, undecodable
 from fdbpl.pipelines.resize import resize_region
@@ -22,13 +22,22 @@ class TorchvisionPipeline:
     Args:
         root: folder that the paths are relative to. size: side of the regions in pixels.
         device: device of the regions; a GPU with its index. workers: decoding threads.
+        decoding: as for `read_image`.
     """
 
     decoder = "cpu"
 
-    def __init__(self, root: Path, size: int, batch_size: int, device: str | torch.device = "cpu", workers: int = 0):
+    def __init__(
+        self,
+        root: Path,
+        size: int,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        workers: int = 0,
+        decoding: Decoding = STORED,
+    ):
         self.root, self.size, self.batch_size, self.device = Path(root), size, batch_size, torch.device(device)
-        self.workers = thread_count(workers)
+        self.workers, self.decoding = thread_count(workers), decoding
 
     def __call__(self, requests: RegionRequests) -> Iterator[tuple[Tensor, Tensor]]:
         batches = [
@@ -54,7 +63,7 @@ class TorchvisionPipeline:
         """Decode the regions `rows`, all of one image: uint8 [r, 3, size, size]."""
         file = self.root / requests.paths[requests.path_index[rows[0]]]
         try:
-            image = read_image(file)
+            image = read_image(file, decoding=self.decoding)
         except UnreadableImage as error:
             raise undecodable(file, error) from error
         pixels = torch.from_numpy(np.asarray(image).copy())

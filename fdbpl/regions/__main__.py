@@ -44,6 +44,8 @@ def main() -> None:
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
     make.add_argument("--dali-device", default="cpu", help="device on which DALI decodes: cpu, or gpu (not measured)")
     make.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per processor, at most 8)")
+    make.add_argument("--exif-orientation", action="store_true", help="turn images as their EXIF metadata ask for")
+    make.add_argument("--white-background", action="store_true", help="compose transparent pixels over white")
     make.add_argument("--device", default="", help=DEVICE)
     make.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
     for name, text in (("inspect", "show metadata, content and entropies of banks"),
@@ -74,8 +76,9 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     from fdbpl import distributed
     from fdbpl.backbones import load_backbone, resolve_precision
     from fdbpl.devices import choose_device
+    from fdbpl.io.image_reading import Decoding
     from fdbpl.regions.generation import generate
-    from fdbpl.regions.metadata import BankMetadata, digest
+    from fdbpl.regions.metadata import BankMetadata, digest, interpolation_of
 
     if "{}" not in arguments.template:
         raise UserError(
@@ -122,6 +125,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         content=arguments.content,
         classes="" if arguments.content == "embedding" else digest(prompts),
         precision=arguments.precision,
+        interpolation=interpolation_of(Decoding(arguments.exif_orientation, arguments.white_background)),
     )
     student = (lambda: load_backbone(arguments.student, device)) if arguments.student else None
     print(

@@ -98,7 +98,7 @@ def generate(
         check_readable(root, new_images)
         hashes = _image_hashes(root, sorted({*new_images, *_images_of(existing, images)}))
         _check_unchanged(opened, shards, hashes)
-        sizes = image_sizes(root, new_images)
+        sizes = image_sizes(root, new_images, identity.decoding)
         missing = [
             replace(shard, sha256=[hashes[image] for image in shard.images],
                     sizes=[sizes[image] for image in shard.images])
@@ -106,7 +106,9 @@ def generate(
         ]  # fmt: skip
 
         def make_pipeline(size: int, count: int) -> RegionPipeline:
-            return build_pipeline(pipeline, root, size, batch_size, place, workers, count, dali_device)
+            return build_pipeline(
+                pipeline, root, size, batch_size, place, workers, count, dali_device, identity.decoding
+            )
 
         writer = BankWriter(opened, identity, teacher, student, prompts, make_pipeline, cost)
         total = sum(len(shard.images) * shard.count for shard in missing)

@@ -10,8 +10,11 @@ from typing import get_origin
 
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
+from fdbpl.io.image_reading import DISPLAYED, STORED, Decoding
 
 SCHEMA = 1
+RESIZE = "bicubic, antialias"
+DECODINGS = [STORED, DISPLAYED, Decoding(exif_orientation=True), Decoding(white_background=True)]
 DEFAULTS = {"precision": "fp32"}  # values that a manifest leaves out
 
 
@@ -29,6 +32,7 @@ class BankMetadata:
         seed: seed of the sampled regions.
         content: "embedding" (the teacher's unit image embedding), or "topk:K" (its K largest class probabilities).
         classes: with "topk:K", hash of the prompt list that the probabilities refer to.
+        interpolation: resize of the regions, and how the images are decoded (`interpolation_of`).
         precision: of the teacher's encoders: fp32, fp16 or bf16.
     """
 
@@ -45,9 +49,24 @@ class BankMetadata:
     seed: int
     content: str = "embedding"
     classes: str = ""
-    interpolation: str = "bicubic, antialias, EXIF orientation ignored"
+    interpolation: str = f"{RESIZE}, {STORED}"
     schema: int = SCHEMA
     precision: str = DEFAULTS["precision"]
+
+    @property
+    def decoding(self) -> Decoding:
+        """Decoding of the images.
+
+        Raises:
+            UserError: this version knows no such decoding.
+        """
+        for decoding in DECODINGS:
+            if self.interpolation == interpolation_of(decoding):
+                return decoding
+        raise UserError(
+            f"The images of the region bank were read with {self.interpolation!r}, which this version does not "
+            "support. Generate another bank."
+        )
 
     def plain(self) -> dict:
         """The JSON object that the manifest holds."""
@@ -58,6 +77,11 @@ class BankMetadata:
         """A readable name that ends in a hash of all fields, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
         readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
         return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
+
+
+def interpolation_of(decoding: Decoding) -> str:
+    """The entry `interpolation` of a bank whose images are decoded like that."""
+    return f"{RESIZE}, {decoding}"
 
 
 def digest(value) -> str:

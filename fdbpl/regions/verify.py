@@ -20,6 +20,7 @@ from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.crops import sample_crops
 from fdbpl.errors import UserError
 from fdbpl.findings import NOTE, OK, WRONG, Finding
+from fdbpl.io.image_reading import Decoding
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.cost import read_cost
@@ -213,7 +214,9 @@ def _compare_with_teacher(bank: RegionBank, shards: list[Shard], sample: Sample)
     if changed:
         message = f"{len(changed)} images have changed or are missing ({changed[0]} ...). Restore them or check --root."
         return Finding(WRONG, bank.folder, message)
-    stored, embeddings = _stored_and_recomputed(shards, rows, teacher, sample)
+    stored, embeddings = _stored_and_recomputed(
+        shards, rows, teacher, sample, BankMetadata(**bank.identity).decoding
+    )
     deviations = [_deviation(bank, stored, embeddings)]
     if not bank.identity["teacher"].startswith("run:"):  # a trained run's prompts depend on the data set
         deviations += _text_deviations(bank, teacher, sample.regions)
@@ -251,7 +254,7 @@ def _is_unchanged(shard: Shard, place: int, root: Path) -> bool:
 
 
 def _stored_and_recomputed(
-    shards: list[Shard], rows: list[tuple[int, int]], teacher: Backbone, sample: Sample
+    shards: list[Shard], rows: list[tuple[int, int]], teacher: Backbone, sample: Sample, decoding: Decoding
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The bank's tensors at the given rows, and the teacher's embeddings of the same regions: float32 [R, D]."""
     parts: dict[str, list[Tensor]] = {}
@@ -263,7 +266,8 @@ def _stored_and_recomputed(
     paths = [shards[number].images[row // shards[number].count] for number, row in rows]
     requests = RegionRequests(paths, np.arange(len(paths)), stored["boxes"].numpy(), stored["flips"].numpy())
     embeddings = torch.empty(len(paths), teacher.embed_dim)
-    for index, pixels in build_pipeline("torchvision", sample.root, teacher.image_size, sample.batch_size)(requests):
+    pipeline = build_pipeline("torchvision", sample.root, teacher.image_size, sample.batch_size, decoding=decoding)
+    for index, pixels in pipeline(requests):
         embeddings[index] = teacher.encode_image(pixels).cpu()
     return stored, embeddings
 

@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 
 from fdbpl.engine import bank_discovery, registry, teachers
 from fdbpl.engine.batch import TrainBatch
+from fdbpl.engine.image_dataset import decoding_of
 from fdbpl.engine.trained_run import load_run
 from fdbpl.errors import UserError
 from fdbpl.pipelines import RegionRequests
@@ -86,8 +87,9 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     def crop(side: int) -> torch.Tensor:
         """The chosen regions, uint8 [count, 3, side, side]."""
         boxes, flips = lookup.boxes(image, number), lookup.flips(image, number)
+        pipeline = TorchvisionPipeline(root, side, count, decoding=decoding_of(trained.cfg))
         requests = RegionRequests(images, image.numpy(), boxes.numpy(), flips.numpy())
-        return torch.cat([pixels for _, pixels in TorchvisionPipeline(root, side, count)(requests)])
+        return torch.cat([pixels for _, pixels in pipeline(requests)])
 
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         student, negative = trained.student(), trained.negative_prompt_learner()

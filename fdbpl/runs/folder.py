@@ -36,7 +36,7 @@ NOT_IDENTITY = {
     "TEST.SAVE_PREDICTIONS",
 }
 # keys that the records of older versions lack, with the value of those runs
-ADDED = {"REGIONS.DALI_DEVICE": "cpu"}
+ADDED = {"REGIONS.DALI_DEVICE": "cpu", "INPUT.EXIF_ORIENTATION": False, "INPUT.WHITE_BACKGROUND": False}
 
 
 DATA_PARTS = {"train": "training images", "val": "validation images", "test": "test images"}

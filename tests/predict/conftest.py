@@ -1,10 +1,13 @@
 """Run folders of trainers that have not been trained, but shaken: what they hold differs from where they started."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from fdbpl.backbones import openai
 
 from ..trainers.conftest import build_shared, cfg_in, data_root, teacher_file, tiny_clip  # noqa: F401
 from ..trainers.methods import as_train_py_leaves_it
@@ -25,15 +28,19 @@ class Archive(torch.nn.Module):
 
 
 @pytest.fixture(scope="session")
-def student_file(tmp_path_factory) -> str:
-    """A CLIP that `clip.load` reads as it is: a TorchScript archive of float16's values. Its state dict lies beside."""
+def student_file(tmp_path_factory) -> Iterator[str]:
+    """A CLIP that `clip.load` reads unchanged: a TorchScript archive of float16 values, which counts as published by
+    OpenAI. Its state dict is in state.pt."""
     model, path = tiny_clip(1, 32, 2), tmp_path_factory.mktemp("clip") / "student.pt"
     with torch.no_grad():
         for value in model.parameters():
             value.copy_(value.half())
     torch.save(model.state_dict(), path.with_name("state.pt"))
     torch.jit.trace_module(Archive(model), {"forward": torch.zeros(1)}).save(path)
-    return str(path)
+    url = f"https://example.org/{openai.sha256_of(path)}/student.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(openai.clip_package().clip._MODELS, "student", url)
+        yield str(path)
 
 
 @pytest.fixture(scope="session")

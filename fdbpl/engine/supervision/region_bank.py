@@ -5,6 +5,7 @@ The features of the student's frozen image tower are constants as well, and are 
 cropped from the image files.
 """
 
+import json
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -21,13 +22,14 @@ from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeli
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.generation import top_k
 from fdbpl.regions.lookup import RegionLookup
-from fdbpl.regions.metadata import BankMetadata, read_identity
+from fdbpl.regions.metadata import BankMetadata, first_mismatch, read_identity
 from fdbpl.templates import fill_template
 
 from .. import teachers
 from ..bank_discovery import (
     all_banks,
     bank_root,
+    expected_metadata,
     find_banks,
     is_topk,
     lookup_class_features,
@@ -37,6 +39,7 @@ from ..bank_discovery import (
 )
 from ..bank_spec import BankSpec, ensure_bank
 from ..batch import TrainBatch
+from ..image_dataset import decoding_of
 from ..settings import require
 from ..student import Student
 from .base import Loader, Supervision
@@ -82,7 +85,7 @@ class RegionBankSupervision(Supervision):
             self.pipeline = build_pipeline(
                 cfg.REGIONS.PIPELINE, self.root, backbone.image_size,
                 -(-self.batches.batch_size // world_size()), str(device), cfg.DATALOADER.NUM_WORKERS,
-                dali_device=cfg.REGIONS.DALI_DEVICE,
+                dali_device=cfg.REGIONS.DALI_DEVICE, decoding=decoding_of(cfg),
             )  # fmt: skip
         looked_up = "teacher and student" if self.looks_up_features else "teacher"
         print(f"Region bank: {self.folder} ({looked_up} looked up, {len(self.images)} images)")
@@ -198,9 +201,23 @@ def _bank_folder(cfg: CfgNode, dataset) -> Path:
         raise UserError(
             f"There is no region bank of {cfg.TEACHER.NAME} in {bank_root(cfg, dataset)}"
             f"{' (only ' + ', '.join(others) + ')' if others else ''}. Generate it: bash scripts/generate_regions.sh "
-            "with the same data set, seed and trainer"
+            f"with the same data set, seed and trainer{_decoding_note(cfg, dataset)}"
         )
     return require_unique(banks, cfg)
+
+
+def _decoding_note(cfg: CfgNode, dataset) -> str:
+    """Sentence about a bank that differs in the decoding of the images only."""
+    fields = json.loads(json.dumps(expected_metadata(cfg, dataset)))
+    wanted = fields.pop("interpolation")
+    for folder in all_banks(cfg, dataset):
+        found = read_identity(folder)
+        if first_mismatch(found, fields) is None and found["interpolation"] != wanted:
+            return (
+                f". The images of {folder.name} were read with {found['interpolation']!r:.100}, but this run reads "
+                f"them with {decoding_of(cfg)} (INPUT.EXIF_ORIENTATION, INPUT.WHITE_BACKGROUND)"
+            )
+    return ""
 
 
 def _looks_up_features(cfg: CfgNode, student: Student | type[Student]) -> bool:
