@@ -24,15 +24,19 @@ def page(record: dict) -> str:
     parts = [
         "# Performance", "",
         "Written by `python -m tools.benchmark document FILE` from docs/performance.json.", "",
-        *_machine(record), "", *_variants(record), "", tables(record), "", *_precision(record), "",
+        *_machine(record), "", tables(record), "", *_precision(record), "",
         *_limitations(record), "", *_not_measured(record), "",
     ]  # fmt: skip
     return "\n".join(parts)
 
 
 def tables(record: dict) -> str:
-    """Targets, steps and other measurements as Markdown."""
-    return "\n".join([*_targets(record), "", *_steps(record), *_visual(record), *_others(record), *_break_even(record)])
+    """Variants, targets, steps and other measurements as Markdown."""
+    parts = [
+        *_variants(record), "", *_targets(record), "", *_steps(record), *_visual(record), *_others(record),
+        *_break_even(record),
+    ]  # fmt: skip
+    return "\n".join(parts)
 
 
 def _machine(record: dict) -> Iterator[str]:
@@ -48,13 +52,10 @@ def _machine(record: dict) -> Iterator[str]:
     )
     yield f"* Python {environment['python']}, {installed}; code {commit}."
     yield f"* CLIP models of the published architectures with random weights, which do not change times. {images}."
+    yield "* All variants run in turn in one process on the same data. Medians, quartiles in brackets."
     yield (
-        "* All variants run in turn in one process on the same images, regions and class names. A step includes the "
-        "backward pass and the optimizer, except in (e). Medians, quartiles in brackets."
-    )
-    yield (
-        "* The first step of a variant allocates all memory anew and is slower than later ones. Ratios compare later "
-        "steps with later steps, or first steps with first steps; where a record holds no such pair, no ratio is given."
+        "* The first step of a variant allocates all memory anew and is slower than later ones. Ratios compare "
+        "steps of the same kind; where a record holds no such pair, no ratio is given."
     )
     yield f"* Memory: {record['memory']}. Models: weights that the variant holds."
 
@@ -66,10 +67,9 @@ def _variants(record: dict) -> Iterator[str]:
         yield f"* ({label(name)}) {VARIANTS[name]}."
     yield ""
     yield (
-        "(a*), (c) and (d) are trainers of this project as train.py runs them. (a) and (b) follow the official recipes "
-        "with CLIP's own text encoder; their losses and gradients equal those of (a*) and (c) to 1e-5 (`tests/tools`), "
-        "(b) without the cascaded difference, which sums to zero in the release. All variants that read pixels decode "
-        "JPEG files in the step, with the same pipeline."
+        "A step includes decoding, the backward pass and the optimizer, except in (e). (a) and (b) follow the official "
+        "recipes with CLIP's own text encoder; their losses and gradients equal those of (a*) and (c) to 1e-5 "
+        "(`tests/tools`), (b) without the cascaded difference, which sums to zero in the release."
     )
     yield f"(e) contains {CONTENT}."
 
@@ -94,20 +94,20 @@ def _steps(record: dict) -> Iterator[str]:
         yield ""
         yield f"The longest prompt has {positions['all']} positions, of which all prompts share {positions['shared']}."
         yield ""
-        yield "| variant | first step, s | later steps, s | over (d) | memory of a step, MiB | models, MiB |"
+        yield "| | first step, s | later steps, s | over (d) | memory of a step, MiB | models, MiB |"
         yield "|---|---|---|---|---|---|"
         for name, result in point["variants"].items():
             value, part = ratio(point, name, "d"), point["classes_at_once"].get(name)
             yield (
-                f"| ({label(name)}) {VARIANTS[name]} | {_first(result)} | {_later(result)} "
+                f"| ({label(name)}) | {_first(result)} | {_later(result)} "
                 f"| {number(value) if value else '-'} | {_mib(result['peak_mib'])}"
                 f"{f' ({part} classes at a time)' if part else ''} | {_mib(result['model_mib'])} |"
             )
         yield ""
         if point["classes_at_once"]:
             yield (
-                "Where the activations of all classes do not fit into memory, the classes pass in parts, and the "
-                "gradient of the class features is computed outside the timed step, which favours that variant."
+                "Where the activations of all classes do not fit into memory, the classes pass in parts. The gradient "
+                "of the class features is then computed outside the timed step, which favours that variant."
             )
             yield ""
 
@@ -222,8 +222,8 @@ def _not_measured(record: dict) -> Iterator[str]:
     if record["device"] == "cpu":
         yield "* GPUs: all figures are from a CPU."
     yield "* Real CLIP weights, which change accuracy but neither time nor memory."
-    if missing := [target.title for target in targets(record) if target.value is None]:
-        yield f"* {'; '.join(missing)}."
+    if any(target.value is None for target in targets(record)):
+        yield "* Targets that the table marks as not measured."
     variants = measured_variants(record)
     for name, text in VARIANTS.items():
         if name not in variants:

@@ -82,7 +82,7 @@ def _step_targets(record: dict) -> Iterator[Target]:
         point = reference(record, classes)
         value = ratio(point, slow, fast)
         unlike = value is None and point and {slow, fast} <= set(point["variants"])
-        note = "no pair of first or of later steps was recorded" if unlike else ""
+        note = "no comparable steps" if unlike else ""
         yield Target(f"({label(slow)})/({fast}), {classes} classes", bound, value, note=note)
     value = ratio(reference(record, 50), "d", "e")
     yield Target("(d)/(e), 50 classes", 1.3 if cpu else 2.0, value, at_most=True)

@@ -70,9 +70,7 @@ def interleaved(
 
 def summary(values: list[float]) -> dict:
     """Median, quartiles and count of repeated measurements, to 5 digits."""
-    lower, median, upper = (
-        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    )
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     rounded = {"median": median, "lower": lower, "upper": upper}
     return {**{key: float(f"{value:.5g}") for key, value in rounded.items()}, "count": len(values)}
 
