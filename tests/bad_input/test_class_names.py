@@ -143,7 +143,7 @@ def test_a_bank_of_settings_that_cannot_work(bank, words, found):
         ('["gone.jpg"]', "gone.jpg: No such file"),
         ('["../x.jpg"]', "below --root"),
         ('["/etc/passwd"]', "below --root"),
-        ('["a\\u0000.jpg"]', "found 1 that are not"),
+        ('["a\\u0000.jpg"]', "1 of 1 images"),
         ('["\\ud800.jpg"]', "is not UTF-8"),
         ('["pictures"]', "pictures: a folder"),
         ('[""]', "a folder"),
