@@ -1,4 +1,4 @@
-"""Class names: read from a command line or a file, and compared as CLIP's tokenizer reads them."""
+"""Class names: reading from a command line or a file, and comparison by their CLIP tokens."""
 
 import argparse
 import csv
@@ -16,17 +16,18 @@ MAX_LISTED = 30  # class names in a message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group()
-    what = "class names in place of the run's, as a row of CSV: a name with a comma stands in quotes"
-    which.add_argument("--classes", metavar="A,B,C", help=what)
-    which.add_argument("--classes-file", type=Path, metavar="FILE", help="the same, a name a line")
+    """Add --classes and --classes-file, which exclude each other."""
+    group = parser.add_mutually_exclusive_group()
+    meaning = "class names in place of the run's, as a row of CSV; put a name with a comma in quotes"
+    group.add_argument("--classes", metavar="A,B,C", help=meaning)
+    group.add_argument("--classes-file", type=Path, metavar="FILE", help="the same as a text file, one name per line")
 
 
-def chosen(arguments: argparse.Namespace) -> list[str] | None:
-    """The names of --classes (one row of CSV) or --classes-file (a line each, empty ones left out); None = neither.
+def parse_classnames(arguments: argparse.Namespace) -> list[str] | None:
+    """Read the names of --classes or --classes-file; None if neither was given.
 
     Raises:
-        UserError: no names, a name that is empty or stands twice, or a file that cannot be read.
+        UserError: there are no names, a name is empty or a duplicate, or the file cannot be read.
     """
     if arguments.classes is not None:
         names, where = read_row(arguments.classes), "--classes"
@@ -35,7 +36,7 @@ def chosen(arguments: argparse.Namespace) -> list[str] | None:
     else:
         return None
     if not names or "" in names:
-        raise UserError(f"expected class names in {where}, found {'an empty one' if names else 'none'}; name them")
+        raise UserError(f"{where} contains {'an empty class name' if names else 'no class names'}")
     check_distinct(names, where, "leave one out")
     return names
 
@@ -44,10 +45,11 @@ def check_distinct(names: Sequence[str], where: str, remedy: str) -> None:
     """Refuse class names that have the same tokens, and therefore the same text features.
 
     Args:
-        where: place of the names, and `remedy`, what to do about it: for the message.
+        where: place of the names, for the message.
+        remedy: advice at the end of the message.
 
     Raises:
-        UserError: names two of them, or one that has more tokens than CLIP reads.
+        UserError: two names have the same tokens, or a name has more tokens than CLIP reads.
     """
     first_with: dict[tuple[int, ...], str] = {}
     for name, tokens in zip(names, clip_tokens(names), strict=True):
@@ -56,7 +58,7 @@ def check_distinct(names: Sequence[str], where: str, remedy: str) -> None:
             first_with[tokens] = name
             continue
         if first == name:
-            raise UserError(f"the class name {quoted(name)} occurs twice in {where}; {remedy}")
+            raise UserError(f"The class name {quoted(name)} occurs twice in {where}; {remedy}")
         same_on_screen = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", name)
         pair = " and ".join(shortened((ascii if same_on_screen else repr)(one)) for one in (first, name))
         raise UserError(
@@ -66,15 +68,15 @@ def check_distinct(names: Sequence[str], where: str, remedy: str) -> None:
 
 
 def clip_tokens(names: Sequence[str]) -> list[tuple[int, ...]]:
-    """Tokens of each name as it stands in a prompt (`_` as a space), up to the end-of-text token."""
+    """Tokenize each name as prompts contain it (`_` as a space), up to the end-of-text token."""
     from fdbpl.backbones.openai import tokenize  # imports torch
 
     rows = tokenize([readable_name(name) for name in names])
     return [tuple(row[: int(row.argmax())].tolist()) for row in rows]
 
 
-def described(names: Sequence[str], subset: str = "all", dataset: str = "") -> str:
-    """One line for a user: the class names, and a note where a run learned only half of its data set's classes.
+def describe(names: Sequence[str], subset: str = "all", dataset: str = "") -> str:
+    """Describe the class names in one line, with a note if a run has learned only half of its data set's classes.
 
     Args:
         subset: "all", "base" or "new"; "base" and "new" are the halves of the base-to-new protocol.
@@ -90,30 +92,32 @@ def described(names: Sequence[str], subset: str = "all", dataset: str = "") -> s
 
 
 def read_row(text: str) -> list[str]:
+    """Read class names from a row of CSV.
+
+    Raises:
+        UserError: the text is not CSV.
+    """
     try:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UserError(
-            f"expected class names as a row of CSV in --classes, found {quoted(text)} ({error}); "
-            "write e.g. 'cat,\"a, b\"'"
+            f"--classes {quoted(text)} is not a row of CSV ({error}); write for example 'cat,\"a, b\"'"
         ) from error
     return [name.strip() for row in rows for name in row]
 
 
 def read_lines(file: Path) -> list[str]:
-    """The class names in a text file, one a line; empty lines are left out.
+    """Read class names from a text file with one name per line; empty lines are skipped.
 
     Raises:
-        UserError: no such file, other text than UTF-8, or a file of another format, whose syntax would become names.
+        UserError: the file is missing, not UTF-8, or of another format, whose syntax would become class names.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UserError(
-            f"expected a file of class names at {file}, found none ({error.strerror}); check the path"
-        ) from error
+        raise UserError(f"The file of class names {file} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"expected UTF-8 text in {file}, found something else ({error}); save it as UTF-8") from error
+        raise UserError(f"{file} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
     names = [line.strip() for line in lines if line.strip()]
     other = _other_format(file, names)
     if other:
@@ -122,7 +126,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def _other_format(file: Path, lines: list[str]) -> str:
-    """The format of a file that is no plain list of names; "" where it is one."""
+    """Describe the format of a file that is not a plain list of names; return "" for a plain list."""
     ending = file.suffix.lower()
     if ending in OTHER_ENDINGS:
         return f"a {ending[1:].upper()} file"

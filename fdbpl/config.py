@@ -1,4 +1,4 @@
-"""YAML files and KEY VALUE pairs -> a yacs configuration; every mistake in them ends in one sentence."""
+"""Reading of YAML files and KEY VALUE pairs into a yacs configuration; mistakes raise one-line errors."""
 
 import difflib
 import math
@@ -28,12 +28,12 @@ RENAMED_KEYS = {
 
 
 def read_yaml(file: str | os.PathLike) -> dict:
-    """{"A.B": value} of a YAML file, merged over the files that its key `_BASE_` names.
+    """Read a YAML file as {"A.B": value}, merged over the files that its key `_BASE_` names.
 
     `_BASE_` holds one path or a list of paths, relative to the file's folder; later files override earlier ones.
 
     Raises:
-        UserError: a file is missing, no YAML, or its own base.
+        UserError: a file is missing, not YAML, or its own base.
     """
     values: dict = {}
     for part in yaml_files(file):
@@ -42,45 +42,49 @@ def read_yaml(file: str | os.PathLike) -> dict:
 
 
 def yaml_files(file: str | os.PathLike) -> list[str]:
-    """The files that `read_yaml` merges, in this order; the last one is `file` itself."""
-    found: list[str] = []
-    _add_files(os.path.normpath(file), found, ())
-    return found
+    """List the files that `read_yaml` merges, in this order; the last one is `file` itself."""
+    files: list[str] = []
+    _add_files(os.path.normpath(file), files, ())
+    return files
 
 
-def _add_files(file: str, found: list[str], readers: tuple[str, ...]) -> None:
+def _add_files(file: str, files: list[str], readers: tuple[str, ...]) -> None:
     """Append a file's bases, then the file. `readers` are the files whose `_BASE_` leads here."""
     if file in readers:
         raise UserError(f"{file} is its own {BASE}. Remove {BASE} from one of {enumerated(readers)}")
-    if file in found:
+    if file in files:
         return
     bases = _load(file).get(BASE, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{BASE} in {file} must be a path or a list of paths, found {quoted(bases)}")
+        raise UserError(f"{BASE} in {file} is {quoted(bases)}, but it must be a path or a list of paths")
     for base in bases:
-        _add_files(os.path.normpath(os.path.join(os.path.dirname(file), base)), found, (*readers, file))
-    found.append(file)
+        _add_files(os.path.normpath(os.path.join(os.path.dirname(file), base)), files, (*readers, file))
+    files.append(file)
 
 
 def _load(file: str) -> dict:
     path = Path(file)
-    if not os.path.isfile(path):  # a name too long for the system is no file either
-        near = sorted(str(other) for other in path.parent.glob("*.yaml"))
+    if not os.path.isfile(path):  # False also if the name is too long for the system
+        others = sorted(str(other) for other in path.parent.glob("*.yaml"))
         what = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise UserError(f"The configuration file {file} {what}. Its folder holds {enumerated(near) or 'no YAML file'}")
+        raise UserError(
+            f"The configuration file {file} {what}. Its folder holds {enumerated(others) or 'no YAML file'}"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance({} if content is None else content, dict):
-        raise UserError(f"{file} must hold KEY: VALUE pairs, found {type(content).__name__}")
+        raise UserError(f"{file} contains a {type(content).__name__}, but it must contain KEY: VALUE pairs")
     return content or {}
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without what a configuration has no use for: keys twice, of which all but the last would count for nothing,
-    and aliases, which can stand for more than fits into memory."""
+    """YAML loader that refuses duplicate keys and aliases.
+
+    YAML ignores all but the last of duplicate keys, and aliases can expand to more than fits into memory.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -97,12 +101,12 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def pairs(words: list[str]) -> dict:
-    """["A.B", "1", ...] -> {"A.B": "1", ...}; the last of equal keys wins."""
+    """Convert ["A.B", "1", ...] to {"A.B": "1", ...}; the last of equal keys wins."""
     words = [word for word in words if word != "--"]
     for word in words[::2]:
         if word.startswith("--"):
             raise UserError(
-                f"the flag {quoted(word)} is after the KEY VALUE pairs, where it would be read as a key. Put all flags "
+                f"The flag {quoted(word)} is after the KEY VALUE pairs, where it would be read as a key. Put all flags "
                 f"before the first pair ({shortened(words[0])})."
             )
         if "=" in word:
@@ -113,25 +117,25 @@ def pairs(words: list[str]) -> dict:
             )
     if len(words) % 2:
         raise UserError(
-            f"expected overrides as KEY VALUE pairs, found {len(words)} words ({shortened(' '.join(words))}); "
-            "give each key its value"
+            f"The KEY VALUE pairs consist of {len(words)} words ({shortened(' '.join(words))}), so one key "
+            "has no value. Give each key one value"
         )
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-# keys that no longer exist: the default, which is ignored, and the reason why no other value is accepted
+# keys that no longer exist: their default, which is still accepted, and the reason for refusing other values
 REMOVED_KEYS = {
     "DATASET.ALLOW_PICKLE": (False, "pickled few-shot lists of CoOp are no longer read; equal seeds draw equal shots"),
 }
 
 
 def current_key(key: str) -> str:
-    """The present name of a dotted key; keys that were never renamed are returned as they are."""
+    """Return the present name of a dotted key; keys that were never renamed are returned as they are."""
     return RENAMED_KEYS.get(key, key)
 
 
 def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, {"A.B": value} of a recorded run, under the present names of their keys, without removed keys."""
+    """Rename the keys of a recorded run, {"A.B": value}, to their present names, and drop removed keys."""
     return {current_key(key): value for key, value in values.items() if key not in REMOVED_KEYS}
 
 
@@ -142,12 +146,12 @@ def warn_renamed(key: str, source: str) -> None:
 
 
 def merge(cfg: CfgNode, values: dict, source: str) -> None:
-    """Set dotted keys; an int is accepted for a float, a list for a tuple, true/false for a flag.
+    """Set dotted keys of `cfg`; an int is accepted for a float, a list for a tuple, true/false for a bool.
 
     Renamed keys are accepted with a warning, and removed keys with their default.
 
     Raises:
-        UserError: an unknown or removed key, or a value of another kind.
+        UserError: an unknown or removed key, or a value of another type.
     """
     for key, value in values.items():
         if key in REMOVED_KEYS:
@@ -163,6 +167,11 @@ def merge(cfg: CfgNode, values: dict, source: str) -> None:
 
 
 def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
+    """Find the section and the name of a dotted key.
+
+    Raises:
+        UserError: there is no such key, or it is a section.
+    """
     *path, name = key.split(".")
     node = cfg
     for part in path:
@@ -171,8 +180,8 @@ def find(cfg: CfgNode, key: str, source: str) -> tuple[CfgNode, str]:
         known = known_keys(cfg)
         same = [other for other in known if other.casefold() == key.casefold()]
         close = same or difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.5)
-        near = f"; did you mean {close[0]}?" if close else "; see configs/ for the keys there are"
-        raise UserError(f"expected a configuration key, found {quoted(key)} in {source}{near}")
+        hint = f"did you mean {close[0]}?" if close else "see configs/ for the existing keys"
+        raise UserError(f"{quoted(key)} in {source} is not a configuration key; {hint}")
     return node, name
 
 
@@ -180,9 +189,12 @@ PER_DATASET = "PER_DATASET."
 
 
 def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[dict, dict[str, dict]]:
-    """A flat file's values without its PER_DATASET section, and that section as {condition: flat values}.
+    """Separate the PER_DATASET section, {condition: flat values}, from the other values of a file.
 
     Conditions are NAME (a data set), /SHOTS (a number of shots) or NAME/SHOTS.
+
+    Returns:
+        The other values, and the section.
 
     Raises:
         UserError: a condition without keys.
@@ -192,15 +204,13 @@ def split_per_dataset(values: dict, source: str = "the configuration") -> tuple[
     for key in values.keys() - general.keys():
         condition, _, name = key.removeprefix(PER_DATASET).partition(".")
         if not name:
-            raise UserError(
-                f"expected keys below PER_DATASET.{condition} in {source}, found {quoted(values[key])}; give some"
-            )
+            raise UserError(f"PER_DATASET.{condition} in {source} is {quoted(values[key])}, but it must contain keys")
         special.setdefault(condition, {})[name] = values[key]
     return general, special
 
 
 def for_dataset(special: dict[str, dict], dataset: str, shots: int) -> dict:
-    """The values of the conditions that hold, the narrower ones winning: /SHOTS, then NAME, then NAME/SHOTS."""
+    """Merge the values of the conditions that hold; /SHOTS is overridden by NAME, and both by NAME/SHOTS."""
     chosen: dict = {}
     for condition in (f"/{shots}", dataset, f"{dataset}/{shots}"):
         chosen.update(special.get(condition, {}))
@@ -208,17 +218,23 @@ def for_dataset(special: dict[str, dict], dataset: str, shots: int) -> dict:
 
 
 def known_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    """List all dotted keys."""
     keys: list[str] = []
     for name, value in cfg.items():
         keys += known_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
     return keys
 
 
+DESCRIPTIONS = {
+    float: "a number", int: "a whole number", bool: "True or False", str: "a text", tuple: "a list", list: "a list",
+}  # fmt: skip
+
+
 def coerce(value: Any, default: Any, key: str, source: str) -> Any:
-    """`value` in the type of `default`.
+    """Convert `value` to the type of `default`.
 
     Raises:
-        UserError: it does not fit.
+        UserError: it is not of that type.
     """
     if isinstance(value, str) and not isinstance(default, str):
         try:
@@ -239,29 +255,28 @@ def coerce(value: Any, default: Any, key: str, source: str) -> Any:
     if kind not in (float, tuple, list, str) and type(value) is kind:
         return value
     raise UserError(
-        f"expected {kind.__name__} for {key} in {source} (e.g. {default!r}), found {quoted(value)}; "
-        f"give a {kind.__name__}"
+        f"{key} in {source} is {quoted(value)}, but it must be {DESCRIPTIONS.get(kind, kind.__name__)} (the default is "
+        f"{default!r})"
     )
 
 
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # an int that no float holds
+    except OverflowError:  # an int that is too large for a float
         return False
 
 
 def _fits(entry: Any, default: tuple | list) -> bool:
-    """Whether an entry is of the kind of the default's: a text, a whole number or any number; of an empty one's, any of
-    these."""
-    kinds = {type(one) for one in default} or {str, float}
+    """Tell whether an entry has the type of the default's entries; for an empty default, a text or any number."""
+    kinds = {type(other) for other in default} or {str, float}
     number = type(entry) in (int, float) and _is_finite(entry)
     whole = type(entry) is int or (number and float in kinds)
     return (str in kinds and isinstance(entry, str)) or (bool(kinds & {int, float}) and whole)
 
 
 def plain(cfg: CfgNode) -> dict:
-    """The configuration as nested plain dicts, for JSON."""
+    """Convert a configuration to nested plain dicts, for JSON."""
     return {
         key: plain(value) if isinstance(value, CfgNode) else list(value) if isinstance(value, tuple) else value
         for key, value in cfg.items()
@@ -269,7 +284,7 @@ def plain(cfg: CfgNode) -> dict:
 
 
 def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
-    """{"A": {"B": 1}} -> {"A.B": 1}; tuples become lists, as they do in JSON."""
+    """Convert {"A": {"B": 1}} to {"A.B": 1}; tuples become lists, as in JSON."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):

@@ -12,13 +12,13 @@ WORKSPACE = ":4096:8"  # makes cuBLAS deterministic; read at the first matrix pr
 
 
 @contextmanager
-def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
-    """Torch's deterministic algorithms alone inside, cuBLAS and cuDNN included.
+def deterministic_algorithms(enabled: bool = True) -> Iterator[None]:
+    """Allow only deterministic algorithms of torch, cuBLAS and cuDNN in the block.
 
     Raises:
-        UserError: an operation has no such algorithm on the device at hand.
+        UserError: an operation has no such algorithm on its device.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     cudnn = torch.backends.cudnn
@@ -30,10 +30,10 @@ def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
-        found = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"expected deterministic algorithms alone (--deterministic), found an operation without one ({found}); "
-            "leave the flag out, or set USE_CUDA False"
+            f"--deterministic cannot be used here, since an operation has no deterministic algorithm ({reason}). Leave "
+            "the flag out, or set USE_CUDA False"
         ) from error
     finally:
         _set(*before)

@@ -33,7 +33,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--root", default="", help="folder of the data sets, for --features (default: the run's)")
     arguments = parser.parse_args(words)
     with cli_error_handler():
-        names = class_names.chosen(arguments)
+        names = class_names.parse_classnames(arguments)
 
         from fdbpl.engine.trained_run import load_run
 
@@ -99,7 +99,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
         },
     )
     extra = f"; it needs {', '.join(needs)} too" if needs else ""
-    known = class_names.described(names, run.subset if names == run.classnames else "all", run.dataset)
+    known = class_names.describe(names, run.subset if names == run.classnames else "all", run.dataset)
     return f"Classifier of {run.cfg.TRAINER.NAME} on {student.backbone.name} in {folder}{extra}\n{one_line(known)}"
 
 

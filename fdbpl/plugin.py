@@ -1,4 +1,4 @@
-"""FDBPL in a checkout of CoOp, MaPLe, PromptSRC or KDPL: two lines in its train.py.
+"""Plug-in for a checkout of CoOp, MaPLe, PromptSRC or KDPL: two lines in its train.py.
 
     import fdbpl.plugin  # next to the imports of its own trainers
 
@@ -24,19 +24,19 @@ def extend_cfg(cfg: CfgNode) -> None:
     Raises:
         UserError: Dassl cannot be imported, or fdbpl is not installed as a package.
     """
-    sys.excepthook = one_sentence
+    sys.excepthook = report_exception
     try:
         import dassl.engine  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(
-            f"expected Dassl.pytorch to import, found {error}; install it as the checkout's README says"
+            f"Dassl.pytorch cannot be imported ({error}). Install it as the checkout's README says"
         ) from error
     try:
         from fdbpl.engine import registry
         from fdbpl.third_party.dassl_patches import apply_patches
     except ImportError as error:
         raise UserError(
-            f"expected fdbpl to be installed as a package, found {error}; run: pip install <the folder of FDBPL>"
+            f"fdbpl is not installed as a package ({error}). Run: pip install <the folder of FDBPL>"
         ) from error
     patched = apply_patches()
     known = "REGIONS" in cfg
@@ -63,11 +63,11 @@ def add_missing(cfg: CfgNode, ours: CfgNode) -> None:
         cfg.freeze()
 
 
-def one_sentence(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """In place of a traceback where a sentence says all, with its exit code; FDBPL_DEBUG=1 shows it.
+def report_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print a one-line message for an expected failure, and the traceback of a bug; a `sys.excepthook`.
 
     Raises:
-        SystemExit: which Python takes from here as well.
+        SystemExit: with the exit code of an expected failure.
     """
-    exit_with_message(error, interrupted="what was labelled stays in its region bank")
+    exit_with_message(error, interrupted="regions generated so far stay in the region bank")
     sys.__excepthook__(kind, error, traceback)

@@ -66,7 +66,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     """Write or print all predictions; return (path, reason) of unreadable images, and the number of all images."""
-    names = class_names.chosen(arguments)
+    names = class_names.parse_classnames(arguments)
     from tqdm import tqdm
 
     from fdbpl.devices import choose_device
@@ -79,7 +79,7 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     if names and len(names) == 1:
         raise UserError(f"{names[0]!r} is the only class, so its probability is always 100 %. Give at least two.")
     run = load_run(arguments.run, choose_device(arguments.device))
-    known = class_names.described(names) if names else class_names.described(run.classnames, run.subset, run.dataset)
+    known = class_names.describe(names) if names else class_names.describe(run.classnames, run.subset, run.dataset)
     print(one_line(known), file=sys.stderr)
     batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)
     # predictions printed to a terminal show the progress themselves

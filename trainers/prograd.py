@@ -92,11 +92,9 @@ class ProGrad(PromptTrainer):
 
     def compute_gradients(self, losses: dict[str, Tensor]) -> None:
         """Per parameter: g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""
-        parameters = [p for module in self._models.values() for p in module.parameters()]
-        labels = all_reduce_mean(
-            torch.autograd.grad(self.scaler.scale(losses["cross_entropy"]), parameters, retain_graph=True)
-        )
-        prior = all_reduce_mean(torch.autograd.grad(self.scaler.scale(losses["kl"]), parameters))
+        parameters, scale = self.optimization.parameters, self.optimization.scaler.scale
+        labels = all_reduce_mean(torch.autograd.grad(scale(losses["cross_entropy"]), parameters, retain_graph=True))
+        prior = all_reduce_mean(torch.autograd.grad(scale(losses["kl"]), parameters))
         for parameter, by_labels, by_prior in zip(parameters, labels, prior, strict=True):
             along = by_prior / by_prior.norm().clamp_min(torch.finfo(by_prior.dtype).tiny)
             against = (by_labels * along).sum().clamp_max(0)

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,11 +68,6 @@ def _run_folder_above(path: Path) -> Path | None:
     if path.is_file():
         path = path.parent
     return path.parent if epochs(path) or (path / BEST).is_file() else None
-
-
-def common_epochs(folder: str | os.PathLike, modules: Iterable[str]) -> set[int]:
-    """Epochs of a run folder with a checkpoint of every module."""
-    return set.intersection(*(set(epochs(Path(folder, name))) for name in modules))
 
 
 def remove_older(folder: str | os.PathLike, epoch: int, frequency: int) -> None:

@@ -17,6 +17,7 @@ from fdbpl.errors import UserError
 from . import defaults
 from .bank_spec import BankSpec
 from .checks import assert_no_test_leakage
+from .settings import check_settings
 from .trainer import PromptTrainer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -101,12 +102,13 @@ def region_bank_spec(cfg: CfgNode) -> BankSpec | None:
     """Region bank that a training of `cfg` reads; None if it reads no bank. Builds the data set, but no model.
 
     Raises:
-        UserError: the data set cannot be built, or is for tests only.
+        UserError: a setting cannot work, the data set cannot be built, or it is for tests only.
     """
     import_trainers()
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not (issubclass(trainer, PromptTrainer) and trainer.supervision_class.reads_bank):
         return None
+    check_settings(cfg)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)  # as in a training, so that the same few-shot images are drawn
     dataset = build_dataset(cfg)

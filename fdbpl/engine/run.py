@@ -94,7 +94,7 @@ def _run(folder: RunFolder, cfg: CfgNode, arguments: argparse.Namespace) -> None
     print(f"***************\n** Arguments **\n***************\n{show(arguments)}")
     print(f"************\n** Config **\n************\n{cfg}")
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\nProcesses: {world_size()}")
-    print(f"Deterministic algorithms alone: {'yes' if arguments.deterministic else 'no'}\n")
+    print(f"Deterministic algorithms only: {'yes' if arguments.deterministic else 'no'}\n")
 
     try:
         metrics = train_or_test(cfg, arguments, folder)
@@ -132,13 +132,11 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
     ):
         if name not in registry.registered_names():
             close = difflib.get_close_matches(name, registry.registered_names(), n=3, cutoff=0) or ["none"]
-            raise UserError(
-                f"expected a registered name for {kind}, found {quoted(name)}; close ones are {', '.join(close)}"
-            )
+            raise UserError(f"{quoted(name)} is not a registered name for {kind}; similar names are {', '.join(close)}")
     given = {"--eval-only": arguments.eval_only, "--no-train": arguments.no_train}
     others = [flag for flag in given if given[flag]]
     if arguments.generate_regions and others:
-        raise UserError(f"expected --generate-regions alone, found {' and '.join(others)} as well; give one of them")
+        raise UserError(f"--generate-regions cannot be combined with {' and '.join(others)}; give one of them")
     if arguments.load_epoch is not None and not arguments.eval_only:
         raise UserError(
             "--load-epoch chooses the weights of a test and needs --eval-only; to go on from a run, give --resume RUN"
@@ -149,9 +147,9 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
             "that reads fewer images: TEST.SPLIT val)"
         )
     if not -1 <= cfg.SEED < 2**32:
-        raise UserError(f"expected --seed from 0 to {2**32 - 1}, or -1, found {cfg.SEED}; e.g. --seed 1")
+        raise UserError(f"--seed is {cfg.SEED}, but it must be from 0 to {2**32 - 1}, or -1 for a random seed")
     if not cfg.OUTPUT_DIR:
-        raise UserError("expected --output-dir FOLDER, found none; e.g. --output-dir output/my_run")
+        raise UserError("The run folder is missing; give one, for example --output-dir output/my_run")
     cfg.freeze()
     return cfg
 
@@ -258,29 +256,39 @@ def generate_regions(cfg: CfgNode) -> None:
         UserError: there is no seed, so the few-shot images are not determined.
     """
     if cfg.SEED < 0 and cfg.DATASET.NUM_SHOTS > 0:
-        raise UserError("--generate-regions labels the images that a seed draws, and none is given; give --seed")
+        raise UserError(
+            "--generate-regions embeds regions of the images that the seed draws, and no seed is given; give --seed"
+        )
 
     with main_process_first():  # few-shot lists and the demo's images are written once
         plan = region_bank_spec(cfg)
     if plan is None:
-        print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to label")
+        print(f"{cfg.TRAINER.NAME} reads no region bank: nothing to generate")
     else:
         print(ensure_bank(plan))
 
 
 def task_of(arguments: argparse.Namespace) -> str:
-    """Task of the run, a part of its identity: training, or testing the weights of a certain run."""
+    """Task of the run, a part of its identity: training, or testing the weights of a certain run.
+
+    Raises:
+        UserError: the run to test is not finished, and no epoch of it is given.
+    """
     if not arguments.eval_only:
         return "train"
     if not arguments.model_dir:
         return "test"
-    record = Path(arguments.model_dir, "run.json")
-    if record.is_file():
-        from fdbpl.io.atomic import read_record
-
-        tested = read_record(record, "the record of a run", "give another --model-dir", fingerprint=str)
-        return f"test {tested['fingerprint']} epoch {arguments.load_epoch}"
-    return f"test {Path(arguments.model_dir).resolve()} epoch {arguments.load_epoch}"
+    folder = Path(arguments.model_dir)
+    record = folder / "run.json"
+    if not record.is_file():
+        return f"test {folder.resolve()} epoch {arguments.load_epoch}"
+    if arguments.load_epoch is None and not (folder / "done.json").is_file():
+        raise UserError(
+            f"The training in {folder} is not finished, so its last weights will change. Finish it by repeating its "
+            "command, or test a certain epoch with --load-epoch N"
+        )
+    tested = read_record(record, "the record of a run", "give another --model-dir", fingerprint=str)
+    return f"test {tested['fingerprint']} epoch {arguments.load_epoch}"
 
 
 def print_protocol(dataset, cfg: CfgNode) -> None:
@@ -307,4 +315,5 @@ def shots_of(dataset) -> str:
 
 
 def show(arguments: argparse.Namespace) -> str:
+    """Format the arguments, one per line."""
     return "\n".join(f"{key}: {value}" for key, value in sorted(vars(arguments).items()))

@@ -125,5 +125,7 @@ def _test(test: CfgNode) -> Iterator[Rule]:
 
 
 def _model(model: CfgNode) -> Iterator[Rule]:
+    is_run = model.BACKBONE.NAME.startswith("run:")
+    yield "BACKBONE.NAME", not is_run, "a CLIP; the prompts of a run can only teach (TEACHER.NAME run:FOLDER)"
     yield "TEXT_CHUNK", model.TEXT_CHUNK >= 0, "at least 0 (0 = all prompts at once)"
     yield "INIT_WEIGHTS", not model.INIT_WEIGHTS, "empty (to continue a run: --resume RUN)"

@@ -287,7 +287,10 @@ class TrainedRun:
     def _teacher_features(self, classnames: list[str]) -> Tensor:
         """Unit class features of the run's teacher, float32 [C, D of the teacher]."""
         dataset = SimpleNamespace(classnames=classnames, template=self.template)
-        return self.trainer_class.supervision_class.load_class_features(self.cfg, dataset, self.device)
+        supervision = self.trainer_class.supervision_class
+        return supervision.class_features(
+            self.cfg, dataset, lambda: supervision.load_teacher(self.cfg, dataset, self.device)
+        )
 
 
 def load_run(folder: str | Path, device: str | torch.device = "cpu") -> TrainedRun:

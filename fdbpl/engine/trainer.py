@@ -1,15 +1,13 @@
 """Base class of all trainers: building, training, checkpoints and tests of a prompt learner under Dassl."""
 
 import math
-import random
-import secrets
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from dassl.data import DataManager
 from dassl.engine import TrainerX
@@ -19,74 +17,59 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.distributed import (
-    average_gradients,
-    barrier,
-    broadcast_from_main,
-    is_main_process,
-    main_process_first,
-    world_size,
-)
+from fdbpl.distributed import barrier, broadcast_from_main, is_main_process, main_process_first
 from fdbpl.errors import UserError
-from fdbpl.prompts import POSITIONS, PromptLearner
+from fdbpl.prompts import POSITIONS
 from fdbpl.runs.progress import progress_bar
 
-from . import checkpoint
-from .bank_spec import BankSpec
+from . import checkpoint, run_checkpoints
 from .batch import TrainBatch
 from .checks import assert_no_test_leakage
 from .collapse import EpochMean, find_collapse
-from .feature_cache import iterate_features
-from .gradients import clip_gradients, gradient_norms, non_finite, non_finite_tensors
+from .evaluation import check_finite, compute_logits
+from .gradients import non_finite_tensors
 from .image_dataset import dataset_wrapper
+from .method import Method
+from .optimization import DivergenceError, Optimization
 from .predictions import write_predictions
 from .run_compatibility import check_resumed_run, check_tested_run
 from .run_inputs import tested_split
+from .seeding import seed_epoch
 from .settings import check_method, check_settings, require, warn_about_warmup
 from .student import Classifier, Student, load_student_backbone
 from .supervision.base import Loader, Supervision
-from .supervision.hard_labels import HardLabels
 from .templates import template_of
 from .timer import TrainingTimer
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
-INITIAL_LOSS_SCALE = 2.0**12
 SAVE_INTERVAL_S = 10  # an interruption loses at most this much training, besides the current epoch
 TIMER_INTERVAL_S = 1.0  # between two records of the time, so that short epochs do not wait for the disk
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(Method, TrainerX):
     """Trains the parameters of a student with the losses of a supervision.
 
-    A method defines `student_class` and, for a supervision other than labels, `supervision_class`. An overflow of
-    scaled float16 gradients skips a step of all modules and halves the loss scale, which checkpoints keep. Between the
-    checkpoints of TRAIN.CHECKPOINT_FREQ there is one of the last finished epoch; the next one replaces it.
+    Between the checkpoints of TRAIN.CHECKPOINT_FREQ there is one of the last finished epoch; the next one replaces it.
 
     Attributes:
-        student_class: the model.
-        supervision_class: the source of supervision; by default few-shot labels.
-        cfg_key: `cfg.TRAINER.<cfg_key>` holds the student's settings; by default the student class's key.
+        load_teacher: loads the teacher, once for the student and the supervision together.
         student: the model; `train_student` shares its parameters and may have other classes (KDPL-CA).
         supervision: built when training starts.
+        optimization: takes the steps of all trained modules.
         results: metrics of the last test at full precision: accuracy, error_rate, macro_f1 in percent.
         trainable_parameters: number of trained values.
-        skipped_steps: steps of the whole training that were skipped because scaled gradients overflowed.
         collapsed: True if the training ended in a classifier that cannot tell classes apart.
     """
 
-    student_class: type[Student]
-    supervision_class: type[Supervision] = HardLabels
-    cfg_key = ""
     student: Student
     train_student: Student
     supervision: Supervision
-    scaler: torch.amp.GradScaler
+    optimization: Optimization
     train_loader_x: Loader  # Dassl's name
 
     def __init__(self, cfg: CfgNode):
         self.results: dict[str, float] = {}
         self.trainable_parameters = 0
-        self.skipped_steps = 0
         self.collapsed = False
         self.timer = TrainingTimer()
         self.timer.start("total")
@@ -108,6 +91,11 @@ class PromptTrainer(TrainerX):
         return self.timer.steps
 
     @property
+    def skipped_steps(self) -> int:
+        """Steps of the whole training that were skipped because scaled gradients overflowed."""
+        return self.optimization.skipped_steps
+
+    @property
     def seconds(self) -> dict[str, float]:
         """Seconds of all attempts so far: "build", "prepare", "train", "total", "step" (mean of a step); and of the
         last test only: "test"."""
@@ -117,21 +105,6 @@ class PromptTrainer(TrainerX):
         return seconds if self._test_seconds is None else {**seconds, "test": self._test_seconds}
 
     # Building ---------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def settings_key(cls) -> str:
-        """Key of the student's settings: TRAINER.<cfg_key>."""
-        return f"TRAINER.{cls.cfg_key or cls.student_class.cfg_key}"
-
-    @classmethod
-    def settings(cls, cfg: CfgNode) -> CfgNode:
-        """The student's section of the configuration."""
-        return cfg.TRAINER[cls.cfg_key or cls.student_class.cfg_key]
-
-    @classmethod
-    def bank_spec(cls, cfg: CfgNode, dataset) -> BankSpec | None:
-        """Region bank that a training of `cfg` reads; None if it reads no bank."""
-        return cls.supervision_class.bank_spec(cfg, dataset, cls.student_class)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Raise a UserError for settings that cannot work, before data or weights are loaded."""
@@ -165,6 +138,7 @@ class PromptTrainer(TrainerX):
                 f"The backbone {name} needs INPUT.SIZE ({backbone.image_size}, {backbone.image_size}), not "
                 f"{tuple(self.cfg.INPUT.SIZE)}"
             )
+        self.load_teacher = cache(partial(self.supervision_class.load_teacher, self.cfg, self.dm.dataset, self.device))
         seed_epoch(self.cfg.SEED, 0)  # a random context depends on the seed only
         self.student = self.build_student(backbone, self.dm.dataset.classnames).to(self.device)
         self.student.text_chunk = self.cfg.MODEL.TEXT_CHUNK
@@ -173,43 +147,17 @@ class PromptTrainer(TrainerX):
         for name, module in self.trainable_modules().items():
             module.to(self.device)
             self.register_model(name, module, *self._build_optimizer(module))
-        self.scale_losses(settings.PREC in ("fp16", "amp"))
+        self.optimization = Optimization(
+            self._models, self._optims, self.device, settings.PREC in ("fp16", "amp"), self.cfg.OPTIM.CLIP_GRAD_NORM
+        )
         self._print_parameters(backbone.model)
-
-    def scale_losses(self, enabled: bool) -> None:
-        """Create the loss scaler, which float16 gradients need; without it a gradient that overflows is an error."""
-        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=INITIAL_LOSS_SCALE, enabled=enabled)
 
     def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
         """Build the student on the backbone's device."""
-        template = self.choose_template(self.cfg, template_of(self.cfg, self.dm.dataset))
-        dataset, supervision = self.dm.dataset, self.supervision_class
-        return self.new_student(
-            self.cfg, backbone, classnames, template,
-            lambda: supervision.load_class_features(self.cfg, dataset, self.device),
-        )  # fmt: skip
-
-    @classmethod
-    def new_student(
-        cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
-        teacher_features: Callable[[], Tensor],
-    ) -> Student:  # fmt: skip
-        """An untrained student; no data set is needed.
-
-        Args:
-            teacher_features: loads the teacher's unit class features, for students that use them (PromptKD).
-        """
-        return cls.student_class(cls.settings(cfg), backbone, classnames, template)
-
-    @classmethod
-    def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
-        """An untrained negative prompt space; None for trainers other than FDBPL's."""
-        return None
-
-    @classmethod
-    def choose_template(cls, cfg: CfgNode, template: str) -> str:
-        """Prompt template of the method, given the data set's."""
-        return template
+        cfg, dataset = self.cfg, self.dm.dataset
+        template = self.choose_template(cfg, template_of(cfg, dataset))
+        features = partial(self.supervision_class.class_features, cfg, dataset, self.load_teacher)
+        return self.new_student(cfg, backbone, classnames, template, features)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Modules to train and to save, by the names of their checkpoint folders."""
@@ -247,7 +195,10 @@ class PromptTrainer(TrainerX):
 
     def build_supervision(self) -> None:
         """Build the supervision and its loader; called once, when training starts."""
-        self.supervision = self.supervision_class(self.cfg, self.dm.dataset, self.student, self.device)
+        self.supervision = self.supervision_class(
+            self.cfg, self.dm.dataset, self.student, self.device, self.load_teacher
+        )
+        self.load_teacher.cache_clear()  # a supervision whose steps need the teacher keeps it
         self.train_loader_x = self.supervision.train_loader(self.train_loader_x)
         self.train_student = self.supervision.train_student
         self.train_student.on_train_start()
@@ -284,61 +235,34 @@ class PromptTrainer(TrainerX):
 
     def compute_gradients(self, losses: dict[str, Tensor]) -> None:
         """Compute the gradients of all trained parameters, times the loss scale."""
-        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        self.optimization.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """Take one step, or none if the scaled gradients overflow. The host waits for the device only once."""
+        """Take one step, or none if the scaled gradients overflow.
+
+        Returns:
+            "loss", the sum; each loss if there are several; with labels "acc", the accuracy on the batch in percent.
+        """
         self._accuracy = None
         losses = self.compute_losses(self.parse_batch_train(batch))
-        loss = torch.stack(list(losses.values())).sum()
+        accuracy = {} if self._accuracy is None else {"acc": self._accuracy}
         self.model_zero_grad()
         self.compute_gradients(losses)
-        average_gradients(self._parameters())
-        for optimizer in self._optims.values():
-            self.scaler.unscale_(optimizer)
-        norms = gradient_norms(self._models)
-        if self.cfg.OPTIM.CLIP_GRAD_NORM:
-            clip_gradients(self._parameters(), norms.values(), self.cfg.OPTIM.CLIP_GRAD_NORM)
-        accuracy = [] if self._accuracy is None else [self._accuracy.reshape(())]
-        values = [loss, *losses.values(), *norms.values(), *accuracy]
-        loss_value, *rest = torch.stack([value.detach() for value in values]).tolist()
-        summary = {"loss": loss_value, **dict(zip(losses, rest, strict=False))}
-        if self._overflows(summary, dict(zip(norms, rest[len(losses) :], strict=False))):
-            self.skipped_steps += 1
-        else:
-            self.model_update()  # `scaler.step` would decide for each optimizer separately and wait for the device
-        self.scaler.update()
+        try:
+            summary = self.optimization.step(losses, accuracy, self.model_update)
+        except DivergenceError as error:
+            raise self._divergence(str(error)) from None
         if len(losses) == 1:
-            summary = {"loss": loss_value}
-        if accuracy:
-            summary["acc"] = rest[-1]
+            summary.pop(*losses)
         self._summaries.append(summary)
         self._count_step()
         self.timer.steps += 1
         return summary
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [value for module in self._models.values() for value in module.parameters()]
-
-    def _overflows(self, losses: dict[str, float], norms: dict[str, float]) -> bool:
-        """Tell whether a gradient is not finite and a smaller loss scale may help.
-
-        Raises:
-            UserError: a loss is not finite, or an unscaled gradient.
-        """
-        if non_finite(losses):
-            tensors = [f"{name} contains NaN or Inf" for name in non_finite_tensors(self._models)]
-            found = [f"{name} = {losses[name]}" for name in non_finite(losses)]
-            raise self._divergence(tensors + (found[1:] or found))  # the sum only if each single loss is finite
-        gradients = [f"the gradient of {name} is {norms[name]}" for name in non_finite(norms)]
-        if gradients and self.scaler.get_scale() <= 1:
-            raise self._divergence(gradients)
-        return bool(gradients)
-
-    def _divergence(self, found: list[str]) -> UserError:
+    def _divergence(self, found: str) -> UserError:
         saved = max(checkpoint.epochs(Path(self.output_dir) / self.get_model_names()[0]), default=None)
         return UserError(
-            f"The training diverged at epoch {self.epoch + 1} batch {self.batch_idx + 1}: {', '.join(found)}. Lower "
+            f"The training diverged at epoch {self.epoch + 1} batch {self.batch_idx + 1}: {found}. Lower "
             "OPTIM.LR, set OPTIM.CLIP_GRAD_NORM 1.0 or use PREC fp32 "
             f"({'there is no checkpoint yet' if saved is None else f'the checkpoint of epoch {saved} is kept'})"
         )
@@ -347,7 +271,7 @@ class PromptTrainer(TrainerX):
         self.epoch_means.append(EpochMean.of(self._summaries))
         found = non_finite_tensors(self._models)  # from the last step, whose loss was finite
         if found:
-            raise self._divergence([f"{name} contains NaN or Inf" for name in found])
+            raise self._divergence(", ".join(f"{name} contains NaN or Inf" for name in found))
         self._report_skipped_steps()
         self.update_lr()  # before the checkpoint, which keeps the rate of the next epoch
         super().after_epoch()
@@ -357,16 +281,17 @@ class PromptTrainer(TrainerX):
             self.timer.write(Path(self.output_dir), TIMER_INTERVAL_S)
 
     def _report_skipped_steps(self) -> None:
-        skipped, steps = self.skipped_steps - self._skipped_before, self.num_batches
-        if skipped == steps:
+        if self.epoch + 1 == self.max_epoch and self.skipped_steps == self.max_epoch * self.num_batches:
             raise UserError(
-                f"No training step was taken in epoch {self.epoch + 1}: the float16 gradients of all {steps} batches "
-                "overflowed. Use PREC bf16 or fp32, lower the loss weights, or train with more batches per epoch"
+                f"The whole training took no step: the float16 gradients of all {self.skipped_steps} batches "
+                "overflowed, although the loss scale was halved after each. Use PREC bf16 or fp32, lower the loss "
+                "weights, or train for more batches"
             )
+        skipped = self.skipped_steps - self._skipped_before
         if skipped:
             print(
-                f"Epoch {self.epoch + 1}: {skipped} of {steps} steps were skipped because float16 gradients "
-                f"overflowed; the loss scale is now {self.scaler.get_scale():g}"
+                f"Epoch {self.epoch + 1}: {skipped} of {self.num_batches} steps were skipped because float16 gradients "
+                f"overflowed; the loss scale is now {self.optimization.scaler.get_scale():g}"
             )
 
     def after_train(self) -> None:
@@ -394,20 +319,15 @@ class PromptTrainer(TrainerX):
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Write Dassl's checkpoint files atomically; they contain tensors and plain values only."""
-        if is_main_process():
-            for name in self.get_model_names():
-                content = self._checkpoint_of(name, epoch, val_result)
-                file_name = model_name or f"model.pth.tar-{epoch + 1}"
-                path = checkpoint.write(Path(directory) / name, file_name, content)
-                if is_best and file_name != checkpoint.BEST:
-                    checkpoint.write(path.parent, checkpoint.BEST, content)
-                print(f"Checkpoint saved to {path}")
+        folder, names = Path(directory), self.get_model_names()
         if not model_name:
             self._saved = time.monotonic()
-            if is_main_process():
-                self.timer.write(Path(directory))
-                for name in self.get_model_names():
-                    checkpoint.remove_older(Path(directory) / name, epoch, self.cfg.TRAIN.CHECKPOINT_FREQ)
+        if is_main_process():
+            contents = {name: self._checkpoint_of(name, epoch, val_result) for name in names}
+            run_checkpoints.write(folder, model_name or f"model.pth.tar-{epoch + 1}", contents, is_best)
+            if not model_name:
+                self.timer.write(folder)
+                run_checkpoints.remove_older(folder, names, epoch, self.cfg.TRAIN.CHECKPOINT_FREQ)
         barrier()
 
     def _checkpoint_of(self, name: str, epoch: int, val_result: float | None) -> dict:
@@ -419,8 +339,8 @@ class PromptTrainer(TrainerX):
             "val_result": None if val_result is None else float(val_result),
             "epoch_means": [tuple(mean) for mean in self.epoch_means],
         }
-        if self.scaler.is_enabled():
-            content.update(scaler=self.scaler.state_dict(), skipped_steps=self.skipped_steps)
+        if self.optimization.scaler.is_enabled():
+            content.update(scaler=self.optimization.scaler.state_dict(), skipped_steps=self.skipped_steps)
         extra = self.extra_state()
         return {**content, "extra": extra} if extra else content
 
@@ -446,14 +366,7 @@ class PromptTrainer(TrainerX):
                 raise UserError(f"--model-dir is missing; give the folder of a run of {self.cfg.TRAINER.NAME}")
             return
         check_tested_run(directory, self.cfg, self.settings_key(), self.student)
-        paths = {name: checkpoint.find_checkpoint(Path(directory) / name, epoch) for name in self._models}
-        contents = {name: checkpoint.read(path) for name, path in paths.items()}
-        ignored = self.student.ignored_keys
-        states = {name: checkpoint.match_keys(self._models[name], content["state_dict"], paths[name], ignored)
-                  for name, content in contents.items()}  # fmt: skip
-        for name, state in states.items():  # all of them fit
-            self._models[name].load_state_dict(state)
-            print(f'Loaded {name} from "{paths[name]}" (epoch = {contents[name].get("epoch")})')
+        run_checkpoints.load_weights(self._models, Path(directory), epoch, self.student.ignored_keys)
 
     def resume_model_if_exist(self, directory):
         """Resume from the last epoch with a readable checkpoint of every module; returns the number of finished epochs.
@@ -474,7 +387,7 @@ class PromptTrainer(TrainerX):
             epoch = self._resume_from(Path(directory))
         else:
             check_resumed_run(origin, self.cfg, getattr(self.dm.dataset, "digests", {}), self.student)
-            finished = max(checkpoint.common_epochs(origin, self._models), default=0)
+            finished = max(run_checkpoints.common_epochs(origin, self._models), default=0)
             if finished >= self.max_epoch:
                 raise UserError(
                     f"The run in {origin} has trained for {finished} epochs, and OPTIM.MAX_EPOCH is {self.max_epoch}: "
@@ -491,58 +404,43 @@ class PromptTrainer(TrainerX):
 
     def _resume_from(self, directory: Path) -> int:
         """Restore the last readable epoch of a run folder and return it; 0 if there is none."""
-        for epoch in sorted(checkpoint.common_epochs(directory, self._models), reverse=True):
-            paths = {name: directory / name / f"model.pth.tar-{epoch}" for name in self._models}
-            try:
-                contents = {name: checkpoint.read(path) for name, path in paths.items()}
-            except UserError as error:
-                print(f"Skipping epoch {epoch}: {error}")
-                continue
-            self._replay_learning_rates(epoch)
-            for name, content in contents.items():
-                checkpoint.restore(self._models[name], content["state_dict"], paths[name])
-                checkpoint.restore_optimiser(self._optims[name], content, paths[name])
-                self.restore_extra_state(content.get("extra", {}))
-                self.epoch_means = [EpochMean(*mean) for mean in content.get("epoch_means", [])]
-                if "scaler" in content:
-                    self.scaler.load_state_dict(content["scaler"])
-                    self.skipped_steps = content["skipped_steps"]
+        epoch, contents = run_checkpoints.read_last(directory, self._models)
+        if not epoch:
+            return 0
+        for _ in range(epoch):
+            self.update_lr()
+        for name, (path, content) in zip(self._models, contents.items(), strict=True):
+            checkpoint.restore(self._models[name], content["state_dict"], path)
+            checkpoint.restore_optimiser(self._optims[name], content, path)
+            self.restore_extra_state(content.get("extra", {}))
+            self.epoch_means = [EpochMean(*mean) for mean in content.get("epoch_means", [])]
+            if "scaler" in content:
+                self.optimization.scaler.load_state_dict(content["scaler"])
+                self.optimization.skipped_steps = content["skipped_steps"]
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
             self._restore_best(directory)
-            print(f"Resuming from epoch {epoch} in {directory}")
-            return epoch
-        return 0
+        print(f"Resuming from epoch {epoch} in {directory}")
+        return epoch
 
     def _restore_best(self, directory: Path) -> None:
         """Restore the best validation result so far, if all modules have it, and copy its files to this run."""
-        paths = {name: directory / name / checkpoint.BEST for name in self._models}
-        if self.cfg.TEST.FINAL_MODEL != "best_val" or not all(path.is_file() for path in paths.values()):
+        contents, own = run_checkpoints.read_best(directory, self._models), Path(self.output_dir)
+        if not contents:
             return
-        contents = {name: checkpoint.read(path) for name, path in paths.items()}
-        results = [content["val_result"] for content in contents.values() if content.get("val_result") is not None]
-        if len(results) < len(contents):
-            return
-        self.best_result = min(results)  # they differ if the run was killed between two modules
-        for name, content in contents.items():
-            own = Path(self.output_dir, name, checkpoint.BEST)
-            if is_main_process() and own.resolve() != paths[name].resolve():
-                checkpoint.write(own.parent, own.name, content)
+        self.best_result = min(content["val_result"] for content in contents.values())  # differ after a kill in between
+        if is_main_process() and own.resolve() != directory.resolve():
+            run_checkpoints.write(own, checkpoint.BEST, contents, is_best=True)
 
-    def _replay_learning_rates(self, epochs: int) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # no optimizer step yet
-            for _ in range(epochs):
-                self.update_lr()
+    def update_lr(self, names=None):
+        with warnings.catch_warnings():  # while a resumed run replays the schedule, or if all steps were skipped
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            super().update_lr(names)
 
     # Testing ----------------------------------------------------------------------------------------------------
 
     def build_classifier(self) -> Classifier:
         """Return a function from image features [B, D] to logits [B, C]; class features are computed once per test."""
         return self.classifier_of(self.cfg, self.student)
-
-    @classmethod
-    def classifier_of(cls, cfg: CfgNode, student: Student, negative: PromptLearner | None = None) -> Classifier:
-        """The classifier of a student of `cfg`; `negative` is FDBPL's negative prompt space."""
-        return student.build_classifier()
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Return a function from images [B, 3, S, S] to logits [B, C]."""
@@ -555,7 +453,6 @@ class PromptTrainer(TrainerX):
         if is_main_process():
             super().init_writer(log_dir)
 
-    @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Dassl's test, with the class features computed once; `results` keeps the metrics at full precision.
 
@@ -565,30 +462,21 @@ class PromptTrainer(TrainerX):
         Raises:
             UserError: a logit is NaN or Inf.
         """
-        begin = time.perf_counter()
+        begin, final = time.perf_counter(), split is None  # else a validation during training
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        saved = self.cfg.TEST.SAVE_PREDICTIONS and split is None  # the final test, not a validation during training
         split = tested_split(self.cfg, self.dm.dataset, split)
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        kept: list[Tensor] = []
-        classify, finite = self.build_classifier(), torch.ones((), dtype=torch.bool, device=self.device)
-        for features, labels in iterate_features(self.cfg, self.student, loader, self.parse_batch_test):
-            logits = classify(features)
-            finite &= logits.isfinite().all()
-            self.evaluator.process(logits, labels)
-            if saved:
-                kept.append(logits.float().cpu())
-        if not finite:  # an accuracy of them would look like a result
-            raise UserError(
-                f"The logits on the {split} set contain NaN or Inf; train with a lower OPTIM.LR or in PREC fp32, or "
-                "load another checkpoint"
-            )
-        if saved and is_main_process():
+        with torch.no_grad():
+            classify = self.build_classifier()
+        logits, labels = compute_logits(self.cfg, self.student, classify, loader, self.parse_batch_test)
+        check_finite(logits, split)
+        if final and self.cfg.TEST.SAVE_PREDICTIONS and is_main_process():
             dataset, file = self.dm.dataset, Path(self.output_dir, "predictions.csv")
             root = getattr(dataset, "root", self.cfg.DATASET.ROOT)  # data sets of other code have none
-            write_predictions(file, loader.dataset.data_source, root, dataset.classnames, torch.cat(kept))
+            write_predictions(file, loader.dataset.data_source, root, dataset.classnames, logits)
+        self.evaluator.reset()
+        self.evaluator.process(logits, labels)
         with main_process_first():  # TEST.COMPUTE_CMAT writes a file
             results = self.evaluator.evaluate()
         for name, value in results.items():
@@ -596,19 +484,3 @@ class PromptTrainer(TrainerX):
         self.results = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
         self._test_seconds = time.perf_counter() - begin
         return next(iter(results.values()))
-
-
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed the generators of Python, numpy and torch from (seed, epoch).
-
-    A negative seed leaves them random; with several processes the first one draws a seed for all, since they must read
-    the same batches. Dassl's loader draws its order and its workers' seeds from torch's generator at an epoch's start.
-    """
-    if seed < 0 and world_size() == 1:
-        return
-    if seed < 0:
-        seed = broadcast_from_main(secrets.randbits(63))
-    python, numpy, torch_seed = np.random.SeedSequence([seed, epoch]).generate_state(3).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.manual_seed(torch_seed)

@@ -11,8 +11,8 @@ from .conftest import draw_image
 REFUSED = {
     "no name": ("", "--classes"),
     "blanks": ("  ", "--classes"),
-    "an empty one": ("cat,,dog", "found an empty one"),
-    "an empty one at the end": ("cat,dog,", "found an empty one"),
+    "an empty one": ("cat,,dog", "contains an empty class name"),
+    "an empty one at the end": ("cat,dog,", "contains an empty class name"),
     "twice": ("cat,dog,cat", "'cat' occurs twice"),
     "twice but for blanks": ("cat, cat ", "'cat' occurs twice"),
     "twice but for case": ("cat,Cat", "tell the class names 'cat' and 'Cat' in --classes apart"),
@@ -77,9 +77,9 @@ FILES = {
     "empty lines": (b"\n \n\t\n", "class names"),
     "twice": (b"cat\ndog\ncat\n", "'cat' occurs twice"),
     "twice but for an underscore": (b"big_cat\nbig cat\n", "'big_cat' and 'big cat'"),
-    "Latin-1": ("Käfer\n".encode("latin-1"), "expected UTF-8"),
-    "UTF-16": ("cat\ndog\n".encode("utf-16"), "expected UTF-8"),
-    "a picture": (b"\xff\xd8\xff\xe0" + bytes(99), "expected UTF-8"),
+    "Latin-1": ("Käfer\n".encode("latin-1"), "is not a text file in UTF-8"),
+    "UTF-16": ("cat\ndog\n".encode("utf-16"), "is not a text file in UTF-8"),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(99), "is not a text file in UTF-8"),
     "a line of 200 tokens": (b"cat " * 200 + b"\ndog\n", "75 tokens"),
 }
 

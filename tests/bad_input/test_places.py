@@ -94,9 +94,7 @@ def test_a_model_chosen_by_no_validation_images(training, root, edit_split):
     training.refused(root, *words, trainer="CoOp", names="has only test images", unchanged=[root])
 
 
-@pytest.mark.parametrize(
-    "name", ["it's a \"b\"", "line\nbreak", "$(touch x);`touch x`&", "-é猫🐈%s{}"]
-)
+@pytest.mark.parametrize("name", ['it\'s a "b"', "line\nbreak", "$(touch x);`touch x`&", "-é猫🐈%s{}"])
 def test_odd_names_of_the_places(tmp_path, name):
     """Data roots and run folders with unusual names."""
     data = make_root(tmp_path).rename(tmp_path / name)

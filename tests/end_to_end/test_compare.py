@@ -38,9 +38,9 @@ def test_side_by_side_and_not_again(scripts):
     rows = table(lines)
     short = "(OPTIM.MAX_EPOCH=2)"
     assert list(rows) == [f"ZeroshotCLIP {short}", f"FDBPL {short}"]
-    for name, (runs, base, new, h, _, learnt, step, *_) in rows.items():
+    for name, (runs, base, new, h, _, learned, step, *_) in rows.items():
         assert runs == "1" and float(h) == pytest.approx(2 / (1 / float(base) + 1 / float(new)), abs=0.02)
-        assert (learnt, step) == ("0", "-") if name.startswith("ZeroshotCLIP") else float(step) > 0
+        assert (learned, step) == ("0", "-") if name.startswith("ZeroshotCLIP") else float(step) > 0
     assert rows[f"FDBPL {short}"][5] == "1,024"
     done = {file: file.stat().st_mtime_ns for file in scripts.output.rglob("done.json")}
     assert table(scripts.succeed("compare.sh", *arguments, STUDENT="demo")) == rows
@@ -50,14 +50,17 @@ def test_side_by_side_and_not_again(scripts):
 def test_a_failed_run_is_named_and_the_others_go_on(scripts):
     run = scripts.run("compare.sh", "demo", "1", "ZeroshotCLIP ProGrad_KDPL")
     assert run.returncode == 2 and "Traceback" not in run.stderr  # by the user's input alone
-    assert re.search(r"ProGrad_KDPL.*expected a registered name.*ProGrad.*\n.*1 runs failed", run.stderr)
+    assert re.search(r"'ProGrad_KDPL' is not a registered name.*ProGrad.*\n.*1 runs failed", run.stderr)
     rows = table(run.stdout.splitlines())
     assert list(rows) == ["ZeroshotCLIP"] and rows["ZeroshotCLIP"][0] == "1"
-    missing = r"## Missing\n\n\* ProGrad_KDPL, demo, 16 shots, seed 1: failed: expected a registered name.*\n\nReport"
+    missing = (
+        r"## Missing\n\n\* ProGrad_KDPL, demo, 16 shots, seed 1: failed: 'ProGrad_KDPL' is not a registered name.*"
+        r"\n\nReport"
+    )
     assert re.search(missing, run.stdout), run.stdout
     cells = {cell["trainer"]: cell for cell in grid(scripts) if cell["config"] == "demo_vit"}
     assert (cells["ZeroshotCLIP"]["status"], cells["ProGrad_KDPL"]["status"]) == ("done", "failed")
-    assert cells["ProGrad_KDPL"]["reason"].startswith("expected a registered name")
+    assert cells["ProGrad_KDPL"]["reason"].startswith("'ProGrad_KDPL' is not a registered name")
 
 
 def test_what_is_run_through_is_averaged_over(scripts, tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from fdbpl.engine.feature_cache import find_cache
 
-from ..trainers.methods import learnt, node_of, one_of_each_student, trained
+from ..trainers.methods import learned, cfg_key_of, one_of_each_student, trained
 
 SETTINGS = {
     "USE_CUDA": True,
@@ -24,7 +24,7 @@ CASES += [(name, precision) for name in one_of_each_student() for precision in (
 @pytest.mark.parametrize("name, precision", CASES)
 def test_one_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
     monkeypatch.setattr("trainers.promptsrc.IMAGENET_TEMPLATES", ("a photo of a {}.", "itap of the {}."))
-    settings = SETTINGS | {"TEST.FEATURE_CACHE_DIR": "", f"TRAINER.{node_of(name)}.PREC": precision}
+    settings = SETTINGS | {"TEST.FEATURE_CACHE_DIR": "", f"TRAINER.{cfg_key_of(name)}.PREC": precision}
     trainer = build_shared(name, f"{precision}/{name}", **settings)
     trainer.before_train()
     trainer.epoch = trainer.batch_idx = 0
@@ -36,7 +36,7 @@ def test_one_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
     assert cuda.waits.total() == 1, cuda.waits
     trainer.test()
     assert cuda.problems == []
-    assert all(value.is_cuda and value.dtype == torch.float32 for value in learnt(trainer).values())
+    assert all(value.is_cuda and value.dtype == torch.float32 for value in learned(trainer).values())
 
 
 def test_feature_caches_are_specific_to_a_gpu_model(build_shared, cuda, monkeypatch):

@@ -1,4 +1,4 @@
-"""What is learnt, from labels: every method against the numbers of its official code."""
+"""What is learned, from labels: every method against the numbers of its official code."""
 
 import pytest
 

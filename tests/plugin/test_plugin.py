@@ -176,7 +176,7 @@ FAILURES = {
     "a full disk": (
         "with open('/dev/full', 'w') as file: file.write('a')", 1, "error: the system .* the disk is full: free .*\n"),
     "no memory": ("bytearray(1 << 46)", 1, "error: out of memory: .*\n"),
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, "\ninterrupted: what was labelled .*\n"),
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, "\ninterrupted: regions generated .*\n"),
     "a reader that has gone": ("raise BrokenPipeError", 1, ""),
     "an error of the checkout's": ("raise ValueError('theirs')", 1, "Traceback (.|\n)*ValueError: theirs\n"),
 }  # fmt: skip
@@ -188,7 +188,7 @@ def test_how_a_checkout_ends(name):
     script = (
         "import os, signal, sys, time\n"
         "from fdbpl.errors import SystemFailure, UserError\n"
-        f"from fdbpl.plugin import one_sentence\nsys.excepthook = one_sentence\n{event}\n"
+        f"from fdbpl.plugin import report_exception\nsys.excepthook = report_exception\n{event}\n"
     )
 
     def run(**environment: str) -> subprocess.CompletedProcess:

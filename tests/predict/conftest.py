@@ -10,7 +10,7 @@ import torch
 from fdbpl.backbones import openai
 
 from ..trainers.conftest import build_shared, cfg_in, data_root, teacher_file, tiny_clip  # noqa: F401
-from ..trainers.methods import as_train_py_leaves_it
+from ..trainers.methods import finish_run_folder
 
 
 class Archive(torch.nn.Module):
@@ -60,7 +60,7 @@ def finished(build_shared):  # noqa: F811
                             value.mul_(1 + 0.3 * torch.rand_like(value)).add_(0.01 * torch.rand_like(value))
             trainer.save_model(0, trainer.output_dir)
             trainer.test()
-            made[key] = as_train_py_leaves_it(trainer)
+            made[key] = finish_run_folder(trainer)
         return made[key]
 
     return of

@@ -135,7 +135,7 @@ def test_what_the_json_says(finished, student_file, tmp_path):
     assert steps["Resize"].interpolation.value == stated["interpolation"]
     assert (stated["mean"], stated["std"]) == (list(steps["Normalize"].mean), list(steps["Normalize"].std))
     record = json.loads((folder / "run.json").read_text())
-    assert classifier["run"] == {"fingerprint": record["fingerprint"], "dataset": "TinyWorld", "seed": 1}
+    assert classifier["run"] == {"fingerprint": record["fingerprint"], "dataset": "TinyDataset", "seed": 1}
 
 
 def test_files_of_two_exports_are_refused(finished, picture, tmp_path, capsys, monkeypatch):

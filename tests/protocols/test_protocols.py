@@ -105,7 +105,7 @@ def test_the_call_of_train_py(monkeypatch):
         ("base2new", ("demo", "1", "FDPBL"), {}, "'FDPBL' is not a trainer.*FDBPL"),
         ("base2new", ("demo", "one"), {}, "SEED .*whole number.*'one'"),
         ("base2new", ("demo", "01"), {}, "SEED .*leading zeros.*'01'"),
-        ("base2new", ("demo", "1", "CoOp", "OPTIM.LR"), {}, "KEY VALUE pairs, found 1 words"),
+        ("base2new", ("demo", "1", "CoOp", "OPTIM.LR"), {}, "KEY VALUE pairs consist of 1 words"),
         ("base2new", ("demo", "1", "CoOp"), {"CFG": "vit"}, "CFG 'vit'.*demo"),
         ("base2new", ("demo", "1", "CoOp"), {"CFG": "../CoOp/demo"}, "CFG .*not the name"),
         ("base2new", ("demo", "1", "CoOp"), {"STUDENT": "vit_x"}, "STUDENT 'vit_x'"),

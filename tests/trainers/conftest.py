@@ -1,4 +1,4 @@
-"""A small world on disk: random photographs of ten classes, a tiny CLIP as student, another as teacher."""
+"""A tiny data set of ten classes, tiny CLIPs as student and teacher, and trainers on them."""
 
 import json
 import sys
@@ -22,13 +22,13 @@ NAMES = [
     "espresso",
     "volcano",
 ]
-NODES = ["COOP", "COCOOP", "VPT", "IVLP", "MAPLE", "PROMPTSRC", "KGCOOP", "PROGRAD", "TCP", "PROMPTKD", "FDBPL",
+SECTIONS = ["COOP", "COCOOP", "VPT", "IVLP", "MAPLE", "PROMPTSRC", "KGCOOP", "PROGRAD", "TCP", "PROMPTKD", "FDBPL",
          "ZEROSHOTCLIP"]  # fmt: skip
 
 
-# Every method's settings on the tiny CLIPs: depths and the block are those of a two-block tower.
+# settings of all methods for the tiny CLIPs, whose towers have two blocks
 TINY = {
-    **{f"TRAINER.{node}.PREC": "fp32" for node in NODES},
+    **{f"TRAINER.{section}.PREC": "fp32" for section in SECTIONS},
     "TRAINER.COOP.CTX_INIT": "a photo of a",
     "TRAINER.COCOOP.N_CTX": 3,
     "TRAINER.VPT.N_CTX_VISION": 3,
@@ -97,16 +97,16 @@ def register_tiny_dataset() -> None:
 
     from fdbpl.data.split_dataset import SplitDataset
 
-    if "TinyWorld" in DATASET_REGISTRY.registered_names():
+    if "TinyDataset" in DATASET_REGISTRY.registered_names():
         return
 
-    class TinyWorld(SplitDataset):
+    class TinyDataset(SplitDataset):
         dataset_dir = "tiny"
         image_dir = "images"
         split_file = "split.json"
         template = "a drawing of a {}."
 
-    DATASET_REGISTRY.register()(TinyWorld)
+    DATASET_REGISTRY.register()(TinyDataset)
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +129,7 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
             "OUTPUT_DIR": str(folder / output),
             "SEED": 1,
             "USE_CUDA": False,
-            "DATASET.NAME": "TinyWorld",
+            "DATASET.NAME": "TinyDataset",
             "DATASET.ROOT": str(data_root),
             "DATASET.NUM_SHOTS": 2,
             "DATASET.FEWSHOT_DIR": str(folder / "few_shot"),
@@ -165,7 +165,7 @@ def cfg_in(data_root: Path, student_file: str, teacher_file: str):
 
 
 def build_from(cfg, bank: bool = True):
-    """The trainer of a configuration, built by Dassl; the region bank that it reads is made first."""
+    """Generate the region bank of a configuration unless it exists, and let Dassl build its trainer."""
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
@@ -181,13 +181,13 @@ def build_from(cfg, bank: bool = True):
 
 @pytest.fixture
 def make_cfg(cfg_in, tmp_path: Path):
-    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> its frozen configuration."""
+    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> frozen configuration."""
     return lambda trainer, output="run", **overrides: cfg_in(tmp_path, trainer, output, overrides)
 
 
 @pytest.fixture
 def build(make_cfg):
-    """build(trainer, output, **overrides) -> the trainer."""
+    """build(trainer, output, **overrides) -> trainer, in a folder and with banks of this test."""
 
     def make(trainer: str, output: str = "run", bank: bool = True, **overrides):
         return build_from(make_cfg(trainer, output, **overrides), bank)
@@ -197,7 +197,7 @@ def build(make_cfg):
 
 @pytest.fixture(scope="session")
 def build_shared(cfg_in, tmp_path_factory):
-    """build_shared(trainer, output, **overrides) -> the trainer, in a folder and with banks of the whole session."""
+    """build_shared(trainer, output, **overrides) -> trainer, in a folder and with banks of the whole session."""
     folder = tmp_path_factory.mktemp("runs")
 
     def make(trainer: str, output: str, bank: bool = True, **overrides):
@@ -207,7 +207,7 @@ def build_shared(cfg_in, tmp_path_factory):
 
 
 class TrainPy:
-    """train_py(trainer, output, *flags, **overrides): train.py's main in this process; returns the run folder."""
+    """train_py(trainer, output, *flags, **overrides) runs train.py in this process -> run folder."""
 
     def __init__(self, cfg_in, folder: Path, monkeypatch):
         self.cfg_in, self.folder, self.monkeypatch = cfg_in, folder, monkeypatch

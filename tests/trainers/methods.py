@@ -1,7 +1,8 @@
-"""Which trainers there are, and what tests ask of all of them."""
+"""Lists of the registered trainers, and helpers to train, stop and compare them."""
 
 from pathlib import Path
 
+import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
@@ -10,11 +11,11 @@ from fdbpl.engine import registry
 from fdbpl.runs import RunFolder
 from trainers.zsclip import ZeroshotTrainer
 
-NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # PromptKD's batch norm behind it takes every constant away
+NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # a bias before PromptKD's batch norm, which removes constants
 
 
 def trained() -> list[str]:
-    """Every registered trainer of ours that learns something; a new file in trainers/ is in it by itself."""
+    """Names of all trainers that train something, also of those in new files in trainers/."""
     registry.import_trainers()
     classes = [TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()]
     return [cls.__name__ for cls in classes
@@ -22,23 +23,22 @@ def trained() -> list[str]:
 
 
 def student_of(name: str) -> str:
-    """The method whose prompts a trainer learns: CoOp of CoOp_KDPL and FDBPL, MaPLe of FDBPL_MaPLe."""
+    """Method of a trainer: CoOp for CoOp_KDPL and FDBPL, MaPLe for FDBPL_MaPLe."""
     return "CoOp" if name == "FDBPL" else name.removeprefix("FDBPL_").removesuffix("_KDPL")
 
 
-def node_of(name: str) -> str:
-    """TRAINER.<node> with a trainer's settings."""
-    trainer = TRAINER_REGISTRY.get(name)
-    return trainer.cfg_key or trainer.student_class.cfg_key
+def cfg_key_of(name: str) -> str:
+    """Key of a trainer's settings below TRAINER."""
+    return TRAINER_REGISTRY.get(name).settings_key().removeprefix("TRAINER.")
 
 
 def one_of_each_student() -> list[str]:
-    """One trainer for each node of settings."""
-    return list({node_of(name): name for name in reversed(trained())}.values())
+    """One trainer for each section of settings."""
+    return list({cfg_key_of(name): name for name in reversed(trained())}.values())
 
 
-def as_train_py_leaves_it(trainer) -> Path:
-    """The folder of a trained trainer, with the files that train.py writes around its checkpoints."""
+def finish_run_folder(trainer) -> Path:
+    """Write the files that train.py adds to the checkpoints of a trained trainer; return its run folder."""
     folder = RunFolder(trainer.cfg.OUTPUT_DIR, plain(trainer.cfg), "train")
     folder.start(trainer.cfg.dump())
     metrics = {"trainer": trainer.cfg.TRAINER.NAME, **trainer.results}
@@ -46,21 +46,27 @@ def as_train_py_leaves_it(trainer) -> Path:
     return folder.path
 
 
-def learnt(trainer) -> dict[str, torch.Tensor]:
-    """A copy of every learnt tensor, as module.parameter."""
+def learned(trainer) -> dict[str, torch.Tensor]:
+    """Copy of the trained parameters by module.parameter."""
     return {f"{name}.{key}": value.detach().clone() for name, module in trainer._models.items()
             for key, value in module.named_parameters()}  # fmt: skip
 
 
 def logits(trainer, images: torch.Tensor) -> torch.Tensor:
-    """What a test would rank."""
+    """Logits of a test."""
     trainer.set_model_mode("eval")
     with torch.no_grad():
         return trainer.predictor()(images)
 
 
+def first_batch(trainer):
+    """First training batch, as the supervision reads it."""
+    trainer.build_supervision()
+    return trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+
+
 def same(first, second) -> bool:
-    """Whether two contents of checkpoints are equal, bit for bit."""
+    """Tell whether nested tensors and values are equal bit for bit."""
     if isinstance(first, torch.Tensor):
         return first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, dict):
@@ -71,31 +77,34 @@ def same(first, second) -> bool:
 
 
 def recorded_steps(trainer) -> dict[tuple[int, int], tuple]:
-    """Fills with the learning rates and the numbers of each step's summary, by epoch and batch, as the trainer goes."""
-    step, seen = trainer.forward_backward, {}
+    """Learning rates and summary of each step by (epoch, batch), filled while the trainer trains."""
+    step, steps = trainer.forward_backward, {}
 
     def recording(batch):
-        rates = {name: [group["lr"] for group in optimiser.param_groups] for name, optimiser in trainer._optims.items()}
+        rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in trainer._optims.items()}
         summary = step(batch)
-        assert (trainer.epoch, trainer.batch_idx) not in seen
-        seen[trainer.epoch, trainer.batch_idx] = (rates, summary)
+        assert (trainer.epoch, trainer.batch_idx) not in steps
+        steps[trainer.epoch, trainer.batch_idx] = (rates, summary)
         return summary
 
     trainer.forward_backward = recording
-    return seen
+    return steps
 
 
 class Stop(Exception):
-    """The end of a run that somebody kills."""
+    """Simulated kill of a training."""
 
 
-def stop_in_epoch(trainer, epoch: int) -> None:
-    """Let the trainer die in the middle of an epoch, counted from 0."""
+def stopped_in_epoch(trainer, epoch: int):
+    """Train until the second batch of an epoch, counted from 0, and stop there; return the trainer."""
     step = trainer.forward_backward
 
-    def dying(batch):
+    def stopping(batch):
         if trainer.epoch == epoch and trainer.batch_idx == 1:
             raise Stop
         return step(batch)
 
-    trainer.forward_backward = dying
+    trainer.forward_backward = stopping
+    with pytest.raises(Stop):
+        trainer.train()
+    return trainer

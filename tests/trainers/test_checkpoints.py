@@ -1,4 +1,7 @@
-"""What is loaded, what is refused, and that nothing is loaded in part."""
+"""Loading of checkpoints: other classes, other methods, class-specific contexts, official files, unsafe files.
+
+tests/bad_input/files/test_checkpoints.py has the damaged files.
+"""
 
 import pickle
 from pathlib import Path
@@ -6,36 +9,45 @@ from pathlib import Path
 import pytest
 import torch
 
-from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
+from .methods import same
 
-@pytest.fixture
-def trained(build):
-    trainer = build("CoOp", "trained", **{"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1})
+
+@pytest.fixture(scope="module")
+def trained(build_shared):
+    """CoOp on the base classes: two epochs, each with a checkpoint."""
+    trainer = build_shared("CoOp", "trained", **{"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1})
     trainer.train()
     return trainer
 
 
-def folder(trainer) -> Path:
-    return Path(trainer.output_dir, "prompt_learner")
+def file_of(trainer, epoch: int) -> Path:
+    return Path(trainer.output_dir, "prompt_learner", f"model.pth.tar-{epoch}")
 
 
-def test_layout_is_dassl_s(trained):
-    assert sorted(path.name for path in folder(trained).iterdir()) == [
-        "checkpoint", "model.pth.tar-1", "model.pth.tar-2",
-    ]  # fmt: skip
-    assert (folder(trained) / "checkpoint").read_text() == "model.pth.tar-2\n"
-    content = torch.load(folder(trained) / "model.pth.tar-2", weights_only=True)
+def write_file(folder: Path, content: object) -> str:
+    """Write a checkpoint of one epoch into a run folder."""
+    path = folder / "prompt_learner" / "model.pth.tar-2"
+    path.parent.mkdir()
+    torch.save(content, path)
+    return str(folder)
+
+
+def test_the_layout_is_that_of_dassl(trained):
+    folder = file_of(trained, 1).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "model.pth.tar-1", "model.pth.tar-2"]
+    assert (folder / "checkpoint").read_text() == "model.pth.tar-2\n"
+    content = torch.load(folder / "model.pth.tar-2", weights_only=True)
     assert set(content) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "epoch_means"}
     assert set(content["state_dict"]) == {"ctx", "token_prefix", "token_suffix"} and content["epoch"] == 2
 
 
-def test_base_weights_serve_new_classes(build, trained):
-    other = build("CoOp", "new", **{"DATASET.SUBSAMPLE_CLASSES": "new"})
+def test_weights_of_base_classes_serve_new_classes(build_shared, trained):
+    other = build_shared("CoOp", "new", **{"DATASET.SUBSAMPLE_CLASSES": "new"})
     names = other.student.prompt_learner.token_suffix.clone()
     other.load_model(trained.output_dir, epoch=1)
-    first = torch.load(folder(trained) / "model.pth.tar-1", weights_only=True)["state_dict"]["ctx"]
+    first = torch.load(file_of(trained, 1), weights_only=True)["state_dict"]["ctx"]
     assert torch.equal(other.student.prompt_learner.ctx, first)
     assert torch.equal(other.student.prompt_learner.token_suffix, names)
     other.load_model(trained.output_dir)  # without an epoch: the last
@@ -44,77 +56,62 @@ def test_base_weights_serve_new_classes(build, trained):
     assert 0 <= other.results["accuracy"] <= 100
 
 
-def test_weights_are_needed_for_a_test(build):
-    with pytest.raises(UserError, match="--model-dir"):
-        build("CoOp").load_model("")
+@pytest.mark.parametrize(
+    ("name", "settings", "folder", "epoch", "message"),
+    [
+        ("CoOp", {}, "", None, "--model-dir"),
+        ("CoOp", {}, None, 7, "epoch 7 .*epochs 1, 2"),
+        ("CoOp", {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 7}, None, None,
+         r"ctx has shape \(4, 64\) .* \(7, 64\) here"),
+        ("FDBPL", {}, None, None, "no checkpoint in .*negative_prompt_learner"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_refused(build_shared, trained, name, settings, folder, epoch, message):
+    trainer = build_shared(name, "other", bank=False, **settings)
+    with pytest.raises(UserError, match=message):
+        trainer.load_model(trained.output_dir if folder is None else folder, epoch=epoch)
 
 
-def test_an_epoch_that_is_not_there_is_named_with_those_that_are(build, trained):
-    with pytest.raises(UserError, match="epoch 7 .*epochs 1, 2"):
-        build("CoOp").load_model(trained.output_dir, epoch=7)
-
-
-def test_other_methods_and_other_shapes_are_refused(build, trained):
-    with pytest.raises(UserError, match=r"ctx has shape \(4, 64\) .* \(7, 64\) here"):
-        build("CoOp", **{"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 7}).load_model(trained.output_dir)
-    with pytest.raises(UserError, match="negative_prompt_learner"):
-        build("FDBPL").load_model(trained.output_dir)
-    path = folder(trained) / "model.pth.tar-2"
-    content = torch.load(path, weights_only=True)
-    content["state_dict"]["meta_net.linear1.weight"] = torch.zeros(2)
-    torch.save(content, path)
-    before = trained.student.prompt_learner.ctx.clone()
-    with pytest.raises(UserError, match="unexpected meta_net.linear1.weight"):
-        trained.load_model(trained.output_dir, epoch=2)
-    del content["state_dict"]["meta_net.linear1.weight"], content["state_dict"]["ctx"]
-    torch.save(content, path)
-    with pytest.raises(UserError, match="lacks ctx"):
-        trained.load_model(trained.output_dir, epoch=2)
-    assert torch.equal(trained.student.prompt_learner.ctx, before)
-
-
-def test_class_specific_contexts_serve_their_classes_only(build):
-    own = {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CSC": True, "OPTIM.MAX_EPOCH": 1}
-    trainer = build("CoOp", "csc", **own)
+def test_class_specific_contexts_serve_only_their_classes(build_shared):
+    csc = {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CSC": True, "OPTIM.MAX_EPOCH": 1}
+    trainer = build_shared("CoOp", "csc", **csc)
     trainer.train()
-    again = build("CoOp", "again", **own)
+    again = build_shared("CoOp", "again", **csc)
     again.load_model(trainer.output_dir)
     assert torch.equal(again.student.prompt_learner.ctx, trainer.student.prompt_learner.ctx)
-    with pytest.raises(UserError, match="another class"):  # as many classes, but others
-        build("CoOp", "new", **own, **{"DATASET.SUBSAMPLE_CLASSES": "new"}).load_model(trainer.output_dir)
-    with pytest.raises(UserError, match="shape"):
-        build("CoOp", "all", **own, **{"DATASET.SUBSAMPLE_CLASSES": "all"}).load_model(trainer.output_dir)
+    for classes, message in (("new", "another class list"), ("all", "shape")):  # as many classes, and more
+        with pytest.raises(UserError, match=message):
+            build_shared("CoOp", classes, **csc, **{"DATASET.SUBSAMPLE_CLASSES": classes}).load_model(
+                trainer.output_dir
+            )
 
 
-def test_both_spaces_of_fdbpl_are_saved_and_restored(build):
-    trainer = build("FDBPL", "trained", **{"OPTIM.MAX_EPOCH": 2})
+def test_both_prompt_spaces_of_fdbpl_are_saved_and_loaded(build_shared):
+    trainer = build_shared("FDBPL", "both", **{"OPTIM.MAX_EPOCH": 2})
     trainer.train()
-    other = build("FDBPL", "other", bank=False)
+    other = build_shared("FDBPL", "loaded", bank=False)
     other.load_model(trainer.output_dir, epoch=2)
     for name, module in trainer._models.items():
         assert torch.equal(module.ctx, other._models[name].ctx)
-    assert not torch.equal(other._models["prompt_learner"].ctx, other._models["negative_prompt_learner"].ctx)
+    assert not torch.equal(*(module.ctx for module in other._models.values()))
 
 
-def test_an_official_checkpoint_with_a_live_scheduler_is_read(build, trained):
-    """CoOp's files hold a pickled torch scheduler, 77 positions of tokens, and half precision."""
-    from torch.optim.lr_scheduler import CosineAnnealingLR
-
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+def test_an_official_checkpoint_with_a_pickled_scheduler_is_read(build_shared, tmp_path):
+    """CoOp's files contain a pickled torch scheduler, 77 positions of tokens, and half precision."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     ctx = torch.randn(4, 64).half()
-    content = {
+    folder = write_file(tmp_path, {
         "state_dict": {"ctx": ctx, "token_prefix": torch.zeros(3, 1, 64), "token_suffix": torch.zeros(3, 72, 64)},
         "epoch": 2,
-        "optimizer": optimiser.state_dict(),
-        "scheduler": {"successor": CosineAnnealingLR(optimiser, 10), "last_epoch": 2},
+        "optimizer": optimizer.state_dict(),
+        "scheduler": {"successor": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10), "last_epoch": 2},
         "val_result": None,
-    }
-    path = folder(trained) / "model.pth.tar-2"
-    torch.save(content, path)
+    })  # fmt: skip
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)
-    trained.load_model(trained.output_dir, epoch=2)
-    assert torch.equal(trained.student.prompt_learner.ctx, ctx.float())
+        torch.load(tmp_path / "prompt_learner/model.pth.tar-2", weights_only=True)
+    trainer = build_shared("CoOp", "official")
+    trainer.load_model(folder, epoch=2)
+    assert torch.equal(trainer.student.prompt_learner.ctx, ctx.float())
 
 
 class Evil:
@@ -122,19 +119,11 @@ class Evil:
         return (Path.touch, (Path("evil-was-here"),))
 
 
-def test_nothing_in_a_file_is_run(trained, tmp_path, monkeypatch):
+def test_code_in_a_checkpoint_is_not_executed(build_shared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = folder(trained) / "model.pth.tar-2"
-    torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}, "scheduler": Evil()}, path)
+    folder = write_file(tmp_path, {"state_dict": {"ctx": torch.zeros(4, 64)}, "scheduler": Evil()})
+    trainer = build_shared("CoOp", "evil")
+    before = trainer.student.prompt_learner.ctx.clone()
     with pytest.raises(UserError, match="cannot be read safely"):
-        trained.load_model(trained.output_dir, epoch=2)
-    assert not (tmp_path / "evil-was-here").exists()
-
-
-def test_a_file_that_is_no_checkpoint(tmp_path):
-    (tmp_path / "model.pth.tar-1").write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="cannot be read safely"):
-        checkpoint.read(tmp_path / "model.pth.tar-1")
-    torch.save([1, 2], tmp_path / "model.pth.tar-2")
-    with pytest.raises(UserError, match="state_dict"):
-        checkpoint.read(tmp_path / "model.pth.tar-2")
+        trainer.load_model(folder, epoch=2)
+    assert not (tmp_path / "evil-was-here").exists() and same(trainer.student.prompt_learner.ctx.data, before)

@@ -1,58 +1,61 @@
-"""Every shipped configuration goes through the real configuration building; every module is found by itself."""
+"""All files of configs/trainers are valid and keep what their names say; the registry finds every trainer."""
 
 import re
 from pathlib import Path
 
 import pytest
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+
+import datasets
+import train
+from fdbpl.config import merge, read_yaml, split_per_dataset
+from fdbpl.engine import registry
+from fdbpl.engine.run import build_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "trainers").glob("*/*.yaml"))
+EACH_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+STUDENTS = {"demo_vit": "demo:vit-student", "demo": "demo:rn-student", "rn50": "RN50", "vit_b32": "ViT-B/32",
+            "vit_b16": "ViT-B/16"}  # fmt: skip
+DATASETS = {"ImageNet", "StanfordCars", "OxfordFlowers", "FGVCAircraft", "DescribableTextures", "EuroSAT", "", "Demo",
+            "DemoColours", "DemoCorrupted", "DemoSketch", "DemoWorld"}  # fmt: skip
 
 
-def load(file: Path):
-    from dassl.config import get_cfg_default
-
-    import datasets
-    from fdbpl.config import merge, read_yaml, split_per_dataset
-    from fdbpl.engine import registry
-
+def load(file: Path) -> tuple:
+    """Configuration of a file, and its PER_DATASET section."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     registry.extend_cfg(cfg)
-    merge(cfg, split_per_dataset(read_yaml(str(file)))[0], str(file))
-    return cfg
+    general, special = split_per_dataset(read_yaml(str(file)))
+    merge(cfg, general, str(file))
+    return cfg, special
 
 
-STUDENTS = {"demo_vit": "demo:vit-student", "demo": "demo:rn-student", "rn50": "RN50", "vit_b32": "ViT-B/32",
-            "vit_b16": "ViT-B/16"}  # fmt: skip
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_a_configuration_is_whole(file):
-    from dassl.engine import TRAINER_REGISTRY
-
-    cfg = load(file)
+@EACH_FILE
+def test_a_configuration_is_complete(file):
+    cfg, special = load(file)
     trainer = TRAINER_REGISTRY.get(file.parent.name)
     demo = file.stem.startswith("demo")
     assert tuple(cfg.INPUT.SIZE) == ((64, 64) if demo else (224, 224))
     assert ("fp32" if demo else "fp16") == trainer.settings(cfg).PREC
     student = next(name for name in STUDENTS if file.stem.startswith(name))
     assert STUDENTS[student] == cfg.MODEL.BACKBONE.NAME
-    if not demo:
-        assert cfg.DATALOADER.NUM_WORKERS == 8
-    if file.parent.name.startswith("Zeroshot"):
-        return
-    assert ("adam" if file.parent.name == "TCP" else "sgd") == cfg.OPTIM.NAME
-    assert cfg.OPTIM.LR_SCHEDULER == "cosine" and cfg.OPTIM.WARMUP_EPOCH == 1
-    assert 0 < cfg.TRAIN.CHECKPOINT_FREQ <= cfg.OPTIM.MAX_EPOCH
+    assert demo or cfg.DATALOADER.NUM_WORKERS == 8
+    if not file.parent.name.startswith("Zeroshot"):
+        assert ("adam" if file.parent.name == "TCP" else "sgd") == cfg.OPTIM.NAME
+        assert cfg.OPTIM.LR_SCHEDULER == "cosine" and cfg.OPTIM.WARMUP_EPOCH == 1
+        assert 0 < cfg.TRAIN.CHECKPOINT_FREQ <= cfg.OPTIM.MAX_EPOCH
+    for condition, values in special.items():
+        dataset, _, shots = condition.partition("/")
+        assert dataset in DATASETS and (not shots or int(shots) in (1, 2, 4, 8, 16))
+        merge(cfg, values, condition)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_a_name_says_what_is_in_the_file(file):
+@EACH_FILE
+def test_a_configuration_has_the_values_of_its_name(file):
     """vit_b16_c2_ep20_batch4_4+4ctx: 20 epochs, batches of 4, 4 visual and 4 textual context vectors."""
-    from dassl.engine import TRAINER_REGISTRY
-
-    cfg = load(file)
+    cfg, _ = load(file)
     settings = TRAINER_REGISTRY.get(file.parent.name).settings(cfg)
     visual, textual = settings.get("N_CTX_VISION"), settings.get("N_CTX_TEXT", settings.get("N_CTX"))
     epochs, batch = re.search(r"_ep(\d+)", file.stem), re.search(r"_batch(\d+)", file.stem)
@@ -64,11 +67,7 @@ def test_a_name_says_what_is_in_the_file(file):
     assert "ctxv1" not in file.stem or settings.CTX_INIT == "a photo of a"
 
 
-def test_every_method_is_configured_for_every_student_it_can_train():
-    from dassl.engine import TRAINER_REGISTRY
-
-    from fdbpl.engine import registry
-
+def test_every_method_has_a_configuration_for_every_student_it_can_train():
     names = registry.trainer_names()
     methods = {name for name in names if not name.startswith("FDBPL_") and not name.endswith("_KDPL")}
     assert {file.parent.name for file in FILES} == methods
@@ -77,24 +76,6 @@ def test_every_method_is_configured_for_every_student_it_can_train():
         text_only = TRAINER_REGISTRY.get(method).student_class.frozen_image_tower
         for student in STUDENTS if text_only else ("demo_vit", "vit_b32", "vit_b16"):
             assert student in stems, f"{method} {student}"
-
-
-def per_dataset(file: Path) -> dict:
-    from fdbpl.config import read_yaml, split_per_dataset
-
-    return split_per_dataset(read_yaml(str(file)))[1]
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_what_differs_for_a_data_set_fits_the_configuration(file):
-    from fdbpl.config import merge
-
-    known = {"ImageNet", "StanfordCars", "OxfordFlowers", "FGVCAircraft", "DescribableTextures", "EuroSAT", "", "Demo",
-             "DemoColours", "DemoCorrupted", "DemoSketch", "DemoWorld"}  # fmt: skip
-    for condition, values in per_dataset(file).items():
-        dataset, _, shots = condition.partition("/")
-        assert dataset in known and (not shots or int(shots) in (1, 2, 4, 8, 16))
-        merge(load(file), values, condition)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +87,14 @@ def test_what_differs_for_a_data_set_fits_the_configuration(file):
         (["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "7"], 7),
     ],
 )
-def test_the_data_set_and_the_shots_choose_and_what_is_typed_wins(tmp_path, monkeypatch, words, epochs):
-    import train
-    from fdbpl.engine.run import build_config
-
+def test_per_dataset_values_follow_the_shots_and_the_command_line_overrides_them(tmp_path, monkeypatch, words, epochs):
     files = ["--dataset-config-file", "configs/datasets/demo.yaml", "--config-file", "configs/trainers/CoOp/rn50.yaml"]
     monkeypatch.setattr("sys.argv", ["train.py", "--trainer", "CoOp", "--output-dir", str(tmp_path), *files, *words])
     monkeypatch.chdir(ROOT)
     assert epochs == build_config(train.parse_arguments()).OPTIM.MAX_EPOCH
 
 
-def test_the_trainers_are_found():
-    from fdbpl.engine import registry
-
+def test_the_registry_finds_all_trainers():
     names = registry.trainer_names()
     methods = ["CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "PromptSRC", "TCP", "VPT"]
     assert {f"{method}_KDPL" for method in methods} <= set(names)
@@ -127,15 +103,11 @@ def test_the_trainers_are_found():
     assert names.index("MaPLe") + 1 == names.index("MaPLe_KDPL") == names.index("FDBPL_MaPLe") - 1
 
 
-def test_a_taken_name_is_left_alone():
-    from dassl.engine import TRAINER_REGISTRY
-
-    from fdbpl.engine.registry import register
-
+def test_a_name_that_is_in_use_keeps_its_trainer():
     theirs = TRAINER_REGISTRY.get("CoOp")
 
     class CoOp:
         pass
 
-    assert register(CoOp) is CoOp
+    assert registry.register(CoOp) is CoOp
     assert TRAINER_REGISTRY.get("CoOp") is theirs

@@ -1,4 +1,4 @@
-"""Which image files a training opens, in each protocol: those that it learns from, and no test image ever."""
+"""A training opens only its own images, and never a test image, in each protocol."""
 
 import os
 import sys
@@ -9,27 +9,27 @@ import pytest
 from PIL import Image
 
 from .conftest import build_from
-from .methods import learnt, same
+from .methods import learned, same
 
 SYNSETS = ["n00000001", "n00000002", "n00000003", "n00000004"]
 SUFFIXES = (".jpg", ".JPEG")
 
 
-class Opened:
-    """Image files below a root that this process opens while `on`, whatever opens them: an audit hook sees all."""
+class OpenedFiles:
+    """Image files that this process opens while `on`, by whatever library; recorded by an audit hook."""
 
     def __init__(self):
         self.on, self.files = False, set()
-        sys.addaudithook(self._hear)  # stays as long as the process
+        sys.addaudithook(self._record)  # cannot be removed
 
-    def _hear(self, event: str, arguments: tuple) -> None:
+    def _record(self, event: str, arguments: tuple) -> None:
         if self.on and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path = os.fsdecode(arguments[0])
             if path.endswith(SUFFIXES):
                 self.files.add(os.path.realpath(path))
 
 
-OPENED = Opened()
+OPENED = OpenedFiles()
 
 
 @pytest.fixture
@@ -39,54 +39,52 @@ def opened():
     OPENED.on = False
 
 
-def picture(file: Path, number: int) -> None:
+def draw_image(file: Path, number: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (40, 44, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file, "JPEG")
 
 
 @pytest.fixture
-def world(data_root, tmp_path) -> Path:
-    """A data root with a small data set of ten classes, a smaller ImageNet, and other pictures of its classes."""
+def root(data_root, tmp_path) -> Path:
+    """A data root with the tiny data set, a small ImageNet, and shifted images of its classes."""
     root = tmp_path / "data"
-    (root / "tiny").mkdir(parents=True)
+    (root / "tiny/images").mkdir(parents=True)
     (root / "tiny/split.json").write_bytes((data_root / "tiny/split.json").read_bytes())
-    (root / "tiny/images").mkdir()
     for file in (data_root / "tiny/images").iterdir():
         (root / "tiny/images" / file.name).write_bytes(file.read_bytes())
+    shifted = "imagenetv2/imagenetv2-matched-frequency-format-val"
     for label, synset in enumerate(SYNSETS):
         for number in range(3):
-            picture(root / f"imagenet/images/train/{synset}/{number}.JPEG", 10 * label + number)
-            picture(root / f"imagenet/images/val/{synset}/{number}.JPEG", 100 + 10 * label + number)
-            shifted = "imagenetv2/imagenetv2-matched-frequency-format-val"
-            picture(root / f"{shifted}/{label}/{number}.jpg", 200 + 10 * label + number)
+            draw_image(root / f"imagenet/images/train/{synset}/{number}.JPEG", 10 * label + number)
+            draw_image(root / f"imagenet/images/val/{synset}/{number}.JPEG", 100 + 10 * label + number)
+            draw_image(root / f"{shifted}/{label}/{number}.jpg", 200 + 10 * label + number)
     names = "".join(f"{synset} thing {synset[-1]}\n" for synset in SYNSETS)
     (root / "imagenet/classnames.txt").write_text(names)
     return root
 
 
 PROTOCOLS = {
-    "base2new": {"DATASET.NAME": "TinyWorld", "DATASET.SUBSAMPLE_CLASSES": "base"},
-    "few_shot": {"DATASET.NAME": "TinyWorld", "DATASET.SUBSAMPLE_CLASSES": "all"},
-    "cross_dataset": {"DATASET.NAME": "ImageNet", "DATASET.SUBSAMPLE_CLASSES": "all"},  # target: the small data set
-    "domain_generalization": {"DATASET.NAME": "ImageNet", "DATASET.SUBSAMPLE_CLASSES": "all"},  # ImageNetV2
+    "base2new": {"DATASET.NAME": "TinyDataset", "DATASET.SUBSAMPLE_CLASSES": "base"},
+    "few_shot": {"DATASET.NAME": "TinyDataset", "DATASET.SUBSAMPLE_CLASSES": "all"},
+    "cross_dataset and domain_generalization": {"DATASET.NAME": "ImageNet", "DATASET.SUBSAMPLE_CLASSES": "all"},
 }
-BY_DALI = {"REGIONS.PIPELINE": "dali"}
-SUPERVISIONS = {  # one trainer for each way that pixels take
+DALI = {"REGIONS.PIPELINE": "dali"}
+SUPERVISIONS = {  # each way to read pixels
     "labels": ("CoOp", {}),
     "online teacher": ("MaPLe_KDPL", {}),
     "bank, looked up": ("FDBPL", {}),
-    "bank, cut by torchvision": ("FDBPL_MaPLe", {}),
-    "bank, cut by DALI": ("FDBPL_MaPLe", BY_DALI),
+    "bank, cropped by torchvision": ("FDBPL_MaPLe", {}),
+    "bank, cropped by DALI": ("FDBPL_MaPLe", DALI),
 }
 
 
-def build(cfg_in, folder: Path, world: Path, protocol: str, supervision: str, **settings):
-    """The trainer, its region bank made; the bank's teacher opens images as well."""
+def build(cfg_in, folder: Path, root: Path, protocol: str, supervision: str, **settings):
+    """The trainer and its region bank, for which the teacher opens images as well."""
     name, own = SUPERVISIONS[supervision]
-    if own == BY_DALI:
+    if own == DALI:
         pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
-    values = {"DATASET.ROOT": str(world), "OPTIM.MAX_EPOCH": 2, **PROTOCOLS[protocol], **own, **settings}
+    values = {"DATASET.ROOT": str(root), "OPTIM.MAX_EPOCH": 1, **PROTOCOLS[protocol], **own, **settings}
     return build_from(cfg_in(folder, name, "run", values))
 
 
@@ -94,38 +92,38 @@ def paths(items) -> set[str]:
     return {os.path.realpath(item.impath) for item in items or ()}
 
 
-def stop_listening_in_tests(trainer, opened: Opened) -> None:
-    """The end of a training is a test: what it opens is not opened in training. Validation is."""
+def ignore_tests(trainer, opened: OpenedFiles) -> None:
+    """Record no files in the test at the end of a training, but in validations."""
     test = trainer.test
 
-    def deaf(split=None):
+    def unrecorded(split=None):
         opened.on = split == "val"
         return test(split)
 
-    trainer.test = deaf
+    trainer.test = unrecorded
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_training_opens_its_own_images_alone(cfg_in, world, tmp_path, opened, protocol, supervision):
-    build(cfg_in, tmp_path, world, protocol, "labels")  # whether images can be decoded is asked of all, once
+def test_a_training_opens_only_its_own_images(cfg_in, root, tmp_path, opened, protocol, supervision):
+    build(cfg_in, tmp_path, root, protocol, "labels")  # the check of all images runs only once
     opened.on = True
-    trainer = build(cfg_in, tmp_path, world, protocol, supervision)
-    labelled = opened.files
+    trainer = build(cfg_in, tmp_path, root, protocol, supervision)
+    embedded = opened.files
     train, test = paths(trainer.dm.dataset.train_x), paths(trainer.dm.dataset.test)
     assert train and test and not train & test
-    assert labelled == (train if "bank" in supervision else set())
-    stop_listening_in_tests(trainer, opened)
+    assert embedded == (train if "bank" in supervision else set())
+    ignore_tests(trainer, opened)
     opened.files = set()
     trainer.train()
     assert opened.files == (set() if supervision == "bank, looked up" else train)
 
 
-@pytest.mark.parametrize("supervision", ["labels", "bank, cut by torchvision"])
-def test_an_epoch_is_chosen_by_validation_images(cfg_in, world, tmp_path, opened, supervision):
-    chosen = {"TEST.FINAL_MODEL": "best_val", "TEST.FEATURE_CACHE_DIR": ""}
-    trainer = build(cfg_in, tmp_path, world, "base2new", supervision, **chosen)
-    stop_listening_in_tests(trainer, opened)
+@pytest.mark.parametrize("supervision", ["labels", "bank, cropped by torchvision"])
+def test_the_best_epoch_is_selected_by_validation_images(cfg_in, root, tmp_path, opened, supervision):
+    best = {"TEST.FINAL_MODEL": "best_val", "TEST.FEATURE_CACHE_DIR": ""}
+    trainer = build(cfg_in, tmp_path, root, "base2new", supervision, **best)
+    ignore_tests(trainer, opened)
     opened.on = True
     trainer.train()
     dataset = trainer.dm.dataset
@@ -134,20 +132,20 @@ def test_an_epoch_is_chosen_by_validation_images(cfg_in, world, tmp_path, opened
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
-def test_what_is_learnt_without_any_test_image(cfg_in, world, tmp_path, supervision):
-    """The same, whoever reads the files: those that are not learnt from are gone or broken."""
-    learnt_with = []
+def test_a_training_gives_the_same_without_all_other_images(cfg_in, root, tmp_path, supervision):
+    """All images that are not trained on are deleted or broken before the second training."""
+    results = []
     for number in range(2):
-        trainer = build(cfg_in, tmp_path / str(number), world, "base2new", supervision, **{"TEST.NO_TEST": True})
+        trainer = build(cfg_in, tmp_path / str(number), root, "base2new", supervision, **{"TEST.NO_TEST": True})
         if number:
             own = paths(trainer.dm.dataset.train_x)
-            files = [file for file in world.rglob("*") if file.suffix in SUFFIXES]
+            files = [file for file in root.rglob("*") if file.suffix in SUFFIXES]
             others = [file for file in files if os.path.realpath(file) not in own]
             assert paths(trainer.dm.dataset.test) <= set(map(os.path.realpath, others))
             for file in others[::2]:
                 file.unlink()
             for file in others[1::2]:
-                file.write_bytes(b"no picture")
+                file.write_bytes(b"no image")
         trainer.train()
-        learnt_with.append(learnt(trainer))
-    assert learnt_with[0] and same(*learnt_with)
+        results.append(learned(trainer))
+    assert results[0] and same(*results)

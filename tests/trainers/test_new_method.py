@@ -15,7 +15,7 @@ from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.supervision.region_bank import RegionBankSupervision
 from fdbpl.errors import UserError
 
-from .methods import learnt, logits
+from .methods import learned, logits
 from .one_more_file import put_into_trainers
 
 SUPERVISIONS = {"Adapter": HardLabels, "Adapter_KDPL": OnlineTeacher, "FDBPL_Adapter": RegionBankSupervision}
@@ -33,11 +33,11 @@ def test_it_trains_under_every_supervision(name, build):
     trainer = build(name, **settings)
     assert trainer.supervision_class is SUPERVISIONS[name]
     assert type(trainer.student) is TRAINER_REGISTRY.get("Adapter").student_class
-    start, terms = learnt(trainer), []
+    start, terms = learned(trainer), []
     given = trainer.compute_losses
     trainer.compute_losses = lambda view: terms.append(given(view)) or terms[-1]
     trainer.train()
-    after = learnt(trainer)
+    after = learned(trainer)
     assert after.keys() >= {"prompt_learner.ctx", "adapter.weight", "adapter.bias"}
     assert ("negative_prompt_learner.ctx" in after) == (name == "FDBPL_Adapter")
     assert all(not torch.equal(value, start[key]) for key, value in after.items())

@@ -6,7 +6,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 
 from fdbpl.errors import UserError
 
-from .methods import learnt
+from .methods import learned
 from .one_more_file import put_into_trainers
 
 
@@ -20,9 +20,9 @@ def one_more_file():
 def test_it_supervises_methods_that_it_has_never_seen(method, build):
     trainer = build(f"{method}_Smoothed", **{"OPTIM.MAX_EPOCH": 1})
     assert type(trainer.student) is TRAINER_REGISTRY.get(method).student_class
-    start = learnt(trainer)
+    start = learned(trainer)
     trainer.train()
-    assert any(not torch.equal(value, start[key]) for key, value in learnt(trainer).items())
+    assert any(not torch.equal(value, start[key]) for key, value in learned(trainer).items())
 
 
 def test_its_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):

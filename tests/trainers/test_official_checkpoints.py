@@ -1,8 +1,9 @@
-"""Checkpoints as the official repositories publish them: their names, shapes, precision and ballast."""
+"""Checkpoints as the official repositories publish them: names, shapes, precision, and unused entries."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
+import clip
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ def meta_net(hidden: int, width: int) -> dict:
             "meta_net.linear2.weight": (width, hidden), "meta_net.linear2.bias": (width,)}  # fmt: skip
 
 
-# method -> folder, learnt tensors by their official names with the shapes they have on the tiny CLIPs
+# method: (folder, {official name of a trained tensor: shape on the tiny CLIPs})
 OFFICIAL = {
     "CoOp": ("prompt_learner", {"ctx": (4, 64)}),
     "ProGrad": ("prompt_learner", {"ctx": (5, 64)}),
@@ -51,7 +52,8 @@ OFFICIAL = {
 }  # fmt: skip
 SETTINGS = {"TRAINER.PROMPTSRC.N_CTX_VISION": 3, "TRAINER.PROMPTSRC.N_CTX_TEXT": 2, "TRAINER.IVLP.N_CTX_VISION": 3,
             "TRAINER.PROMPTKD.N_CTX_VISION": 3}  # fmt: skip
-ALIKE = {frozenset(("IVLP", "PromptSRC")), frozenset(("CoOp", "KgCoOp"))}  # the same prompts, learnt otherwise
+SAME_PARAMETERS = {frozenset(("IVLP", "PromptSRC")), frozenset(("CoOp", "KgCoOp"))}
+BATCHES = {"VPT_image_trans.conv1.1.num_batches_tracked": torch.tensor(7)}  # not half precision
 
 
 @pytest.fixture(scope="module")
@@ -67,41 +69,39 @@ def untrained(build_shared):
     return of
 
 
-def learnt_state(method: str) -> dict[str, torch.Tensor]:
-    """What somebody trained, in half precision."""
+def trained_state(method: str) -> dict[str, torch.Tensor]:
+    """Random trained parameters in half precision."""
     random = torch.Generator().manual_seed(0)
     state = {key: torch.randn(shape, generator=random).mul(0.3).half() for key, shape in OFFICIAL[method][1].items()}
     return {key: value.abs() if key.endswith("running_var") else value for key, value in state.items()}
 
 
-def ballast(method: str, trainer) -> dict[str, torch.Tensor]:
-    """What the official files hold besides: name tokens of all 77 positions, the frozen CLIP, unused layers."""
-    clip, whole = trainer.student.backbone.model, OFFICIAL[method][0] != "prompt_learner" or method == "VPT"
-    nested = "prompt_learner." if whole else ""
+def unused_entries(method: str, trainer) -> dict[str, torch.Tensor]:
+    """Other entries of the official files: tokens of all 77 positions, the frozen CLIP, unused layers."""
+    model, has_clip = trainer.student.backbone.model, OFFICIAL[method][0] != "prompt_learner" or method == "VPT"
+    nested = "prompt_learner." if has_clip else ""
     state = {}
     if method not in ("VPT", "PromptKD"):
         context = OFFICIAL[method][1][f"{nested}ctx"][0]
         state |= {f"{nested}token_prefix": torch.randn(5, 1, 64)}
         state |= {f"{nested}token_suffix": torch.randn(5, 76 - context, 64)}
-    if whole:
-        state |= {f"image_encoder.{key}": value for key, value in clip.visual.state_dict().items()}
-        state["logit_scale"] = clip.logit_scale.detach()
-    if whole and method != "PromptKD":
+    if has_clip:
+        state |= {f"image_encoder.{key}": value for key, value in model.visual.state_dict().items()}
+        state["logit_scale"] = model.logit_scale.detach()
+    if has_clip and method != "PromptKD":
         text = ("transformer.", "positional_embedding", "ln_final.", "text_projection")
-        state |= {f"text_encoder.{key}": value for key, value in clip.state_dict().items() if key.startswith(text)}
+        state |= {f"text_encoder.{key}": value for key, value in model.state_dict().items() if key.startswith(text)}
     if method == "PromptSRC":
-        state |= {f"prompt_learner.ZS_image_encoder.{key}": value for key, value in clip.visual.state_dict().items()}
+        state |= {f"prompt_learner.ZS_image_encoder.{key}": value for key, value in model.visual.state_dict().items()}
     if method == "KgCoOp":
         state |= {"bias_vectors": torch.randn(1, 512), "token_midfix": torch.randn(5, 4, 64)}
         state |= {"meta_net.linear1.weight": torch.randn(512, 512), "meta_net.linear1.bias": torch.randn(512)}
     state = {key: value.half() for key, value in state.items()}
-    if method == "PromptKD":
-        state["VPT_image_trans.conv1.1.num_batches_tracked"] = torch.tensor(7)
-    return state
+    return state | BATCHES if method == "PromptKD" else state
 
 
 def write(folder: Path, method: str, state: dict, **more) -> str:
-    """A run folder that holds one checkpoint of a method; best, as a test chooses it."""
+    """Write the best model of a method into a run folder."""
     path = folder / OFFICIAL[method][0] / "model-best.pth.tar"
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": state, **more}, path)
@@ -121,66 +121,61 @@ def case(request, untrained) -> SimpleNamespace:
     return SimpleNamespace(method=method, trainer=trainer, module=module)
 
 
-@pytest.mark.parametrize("form", ["whole", "learnt alone", "data parallel"])
-def test_official_names_are_read(case, form, tmp_path):
-    """Logits of the loaded checkpoint = those of parameters that are set one by one."""
+@pytest.mark.parametrize("form", ["complete", "trained only", "data parallel"])
+def test_official_files_are_loaded(case, form, tmp_path):
+    """Logits of the loaded checkpoint are those of parameters that are set one by one."""
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    wanted = learnt_state(case.method)
-    by_hand = case.module.state_dict(keep_vars=True)
-    for key, value in wanted.items():
-        by_hand[key].data.copy_(value)
+    trained = trained_state(case.method)
+    parameters = case.module.state_dict(keep_vars=True)
+    for key, value in trained.items():
+        parameters[key].data.copy_(value)
     expected = logits(case.trainer, images)
-    for key in wanted:
-        by_hand[key].data.copy_(wanted[key].roll(1))
+    for key, value in trained.items():
+        parameters[key].data.copy_(value.roll(1))
     assert not torch.allclose(logits(case.trainer, images), expected, atol=1e-3)
 
-    state, more = dict(wanted), {}
-    if form != "learnt alone":
-        state |= ballast(case.method, case.trainer)
+    state, more = dict(trained), {}
+    if form != "trained only":
+        state |= unused_entries(case.method, case.trainer)
         more = {"epoch": 20, "optimizer": {}, "scheduler": {}, "val_result": 71.3}
     elif case.method == "PromptKD":
-        state["VPT_image_trans.conv1.1.num_batches_tracked"] = torch.tensor(7)
+        state |= BATCHES
     if form == "data parallel":
         state = {f"module.{key}": value for key, value in state.items()}
-    names = [value.clone() for key, value in case.module.state_dict().items() if "token_" in key]
+    tokens = [value.clone() for key, value in case.module.state_dict().items() if "token_" in key]
     case.trainer.load_model(write(tmp_path, case.method, state, **more))
     assert all(value.dtype == torch.float32 for value in case.module.parameters())
     assert torch.equal(logits(case.trainer, images), expected)
-    assert same(names, [value for key, value in case.module.state_dict().items() if "token_" in key])
+    assert same(tokens, [value for key, value in case.module.state_dict().items() if "token_" in key])
 
 
-def test_another_method_s_checkpoint_is_refused(case, untrained, tmp_path):
-    """Put into the very folder that this method reads."""
+def test_checkpoints_of_other_methods_are_refused(case, untrained, tmp_path):
+    """They lie in the folder that this method reads."""
     before = state_of(case.trainer)
     for other in OFFICIAL.keys() - {case.method}:
-        if frozenset((case.method, other)) in ALIKE:
+        if frozenset((case.method, other)) in SAME_PARAMETERS:
             continue
-        state = learnt_state(other) | ballast(other, untrained(other))
-        with pytest.raises(UserError, match="checkpoint of this method|has shape") as refused:
+        state = trained_state(other) | unused_entries(other, untrained(other))
+        with pytest.raises(UserError, match="checkpoint of this method|has shape"):
             case.trainer.load_model(write(tmp_path, case.method, state))
-        assert refused.value and same(state_of(case.trainer), before), other
+        assert same(state_of(case.trainer), before), other
 
 
-def test_what_is_missing_surplus_or_of_another_shape_is_named(case, tmp_path):
-    before, whole = state_of(case.trainer), learnt_state(case.method) | ballast(case.method, case.trainer)
+def test_missing_unexpected_and_wrong_entries_are_named(case, tmp_path):
+    before, state = state_of(case.trainer), trained_state(case.method) | unused_entries(case.method, case.trainer)
+    damaged = [(state | {"adapter.fc.0.weight": torch.zeros(3)}, "unexpected adapter.fc.0.weight"),
+               (state | {"logit_scale": 4.6}, "state_dict")]  # fmt: skip
     for key in OFFICIAL[case.method][1]:
-        less = {name: value for name, value in whole.items() if name != key}
-        with pytest.raises(UserError, match=f"lacks {key}"):
-            case.trainer.load_model(write(tmp_path, case.method, less))
-        wider = whole | {key: torch.cat([whole[key], whole[key]])}
-        with pytest.raises(UserError, match=f"{key} has shape"):
-            case.trainer.load_model(write(tmp_path, case.method, wider))
-    with pytest.raises(UserError, match="unexpected adapter.fc.0.weight"):
-        case.trainer.load_model(write(tmp_path, case.method, whole | {"adapter.fc.0.weight": torch.zeros(3)}))
-    with pytest.raises(UserError, match="state_dict"):
-        case.trainer.load_model(write(tmp_path, case.method, whole | {"logit_scale": 4.6}))
+        damaged.append(({name: value for name, value in state.items() if name != key}, f"lacks {key}"))
+        damaged.append((state | {key: torch.cat([state[key], state[key]])}, f"{key} has shape"))
+    for content, message in damaged:
+        with pytest.raises(UserError, match=message):
+            case.trainer.load_model(write(tmp_path, case.method, content))
     assert same(state_of(case.trainer), before)
 
 
-def test_class_specific_contexts_with_all_77_positions(build_shared, tmp_path):
-    """As CoOp's code saves them; the name tokens beside them tell whose contexts they are."""
-    import clip
-
+def test_class_specific_contexts_are_compared_by_the_tokens_of_their_names(build_shared, tmp_path):
+    """CoOp's files contain the tokens of all 77 positions."""
     csc = {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CSC": True}
     trainer = build_shared("CoOp", "csc", **csc)
     other = build_shared("CoOp", "csc-new", **csc, **{"DATASET.SUBSAMPLE_CLASSES": "new"})
@@ -198,13 +193,12 @@ def test_class_specific_contexts_with_all_77_positions(build_shared, tmp_path):
     assert torch.equal(trainer.student.prompt_learner.ctx, context.float())
 
 
-def test_of_two_modules_both_are_loaded_or_none(build_shared, tmp_path):
-    """A checkpoint of CoOp has no negative space, or there is one of another length."""
+def test_two_modules_are_loaded_together_or_not_at_all(build_shared, tmp_path):
+    """FDBPL with a checkpoint of CoOp, which has no negative prompt space, and with one of another length."""
     trainer = build_shared("FDBPL", "both", bank=False)
-    before, folder = state_of(trainer), write(tmp_path, "CoOp", learnt_state("CoOp"))
+    before, folder = state_of(trainer), write(tmp_path, "CoOp", trained_state("CoOp"))
     with pytest.raises(UserError, match="no checkpoint in .*negative_prompt_learner"):
         trainer.load_model(folder)
-    assert same(state_of(trainer), before)
     negative = tmp_path / "negative_prompt_learner" / "model-best.pth.tar"
     negative.parent.mkdir()
     torch.save({"state_dict": {"ctx": torch.zeros(5, 64)}}, negative)
@@ -213,5 +207,5 @@ def test_of_two_modules_both_are_loaded_or_none(build_shared, tmp_path):
     assert same(state_of(trainer), before)
     torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}}, negative)
     trainer.load_model(folder)
-    assert torch.equal(trainer.student.prompt_learner.ctx, learnt_state("CoOp")["ctx"].float())
+    assert torch.equal(trainer.student.prompt_learner.ctx, trained_state("CoOp")["ctx"].float())
     assert not trainer.negative_prompt_learner.ctx.any()

@@ -1,4 +1,4 @@
-"""ProGrad's prompts against a derivation from their definition, on templates with more tokens than words."""
+"""ProGrad's prompts against their definition, with templates that have more tokens than words."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from fdbpl.errors import UserError
 from trainers.prograd import ProGrad, ProGradStudent
 
 NAMES = ["cat", "golden retriever", "wheel_chair"]
-COMMA = "a type of pet, a photo of a {}."
+COMMA = "a type of pet, a photo of a {}."  # eight words before the class name, nine tokens
 
 
 @pytest.fixture
@@ -23,9 +23,11 @@ def student(make_cfg, student_file):
 
 
 @torch.no_grad()
-def derived_features(model, template: str, n_ctx: int) -> torch.Tensor:
-    """CLIP's own text encoder on zeros, then everything before the class name, name and full stop; the zeros and the
-    first tokens of the template, as many as it has words, are the context."""
+def expected_features(model, template: str, n_ctx: int) -> torch.Tensor:
+    """Encode zeros, the text before the class name, the name and a full stop with CLIP's own text encoder.
+
+    The context is the zeros and as many tokens of the template as it has words.
+    """
     from clip.simple_tokenizer import SimpleTokenizer
 
     encode, rows, ends = SimpleTokenizer().encode, [], []
@@ -48,15 +50,16 @@ def derived_features(model, template: str, n_ctx: int) -> torch.Tensor:
 def test_tokens_beyond_the_words_stay_between_context_and_class_name(student, template, n_ctx):
     built = student(template, N_CTX=n_ctx)
     assert built.prompt_learner.ctx.shape == (n_ctx, 64)
-    (found,) = built.text_features()
-    assert torch.allclose(found, derived_features(built.backbone.model, template, n_ctx), atol=1e-5)
+    torch.testing.assert_close(
+        built.text_features()[0], expected_features(built.backbone.model, template, n_ctx), atol=1e-5, rtol=0
+    )
 
 
-def test_only_as_many_tokens_as_words_are_learnt(student):
-    learner = student(COMMA, N_CTX=16).prompt_learner
-    tokens = learner.token_suffix[0, 0]
-    embedding = student(COMMA).backbone.model.token_embedding.weight
-    assert torch.equal(tokens, embedding[320])  # "a", the ninth token of eight words
+def test_only_as_many_tokens_as_words_are_trained(student):
+    built = student(COMMA, N_CTX=16)
+    learner = built.prompt_learner
+    ninth_token = built.backbone.model.token_embedding.weight[320]  # "a"
+    assert torch.equal(learner.token_suffix[0, 0], ninth_token)
     assert (learner.ctx[:8] == 0).all() and (learner.ctx[8:] != 0).any(dim=-1).all()
 
 
@@ -68,7 +71,7 @@ def test_the_official_templates(make_cfg):
     assert ProGrad.choose_template(cfg, "a photo of a {}, a type of pet.") == COMMA
 
 
-def test_class_specific_contexts_do_not_start_from_the_template(build):
+def test_class_specific_contexts_cannot_start_from_the_template(build):
     with pytest.raises(UserError, match=r"PROGRAD\.CSC.*TEMPLATE_INIT False"):
         build("ProGrad", **{"TRAINER.PROGRAD.CSC": True})
     trainer = build("ProGrad", **{"TRAINER.PROGRAD.CSC": True, "TRAINER.PROGRAD.TEMPLATE_INIT": False})

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fdbpl import distributed
 from fdbpl.crops import sample_regions
 
 from .methods import NO_GRADIENT, trained
@@ -18,14 +19,14 @@ from .methods import NO_GRADIENT, trained
 WORKER = Path(__file__).with_name("torchrun_worker.py")
 TRAIN = WORKER.parents[2] / "train.py"
 WORDS = ["apple", "bridge", "cloud", "dog", "engine", "flower", "guitar", "house", "island"]
-OWN = {
-    "CoOp": {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.CSC": True, "TRAINER.COOP.N_CTX": 2},  # vectors of each class
+SETTINGS = {
+    "CoOp": {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.CSC": True, "TRAINER.COOP.N_CTX": 2},  # class-specific
     "CoOp_KDPL": {"TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.K_MAX": 6},  # words of the whole batch
     "TCP": {"OPTIM.NAME": "adam", "OPTIM.LR": 1e-3},
-    "FDBPL_KgCoOp": {"REGIONS.CACHE_STUDENT_FEATURES": False},  # a frozen tower in the loop
+    "FDBPL_KgCoOp": {"REGIONS.CACHE_STUDENT_FEATURES": False},  # the frozen image tower runs in training
 }
 BATCH_OF_TWO = {"DATALOADER.TRAIN_X.BATCH_SIZE": 2}
-# by four: shares of 4 images and 5 classes differ, and a batch of two leaves two processes without images of their own
+# four processes: unequal shares of 5 classes; with a batch of two, two processes have no images
 FOUR = {
     "FDBPL": {"TEST.FINAL_MODEL": "best_val", "TEST.COMPUTE_CMAT": True, "MODEL.TEXT_CHUNK": 3},
     "FDBPL_PromptSRC": {"MODEL.TEXT_CHUNK": 1},
@@ -34,15 +35,15 @@ FOUR = {
     "ProGrad": BATCH_OF_TWO,
     "CoCoOp": BATCH_OF_TWO,
 }
-TOLERANCE = 3e-5  # of the way a parameter went; measured: at most 4e-6
-AMPLIFIED = 3e-4  # PromptKD's batch norm amplifies rounding; measured: 8e-5 (one process that starts an ulp away: 6e-5)
+TOLERANCE = 3e-5  # relative to the distance that a parameter moved; measured: at most 4e-6
+AMPLIFIED = 3e-4  # PromptKD's batch norm amplifies rounding; measured: 8e-5 (start moved by one rounding error: 6e-5)
 
 
-def torchrun(processes: int, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
+def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -56,16 +57,16 @@ def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, proc
     words, jobs, expected = tmp_path / "words.txt", tmp_path / "jobs", {}
     words.write_text("\n".join(WORDS))
     jobs.mkdir()
-    cases = {name: OWN.get(name, {}) for name in trained()} if processes == 2 else FOUR
+    cases = {name: SETTINGS.get(name, {}) for name in trained()} if processes == 2 else FOUR
     for name, own in cases.items():
-        settings = {"OPTIM.MAX_EPOCH": 3, "TRAINER.KDPL.VOCABULARY": str(words), **own}
+        settings = {"OPTIM.MAX_EPOCH": 2, "TRAINER.KDPL.VOCABULARY": str(words), **own}
         trainer = build(name, f"one/{name}", **settings)
         begin = state_of(trainer)
         trainer.train()
         expected[name] = (begin, state_of(trainer), trainer.results)
-        if name == "FDBPL":  # the processes label their regions themselves
+        if name == "FDBPL":  # the processes generate their bank together
             bank = trainer.supervision.folder
-            settings |= {"REGIONS.GENERATE": True, "REGIONS.ROOT": str(tmp_path / "labelled")}
+            settings |= {"REGIONS.GENERATE": True, "REGIONS.ROOT": str(tmp_path / "generated")}
         (jobs / f"{name}.yaml").write_text(make_cfg(name, f"several/{name}", **settings).dump())
 
     run = torchrun(processes, WORKER, jobs)
@@ -76,29 +77,29 @@ def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, proc
         tolerance = AMPLIFIED if name.endswith("PromptKD") else TOLERANCE
         for key, value in state.items():
             if key.endswith(NO_GRADIENT):
-                continue  # rounding and nothing else
+                continue  # only rounding errors
             moved = (value.float() - begin[key].float()).norm()
             assert (found[key].float() - value.float()).norm() <= tolerance * moved, f"{name} {key}"
         assert json.loads((jobs / f"{name}.json").read_text()) == pytest.approx(results), name
-        assert run.stdout.count(f"Loading trainer: {name}\n") == 1, name  # one process speaks
-    assert "10 images, 0 of them labelled before; 30 regions labelled, 30 student features" in run.stdout  # by all
-    (manifest,) = (tmp_path / "labelled").rglob("manifest.json")
-    made = {file.relative_to(manifest.parent): file for file in manifest.parent.rglob("*regions-*.safetensors")}
-    assert {len(name.parts) for name in made} == {1, 3}  # regions, features
-    for name, file in made.items():
+        assert run.stdout.count(f"Loading trainer: {name}\n") == 1, name  # only the main process prints
+    assert "10 images, 0 of them labelled before; 30 regions labelled, 30 student features" in run.stdout
+    (manifest,) = (tmp_path / "generated").rglob("manifest.json")
+    shards = {file.relative_to(manifest.parent): file for file in manifest.parent.rglob("*regions-*.safetensors")}
+    assert {len(name.parts) for name in shards} == {1, 3}  # regions, features
+    for name, file in shards.items():
         assert file.read_bytes() == (bank / name).read_bytes(), name
 
 
-def test_a_mistake_of_all_is_said_once(tmp_path):
+def test_an_error_of_all_processes_is_printed_once(tmp_path):
     files = ["--dataset-config-file", TRAIN.parent / "configs/datasets/caltech101.yaml", "--trainer", "FDBPL"]
     files += ["--config-file", TRAIN.parent / "configs/trainers/FDBPL/demo.yaml"]
     run = torchrun(2, TRAIN, *files, "--root", tmp_path / "absent", "--output-dir", tmp_path / "run")
-    assert run.returncode and run.stderr.count("error: the data root") == 1, run.stderr
+    assert run.returncode and run.stderr.count("error: ") == 1 and "the data root" in run.stderr, run.stderr
     assert "terminate called" not in run.stderr and not (tmp_path / "run" / "done.json").exists()
 
 
-def test_a_mistake_that_one_process_meets_ends_all(build, make_cfg, data_root, tmp_path):
-    """A file that breaks after the bank was made, in the second process's share of the first batch."""
+def test_an_error_of_one_process_ends_all(build, make_cfg, data_root, tmp_path):
+    """An image that breaks after the bank was generated, in the share of the second process of the first batch."""
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     images = [item.impath for item in build("FDBPL_MaPLe", "one").dm.dataset.train_x]
@@ -111,20 +112,19 @@ def test_a_mistake_that_one_process_meets_ends_all(build, make_cfg, data_root, t
         run = torchrun(2, WORKER, jobs)
     finally:
         broken.write_bytes(content)
-    assert run.returncode and run.stderr.count("error: expected 60 readable images") == 1, run.stderr
-    assert broken.name in run.stderr
-    assert "RuntimeError" not in run.stderr and "terminate called" not in run.stderr  # no way out by an abort
+    assert run.returncode and run.stderr.count("error: ") == 1 and broken.name in run.stderr, run.stderr
+    assert "RuntimeError" not in run.stderr and "terminate called" not in run.stderr
 
 
 @pytest.mark.gpu
 def test_more_processes_than_gpus(tmp_path):
     run = torchrun(torch.cuda.device_count() + 1, TRAIN, "--trainer", "ZeroshotCLIP", "--output-dir", tmp_path / "run",
                    "--dataset-config-file", TRAIN.parent / "configs/datasets/demo.yaml")  # fmt: skip
-    assert run.returncode and run.stderr.count("error: expected a GPU for each process") == 1, run.stderr
+    assert run.returncode and run.stderr.count("error: ") == 1 and "GPU" in run.stderr, run.stderr
 
 
-def test_the_others_are_waited_for_as_long_as_we_say(tmp_path):
-    """Longer than torch would, and not by torch's clock: here a second, for a process that was never started."""
+def test_a_process_that_never_starts_is_an_error_after_the_timeout(tmp_path):
+    """The timeout is shortened from a week to a second."""
     code = (
         "from fdbpl import distributed, errors\n"
         "assert distributed.TIMEOUT.days >= 1\n"
@@ -141,9 +141,7 @@ def test_the_others_are_waited_for_as_long_as_we_say(tmp_path):
     assert "error: The processes of torchrun cannot connect to each other" in run.stderr, run.stderr
 
 
-def test_a_share_of_nothing_is_everything():
-    from fdbpl import distributed
-
+def test_one_process_without_torchrun():
     rows = torch.ones(5, 2, requires_grad=True)
     assert distributed.shard(rows) is rows and distributed.gather(rows, 5) is rows
     assert distributed.is_main_process() and distributed.world_size() == 1 and distributed.broadcast_from_main(3) == 3

@@ -1,4 +1,4 @@
-"""Started by torchrun: trains the configurations of a folder (*.yaml) one after another; the first process writes."""
+"""Program for torchrun: trains the configurations (*.yaml) of a folder; the main process writes the results."""
 
 import importlib.util
 import sys
@@ -21,7 +21,7 @@ from fdbpl.io.atomic import write_json  # noqa: E402
 
 
 def check_gather() -> None:
-    """Closed forms of gradients: of the same parameter before and behind a gather, and before two."""
+    """Compare gradients with closed forms: a parameter before and after a gather, and before two gathers."""
     for total in (7, 2, 1):
         rows = torch.arange(1.0, 1.0 + total, dtype=torch.float64)
         a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -42,15 +42,15 @@ def check_gather() -> None:
         assert distributed.world_size() == 1 and len(distributed.shard(torch.ones(5))) == 5
 
 
-def check_total() -> None:
-    """What all processes counted, in each of them."""
+def check_all_reduce() -> None:
+    """Check sums over the processes."""
     world = distributed.world_size()
     assert distributed.all_reduce_sum(distributed.rank() + 1, 2) == [world * (world + 1) // 2, 2 * world]
 
 
-def check_chance() -> None:
-    """Without a seed the processes still draw the same."""
-    from fdbpl.engine.trainer import seed_epoch
+def check_unseeded_epochs() -> None:
+    """Check that without a seed all processes draw the same numbers."""
+    from fdbpl.engine.seeding import seed_epoch
 
     draws = []
     for _ in range(2):
@@ -79,8 +79,8 @@ def main(folder: Path) -> None:
     conftest().register_tiny_dataset()
     distributed.start(use_gpu=False)
     check_gather()
-    check_total()
-    check_chance()
+    check_all_reduce()
+    check_unseeded_epochs()
     for file in sorted(folder.glob("*.yaml")):
         cfg = get_cfg_default()
         datasets.extend_cfg(cfg)
@@ -93,7 +93,7 @@ def main(folder: Path) -> None:
                  for key, value in module.state_dict().items()}  # fmt: skip
         every = torch.cat([value.double().reshape(-1) for value in state.values()])
         (mean,) = distributed.all_reduce_mean([every])
-        assert torch.equal(mean, every), "the processes have drifted apart"
+        assert torch.equal(mean, every), "the parameters differ between processes"
         if distributed.is_main_process():
             save_file({key: value.contiguous() for key, value in state.items()}, file.with_suffix(".safetensors"))
             write_json(file.with_suffix(".json"), trainer.results)

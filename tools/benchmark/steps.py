@@ -82,7 +82,7 @@ def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Varia
     teacher("fp32")  # loaded before the bank is made, so that the cost of labelling does not include it
     fdbpl = inputs.build_trainer(config("FDBPL"))
     decode = decoder(inputs, fdbpl, student.image_size)
-    texts = fdbpl.supervision.load_class_features(fdbpl.cfg, fdbpl.dm.dataset, fdbpl.device)
+    texts = fdbpl.supervision.class_features(fdbpl.cfg, fdbpl.dm.dataset, fdbpl.load_teacher)
     images, first = torch.arange(point.batch), torch.zeros(point.batch, dtype=torch.long)
     stored = fdbpl.supervision.lookup.teacher_logits(images, first).to(inputs.device)
     half = "fp16" if inputs.device == "cuda" else "bf16"

@@ -1,15 +1,19 @@
 """Interface of a source of supervision."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fdbpl.backbones import Backbone
+
 from ..bank_spec import BankSpec
 from ..batch import TrainBatch
 from ..student import Student, StudentOutput
+
+TeacherLoader = Callable[[], Backbone]
 
 
 class Loader(Protocol):
@@ -28,6 +32,7 @@ class Supervision:
         dataset: Dassl data set of the run (few-shot training images, class names, template).
         student: the student to train.
         device: device of the tensors.
+        load_teacher: loads the teacher, or returns the one that is loaded already.
 
     Attributes:
         train_student: the student that the losses are computed for: `student`, or its prompts with other class names.
@@ -35,7 +40,7 @@ class Supervision:
 
     reads_bank = False  # True: a training needs a region bank
 
-    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device):
+    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
         self.cfg = cfg
         self.dataset = dataset
         self.device = device
@@ -51,10 +56,15 @@ class Supervision:
         return None
 
     @classmethod
-    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
-        """Unit class features of the teacher for the data set's classes, float32 [C, D].
+    def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:
+        """Load the teacher. Only a supervision with a teacher defines it."""
+        raise NotImplementedError
 
-        Only a supervision with a teacher has them; students that use them (PromptKD) need them in tests as well.
+    @classmethod
+    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
+        """Unit class features of the teacher for the data set's classes, float32 [C, D]. As for `load_teacher`.
+
+        Students that use them (PromptKD) need them in tests as well.
         """
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fdbpl.backbones import resolve_precision
+from fdbpl.backbones import Backbone, resolve_precision
 from fdbpl.distributed import gather, shard
 from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward, kl_reverse
@@ -19,7 +19,7 @@ from .. import teachers
 from ..batch import TrainBatch
 from ..student import Student, StudentOutput
 from ..templates import DEFAULT_TEMPLATE
-from .base import Supervision
+from .base import Supervision, TeacherLoader
 from .vocabulary import read_vocabulary
 
 
@@ -33,9 +33,9 @@ class OnlineTeacher(Supervision):
 
     own_scale = False  # True: the teacher's logits use the teacher's own logit scale
 
-    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device):
-        super().__init__(cfg, dataset, student, device)
-        self.teacher = teachers.load_teacher(cfg, dataset, str(device))
+    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
+        super().__init__(cfg, dataset, student, device, load_teacher)
+        self.teacher = load_teacher()
         size, settings = tuple(cfg.INPUT.SIZE), cfg.TRAINER.KDPL
         if size != (self.teacher.image_size,) * 2:
             raise UserError(
@@ -70,9 +70,13 @@ class OnlineTeacher(Supervision):
             raise UserError("TRAINER.KDPL.ALPHA and BETA are both 0.0, so there is no loss; set one of them above 0.0")
 
     @classmethod
-    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
+    def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:
+        return teachers.load_teacher(cfg, dataset, str(device))
+
+    @classmethod
+    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
         texts = fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames)
-        return teachers.load_teacher(cfg, dataset, str(device)).encode_text(texts)
+        return load_teacher().encode_text(texts)
 
     def read(self, batch: dict) -> TrainBatch:
         total = len(batch["img"])

@@ -42,7 +42,7 @@ from ..batch import TrainBatch
 from ..image_dataset import decoding_of
 from ..settings import require
 from ..student import Student
-from .base import Loader, Supervision
+from .base import Loader, Supervision, TeacherLoader
 from .region_batches import RegionBatches
 
 
@@ -57,8 +57,8 @@ class RegionBankSupervision(Supervision):
 
     reads_bank = True
 
-    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device):
-        super().__init__(cfg, dataset, student, device)
+    def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
+        super().__init__(cfg, dataset, student, device, load_teacher)
         if cfg.REGIONS.GENERATE:
             print(ensure_bank(self.bank_spec(cfg, dataset, student)))
             barrier()
@@ -146,14 +146,18 @@ class RegionBankSupervision(Supervision):
         )  # fmt: skip
 
     @classmethod
-    def load_class_features(cls, cfg: CfgNode, dataset, device: torch.device) -> Tensor:
+    def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:
+        return teachers.load_teacher(cfg, dataset, str(device))
+
+    @classmethod
+    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
         """Look the features up in a bank that holds them; otherwise encode the class names with the teacher."""
         texts = fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames)
         banks = find_banks(cfg, dataset) if getattr(dataset, "dataset_dir", None) else []  # None outside of a training
         if banks:
             return RegionBank.open(require_unique(banks, cfg)).text_features(texts)
         stored = lookup_class_features(cfg, texts)
-        return teachers.load_teacher(cfg, dataset, str(device)).encode_text(texts) if stored is None else stored
+        return load_teacher().encode_text(texts) if stored is None else stored
 
     def train_loader(self, loader: Loader) -> RegionBatches:
         return self.batches

@@ -1,0 +1,70 @@
+"""The definition of a method: its student, its supervision and its settings, without a training."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from yacs.config import CfgNode
+
+from fdbpl.backbones import Backbone
+from fdbpl.prompts import PromptLearner
+
+from .bank_spec import BankSpec
+from .student import Classifier, Student
+from .supervision.base import Supervision
+from .supervision.hard_labels import HardLabels
+
+
+class Method:
+    """What a trainer class says about its method; a finished run is loaded with it, without a trainer.
+
+    Attributes:
+        student_class: the model.
+        supervision_class: the source of supervision; by default few-shot labels.
+        cfg_key: `cfg.TRAINER.<cfg_key>` holds the student's settings; by default the student class's key.
+    """
+
+    student_class: type[Student]
+    supervision_class: type[Supervision] = HardLabels
+    cfg_key = ""
+
+    @classmethod
+    def settings_key(cls) -> str:
+        """Key of the student's settings: TRAINER.<cfg_key>."""
+        return f"TRAINER.{cls.cfg_key or cls.student_class.cfg_key}"
+
+    @classmethod
+    def settings(cls, cfg: CfgNode) -> CfgNode:
+        """The student's section of the configuration."""
+        return cfg.TRAINER[cls.cfg_key or cls.student_class.cfg_key]
+
+    @classmethod
+    def bank_spec(cls, cfg: CfgNode, dataset) -> BankSpec | None:
+        """Region bank that a training of `cfg` reads; None if it reads no bank."""
+        return cls.supervision_class.bank_spec(cfg, dataset, cls.student_class)
+
+    @classmethod
+    def new_student(
+        cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
+        teacher_features: Callable[[], Tensor],
+    ) -> Student:  # fmt: skip
+        """An untrained student; no data set is needed.
+
+        Args:
+            teacher_features: loads the teacher's unit class features, for students that use them (PromptKD).
+        """
+        return cls.student_class(cls.settings(cfg), backbone, classnames, template)
+
+    @classmethod
+    def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
+        """An untrained negative prompt space; None for trainers other than FDBPL's."""
+        return None
+
+    @classmethod
+    def choose_template(cls, cfg: CfgNode, template: str) -> str:
+        """Prompt template of the method, given the data set's."""
+        return template
+
+    @classmethod
+    def classifier_of(cls, cfg: CfgNode, student: Student, negative: PromptLearner | None = None) -> Classifier:
+        """The classifier of a student of `cfg`; `negative` is FDBPL's negative prompt space."""
+        return student.build_classifier()
