@@ -12,8 +12,8 @@ from .calls import refused
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--output-dir", "x"], "the flag '--output-dir' is after the KEY VALUE pairs"),
-        (["--eval-only"], "the flag '--eval-only' is after the KEY VALUE pairs"),
+        (["--output-dir", "x"], "The flag '--output-dir' is after the KEY VALUE pairs"),
+        (["--eval-only"], "The flag '--eval-only' is after the KEY VALUE pairs"),
         (["OPTIM.LR=0.1"], "OPTIM.LR 0.1"),
         (["optim.lr", "0.1"], "did you mean OPTIM.LR?"),
         (["Optim.Max_epochs", "1"], "did you mean OPTIM.MAX_EPOCH?"),

@@ -9,7 +9,7 @@ import torch
 
 from fdbpl.engine.feature_cache import find_cache
 
-from ..trainers.methods import learned, cfg_key_of, one_of_each_student, trained
+from ..trainers.methods import cfg_key_of, learned, one_of_each_student, trained
 
 SETTINGS = {
     "USE_CUDA": True,

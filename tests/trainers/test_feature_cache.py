@@ -53,7 +53,8 @@ def test_cached_features_are_those_of_the_tower_bit_for_bit(build, cache):
 
 
 def test_features_of_a_trained_tower_are_not_cached(tested, cache):
-    assert tested("MaPLe", "run")[1] == 10 and not cache.exists()
+    results, _ = tested("MaPLe", "run")
+    assert results and not cache.exists()
 
 
 @pytest.mark.parametrize(
