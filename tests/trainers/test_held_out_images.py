@@ -84,7 +84,7 @@ def build(cfg_in, folder: Path, root: Path, protocol: str, supervision: str, **s
     name, own = SUPERVISIONS[supervision]
     if own == DALI:
         pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
-    values = {"DATASET.ROOT": str(root), "OPTIM.MAX_EPOCH": 1, **PROTOCOLS[protocol], **own, **settings}
+    values = {"DATASET.ROOT": str(root), "OPTIM.MAX_EPOCH": 2, **PROTOCOLS[protocol], **own, **settings}
     return build_from(cfg_in(folder, name, "run", values))
 
 

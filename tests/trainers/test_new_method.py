@@ -41,7 +41,7 @@ def test_it_trains_under_every_supervision(name, build):
     assert after.keys() >= {"prompt_learner.ctx", "adapter.weight", "adapter.bias"}
     assert ("negative_prompt_learner.ctx" in after) == (name == "FDBPL_Adapter")
     assert all(not torch.equal(value, start[key]) for key, value in after.items())
-    assert all("decay" in row and len(row) > 1 for row in terms)  # the method's own term beside the supervision's
+    assert all("decay" in row and len(row) > 1 for row in terms)  # its own loss and that of the supervision
 
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     other = build(name, "other", **settings | {"SEED": 2})
@@ -49,7 +49,7 @@ def test_it_trains_under_every_supervision(name, build):
     assert torch.equal(logits(other, images), logits(trainer, images))
 
 
-def test_looked_up_features_pass_through_what_is_learnt_behind_the_tower(build):
+def test_looked_up_features_pass_through_the_trained_layer_after_the_tower(build):
     trainer = build("FDBPL_Adapter")
     trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
@@ -59,7 +59,7 @@ def test_looked_up_features_pass_through_what_is_learnt_behind_the_tower(build):
     torch.testing.assert_close(trainer.student.image_features(view), expected)
 
 
-def test_its_settings_are_checked_as_everybody_s(make_cfg):
+def test_settings_of_the_new_method_are_checked(make_cfg):
     short = make_cfg("FDBPL_Adapter", **{"TRAINER.ADAPTER.N_CTX": 0})
     with pytest.raises(UserError, match="TRAINER.ADAPTER.N_CTX is 0, but it must be at least 1"):
         build_trainer(short)
