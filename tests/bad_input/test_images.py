@@ -12,7 +12,7 @@ from PIL import Image
 
 from fdbpl import predict
 from fdbpl.io.image_check import unreadable_images
-from fdbpl.io.image_reading import UnreadableImage, image_mode, image_size, read_image
+from fdbpl.io.image_reading import UnreadableImage, read_header, read_image
 from fdbpl.pipelines import RegionRequests, dali_installed
 from fdbpl.pipelines.dali import DaliPipeline
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
@@ -39,7 +39,8 @@ def test_an_unusual_image_is_read_as_pillow_reads_it(tmp_path, name):
     with Image.open(tmp_path / name) as image:
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(np.asarray(read_image(tmp_path / name)), expected)
-    assert image_size(tmp_path / name) == expected.shape[:2]
+    header = read_header(tmp_path / name)
+    assert (header.height, header.width) == expected.shape[:2]
     assert unreadable_images(tmp_path, [name]) == {}
 
 
@@ -98,7 +99,7 @@ def test_a_damaged_photograph_is_read_or_has_a_reason(tmp_path_factory, content)
         if reasons:
             assert "\n" not in reasons["x.jpg"] and len(reasons["x.jpg"]) < 200
         else:
-            assert read_image(file).mode == "RGB" and image_mode(file)
+            assert read_image(file).mode == "RGB" and read_header(file).mode
 
 
 @pytest.fixture
