@@ -44,6 +44,8 @@ def check_archive(file: Path) -> None:
     Raises:
         ValueError: the file is a TorchScript archive, a legacy .tar file, damaged, or a zip bomb.
     """
+    if tarfile.is_tarfile(file):  # first: `zipfile` also finds a zip file that is stored in it
+        raise ValueError("it is a .tar file of an old torch, which may hold code")
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if _is_torchscript(archive):
@@ -59,8 +61,6 @@ def check_archive(file: Path) -> None:
             raise ValueError(f"{damaged} in it is damaged")
     elif _begins_as_zip(file):  # torch looks no further, and may find content that `zipfile` does not
         raise ValueError("it is a damaged zip file")
-    elif tarfile.is_tarfile(file):
-        raise ValueError("it is a .tar file of an old torch, which may hold code")
 
 
 def is_torchscript(file: Path) -> bool:

@@ -42,7 +42,7 @@ FILES = {
     "an image": (lambda file: file.write_bytes(b"\xff\xd8\xff\xe0" + bytes(2000)), UNREADABLE),
     "a pointer of Git LFS": (lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\n"), UNREADABLE),
     "a zip bomb": (zip_bomb, "unpacks to more than"),
-    "a legacy .tar": (legacy_tar, ".tar"),
+    "a legacy .tar": (legacy_tar, "a .tar file of an old torch"),
     "a flipped byte": (flip_byte_of_zip, "damaged"),
     "TorchScript of another module": (torchscript, "none of those that OpenAI published"),
     "a zip file without tensors": (lambda file: zipfile.ZipFile(file, "w").close(), UNREADABLE),
