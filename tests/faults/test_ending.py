@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tools.soak import comparing, mounts
-from tools.soak.disturbing import MAX_KILLS, Count, Watch, until_through
+from tools.soak.disturbing import Count, Watch, until_through
 from tools.soak.faults import clock_backwards, kill_rank, more_epochs, two_prepare
 from tools.soak.killing import Kill
 from tools.soak.scenarios import CALTECH101, STEPS, Place, Scenario, mirror
@@ -33,7 +33,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def caltech101(tmp_path_factory):
     """A function that creates places with a mirror, and the place of an undisturbed preparation."""
-    server, stop = mirror(0.02)
+    server, stop = mirror(0.04)
     folder = tmp_path_factory.mktemp("caltech101")
 
     def place(name: str) -> Place:
@@ -93,9 +93,10 @@ def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(picture
 def test_a_preparation_killed_at_random_moments(caltech101):
     place, straight = caltech101
     count, notes = Count(), []
-    for number in range(2):
-        until_through(CALTECH101, place(f"killed {number}"), straight, 1.0, random.Random(number), count, notes.append)
-    assert count.rounds == 2 and 2 <= sum(count.kills.values()) <= 2 * MAX_KILLS, notes
+    while count.rounds < 12 and sum(count.kills.values()) < 2:  # a preparation may end before the random moment
+        chance, folder = random.Random(count.rounds), place(f"killed {count.rounds}")
+        until_through(CALTECH101, folder, straight, 1.0, chance, count, notes.append)
+    assert sum(count.kills.values()) >= 2, notes
 
 
 def test_two_preparations_at_once(caltech101):
