@@ -49,7 +49,7 @@ find_python() {
             "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null &&
             command -v "$candidate" && return
     done
-    STATUS=1 fail "expected Python 3.10 or newer, found none; install one, e.g. apt-get install python3 python3-venv"
+    STATUS=1 fail "There is no Python 3.10 or newer. Install one, e.g. apt-get install python3 python3-venv"
 }
 
 # Requirements file of NVIDIA DALI for the driver's CUDA version, else for that of torch; without a GPU that of CUDA 13

@@ -46,7 +46,7 @@ def check_numbers(seeds: Sequence[str], shots: Sequence[str]) -> None:
         if odd:
             more = " (-1: all images)" * (what == "SHOTS")
             raise UserError(
-                f"expected whole numbers without leading zeros as {what}{more}, found {odd[0]!r:.100}; give e.g. "
+                f"{what} has {odd[0]!r:.100}, which is not a whole number without leading zeros{more}; give e.g. "
                 f"{what}='{example}'"
             )
 

@@ -52,7 +52,7 @@ def variants(each: str) -> list[tuple[str, ...]]:
         return [()]
     key, equals, values = each.partition("=")
     if not equals or not values:
-        raise UserError(f"expected KEY=VALUE,VALUE,... as EACH, found {each!r}; give e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
+        raise UserError(f"EACH is {each!r}, but it must be KEY=VALUE,VALUE,..., e.g. DATASET.DEMO.CLASS_SPLIT=1,2")
     return [(key, value) for value in values.split(",")]
 
 
@@ -175,7 +175,7 @@ class Grid:
         check_numbers(self.seeds, self.shots)
         if self.protocol != "few_shot" and len(self.shots) != 1:
             raise UserError(
-                f"expected one number of shots for {self.protocol}, found {len(self.shots)}; e.g. SHOTS=16, or few_shot"
+                f"SHOTS has {len(self.shots)} numbers, but {self.protocol} takes one, e.g. SHOTS=16"
             )
         object.__setattr__(self, "cells", list(self._cells()))
         for cell in self.cells:

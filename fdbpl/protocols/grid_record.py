@@ -56,6 +56,6 @@ class GridRecord:
             return {tuple(cell[name] for name in KEY): {"targets": [], **cell} for cell in cells}
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"expected cells with {', '.join(KEY)} in {self.path}, found others ({type(error).__name__}: {error}); "
+                f"A cell in {self.path} lacks one of {', '.join(KEY)} ({type(error).__name__}: {error}); "
                 f"{remedy}"
             ) from error

@@ -48,19 +48,19 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
     if not name:
         return in_process
     if name not in POLL:
-        raise UserError(f"expected LAUNCHER to be slurm, local or nothing, found {name!r}; choose one of these")
+        raise UserError(f"LAUNCHER is {name!r}, but it must be slurm, local or empty")
     try:
         import submitit
     except ModuleNotFoundError:
         raise UserError(
-            f"expected the optional package submitit for LAUNCHER={name}, found none; run: pip install submitit"
+            f"LAUNCHER={name} needs the optional package submitit; run: pip install submitit"
         ) from None
     folder = output / "jobs"
     try:
         executor = submitit.AutoExecutor(folder, cluster=name, slurm_max_num_timeout=100)
     except RuntimeError:
         raise SystemFailure(
-            "expected a Slurm cluster for LAUNCHER=slurm, found no srun here; run it on the cluster, or use JOBS=N"
+            "LAUNCHER=slurm needs a Slurm cluster, and there is no srun here; run it on the cluster, or use JOBS=N"
         ) from None
     generic = executor._typed_parameters()  # those that every cluster has; the others belong to Slurm
     settings = {"name": "fdbpl", "timeout_min": MINUTES, **slurm_settings(slurm)}
@@ -70,7 +70,7 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
         executor.update_parameters(**{key if key in generic else f"slurm_{key}": settings[key] for key in settings})
     except (AssertionError, NameError, TypeError, ValueError) as error:
         raise UserError(
-            f"expected settings of submitit in SLURM, found {slurm!r} ({' '.join(str(error).split())[:300]}); "
+            f"submitit does not accept SLURM={slurm!r} ({' '.join(str(error).split())[:300]}); give "
             "e.g. SLURM='partition=gpu gpus_per_node=1 timeout_min=240'"
         ) from None
     return Submitted(executor, name, folder).run
@@ -85,7 +85,7 @@ def slurm_settings(text: str) -> dict[str, Any]:
         pairs = [("", "", "")]
     if not all(key and equals for key, equals, _ in pairs):
         raise UserError(
-            f"expected KEY=VALUE pairs in SLURM, found {text!r}; e.g. SLURM='partition=gpu gpus_per_node=1'"
+            f"SLURM is {text!r}, but it must be KEY=VALUE pairs; e.g. SLURM='partition=gpu gpus_per_node=1'"
         )
     return values
 
@@ -199,7 +199,7 @@ class Submitted:
 
         known, keys = self._kept(), list(map(shlex.join, commands))
         if not all(isinstance(number, str) for number in known.values()):
-            raise UserError(f"expected numbers of jobs in {self.submitted}, found something else; delete it")
+            raise UserError(f"{self.submitted} does not hold numbers of jobs; delete it")
         jobs = {number: submitit.SlurmJob(self.executor.folder, known[key]) for number, key in enumerate(keys)
                 if key in known}  # fmt: skip
         found = {number: job for number, job in jobs.items() if job.state != "UNKNOWN" and not job.done()}

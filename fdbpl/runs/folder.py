@@ -108,7 +108,7 @@ class RunFolder:
             return None
         if (stored.get("task"), identity(stored["config"])) != (self.task, identity(self.config)):
             raise UserError(
-                f"expected {self.path} to be empty or to hold this run, found a run with {self._difference(stored)}; "
+                f"{self.path} holds another run, with {self._difference(stored)}; "
                 "choose another --output-dir (OUTPUT for the scripts) or delete that folder"
             )
         if not (self.path / "done.json").is_file():

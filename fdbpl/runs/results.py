@@ -71,7 +71,7 @@ def _shots(metrics: dict) -> int:
     protocol = metrics.get("protocol")
     shots = protocol.get("shots") if isinstance(protocol, dict) else None
     if not isinstance(shots, int):
-        raise UserError(f"expected a whole number of shots in the metrics of a run, found {shots!r:.60}; {REMEDY}")
+        raise UserError(f"The number of shots in the metrics of a run is {shots!r:.60}; {REMEDY}")
     return shots
 
 

@@ -79,7 +79,7 @@ FILES = {
     "twice but for an underscore": (b"big_cat\nbig cat\n", "'big_cat' and 'big cat'"),
     "Latin-1": ("Käfer\n".encode("latin-1"), "is not a text file in UTF-8"),
     "UTF-16": ("cat\ndog\n".encode("utf-16"), "is not a text file in UTF-8"),
-    "a picture": (b"\xff\xd8\xff\xe0" + bytes(99), "is not a text file in UTF-8"),
+    "an image": (b"\xff\xd8\xff\xe0" + bytes(99), "is not a text file in UTF-8"),
     "a line of 200 tokens": (b"cat " * 200 + b"\ndog\n", "75 tokens"),
 }
 

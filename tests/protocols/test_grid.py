@@ -100,13 +100,13 @@ def test_own_pictures_are_called_as_their_folder_is(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"each": "SPLIT"}, "as EACH"),
-        ({"each": "SPLIT="}, "as EACH"),
-        ({"seeds": ("1", "two")}, "whole numbers .* as SEEDS, found 'two'"),
-        ({"shots": ("1", "-2"), "protocol": "few_shot"}, "whole numbers .* as SHOTS .*, found '-2'"),
-        ({"seeds": ("01",)}, "as SEEDS, found '01'"),
-        ({"shots": ("0",), "protocol": "few_shot"}, "as SHOTS .*found '0'"),
-        ({"shots": ("1", "2")}, "one number of shots for base2new, found 2"),
+        ({"each": "SPLIT"}, "EACH is .* must be KEY=VALUE,VALUE"),
+        ({"each": "SPLIT="}, "EACH is .* must be KEY=VALUE,VALUE"),
+        ({"seeds": ("1", "two")}, "SEEDS has 'two', which is not a whole number"),
+        ({"shots": ("1", "-2"), "protocol": "few_shot"}, "SHOTS has '-2', which is not a whole number"),
+        ({"seeds": ("01",)}, "SEEDS has '01', which is not a whole number without leading zeros"),
+        ({"shots": ("0",), "protocol": "few_shot"}, "SHOTS has '0', which is not"),
+        ({"shots": ("1", "2")}, "SHOTS has 2 numbers, but base2new takes one"),
     ],
 )
 def test_mistakes_are_sentences(settings, sentence):
@@ -256,7 +256,7 @@ def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch
         (["demo", "one"], {}, "SEEDS.*'one'"),
         (["demo", "1 -2"], {}, "SEEDS.*'-2'"),
         (["few_shot", "demo", "1", "CoOp"], {"SHOTS": "1 x"}, "SHOTS.*'x'"),
-        (["demo", "1", "CoOp"], {"SHOTS": "1 2"}, "one number of shots"),
+        (["demo", "1", "CoOp"], {"SHOTS": "1 2"}, "SHOTS has 2 numbers"),
         (["demo", "1", "CoOp"], {"JOBS": "two"}, "JOBS.*'two'"),
         (["demo", "1", "CoOp"], {"JOBS": "0"}, "JOBS.*'0'"),
         (["demo", "1", "CoOp"], {"EACH": "OPTIM.LR"}, "EACH"),

@@ -135,11 +135,11 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "sentence"),
     [
-        ("sge", "", "expected LAUNCHER to be slurm, local or nothing, found 'sge'"),
-        ("local", "partition", "expected KEY=VALUE pairs in SLURM, found 'partition'"),
-        ("local", "partition='gpu", "expected KEY=VALUE pairs in SLURM"),
-        ("local", "partitoin=gpu", "expected settings of submitit in SLURM, found 'partitoin=gpu'.*partitoin"),
-        ("local", "gpus_per_node=many", "expected settings of submitit in SLURM.*gpus_per_node"),
+        ("sge", "", "LAUNCHER is 'sge', but it must be slurm, local or empty"),
+        ("local", "partition", "SLURM is 'partition', but it must be KEY=VALUE pairs"),
+        ("local", "partition='gpu", "must be KEY=VALUE pairs"),
+        ("local", "partitoin=gpu", "SLURM='partitoin=gpu' .*partitoin"),
+        ("local", "gpus_per_node=many", "does not accept SLURM=.*gpus_per_node"),
     ],
 )
 def test_mistakes_are_sentences(tmp_path, name, settings, sentence):

@@ -69,7 +69,7 @@ class Soak:
 
     def run(self) -> None:
         drawing = self.place("drawing", Path())
-        self.pictures = drawing.data = drawing.folder / "data"
+        self.images = drawing.data = drawing.folder / "data"
         self.undisturbed(DRAWING, drawing)
         side_by_side(self.jobs, [self.work] * self.jobs)
         self.stop_server()
@@ -79,7 +79,7 @@ class Soak:
         scenario = scenario.after or scenario
         with self.locks[scenario.name]:
             if scenario.name not in self.straight:
-                place = place or self.place(f"straight {scenario.name}", self.pictures)
+                place = place or self.place(f"straight {scenario.name}", self.images)
                 begin = time.monotonic()
                 scenario.straight(place)
                 self.straight[scenario.name] = place, time.monotonic() - begin
@@ -103,12 +103,12 @@ class Soak:
         chance = random.Random(self.chance.random())
         if self.inputs and turn % 3 == 0:
             file = self.inputs.pop()
-            place = self.place(f"{self.number} {file.stem}", self.pictures)
+            place = self.place(f"{self.number} {file.stem}", self.images)
             return file.stem, place, partial(self.input, file, place)
         fault = self.faults.pop(0) if self.faults and turn % 3 == 1 else None
         scenario = fault[2] if fault else min(self.scenarios, key=lambda scenario: self.spent[scenario.name])
         self.spent[scenario.name] += 1.0  # so that another thread chooses another scenario
-        place = self.place(f"{self.number} {scenario.name}", self.pictures)
+        place = self.place(f"{self.number} {scenario.name}", self.images)
         if fault:
             return scenario.name, place, partial(self.fault, fault[0], fault[1], scenario, place)
         return scenario.name, place, partial(self.kill, scenario, place, chance)

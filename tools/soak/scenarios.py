@@ -100,7 +100,7 @@ BEST = training("FDBPL", 10, "TEST.FINAL_MODEL", "best_val", name="FDBPL, best e
 WORKERS = training("CoOp", 5, "DATALOADER.NUM_WORKERS", 2, name="CoOp, data loaders")
 TESTING = Scenario("testing", "FDBPL's test", "base2new_test.sh", FDBPL.arguments, FEW, after=FDBPL)
 DRAWING = Scenario(  # without feature cache: its file names contain the paths of the images, which differ here
-    "preparation", "pictures", "base2new_train.sh", ("demo", 1, "ZeroshotCLIP", "TEST.FEATURE_CACHE_DIR", ""), FEW,
+    "preparation", "demo images", "base2new_train.sh", ("demo", 1, "ZeroshotCLIP", "TEST.FEATURE_CACHE_DIR", ""), FEW,
     draws=True,
 )  # fmt: skip
 CALTECH101 = Scenario("preparation", "Caltech101", "prepare_data.sh", ("caltech101", "--root", "OUTPUT"))

@@ -89,7 +89,7 @@ def class_names(place: Path, found: ScanResult, given: dict[str, str], file: Pat
     """Return {folder or label: class name} in label order: as in dataset.yaml, then in natural order."""
     labels = sorted({image.label for image in found.images}, key=natural)
     for label in given:
-        check_known(label, labels, f"classes of {place} in {file}")
+        check_known(label, labels, f"classes of {place}", file)
     order = [*given, *(label for label in labels if label not in given)]
     names = {label: " ".join((given.get(label) or re.sub("[_-]", " ", label)).split()) for label in order}
     for label, name in names.items():

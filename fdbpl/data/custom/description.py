@@ -54,7 +54,7 @@ def read_description(folder: Path) -> Description:
         raise UserError(f"{file} holds {quoted(content)} instead of the keys {', '.join(KEYS)}; correct the file")
     content = {key: value for key, value in (content or {}).items() if value != ""}
     for key in content:
-        check_known(key, KEYS, f"keys of {', '.join(KEYS)} in {file}")
+        check_known(key, KEYS, f"keys {', '.join(KEYS)}", file)
     return Description(
         file,
         _template(content.get("template", ""), file),
@@ -63,12 +63,12 @@ def read_description(folder: Path) -> Description:
     )
 
 
-def check_known(word: str, known: tuple[str, ...] | list[str], expected: str) -> None:
+def check_known(word: str, known: tuple[str, ...] | list[str], kind: str, file: Path) -> None:
     """Raise a UserError that names the closest of `known` unless `word` is one of them."""
     if word not in known:
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-        remedy = f"did you mean {close[0]!r}?" if close else "take it out"
-        raise UserError(f"expected {expected}, found {quoted(word)}; {remedy}")
+        remedy = f"did you mean {close[0]!r}?" if close else "remove it"
+        raise UserError(f"{quoted(word)} in {file} is not one of the {kind}; {remedy}")
 
 
 def _template(value: Any, file: Path) -> str:
@@ -76,7 +76,7 @@ def _template(value: Any, file: Path) -> str:
         return ""
     if not isinstance(value, str) or value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
         raise UserError(
-            f"expected a template with one {{}} for the class name in {file}, found {quoted(value)}; "
+            f"The template {quoted(value)} in {file} must have one {{}}, for the class name; "
             'write e.g. template: "a photo of a {}."'
         )
     return " ".join(value.split())
@@ -87,7 +87,7 @@ def _classes(value: Any, file: Path) -> dict[str, str]:
         value = dict.fromkeys(value, "")
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
         raise UserError(
-            f"expected folder: class name pairs, or a list of folders, as classes in {file}, found {quoted(value)}; "
+            f"classes in {file} is {quoted(value)}, but it must be a list of folders or folder: class name pairs; "
             "write e.g. classes: {n01440764: tench}"
         )
     return value
@@ -96,9 +96,9 @@ def _classes(value: Any, file: Path) -> dict[str, str]:
 def _split(value: Any, file: Path) -> dict:
     example = "write e.g. split: {train: 0.5, val: 0.2, test: 0.3}, or lists of paths"
     if not isinstance(value, dict):
-        raise UserError(f"expected parts of {', '.join(PARTS)} as split in {file}, found {quoted(value)}; {example}")
+        raise UserError(f"split in {file} is {quoted(value)}, but it must name {', '.join(PARTS)}; {example}")
     for part in value:
-        check_known(part, PARTS, f"parts of {', '.join(PARTS)} as split in {file}")
+        check_known(part, PARTS, f"parts {', '.join(PARTS)} of split", file)
     if not value:
         return {}
     if all(isinstance(paths, list) and all(isinstance(path, str) for path in paths) for paths in value.values()):
@@ -106,9 +106,10 @@ def _split(value: Any, file: Path) -> dict:
     try:
         shares = tuple(float(value.get(part, 0)) for part in PARTS)
     except (TypeError, ValueError):
-        raise UserError(f"expected three shares as split in {file}, found {quoted(value)}; {example}") from None
+        raise UserError(f"split in {file} is {quoted(value)}, but it must be three shares; {example}") from None
     if not (shares[0] > 0 and shares[1] >= 0 and shares[2] > 0 and abs(sum(shares) - 1) < 1e-6):
         raise UserError(
-            f"expected shares above 0 (val: or 0) that add up to 1 as split in {file}, found {quoted(value)}; {example}"
+            f"The shares of split in {file} are {quoted(value)}, but they must add up to 1, and only val may be 0; "
+            f"{example}"
         )
     return {"shares": shares}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from fdbpl import export, predict
 from fdbpl.engine import checkpoint
 from fdbpl.errors import UserError
 
-from ...damage import TENTHS, truncate
+from ...damage import TENTHS, flip_byte_of_zip, legacy_tar, torchscript, truncate, zip_bomb
 from ...trainers.methods import same
 from ..calls import refused, succeeds
 from .workspace import Workspace
@@ -38,34 +37,6 @@ def context(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], 
     return content(lambda found: found["state_dict"].update(ctx=change(found["state_dict"]["ctx"])))
 
 
-def compressed(file: Path) -> None:
-    """A bomb: 64 MiB of zeros in 64 KiB."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02}.")
-        with archive.open("archive/data/0", "w", force_zip64=True) as member:
-            for _ in range(4):
-                member.write(bytes(1 << 24))
-
-
-def tarred(file: Path) -> None:
-    kept = file.rename(file.with_name("kept"))
-    with tarfile.open(file, "w") as archive:
-        archive.add(kept, "storages")
-
-
-def scripted(file: Path) -> None:
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(file))
-
-
-def torn(file: Path) -> None:
-    """A zip whose bytes are not those that its checksums are of."""
-    with zipfile.ZipFile(file) as archive:
-        member = max(archive.infolist(), key=lambda entry: entry.file_size)
-    whole = bytearray(file.read_bytes())
-    whole[member.header_offset + 200] ^= 255
-    file.write_bytes(whole)
-
-
 def swollen(found: dict) -> None:
     found["state_dict"]["ctx"] = torch.zeros(1).expand(1 << 20, 1 << 20)
 
@@ -75,11 +46,11 @@ FILES = {
     "text": (lambda file: file.write_text("model weights"), "cannot be read safely"),
     "JSON": (lambda file: file.write_text(json.dumps({"state_dict": {}})), "cannot be read safely"),
     "safetensors": (lambda file: file.write_bytes(save({"ctx": torch.zeros(4, 64)})), "cannot be read safely"),
-    "a bomb": (compressed, "unpacks to more than"),
-    "a .tar of an old torch": (tarred, ".tar"),
-    "TorchScript": (scripted, "TorchScript"),
+    "a zip bomb": (zip_bomb, "unpacks to more than"),
+    "a .tar of an old torch": (legacy_tar, "a .tar file of an old torch"),
+    "TorchScript": (torchscript, "TorchScript"),
     "a zip without tensors": (lambda file: zipfile.ZipFile(file, "w").close(), "cannot be read safely"),
-    "a byte flipped": (torn, "damaged"),
+    "a byte flipped": (flip_byte_of_zip, "damaged"),
     "a list": (content(lambda found: [1, 2]), "no state_dict"),
     "a list of a tensor": (content(lambda found: [found["state_dict"]["ctx"]]), "no state_dict"),
     "no state_dict": (content(lambda found: found.pop("state_dict") and None), "no state_dict"),
@@ -123,7 +94,7 @@ def test_a_truncated_checkpoint(workspace, share):
     workspace.refused(flags=workspace.tested(), names=[str(workspace.checkpoint()), "cannot be read safely"])
 
 
-@pytest.mark.parametrize("case", ["empty", "a bomb", "TorchScript", "no number", "another shape", "gone"])
+@pytest.mark.parametrize("case", ["empty", "a zip bomb", "TorchScript", "no number", "another shape", "gone"])
 def test_predicting_and_exporting_say_the_same(workspace, case, data_root):
     damage, said = FILES[case]
     damage(only(workspace))
@@ -187,7 +158,7 @@ def unfinished(workspace: Workspace) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a bomb", "something else beside"]
+    "case", ["empty", "text", "a byte flipped", "no state_dict", "another epoch", "a zip bomb", "something else beside"]
 )
 def test_what_cannot_be_read_is_trained_again(workspace, case):
     """One module's file of the last epoch: both go back by an epoch, and end with the same numbers."""

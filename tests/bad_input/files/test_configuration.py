@@ -321,7 +321,7 @@ def test_any_bytes_are_keys_and_values_or_refused(tmp_path, content):
 @given(st.lists(st.text(max_size=5), max_size=7))
 def test_any_words_are_pairs_or_refused(words):
     kept = [word for word in words if word != "--"]
-    if len(kept) % 2:
+    if len(kept) % 2 or any(key.startswith("--") or "=" in key for key in kept[::2]):
         with pytest.raises(UserError, match="KEY VALUE"):
             pairs(words)
     else:
