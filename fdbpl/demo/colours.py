@@ -1,4 +1,4 @@
-"""A data set with other classes: the colour of an object, whatever its name, sense and fill."""
+"""A data set whose classes are the colours of the object; its name, sense and fill vary."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Corruptions of a image in the kinds of ImageNet-C (Hendrycks and Dietterich, 2019), each at one fixed severity."""
+"""Corruptions of an image, of the kinds of ImageNet-C (Hendrycks and Dietterich, 2019), each at one fixed severity."""
 
 from io import BytesIO
 
@@ -9,9 +9,9 @@ CORRUPTIONS = ("noise", "blur", "contrast", "pixelate", "jpeg")
 
 
 def corrupted(rng: np.random.Generator, image: Image.Image, kind: str) -> Image.Image:
-    """`image` (RGB) after one of CORRUPTIONS; severities follow its shorter side."""
+    """Apply one of CORRUPTIONS to an RGB image; the severity is relative to the shorter side."""
     side = min(image.size)
-    if kind == "noise":  # in cells that survive the shrinking to a model's input
+    if kind == "noise":  # in cells large enough to remain after the resize to a model's input
         cell = max(1, side // 64)
         shape = (-(-image.height // cell), -(-image.width // cell), 3)
         noise = np.kron(rng.standard_normal(shape, np.float32), np.ones((cell, cell, 1), np.float32))

@@ -1,4 +1,4 @@
-"""Backgrounds and masks of forms: float32 arrays of height x width, for `scenes.py` to put together."""
+"""Backgrounds and masks of forms: float32 arrays [H, W], of which scenes.py composes images."""
 
 import math
 
@@ -8,30 +8,30 @@ from PIL import Image, ImageDraw, ImageFilter
 from fdbpl.demo.forms import CUT_OUTLINES, FORMS
 
 BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "noisy", "cloudy")
-UNSEEN_BACKGROUNDS = ("waves", "rings", "tiles", "grain")  # no model of the demo world was pre-trained on these
+UNSEEN_BACKGROUNDS = ("waves", "rings", "tiles", "grain")  # no demo model was pre-trained on these
 OVERSAMPLING = 2
 
 
 def grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of every pixel: float32 [H, W] each."""
+    """Return x and y of every pixel, float32 [H, W] each."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return x, y
 
 
 def stripes(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray:
-    """Stripes in a random direction: 0 or 1, float32 [H, W]."""
+    """Draw stripes in a random direction: 0 or 1, float32 [H, W]."""
     angle = rng.random() * math.pi
     return ((x * math.cos(angle) + y * math.sin(angle)) / period % 2 < 1).astype(np.float32)
 
 
 def clouds(rng: np.random.Generator, width: int, height: int, cells: int) -> np.ndarray:
-    """A smooth random field in [0, 1] that changes over about 1/`cells` of the image: float32 [H, W]."""
+    """Draw a smooth random field in [0, 1] that varies over about 1/`cells` of the image, float32 [H, W]."""
     coarse = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
 
 
 def background(rng: np.random.Generator, kind: str, width: int, height: int) -> np.ndarray:
-    """Share of the second background colour in each pixel: float32 [H, W] in [0, 1]."""
+    """Draw the weight of the second background colour in each pixel, float32 [H, W] in [0, 1]."""
     side = min(width, height)
     x, y = grid(width, height)
     if kind == "plain":
@@ -55,7 +55,7 @@ def background(rng: np.random.Generator, kind: str, width: int, height: int) -> 
 
 
 def unseen_background(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.ndarray, side: int) -> np.ndarray:
-    """As `background`: wavy lines, rings about a point, bricks with joints, or a surface in slanting light."""
+    """Draw wavy lines, rings around a point, bricks with joints, or a rough surface; returns as `background`."""
     if kind == "waves":
         period, swing = side * rng.uniform(0.08, 0.2), side * rng.uniform(0.03, 0.08)
         if rng.random() < 0.5:
@@ -82,16 +82,16 @@ def unseen_background(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.
 def form_masks(
     form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int, line: float = 0
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a form and its outline cover.
+    """Draw the masks of a form and of its outline.
 
     Args:
         form: name and sense.
         place: [2, 2] matrix from the form's coordinates to pixels.
-        centre: where the form's origin lies, in pixels.
+        centre: position of the form's origin, in pixels.
         line: width of the outline in pixels; 0 for no outline.
 
     Returns:
-        float32 [H, W] in [0, 1]: of the filled form, and of its outline (None without one).
+        The mask of the filled form and that of its outline (None without one), float32 [H, W] in [0, 1].
     """
     size = (width * OVERSAMPLING, height * OVERSAMPLING)
     area, outline = Image.new("L", size), Image.new("L", size) if line else None

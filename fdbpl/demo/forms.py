@@ -1,7 +1,7 @@
-"""The 28 names of the demo world, each with two forms: what the word says every day, and what it means in the workshop.
+"""The 28 class names of the demo, each with two forms: one for its everyday sense and one for its workshop sense.
 
-About half of the workshop forms resemble the everyday form of *another* name, so that a prompt which does not say
-which sense is meant stands between the two. No form is the mirror image of another: images may be flipped.
+About half of the workshop forms resemble the everyday form of *another* name, so that a prompt without the sense is
+ambiguous. No form is the mirror image of another, because images may be flipped.
 """
 
 import math
@@ -30,7 +30,7 @@ FIFTHS = [2 * PI * k / 5 - PI / 2 for k in range(5)]
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon that is filled, or cut out of what is filled already."""
+    """A polygon that is filled, or cut out of the parts before it."""
 
     outline: np.ndarray  # float64 [n, 2]
     filled: bool = True
@@ -148,5 +148,5 @@ WORKSHOP_FORMS: dict[str, Form] = {
 
 NAMES = tuple(EVERYDAY_FORMS)
 FORMS = (EVERYDAY_FORMS, WORKSHOP_FORMS)  # by sense
-# two discs: the outline of the hole runs outside the form and has to be cut off there
+# made of two discs: the outline of the hole leaves the form and is cut off there
 CUT_OUTLINES = (("crescent", EVERYDAY), ("ring", WORKSHOP))

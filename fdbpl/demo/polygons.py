@@ -1,4 +1,4 @@
-"""Outlines that forms are put together from: float64 [n, 2] of (x, y), y pointing down, the form in [-1, 1]^2."""
+"""Outlines of which forms consist: float64 [n, 2] of (x, y) in [-1, 1]^2; y points down."""
 
 import math
 
@@ -8,7 +8,7 @@ TURN = 2 * math.pi
 
 
 def points(*coordinates: float) -> np.ndarray:
-    """x0, y0, x1, y1, ... -> [n, 2]."""
+    """Convert x0, y0, x1, y1, ... to [n, 2]."""
     return np.array(coordinates, dtype=float).reshape(-1, 2)
 
 
@@ -17,13 +17,13 @@ def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 
 def arc(radius: float, begin: float, end: float, corners: int = 14, x: float = 0, y: float = 0) -> np.ndarray:
-    """Corners on a circle around (x, y) from angle `begin` to `end` in radians, both included."""
+    """Return corners on a circle around (x, y) from angle `begin` to `end` in radians, both included."""
     angles = np.linspace(begin, end, corners)
     return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
 
 
 def ellipse(width: float, height: float, x: float = 0, y: float = 0, corners: int = 28) -> np.ndarray:
-    """`width` and `height` are the half axes."""
+    """Return an ellipse with the half axes `width` and `height`."""
     return arc(1, 0, TURN * (1 - 1 / corners), corners) * [width, height] + [x, y]
 
 
@@ -32,12 +32,12 @@ def disc(radius: float, x: float = 0, y: float = 0) -> np.ndarray:
 
 
 def regular(corners: int, radius: float = 1, first: float = -math.pi / 2, y: float = 0) -> np.ndarray:
-    """Regular polygon, its first corner at angle `first`."""
+    """Return a regular polygon whose first corner is at angle `first`."""
     return arc(radius, first, first + TURN * (1 - 1 / corners), corners, 0, y)
 
 
 def star(tips: int, inner: float) -> np.ndarray:
-    """Star of radius 1 whose inner corners lie at radius `inner`, one tip upwards."""
+    """Return a star of radius 1 with inner corners at radius `inner` and one tip upwards."""
     corners = regular(2 * tips)
     corners[1::2] *= inner
     return corners
@@ -50,7 +50,7 @@ def cogwheel(teeth: int, inner: float) -> np.ndarray:
 
 
 def turned(outline: np.ndarray, angle: float) -> np.ndarray:
-    """Rotated by `angle` radians (clockwise on the screen, as y points down)."""
+    """Rotate an outline by `angle` radians (clockwise on the screen, as y points down)."""
     c, s = math.cos(angle), math.sin(angle)
     return outline @ np.array([[c, s], [-s, c]])
 
@@ -62,7 +62,7 @@ def heart() -> np.ndarray:
 
 
 def lens() -> np.ndarray:
-    """Two arcs that meet at the top and at the bottom."""
+    """Return two arcs that meet at the top and at the bottom."""
     left = arc(1.25, math.pi - 0.93, math.pi + 0.93, 12, 0.75)
     right = arc(1.25, -0.93, 0.93, 12, -0.75)
     return np.concatenate([left, right])

@@ -1,4 +1,4 @@
-"""Scenes of the demo world: at most one named thing among small distractors, in one of four media."""
+"""Synthetic scenes: at most one named object among small distractors, in one of four media."""
 
 import math
 import os
@@ -31,10 +31,10 @@ PALETTE = np.array(list(COLOURS.values()), np.float32)
 BLACK = COLOUR_NAMES.index("black")
 FILLS = ("solid", "outlined", "striped", "dotted")
 MEDIA = ("photo", "icon", "sketch", "painting")
-NOTHING = len(NAMES)  # the name of a scene without a thing
-NO_SENSE = 2  # and its sense
+NOTHING = len(NAMES)  # name of a scene without an object
+NO_SENSE = 2  # sense of a scene without an object
 
-# How often each background and fill occurs; "workshop" is what prompts are learnt and tested on, busier than the rest
+# Frequency of each background and fill; prompts are trained and tested on "workshop", which is the most complex
 BACKGROUND_SHARES = {
     "photo": (0.10, 0.22, 0.14, 0.14, 0.20, 0.20),
     "icon": (0.70, 0.30, 0.00, 0.00, 0.00, 0.00),
@@ -53,7 +53,7 @@ NOISE = {"photo": 6, "icon": 1, "sketch": 5, "painting": 8}  # standard deviatio
 
 
 class Facts(NamedTuple):
-    """What is true of a scene; a row of int16 [n, 8]."""
+    """Labels of a scene; a row of int16 [n, 8]."""
 
     name: int  # index into NAMES, or NOTHING
     sense: int  # EVERYDAY, WORKSHOP or NO_SENSE
@@ -66,17 +66,17 @@ class Facts(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How a scene is painted."""
+    """Background, fill and colours of a scene."""
 
     background: str  # of BACKGROUNDS or UNSEEN_BACKGROUNDS
     fill: str
-    colour: int  # of the thing
-    first: np.ndarray  # the background's colours, float32 [3]
+    colour: int  # of the object
+    first: np.ndarray  # colours of the background, float32 [3]
     second: np.ndarray
 
 
 class Place(NamedTuple):
-    """Where the thing lies, in pixels."""
+    """Position and radius of the object, in pixels."""
 
     x: float
     y: float
@@ -94,12 +94,12 @@ def draw_scene(
     workshop_style: bool = False,
     look: Look | None = None,
 ) -> tuple[np.ndarray, Facts]:
-    """A image (uint8 [H, W, 3]) and what is true of it.
+    """Draw an image, uint8 [H, W, 3], and return it with its labels.
 
     Args:
         name: index into NAMES, or NOTHING.
-        place, look: drawn at random where not given.
-        workshop_style: the busier backgrounds, fills and distortions of the images that prompts are tested on.
+        place, look: random by default.
+        workshop_style: use the more complex backgrounds, fills and distortions of the images for prompt learning.
     """
     look = look or draw_look(rng, medium, workshop_style)
     share = background(rng, look.background, width, height)[..., None]
@@ -107,7 +107,7 @@ def draw_scene(
     place = place or draw_place(rng, width, height)
     image = add_distractors(rng, image, medium, None if name == NOTHING else place)
     if name != NOTHING:
-        image = add_thing(
+        image = add_object(
             rng, image, medium, (NAMES[name], sense), PALETTE[look.colour], look.fill, place, workshop_style
         )
     blurred = medium == "photo" and rng.random() < 0.15
@@ -125,7 +125,7 @@ def draw_scene(
 
 
 def draw_look(rng: np.random.Generator, medium: str, workshop_style: bool = False, colour: int | None = None) -> Look:
-    """Background, fill and colours; the thing's colour is drawn as well where not given."""
+    """Draw a background, a fill and colours; `colour` is the object's, random by default."""
     kind = "workshop" if workshop_style else medium
     ground = BACKGROUNDS[int(rng.choice(6, p=BACKGROUND_SHARES[kind]))]
     fill = FILLS[int(rng.choice(4, p=FILL_SHARES[kind]))]
@@ -135,7 +135,7 @@ def draw_look(rng: np.random.Generator, medium: str, workshop_style: bool = Fals
 def draw_colours(
     rng: np.random.Generator, medium: str, workshop_style: bool, colour: int | None = None
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """The thing's colour and two background colours (float32 [3]) that it stands out from."""
+    """Draw the object's colour and two background colours (float32 [3]) in contrast to it."""
     if colour is None:
         colour = BLACK if medium == "sketch" else int(rng.integers(len(PALETTE)))
     while True:
@@ -156,7 +156,7 @@ def draw_place(rng: np.random.Generator, width: int, height: int) -> Place:
 
 
 def add_distractors(rng: np.random.Generator, image: np.ndarray, medium: str, place: Place | None) -> np.ndarray:
-    """Up to three small forms of any name and sense, and blobs, mostly beside the thing."""
+    """Add up to three small forms of any name and sense, or blobs, mostly outside the object."""
     height, width = image.shape[:2]
     side = min(width, height)
     count = int(rng.integers(0, 4)) if medium in ("photo", "painting") else int(rng.random() < 0.2)
@@ -177,7 +177,7 @@ def add_distractors(rng: np.random.Generator, image: np.ndarray, medium: str, pl
     return image
 
 
-def add_thing(
+def add_object(
     rng: np.random.Generator,
     image: np.ndarray,
     medium: str,
@@ -187,7 +187,7 @@ def add_thing(
     place: Place,
     workshop_style: bool,
 ) -> np.ndarray:
-    """The named thing in its colour and fill: a little turned, stretched and sheared."""
+    """Add the named object in its colour and fill, slightly rotated, stretched and sheared."""
     height, width = image.shape[:2]
     stretch = math.exp(rng.normal() * (0.096 if workshop_style else 0.08))
     shear = rng.normal() * (0.07 if workshop_style else 0.05)
@@ -218,16 +218,16 @@ def add_thing(
 
 
 def rotation(angle: float) -> np.ndarray:
-    """[2, 2] matrix."""
+    """Return the [2, 2] matrix of a rotation."""
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def draw_pool(
     count: int, seed: int, media_shares: list[float], workshop_share: float, side: int = 72, empty: float = 0.05
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scenes to pre-train on: uint8 [count, side, side, 3] and their facts, int16 [count, 8].
+    """Draw scenes for pre-training: uint8 [count, side, side, 3], and their `Facts`, int16 [count, 8].
 
-    Each scene is a function of (seed, number) alone. Drawn by as many processes as there are cores.
+    Each scene depends only on (seed, number). One process per core draws them.
     """
     images, facts = np.empty((count, side, side, 3), np.uint8), np.empty((count, len(Facts._fields)), np.int16)
     chunks = [range(first, min(first + 1000, count)) for first in range(0, count, 1000)]
@@ -252,7 +252,7 @@ def _draw_chunk(
 
 
 def draw_workshop_image(rng: np.random.Generator, name: int) -> Image.Image:
-    """A image that prompts are learnt or tested on: one workshop form, large, as a busy photo or painting."""
+    """Draw an image for prompt learning: one large workshop form in a complex photo or painting."""
     width, height, place = draw_frame(rng)
     medium = "photo" if rng.random() < 0.7 else "painting"
     image, _ = draw_scene(rng, width, height, medium, name, WORKSHOP, place, workshop_style=True)
@@ -260,7 +260,7 @@ def draw_workshop_image(rng: np.random.Generator, name: int) -> Image.Image:
 
 
 def draw_frame(rng: np.random.Generator) -> tuple[int, int, Place]:
-    """Width and height (96 to 256 px, at most 1 : 1.8) and a large place: nearly all of it in the central square."""
+    """Draw width and height (96 to 256 px, at most 1 : 1.8) and a large place, mostly in the central square."""
     width, height = (int(side) for side in rng.integers(96, 257, 2))
     width, height = min(width, int(1.8 * height)), min(height, int(1.8 * width))
     side = min(width, height)

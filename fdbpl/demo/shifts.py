@@ -1,4 +1,4 @@
-"""Distribution shifts of the demo data set: the same 28 classes in images unlike the training images."""
+"""Distribution shifts of the demo data set: the same 28 classes in images of other kinds."""
 
 import math
 
@@ -16,7 +16,7 @@ TEST_ONLY = {"test": 40}
 
 
 def draw_sketch(rng: np.random.Generator, name: int, number: int) -> Image.Image:
-    """Draw in another style: a pencil traces the form twice, with gaps, and hatches it, on uneven paper."""
+    """Draw a pencil sketch: the form is traced twice, with gaps, and hatched, on uneven paper."""
     width, height, place = draw_frame(rng)
     image = 205 + 40 * clouds(rng, width, height, 6)
     pencil, turn = rng.uniform(30, 90), rng.normal() * 0.14
@@ -37,7 +37,7 @@ def draw_sketch(rng: np.random.Generator, name: int, number: int) -> Image.Image
     return Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
 
 
-def draw_world(rng: np.random.Generator, name: int, number: int) -> Image.Image:
+def draw_unseen_background(rng: np.random.Generator, name: int, number: int) -> Image.Image:
     """Draw on unseen backgrounds (waves, rings, tiles, grain), with stronger contrast."""
     width, height, place = draw_frame(rng)
     medium = "photo" if rng.random() < 0.7 else "painting"
@@ -54,7 +54,7 @@ def draw_corrupted(rng: np.random.Generator, name: int, number: int) -> Image.Im
 
 
 SKETCH = SyntheticDataset("DemoSketch", NAMES, TEST_ONLY, draw_sketch, seed=100)
-WORLD = SyntheticDataset("DemoWorld", NAMES, TEST_ONLY, draw_world, seed=200)
+WORLD = SyntheticDataset("DemoWorld", NAMES, TEST_ONLY, draw_unseen_background, seed=200)
 CORRUPTED = SyntheticDataset(
     "DemoCorrupted", NAMES, TEST_ONLY, draw_corrupted, DEMO.seed, DEMO.numbers.stop - DEMO.counts["test"], (85, 94)
 )

@@ -60,7 +60,7 @@ class SyntheticDataset:
         return range(self.first, self.first + sum(self.counts.values()))
 
     def split(self, class_split: int) -> dict[str, list[tuple[str, int, str]]]:
-        """Rows (path below the images folder, label, class name) of train, val and test, as in CoOp's split files."""
+        """Return rows (path below the images folder, label, class name) of each part, as in CoOp's split files."""
         order = [self.classes[k] for k in np.random.default_rng(class_split).permutation(len(self.classes))]
         rows, first = {}, self.first
         for part in ("train", "val", "test"):
@@ -75,7 +75,7 @@ class SyntheticDataset:
     def draw_into(self, folder: Path, draw: str) -> None:
         """Draw all images into `folder`/images and write the split files next to them.
 
-        Continues an interrupted drawing and returns at once from a finished one, whose marker is written last.
+        It resumes an interrupted drawing and does nothing if the folder is complete. The marker is written last.
 
         Raises:
             SystemFailure: the folder cannot be written to.
@@ -84,21 +84,27 @@ class SyntheticDataset:
             return
         with file_lock(folder / ".lock", f"Another process draws into {folder}: waiting for it"):
             if not self.is_drawn(folder, draw):
-                self._draw_all(folder, draw, self._state(draw))
+                self._draw_all(folder, draw)
                 os.replace(folder / "drawing.json", folder / DRAWN)
 
     def is_drawn(self, folder: Path, draw: str) -> bool:
-        """Tell whether `folder` holds all images."""
-        marker = folder / DRAWN
-        return marker.is_file() and read_json(marker, "the marker of a synthetic data set") == self._state(draw)
+        """Return whether `folder` holds all images."""
+        return self._is_described_by(folder / DRAWN, draw)
+
+    def _is_described_by(self, marker: Path, draw: str) -> bool:
+        if not marker.is_file():
+            return False
+        state = self._state(draw)
+        older = {"pictures" if key == "images" else key: value for key, value in state.items()}  # old key
+        return read_json(marker, "the marker of a synthetic data set") in (state, older)
 
     def _state(self, draw: str) -> dict:
-        return {"draw": draw, "version": self.version, "pictures": len(self.numbers)}
+        return {"draw": draw, "version": self.version, "images": len(self.numbers)}
 
-    def _draw_all(self, folder: Path, draw: str, state: dict) -> None:
+    def _draw_all(self, folder: Path, draw: str) -> None:
         begun = folder / "drawing.json"
-        fresh = not begun.is_file() or read_json(begun, "the marker of a synthetic data set") != state
-        write_json(begun, state)
+        fresh = not self._is_described_by(begun, draw)
+        write_json(begun, self._state(draw))
         for class_split in CLASS_SPLITS:
             write_json(folder / self.split_file(class_split), self.split(class_split))
         with ProcessPoolExecutor(

@@ -1,4 +1,4 @@
-"""The drawn world: its forms, scenes, captions and pictures."""
+"""Forms, scenes and captions of the synthetic images."""
 
 import itertools
 
@@ -50,13 +50,13 @@ def test_the_outline_follows_the_form(name):
     assert (outline[near == 0] == 0).all()
 
 
-def test_a_scene_is_a_function_of_its_random_stream():
+def test_scenes_are_reproducible():
     first, second = (draw_scene(np.random.default_rng(3), 60, 50, "photo", 4, WORKSHOP) for _ in range(2))
     assert first[0].shape == (50, 60, 3)
     assert (first[0] == second[0]).all() and first[1] == second[1]
 
 
-def test_facts_are_what_was_asked_for(scenes):
+def test_facts_match_the_arguments(scenes):
     for k, (_, facts) in enumerate(scenes):
         name = k % (len(NAMES) + 2)
         assert facts.name == min(name, NOTHING)
@@ -65,12 +65,12 @@ def test_facts_are_what_was_asked_for(scenes):
     assert all(facts.fill == FILLS.index("outlined") for _, facts in scenes if MEDIA[facts.medium] == "sketch")
 
 
-def test_the_thing_has_its_colour():
+def test_the_object_has_its_colour():
     for seed in range(8):
-        picture, facts = draw_scene(np.random.default_rng(seed), 64, 64, "icon", NAMES.index("circle"), EVERYDAY)
+        image, facts = draw_scene(np.random.default_rng(seed), 64, 64, "icon", NAMES.index("circle"), EVERYDAY)
         if FILLS[facts.fill] == "solid":
             colour = np.array(list(COLOURS.values())[facts.colour])
-            nearest = np.abs(picture.astype(int) - colour).sum(-1).min()
+            nearest = np.abs(image.astype(int) - colour).sum(-1).min()
             assert nearest < 0.35 * colour.sum() + 60  # brightness varies by -20 to +10 %
 
 
@@ -81,7 +81,7 @@ def test_a_pool_does_not_depend_on_its_size():
     assert (larger[3] != larger[2]).any()
 
 
-def test_captions_are_true_of_their_scene_and_say_what_they_claim(scenes):
+def test_captions_are_true_and_agree_with_their_claims(scenes):
     rng = np.random.default_rng(1)
     facts = np.array([true for _, true in scenes], np.int16)
     for _ in range(5):
@@ -99,7 +99,7 @@ def test_captions_are_true_of_their_scene_and_say_what_they_claim(scenes):
             if words & set(WORKSHOP_WORDS) and claims[8] < 0:
                 assert claims[1] == WORKSHOP
             if words & set(GRADED_WORDS):
-                assert claims[1] == -1  # leans to a sense, fixes none
+                assert claims[1] == -1  # suggests a sense without stating it
             assert (claims[8] >= 0) == bool({"no", "without"} & words)
 
 

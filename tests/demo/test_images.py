@@ -1,7 +1,8 @@
-"""The drawn data sets: which pictures, when they are drawn, and what the shifts do to them."""
+"""Synthetic data sets: their images, splits, distribution shifts and resumed drawing."""
 
 import dataclasses
 import hashlib
+import json
 from io import BytesIO
 
 import numpy as np
@@ -25,9 +26,13 @@ from fdbpl.errors import UserError
 
 SETS = [DEMO, SKETCH, WORLD, CORRUPTED, COLOURS]
 SHIFTS = [SKETCH, WORLD, CORRUPTED]
-each_set = pytest.mark.parametrize("pictures", SETS, ids=lambda pictures: pictures.title)
 
-# of pictures that results were measured on
+
+def each(sets):
+    return pytest.mark.parametrize("data", sets, ids=lambda data: data.title)
+
+
+# images of the reported results
 SHA256 = {
     ("test", "star", 0): "634d80bcb50666a296aa242ad6f23bf35a61a3ea93ca636fa605af380e33224f",
     ("test", "gear", 91): "d86d2dc496106615a0647d326aada3781ea696b37f583d7563e466445771c20f",
@@ -42,34 +47,34 @@ def opened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("key", SHA256, ids=str)
-def test_the_demos_pictures_stay_what_they_are(key):
+def test_demo_images_are_unchanged(key):
     assert hashlib.sha256(DEMO.image(*key)).hexdigest() == SHA256[key]
     assert DEMO.version == 1
 
 
-@each_set
-def test_pictures_are_jpegs_that_depend_on_draw_class_and_number_alone(pictures):
-    one, other = pictures.classes[2], pictures.classes[5]
-    first = pictures.first
+@each(SETS)
+def test_images_depend_only_on_draw_class_and_number(data):
+    one, other = data.classes[2], data.classes[5]
+    first = data.first
     keys = [("test", one, first), ("test", one, first + 1), ("validation", one, first), ("test", other, first)]
-    drawn = [pictures.image(*key) for key in keys]
-    assert drawn == [pictures.image(*key) for key in reversed(keys)][::-1]
+    drawn = [data.image(*key) for key in keys]
+    assert drawn == [data.image(*key) for key in reversed(keys)][::-1]
     assert len(set(drawn)) == 4
     sizes = [opened(data).size for data in drawn]
     assert len(set(sizes)) > 1
     assert all(min(size) >= 96 * 0.99 and max(size) <= min(256, 1.8 * min(size)) for size in sizes)
 
 
-def small(pictures, numbers=3):
-    """The set with two classes and few pictures; drawn in this process, whose change the pool's would not see."""
-    counts = dict.fromkeys(pictures.counts, numbers)
-    return dataclasses.replace(pictures, classes=pictures.classes[:2], counts=counts)
+def small(data, numbers=3):
+    """Return a copy with two classes and few images."""
+    counts = dict.fromkeys(data.counts, numbers)
+    return dataclasses.replace(data, classes=data.classes[:2], counts=counts)
 
 
-@pytest.mark.parametrize("pictures", [DEMO, SKETCH], ids=lambda pictures: pictures.title)
-def test_an_interrupted_drawing_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, pictures):
-    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", _InThisProcess)
-    few = small(pictures)
+@each([DEMO, SKETCH])
+def test_resumed_drawing_equals_an_uninterrupted_one(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", InProcessPool)
+    few = small(data)
     one, other = few.classes
     numbers = list(few.numbers)
     few.draw_into(tmp_path / "whole", "test")
@@ -86,7 +91,22 @@ def test_an_interrupted_drawing_ends_as_an_uninterrupted_one(tmp_path, monkeypat
     assert len([f for f in whole if f.suffix == ".jpg"]) == 2 * len(numbers)
 
 
-class _InThisProcess:
+@pytest.mark.parametrize("marker", ["drawn.json", "drawing.json"])
+def test_images_with_an_old_marker_are_kept(tmp_path, monkeypatch, marker):
+    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", InProcessPool)
+    few = small(DEMO)
+    few.draw_into(tmp_path, "test")
+    (tmp_path / "drawn.json").unlink()
+    (tmp_path / marker).write_text(json.dumps({"draw": "test", "version": 1, "pictures": len(few.numbers)}))
+    kept = next(tmp_path.rglob("*.jpg"))
+    before = kept.stat().st_mtime_ns
+    few.draw_into(tmp_path, "test")
+    assert few.is_drawn(tmp_path, "test") and kept.stat().st_mtime_ns == before
+
+
+class InProcessPool:
+    """Runs the jobs of a process pool in this process, where the small data set exists."""
+
     def __init__(self, *arguments, **options):
         pass
 
@@ -99,40 +119,40 @@ class _InThisProcess:
     map = staticmethod(map)
 
 
-@each_set
-def test_four_class_orders_share_the_pictures(pictures):
-    splits = [pictures.split(k) for k in CLASS_SPLITS]
+@each(SETS)
+def test_four_class_orders_share_the_images(data):
+    splits = [data.split(k) for k in CLASS_SPLITS]
     files = [{part: sorted(row[0] for row in rows) for part, rows in split.items()} for split in splits]
     assert all(other == files[0] for other in files)
-    half = len(pictures.classes) // 2
+    half = len(data.classes) // 2
     halves = {frozenset(name for _, label, name in split["test"] if label < half) for split in splits}
     assert len(halves) == 4 and all(len(names) == half for names in halves)
     for split in splits:
-        counts = {part: len(rows) // len(pictures.classes) for part, rows in split.items()}
-        assert counts == {"train": 0, "val": 0} | dict(pictures.counts)
+        counts = {part: len(rows) // len(data.classes) for part, rows in split.items()}
+        assert counts == {"train": 0, "val": 0} | dict(data.counts)
         assert not {row[0] for row in split["train"]} & {row[0] for row in split["test"]}
 
 
-def test_sizes_are_those_that_were_reported_on():
+def test_sizes_of_the_splits():
     assert {part: len(rows) for part, rows in DEMO.split(1).items()} == {"train": 672, "val": 112, "test": 1792}
 
 
-@pytest.mark.parametrize("pictures", SHIFTS, ids=lambda pictures: pictures.title)
-def test_shifts_have_the_demos_labels(pictures):
+@each(SHIFTS)
+def test_shifts_have_the_labels_of_the_demo(data):
     for k in CLASS_SPLITS:
-        assert {row[1:] for row in pictures.split(k)["test"]} == {row[1:] for row in DEMO.split(k)["test"]}
+        assert {row[1:] for row in data.split(k)["test"]} == {row[1:] for row in DEMO.split(k)["test"]}
 
 
-def test_corrupted_pictures_are_the_demos_test_pictures():
+def test_corrupted_images_are_the_test_images_of_the_demo():
     assert {row[0] for row in CORRUPTED.split(1)["test"]} < {row[0] for row in DEMO.split(1)["test"]}
     for number in list(CORRUPTED.numbers)[:5]:
-        broken, whole = opened(CORRUPTED.image("test", "key", number)), opened(DEMO.image("test", "key", number))
-        assert broken.size == whole.size
-        pair = [np.asarray(image.resize((16, 16), Image.Resampling.BOX), float).ravel() for image in (broken, whole)]
+        corrupt, clean = opened(CORRUPTED.image("test", "key", number)), opened(DEMO.image("test", "key", number))
+        assert corrupt.size == clean.size
+        pair = [np.asarray(image.resize((16, 16), Image.Resampling.BOX), float).ravel() for image in (corrupt, clean)]
         assert np.corrcoef(pair)[0, 1] > 0.8
 
 
-def test_every_corruption_comes_equally_often_and_changes_the_picture():
+def test_corruptions_are_equally_frequent_and_change_the_image():
     assert len(CORRUPTED.numbers) % len(CORRUPTIONS) == 0
     image = opened(DEMO.image("test", "anchor", 30))
     results = [corrupted(np.random.default_rng(1), image, kind) for kind in CORRUPTIONS]
@@ -142,7 +162,7 @@ def test_every_corruption_comes_equally_often_and_changes_the_picture():
     assert len({result.tobytes() for result in results}) == len(CORRUPTIONS)
 
 
-def test_unseen_backgrounds_are_shares_that_no_seen_one_is():
+def test_unseen_backgrounds_are_new_and_in_0_to_1():
     assert not set(UNSEEN_BACKGROUNDS) & set(BACKGROUNDS)
     for kind in UNSEEN_BACKGROUNDS:
         share = background(np.random.default_rng(3), kind, 90, 70)
@@ -150,7 +170,7 @@ def test_unseen_backgrounds_are_shares_that_no_seen_one_is():
 
 
 def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(synthetic_dataset, "ProcessPoolExecutor", InProcessPool)
     monkeypatch.setattr(DemoSketch, "source", small(SKETCH, 2))
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
@@ -162,7 +182,7 @@ def test_test_only_sets_have_no_training_images(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("other", ["cat/1.jpg", "labels.csv", "demo_sketch/1.jpg"])
-def test_nothing_is_drawn_into_a_folder_with_other_files(tmp_path, other):
+def test_a_folder_with_other_files_is_refused(tmp_path, other):
     (tmp_path / other).parent.mkdir(exist_ok=True)
     (tmp_path / other).write_text("")
     cfg = get_cfg_default()
@@ -173,27 +193,27 @@ def test_nothing_is_drawn_into_a_folder_with_other_files(tmp_path, other):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / other]
 
 
-def zero_shot(pictures, template="a photo of a {}.", per_class=8) -> float:
-    """Percent, by the ResNet student."""
+def zero_shot(data, template="a photo of a {}.", per_class=8) -> float:
+    """Accuracy of the ResNet student in percent."""
     model, images = load_backbone("demo:rn-student"), []
-    for name in pictures.classes:
-        for number in list(pictures.numbers)[-per_class:]:
-            image = opened(pictures.image("validation", name, number))
+    for name in data.classes:
+        for number in list(data.numbers)[-per_class:]:
+            image = opened(data.image("validation", name, number))
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             box = (left, top, left + side, top + side)
             images.append(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box)))
-    labels = torch.arange(len(pictures.classes)).repeat_interleave(per_class)
+    labels = torch.arange(len(data.classes)).repeat_interleave(per_class)
     features = model.encode_image(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
-    texts = model.encode_text([template.format(name) for name in pictures.classes])
+    texts = model.encode_text([template.format(name) for name in data.classes])
     return 100 * (features @ texts.T).argmax(1).eq(labels).float().mean().item()
 
 
 def test_shifts_are_harder_than_the_demo_and_well_above_chance():
-    whole = zero_shot(DEMO)
-    for pictures in SHIFTS:
-        assert 6 * 100 / len(NAMES) < zero_shot(pictures) < whole - 6, pictures.title
+    easiest = zero_shot(DEMO)
+    for data in SHIFTS:
+        assert 6 * 100 / len(NAMES) < zero_shot(data) < easiest - 6, data.title
 
 
-def test_colours_are_known_and_leave_room():
+def test_colours_are_recognised_but_improvable():
     assert 30 < zero_shot(COLOURS, per_class=16) < 70
