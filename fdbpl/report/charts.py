@@ -1,13 +1,10 @@
 """Charts of the page."""
 
-import math
-
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
-from fdbpl.report.cost import BankCost
 from fdbpl.report.figures import INK, MUTED, SERIES, STYLE, Chart, Look, choose_looks, new_axes, plain_ticks, to_svg
 from fdbpl.report.groups import Group
 from fdbpl.report.method_names import supervision_of
@@ -122,10 +119,9 @@ def _learning_chart(name: str, row: str, runs: list[Run], look: Look) -> Chart |
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1, 2.2))
         above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 1], "hspace": 0.18})
-        for curve in map(_thin_out, curves):
+        for curve in curves:
             above.plot(curve.index, curve, color=SERIES[look.colour], linewidth=1.3, alpha=0.85)
-        shown = _thin_out(rates)
-        below.plot(shown.index, shown, color=MUTED, linewidth=1.2, drawstyle="steps-mid")
+        below.plot(rates.index, rates, color=MUTED, linewidth=1.2, drawstyle="steps-mid")
         above.set_ylabel("loss")
         below.set_ylabel("lr")
         below.set_xlabel("epoch")
@@ -151,13 +147,7 @@ def learning_curves(runs: list[Run]) -> tuple[list[pd.Series], pd.Series]:
     return curves, pd.Series(rates, dtype=float).sort_index()
 
 
-def _thin_out(curve: pd.Series, limit: int = 60) -> pd.Series:
-    """Select about `limit` of the epochs, including the first and the last."""
-    places = range(0, len(curve), max(len(curve) // limit, 1))
-    return curve.iloc[sorted({*places, *range(len(curve))[-1:]})]
-
-
-def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
+def stage_charts(groups: list[Group], banks: pd.DataFrame) -> list[Chart]:
     """Mean seconds of the stages of each row's trainings as stacked bars, one chart for each data set.
 
     The generation of the region bank, if there is one, is a bar of its own.
@@ -171,7 +161,7 @@ def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
             if seconds.empty:
                 continue
             values = "; ".join(f"{row}: {total:.1f} s" for row, total in seconds.sum(axis=1).items())
-            generation = sum(one.seconds for one in banks if one.dataset == dataset and not math.isnan(one.seconds))
+            generation = banks.loc[banks["dataset"] == dataset, "seconds"].sum()
             if generation:
                 bank = pd.DataFrame({"generation": generation}, index=["region bank, once"])
                 seconds = pd.concat([bank, seconds])
@@ -181,7 +171,10 @@ def stage_charts(groups: list[Group], banks: list[BankCost]) -> list[Chart]:
                 for stage, value in stages.dropna().items():
                     axes.barh([place], [value], left=left, color=SERIES[STAGE_SERIES[stage]], height=0.62)
                     left += value
-                axes.text(left, place, f"  {left:.1f} s", va="center", size=9, color=INK)
+                axes.annotate(
+                    f"{left:.1f} s", (left, place), xytext=(4, 0), textcoords="offset points", va="center", size=9,
+                    color=INK,
+                )  # fmt: skip
             axes.set_yticks(range(len(seconds)), [_shorten(row) for row in seconds.index], color=INK)
             axes.invert_yaxis()
             axes.grid(axis="y", visible=False)

@@ -129,8 +129,8 @@ def build_results(runs: list[Run], problems: list[Problem], planned: list[Planne
     experiments, repeated = _without_repetitions(found)
     order = {cell.key[:3]: number for number, cell in reversed(list(enumerate(planned)))}
     experiments.sort(key=lambda one: (order.get(one.key[:3], len(planned)), sort_key(one.train.trainer), one.key))
-    accuracies = {one.key: one.values for one in experiments if one.train.exact}
-    missing = find_missing(planned, accuracies, {one.train.path for one in found}, trainings, tests)
+    values = {one.key: one.values for one in experiments if one.train.exact}
+    missing = find_missing(planned, values, trainings, tests)
     return Results(experiments, missing, [*problems, *unusable, *repeated], runs, planned)
 
 

@@ -64,33 +64,30 @@ def _one_line(text: str) -> str:
 
 def to_csv(results: Results) -> str:
     """One line for each run, finished or not, with numbers at full precision."""
-    more: dict[str, dict] = {run.path: {} for run in results.runs}
+    labels, trainings, scores = {}, {}, {}
     for one in results.experiments:
         for run in (one.train, *one.tests.values()):
-            more[run.path].setdefault("label", one.label)
-            more[run.path]["train"] = one.train
+            labels.setdefault(run.path, one.label)
+            trainings[run.path] = one.train
         if "H" in one.values:
-            more[one.tests["new"].path]["H"] = one.values["H"]
+            scores[one.tests["new"].path] = one.values["H"]
     rows = []
     for run in results.runs:
-        train = more[run.path].get("train", run)
-        row = run.as_row() | {
-            "label": more[run.path].get("label", run.trainer),
+        train = trainings.get(run.path, run)
+        more = {
+            "label": labels.get(run.path, run.trainer),
             "config": train.config_name,
             "trained_on": train.dataset,
             "tested_on": run.dataset,
             "shots": train.shots,
             "task": "test" if run.tested else "train",
             "state": f"unfinished: {run.state}" if run.state else "finished",
-            "H": more[run.path].get("H"),
+            "H": scores.get(run.path),
             "precision": "full" if run.exact else "as printed in the log",
         }
-        rows.append({name: _whole(no_formula(row[name])) for name in CSV_COLUMNS})
-    return pd.DataFrame(rows, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        rows.append({name: no_formula(value) for name, value in (run.as_row() | more).items()})
+    frame = pd.DataFrame(rows, columns=CSV_COLUMNS).convert_dtypes()
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def no_formula(cell: object) -> object:

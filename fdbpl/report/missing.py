@@ -11,6 +11,7 @@ from fdbpl.report.runs import MALFORMED, Problem, Run, printable
 from fdbpl.runs.results import shots_text
 
 PLAN = "grid.json"
+Tests = Mapping[str, list[Run]]  # of a training, by its path
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,12 @@ def _read_cell(cell: dict) -> Planned:
 
 
 def find_missing(
-    planned: list[Planned],
-    accuracies: Mapping[tuple, dict[str, float]],
-    complete: set[str],
-    trainings: list[Run],
-    tests: Mapping[str, list[Run]],
+    planned: list[Planned], values: Mapping[tuple, dict], trainings: list[Run], tests: Tests
 ) -> list[Missing]:
     """Planned cells without a result, in the plan's order, then runs that were started without a plan.
 
     Args:
-        accuracies: of the experiments, by key of the planned cell and by column.
-        complete: paths of the trainings that are part of an experiment or repeat another one.
+        values: results of the experiments by column, by key of the planned cell.
         tests: of each training, by its path.
     """
     started = {
@@ -107,20 +103,19 @@ def find_missing(
     missing, explained = [], set()
     for cell in planned:
         run = started.get(("base" if cell.protocol == "base2new" else "all", *cell.key[1:]))
-        found = accuracies.get(cell.key)
-        untested = [target for target in cell.targets if target not in (found or {})]
+        found = values.get(cell.key, {})
+        untested = [target for target in cell.targets if target not in found]
         if run:
             explained.add(run.path)
-        if found and not untested:
-            continue
-        state, reason = _state(cell, run, tests.get(run.path, []) if run else [])
-        if untested and run and run.finished:
-            reason += f"; no test on {', '.join(untested)}"
-        what = f"{cell.label}, {cell.dataset}, {shots_text(cell.shots)}, seed {cell.seed}"
-        missing.append(Missing(cell.protocol, what, state, reason, cell.key))
+        if not found or untested:
+            state, reason = _state(cell, run, tests.get(run.path, []) if run else [])
+            if untested and run and run.finished:
+                reason += f"; no test on {', '.join(untested)}"
+            what = f"{cell.label}, {cell.dataset}, {shots_text(cell.shots)}, seed {cell.seed}"
+            missing.append(Missing(cell.protocol, what, state, reason, cell.key))
     for run in trainings:
         if run.path not in explained:
-            missing += _started(run, run.path in complete, tests.get(run.path, []))
+            missing += _started(run, tests.get(run.path, []))
     return missing
 
 
@@ -135,16 +130,17 @@ def _state(cell: Planned, run: Run | None, tests: list[Run]) -> tuple[str, str]:
     return "unfinished", _test_state(tests) if cell.protocol.startswith("base2new") else "trained"
 
 
-def _started(run: Run, complete: bool, tests: list[Run]) -> list[Missing]:
+def _started(run: Run, tests: list[Run]) -> list[Missing]:
     """Missing results of a training that is not planned."""
     what = f"{run.trainer}, {run.dataset}, {shots_text(run.shots)}, seed {run.seed} ({run.path})"
+    base = run.classes == "base"
     if not run.finished:
-        return [Missing("base2new" if run.classes == "base" else "few_shot", what, "unfinished", run.state)]
-    if run.classes == "base":
-        return [] if complete else [Missing("base2new", what, "unfinished", _test_state(tests))]
+        return [Missing("base2new" if base else "few_shot", what, "unfinished", run.state)]
+    if base and not any(test.finished and test.classes == "new" for test in tests):
+        return [Missing("base2new", what, "unfinished", _test_state(tests))]
     missing = []
     for test in tests:
-        if not test.finished:
+        if not test.finished and not base:
             same = test.dataset == run.dataset
             protocol = "base2new_all" if same else transfer_protocol(run.dataset, test.dataset)
             where = f"the {test.classes} classes" if same else test.dataset

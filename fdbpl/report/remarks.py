@@ -25,11 +25,11 @@ def remarks_on(experiments: Iterable[Experiment]) -> list[str]:
 
 def _missing_shots(runs: list[Run]) -> list[str]:
     """Trainings with fewer images than shots × classes."""
-    trained = {
-        (run.shots, run.train_images)
-        for run in runs
-        if not run.tested and run.number("parameters") > 0 and 0 < run.train_images < run.shots * len(run.classnames)
-    }
+    trained = set()
+    for run in runs:
+        images = int(run.numbers.get("protocol.train_images", 0))
+        if not run.tested and run.numbers.get("parameters") and 0 < images < run.shots * len(run.classnames):
+            trained.add((run.shots, images))
     return [
         f"{counted(images, 'training image')} instead of {counted(shots, 'shot')} per class, because classes have "
         "fewer images"
@@ -38,7 +38,7 @@ def _missing_shots(runs: list[Run]) -> list[str]:
 
 
 def _left_out(runs: list[Run]) -> list[str]:
-    most = max((run.left_out for run in runs), default=0)
+    most = int(max(run.numbers.get("left_out.count", 0) for run in runs))
     return [f"{counted(most, 'unreadable image')} left out (DATASET.SKIP_UNREADABLE)"] if most else []
 
 

@@ -23,6 +23,13 @@ STAGES = {  # names of the stages by their keys in `seconds` of metrics.json
     "train": "training",
     "test": "testing",
 }
+NUMBERS = {  # columns of a run's line in a data frame -> keys of metrics.json
+    **{name: name for name in ("error_rate", "macro_f1", "parameters", "steps", "processes")},
+    **{f"seconds_{stage}": f"seconds.{stage}" for stage in (*STAGES, "step", "total")},
+    "mib_host": "peak_memory_mib.host",
+    "train_images": "protocol.train_images",
+    "left_out": "left_out.count",
+}
 TEST_IMAGE_FACTS = ("test images", "digest of test images")  # keys of `Run.facts`
 # what a file with other content than a run's raises
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError)
@@ -93,52 +100,36 @@ class Run(Outcome):
         """Digest of `settings`."""
         return digest(self.settings)
 
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Numbers of metrics.json, {"seconds.train": value}."""
+        flat = flatten(self.metrics)
+        return {key: value for key, value in flat.items() if isinstance(value, int | float) and math.isfinite(value)}
+
+    @property
+    def test_images(self) -> float | None:
+        """Number of images that the accuracy is measured on; None where it was not recorded."""
+        return self.numbers.get("tested.images") or self.numbers.get("protocol.test_images")
+
     @property
     def facts(self) -> dict[str, object]:
         """Inputs of the accuracy besides the settings; None where they were not recorded."""
         sha256 = part_of(self.metrics, "tested").get("sha256")
         return {
-            "test images": self.test_images or None,
+            "test images": self.test_images,
             "digest of test images": str(sha256)[:8] if sha256 else None,
             "digest of weights": str(self.student)[:8] if self.student else None,
         }
 
-    @property
-    def test_images(self) -> int:
-        """Number of images that the accuracy is measured on; 0 where it was not recorded."""
-        return self._count("tested", "images") or self._count("protocol", "test_images")
-
-    @property
-    def train_images(self) -> int:
-        """Number of training images; 0 where it was not recorded."""
-        return self._count("protocol", "train_images")
-
-    @property
-    def left_out(self) -> int:
-        """Number of images that DATASET.SKIP_UNREADABLE left out."""
-        return self._count("left_out", "count")
-
-    def _count(self, part: str, name: str) -> int:
-        number = part_of(self.metrics, part).get(name)
-        return number if isinstance(number, int) else 0
-
-    def number(self, name: str, part: str = "") -> float:
-        """A value of metrics.json or of one of its parts; NaN where there is none."""
-        value = (part_of(self.metrics, part) if part else self.metrics).get(name)
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-
     def as_row(self) -> dict[str, Any]:
         """The run as a line of a data frame; NaN or None where a value was not recorded."""
-        names = ("trainer", "dataset", "classes", "shots", "seed", "backbone", "epochs", "accuracy")
+        names = ("trainer", "dataset", "classes", "shots", "seed", "backbone", "epochs", "accuracy", "test_images")
         return {
             **{name: getattr(self, name) for name in names},
             "config": self.config_name,
             "overrides": describe(self.overrides),
             "settings": self.digest,
-            **{name: self.number(name) for name in ("error_rate", "macro_f1", "parameters", "steps", "processes")},
-            **{name: getattr(self, name) or None for name in ("train_images", "test_images", "left_out")},
-            **{f"seconds_{stage}": self.number(stage, "seconds") for stage in (*STAGES, "step", "total")},
-            "mib_host": self.number("host", "peak_memory_mib"),
+            **{column: self.numbers.get(key, math.nan) for column, key in NUMBERS.items()},
             "folder": self.path,
         }
 

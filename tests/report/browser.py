@@ -1,113 +1,57 @@
-"""Headless Chromium, controlled through its DevTools protocol."""
+"""Headless Chromium: pages for the tests, and screenshots for the docs.
 
-import base64
-import json
+python tests/report/browser.py REPORT.html FOLDER
+"""
+
 import shutil
-import subprocess
-import tempfile
-import time
-import urllib.request
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import websocket
+from playwright.sync_api import Browser, Page, sync_playwright
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-    "--hide-scrollbars", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--remote-allow-origins=*",
-)  # fmt: skip
-
-
-def find() -> str | None:
-    """Path of an installed Chromium."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SCREENSHOTS = {  # name -> width, dark, element (None: the first screen)
+    "report-top": (1280, False, None),
+    "report-score": (1280, False, "#score"),
+    "report-cost": (1280, False, "#cost"),
+    "report-regions": (1280, False, "#gallery"),
+    "report-phone": (375, True, None),
+}
 
 
-class Browser:
-    """One page in a separate Chromium process; `errors` and `requests` are those since the last `open`."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """An installed Chromium, else that of `playwright install chromium`; playwright's Error if there is none."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
-    def __init__(self, program: str):
-        self.folder = Path(tempfile.mkdtemp(prefix="chromium-"))
-        self.process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={self.folder}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port = self._port()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
-            page = next(target for target in json.load(answer) if target["type"] == "page")
-        self.socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
-        self.number = 0
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
 
-    def __enter__(self) -> "Browser":
-        return self
+def open_page(browser: Browser, file: Path, width: int, dark: bool = False) -> tuple[Page, list[str], list[str]]:
+    """Open a file; return the page, its errors and warnings, and the addresses that it requests."""
+    size = {"width": width, "height": 1100 if width > 600 else 800}
+    page = browser.new_page(viewport=size, color_scheme="dark" if dark else "light")
+    errors: list[str] = []
+    requests: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(file.resolve().as_uri())
+    return page, errors, requests
 
-    def __exit__(self, *_) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(timeout=30)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _port(self) -> str:
-        file = self.folder / "DevToolsActivePort"
-        for _ in range(600):
-            if file.is_file() and file.read_text().strip():
-                return file.read_text().split()[0]
-            time.sleep(0.05)
-        raise TimeoutError("Chromium did not start")
+def main() -> None:
+    file, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        for name, (width, dark, element) in SCREENSHOTS.items():
+            page, _, _ = open_page(browser, file, width, dark)
+            (page.locator(element) if element else page).screenshot(path=folder / f"{name}.png")
+            print(folder / f"{name}.png")
 
-    def call(self, method: str, **parameters) -> dict:
-        """Send a command and return its result; handle the events that arrive in the meantime."""
-        self.number += 1
-        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self.socket.recv())
-            if message.get("id") == self.number:
-                if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
-                return message["result"]
-            self._event(message)
 
-    def _event(self, message: dict) -> None:
-        parameters, method = message.get("params", {}), message.get("method")
-        if method == "Runtime.exceptionThrown":
-            self.errors.append(json.dumps(parameters["exceptionDetails"])[:500])
-        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
-            self.errors.append(json.dumps(parameters["args"])[:500])
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
-            self.errors.append(parameters["entry"]["text"])
-        elif method == "Network.requestWillBeSent":
-            self.requests.append(parameters["request"]["url"])
-
-    def open(self, file: Path, width: int, dark: bool, height: int = 900) -> None:
-        self.errors, self.requests = [], []
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **screen)
-        scheme = "dark" if dark else "light"
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=file.resolve().as_uri())
-        for _ in range(200):
-            if self.evaluate("document.readyState") == "complete" and self.evaluate("location.protocol") == "file:":
-                return
-            time.sleep(0.05)
-        raise TimeoutError(f"{file} did not load")
-
-    def evaluate(self, script: str):
-        """Value of a JavaScript expression."""
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def screenshot(self, file: Path, whole: bool = False, selector: str | None = None) -> None:
-        """Save a PNG of the viewport, of the whole page, or of an element."""
-        clip = {}
-        if selector:
-            box = self.evaluate(
-                f"(() => {{const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-                "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height, scale: 1}})()"
-            )
-            clip = {"clip": box}
-        beyond = whole or bool(selector)
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=beyond, **clip)
-        file.write_bytes(base64.b64decode(answer["data"]))
+if __name__ == "__main__":
+    main()

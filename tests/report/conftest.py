@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,12 @@ Elapsed: 0:00:19
 """
 
 
-def epoch_lines(epochs: int, upto: int, loss=lambda epoch: 2.0 / epoch, rate=lambda epoch: 0.002) -> str:
+def epoch_lines(epochs: int, upto: int, loss=lambda epoch: 2.0 / epoch) -> str:
+    """Lines of a log, one for each epoch."""
     return "".join(
-        f"epoch [{epoch}/{epochs}] batch [{batch}/10] time 0.005 (0.012) data 0.004 (0.008) "
-        f"loss {9.0:.4f} ({loss(epoch):.4f}) acc 50.0000 (40.0000) lr {rate(epoch):.4e} eta 0:00:00\n"
+        f"epoch [{epoch}/{epochs}] batch [5/10] time 0.005 (0.012) data 0.004 (0.008) "
+        f"loss 9.0000 ({loss(epoch):.4f}) acc 50.0000 (40.0000) lr 2.0000e-03 eta 0:00:00\n"
         for epoch in range(1, upto + 1)
-        for batch in (5,)
     )
 
 
@@ -65,10 +66,7 @@ def nested(values: dict) -> dict:
     config: dict = {}
     for key, value in values.items():
         *path, name = key.split(".")
-        node = config
-        for part in path:
-            node = node.setdefault(part, {})
-        node[name] = value
+        reduce(lambda node, part: node.setdefault(part, {}), path, config)[name] = value
     return config
 
 

@@ -1,9 +1,7 @@
 """The page, and hostile names in the page and in the tables' files."""
 
 import csv
-import importlib.util
 import io
-import json
 import os
 import re
 import subprocess
@@ -20,9 +18,11 @@ from fdbpl.report.cost import bank_costs, break_evens
 from fdbpl.report.formats import escape_latex, escape_markdown
 from fdbpl.report.report import read_results
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from .conftest import Tree
+
+ROOT = Path(__file__).parents[2]
 HOSTILE = '<script>alert(1)</script> & a|b_c 100% $x$ "q" {y} \\z\nnew'
+FILES = ("report.html", "table.md", "table.csv", "table.tex")
 
 
 class Text(HTMLParser):
@@ -51,9 +51,10 @@ def page_of(tree, gallery=False) -> str:
     return (tree.output / "report/report.html").read_text()
 
 
-@pytest.fixture
-def whole(tree):
-    """Runs for every part of the page, with hostile names in all places."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Report of runs for every part of the page, with hostile names in all places and a gallery of one region."""
+    tree = Tree(tmp_path_factory.mktemp("whole") / "output")
     log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 9, "runs": 1})
     log += "".join(f"epoch [{epoch}/9] batch [1/2] loss 1 ({epoch}) lr 0.1\n" for epoch in range(1, 10))
     for trainer in ("CoOp", "CoOp_KDPL", "FDBPL", HOSTILE):
@@ -67,38 +68,37 @@ def whole(tree):
     tree.plan(trainer=HOSTILE, label=HOSTILE)
     tree.plan(trainer=HOSTILE, label=HOSTILE, seed=9, status="failed", reason=HOSTILE)
     tree.write("broken/run.json", "{<b>")
-    return tree
+    predictions = [(HOSTILE, 0.75), ("cat", 0.25)]
+    region = page.Region("data:image/jpeg;base64,", HOSTILE, 0.5, predictions, predictions, [])
+    galleries = [page.Gallery("demo", "run", [region], 9), page.Gallery("dtd", "run", reason=HOSTILE)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fdbpl.report.gallery.make_galleries", lambda *_: galleries)
+        write_report(tree.output)
+    return tree.output / "report"
 
 
-@pytest.fixture
-def region(monkeypatch):
-    """A gallery of one region, without torch."""
-    said = [(HOSTILE, 0.75), ("cat", 0.25)]
-    one = page.Region("data:image/jpeg;base64,", HOSTILE, 0.5, said, said, [])
-    found = [page.Gallery("demo", "run", [one], 9), page.Gallery("dtd", "run", reason=HOSTILE)]
-    monkeypatch.setattr("fdbpl.report.gallery.make_galleries", lambda *_: found)
+@pytest.fixture(scope="module")
+def html(whole) -> str:
+    return (whole / "report.html").read_text()
 
 
-def test_names_are_text_in_the_page(whole, region):
-    page = Text(page_of(whole, gallery=True))
+def test_names_are_text_in_the_page(html):
+    page = Text(html)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert "b" not in {tag for tag, _ in page.elements}
-    one_line = " ".join(HOSTILE.split())
-    assert page.text.count(one_line) >= 5  # tables, legends, learning curves, missing
+    assert page.text.count(" ".join(HOSTILE.split())) >= 5  # tables, legends, learning curves, missing
     assert page.text.count(HOSTILE) >= 3  # predictions of the region
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
 def test_names_are_text_in_the_tables_files(whole):
-    write_report(whole.output, gallery=False)
-    markdown, latex, table = ((whole.output / "report" / f"table.{kind}").read_text() for kind in ("md", "tex", "csv"))
+    markdown, latex, table = ((whole / f"table.{kind}").read_text() for kind in ("md", "tex", "csv"))
     assert "<script" not in markdown and r"a\|b_c" in markdown
     for table_text in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table_text.splitlines()}
         assert len(widths) == 1  # the number of columns
     assert "<script" not in latex and r"100\% \$x\$" in latex and r"\textbackslash{}z new" in latex
-    labels = {row["label"] for row in csv.DictReader(io.StringIO(table))}
-    assert HOSTILE in labels
+    assert HOSTILE in {row["label"] for row in csv.DictReader(io.StringIO(table))}
 
 
 def test_escapes():
@@ -109,17 +109,17 @@ def test_escapes():
     )
 
 
-def test_the_page_is_self_contained(whole):
-    page = page_of(whole)
-    assert "http:" not in page and "https:" not in page and "//" not in re.sub(r"// [A-Z].*", "", page)
-    for _, attributes in Text(page).elements:
+def test_the_page_is_small_and_self_contained(html):
+    assert len(html) < 600_000
+    assert "http:" not in html and "https:" not in html and "//" not in re.sub(r"// [A-Z].*", "", html)
+    for _, attributes in Text(html).elements:
         for name in ("src", "href", "action", "data", "poster"):
             assert attributes.get(name, "#").startswith(("#", "data:", "../")), attributes
-    assert "@import" not in page and set(re.findall(r"url\((.)", page)) <= {"#"}
+    assert "@import" not in html and set(re.findall(r"url\((.)", html)) <= {"#"}
 
 
-def test_ids_are_unique_and_references_resolve(whole):
-    elements = Text(page_of(whole)).elements
+def test_ids_are_unique_and_references_resolve(html):
+    elements = Text(html).elements
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     used = {attributes["href"][1:] for _, attributes in elements if attributes.get("href", "").startswith("#")}
@@ -127,24 +127,21 @@ def test_ids_are_unique_and_references_resolve(whole):
     assert used | clips <= set(ids)
 
 
-def test_charts_use_the_colours_of_the_page(whole):
-    page = page_of(whole)
-    drawings = re.findall(r"<svg viewBox.*?</svg>", page, flags=re.DOTALL)
+def test_charts_use_the_colours_of_the_page(html):
+    drawings = re.findall(r"<svg viewBox.*?</svg>", html, flags=re.DOTALL)
     assert len(drawings) > 10
     assert not any(re.search(r"#[0-9a-f]{6}", drawing) for drawing in drawings)
     assert all("var(--" in drawing for drawing in drawings)
 
 
-def test_the_same_runs_give_the_same_bytes(whole):
+def test_the_same_runs_give_the_same_bytes(whole, tmp_path):
     """Also in another process with another hash seed."""
-    names = ("report.html", "table.md", "table.csv", "table.tex")
-    files = [whole.output / "report" / name for name in names]
-    write_report(whole.output, gallery=False)
-    before = [file.read_bytes() for file in files]
-    command = [sys.executable, "-m", "fdbpl.report", str(whole.output), "--no-gallery"]
+    write_report(whole.parent, folder=tmp_path, gallery=False)
+    before = [(tmp_path / name).read_bytes() for name in FILES]
+    command = [sys.executable, "-m", "fdbpl.report", str(whole.parent), "--no-gallery", "--to", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [file.read_bytes() for file in files] == before
+    assert [(tmp_path / name).read_bytes() for name in FILES] == before
 
 
 def test_rows_link_to_their_run_folders(tree, tmp_path):
@@ -158,8 +155,9 @@ def test_rows_link_to_their_run_folders(tree, tmp_path):
         assert runs == {file.parent.resolve() for file in tree.output.rglob("run.json")}
 
 
-def test_the_page_is_small(whole):
-    assert len(page_of(whole)) < 600_000
+def break_evens_of(tree) -> list[dict]:
+    results = read_results(tree.output)
+    return break_evens(results, bank_costs(tree.output, results)).to_dict("records")
 
 
 def test_break_even_of_a_bank(tree):
@@ -168,13 +166,11 @@ def test_break_even_of_a_bank(tree):
                              ("MaPLe_KDPL", (50.0, 50.0))):  # fmt: skip
         for seed, train in zip((1, 2), seconds, strict=True):
             tree.pair(80.0, 60.0, trainer=trainer, seed=seed, log=log, seconds={"train": train})
-    results = read_results(tree.output)
-    found = {one.trainer: one for one in break_evens(results, bank_costs(tree.output, results))}
-    assert found["FDBPL"].runs == 4  # 100 / (44 - 12) = 3.125
-    assert found["FDBPL"].online == "CoOp_KDPL" and found["FDBPL"].setting == "base classes, 16 shots"
-    assert found["FDBPL_MaPLe"].runs is None
-    page = Text(page_of(tree)).text
-    assert "4 runs" in page and "never: not faster" in page
+    first, second = break_evens_of(tree)
+    assert (first["name"], first["name_online"], first["runs"]) == ("FDBPL", "CoOp_KDPL", 4)  # 100 / (44 - 12) = 3.125
+    assert second["name"] == "FDBPL_MaPLe" and not second["runs"] > 0
+    text = Text(page_of(tree)).text
+    assert "4 runs" in text and "never: not faster" in text and "base classes, 16 shots" in text
 
 
 def test_break_evens_are_grouped_by_settings(tree):
@@ -184,9 +180,7 @@ def test_break_evens_are_grouped_by_settings(tree):
     for seed, (size, seconds) in enumerate(((1, 10.0), (1, 20.0), (2, 40.0)), start=1):
         tree.run("train_all", trainer="FDBPL", classes="all", seed=seed, log=log, seconds={"train": seconds},
                  values={"DATALOADER.TRAIN_X.BATCH_SIZE": size})  # fmt: skip
-    results = read_results(tree.output)
-    found = sorted(one.seconds for one in break_evens(results, bank_costs(tree.output, results)))
-    assert found == [15.0, 40.0]
+    assert sorted(one["seconds"] for one in break_evens_of(tree)) == [15.0, 40.0]
 
 
 @pytest.mark.parametrize(("cost", "words"), [(None, "was not timed"), ("{", "is broken"), ([], "is broken")])
@@ -211,14 +205,10 @@ def test_gallery_without_a_bank(tree):
 
 
 def test_command_line_errors_are_one_line(tmp_path):
-    def run(*arguments):
-        command = [sys.executable, "-m", "fdbpl.report", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    absent = run(tmp_path / "absent")
-    assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and "absent" in absent.stderr
-    empty = run(tmp_path)
-    assert empty.returncode == 2 and empty.stderr.count("\n") == 1 and "only: nothing" in empty.stderr
+    for folder, words in ((tmp_path / "absent", "absent"), (tmp_path, "only: nothing")):
+        command = [sys.executable, "-m", "fdbpl.report", str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and words in done.stderr
 
 
 def test_names_that_are_not_printable(tree, recwarn):
@@ -246,51 +236,59 @@ def test_page_of_a_grid_without_runs(tree):
 
 @pytest.fixture(scope="module")
 def browser():
-    if importlib.util.find_spec("websocket") is None:
-        pytest.skip("websocket-client is not installed: pip install websocket-client")
-    spec = importlib.util.spec_from_file_location("report_browser", HERE / "browser.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    program = module.find()
-    if program is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with module.Browser(program) as opened:
-        yield opened
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    from .browser import chromium
+
+    try:
+        with chromium() as opened:
+            yield opened
+    except playwright.Error as error:
+        pytest.skip(f"Chromium cannot be started: {error}")
 
 
-def test_browser_shows_the_page_without_errors_and_horizontal_scrolling(whole, region, browser):
-    page_of(whole, gallery=True)
-    file = whole.output / "report/report.html"
+@pytest.fixture
+def open_report(whole, browser):
+    """Function that opens the report; at the end it must have caused no error and no request."""
+    from .browser import open_page
+
+    opened = []
+
+    def open_report(width=1280, dark=False):
+        opened.append(open_page(browser, whole / "report.html", width, dark))
+        return opened[-1][0]
+
+    yield open_report
+    for page, errors, requests in opened:
+        assert errors == [] and all(address.startswith(("file:", "data:")) for address in requests)
+        page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_does_not_scroll_sideways(open_report, width):
     backgrounds = set()
-    for width in (375, 1280):
-        for dark in (False, True):
-            browser.open(file, width, dark)
-            assert browser.errors == [] and browser.requests[0].endswith("report.html")
-            assert all(address.startswith(("file:", "data:")) for address in browser.requests)
-            browser.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-            assert browser.evaluate("document.documentElement.scrollWidth") <= width
-            backgrounds.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
-            assert browser.evaluate("document.querySelectorAll('section').length") == 8
+    for dark in (False, True):
+        page = open_report(width, dark)
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("section").count() == 8
+        backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(backgrounds) == 2  # light and dark
 
 
-def test_contrast_in_both_colour_schemes(whole, browser):
+def test_contrast_in_both_colour_schemes(open_report):
     """At least 4.5 : 1 for text and 3 : 1 for graphics (WCAG 2)."""
-    page_of(whole)
+    series = [f"series-{number}" for number in range(8)]
+    names = ["paper", "canvas", "ink", "muted", "accent", "bad", "warn", "warn-soft", *series]
+    script = """names => Object.fromEntries(names.map(name =>
+        [name, getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()]))"""
+    pairs = [("ink", "paper"), ("muted", "paper"), ("accent", "paper"), ("bad", "paper"), ("muted", "canvas")]
+    pairs.append(("warn", "warn-soft"))
     for dark in (False, True):
-        browser.open(whole.output / "report/report.html", 1280, dark)
-        names = ["paper", "canvas", "ink", "muted", "accent", "bad", "warn", "warn-soft"]
-        names += [f"series-{number}" for number in range(8)]
-        colours = json.loads(browser.evaluate(
-            f"JSON.stringify(Object.fromEntries({json.dumps(names)}.map(name => "
-            "[name, getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()])))"
-        ))  # fmt: skip
-        for text in ("ink", "muted", "accent", "bad"):
-            assert contrast(colours[text], colours["paper"]) >= 4.5, text
-        assert contrast(colours["muted"], colours["canvas"]) >= 4.5
-        assert contrast(colours["warn"], colours["warn-soft"]) >= 4.5
-        for number in range(8):
-            assert contrast(colours[f"series-{number}"], colours["paper"]) >= 3, number
+        colours = open_report(dark=dark).evaluate(script, names)
+        for text, ground in pairs:
+            assert contrast(colours[text], colours[ground]) >= 4.5, text
+        for name in series:
+            assert contrast(colours[name], colours["paper"]) >= 3, name
 
 
 def contrast(one: str, other: str) -> float:
@@ -305,12 +303,11 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_tables_are_sorted_by_a_click(whole, browser):
-    page_of(whole)
-    browser.open(whole.output / "report/report.html", 1280, False)
+def test_tables_are_sorted_by_a_click(open_report):
+    page = open_report()
     column = "[...document.querySelector('table').tBodies[0].rows].map(row => Number(row.cells[2].dataset.value))"
-    browser.evaluate("document.querySelectorAll('table thead button')[1].click()")
-    down = browser.evaluate(column)
-    browser.evaluate("document.querySelectorAll('table thead button')[1].click()")
-    assert down == sorted(down, reverse=True) and browser.evaluate(column) == sorted(down)
-    assert browser.errors == []
+    head = page.locator("table").first.locator("thead button").nth(1)
+    head.click()
+    down = page.evaluate(column)
+    head.click()
+    assert down == sorted(down, reverse=True) and page.evaluate(column) == sorted(down)

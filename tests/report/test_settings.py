@@ -7,6 +7,8 @@ import pytest
 from fdbpl.report.report import read_results
 from fdbpl.report.tables import make_sections
 
+MANY = {f"TRAINER.COOP.KEY{key}": 1 for key in range(1, 9)}
+
 
 def rows(tree) -> dict[str, dict[str, str]]:
     """{row: {column: text}} of all tables."""
@@ -24,68 +26,72 @@ def train(tree, at: str, accuracy: float, seed: int = 1, **run) -> str:
     return tree.run("", at=at, accuracy=accuracy, seed=seed, **{"classes": "all", **run})
 
 
-def test_different_overrides_are_different_rows(tree):
-    train(tree, "a", 60.0, config="demo+OPTIM.LR=0.001")
-    train(tree, "b", 80.0, seed=2, config="demo+OPTIM.LR=0.05")
-    train(tree, "c", 82.0, seed=3, config="demo+OPTIM.LR=0.05")
-    found = rows(tree)
-    assert found["CoOp (OPTIM.LR=0.001)"] == {"runs": "1", "16 shots": "60.00"}
-    assert found["CoOp (OPTIM.LR=0.05)"] == {"runs": "2", "16 shots": "81.00 ± 1.41"}
+def on_images(images: int, sha256: str = "") -> dict:
+    return {"protocol": {"test_images": images}, **({"tested": {"sha256": sha256}} if sha256 else {})}
+
+
+def weights(digest: str) -> dict:
+    return {"record": {"inputs": {"student": digest}}}
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        pytest.param(
+            [{"config": "demo+OPTIM.LR=0.001"}, {"config": "demo+OPTIM.LR=0.05"}, {"config": "demo+OPTIM.LR=0.05"}],
+            {"CoOp (OPTIM.LR=0.001)": "60.00", "CoOp (OPTIM.LR=0.05)": "80.00 ± 0.00"},
+            id="overrides",
+        ),
+        pytest.param(
+            [{"values": {"OPTIM.LR": 0.001}}, {"values": {"OPTIM.LR": 0.05}}],
+            {"CoOp (OPTIM.LR=0.001)": "60.00", "CoOp (OPTIM.LR=0.05)": "80.00"},
+            id="configuration files",
+        ),
+        pytest.param(
+            [{"epochs": 1, "seed": 1}, {"epochs": 2, "seed": 1}],
+            {"CoOp (OPTIM.MAX_EPOCH=1)": "60.00", "CoOp (OPTIM.MAX_EPOCH=2)": "80.00"},
+            id="one seed",
+        ),
+        pytest.param(
+            [on_images(100), on_images(500)],
+            {"CoOp (test images=100)": "60.00", "CoOp (test images=500)": "80.00"},
+            id="numbers of test images",
+        ),
+        pytest.param(
+            [on_images(9, "a" * 64) | weights("1" * 64), on_images(9)],
+            {"CoOp": "70.00 ± 14.14"},
+            id="digests of an older record are unknown",
+        ),
+        pytest.param(
+            [on_images(9, "a" * 64) | weights("1" * 64), on_images(9, "b" * 64) | weights("2" * 64)],
+            {
+                f"CoOp (digest of test images={data * 8}, digest of weights={clip * 8})": accuracy
+                for data, clip, accuracy in (("a", "1", "60.00"), ("b", "2", "80.00"))
+            },
+            id="digests of data and weights",
+        ),
+        pytest.param(
+            [{"config": "demo+OPTIM.LR=0.05"}, {"values": {"OPTIM.LR": "0.05"}}],
+            {"CoOp": "70.00 ± 14.14"},
+            id="an override and a file with the same value",
+        ),
+        pytest.param(
+            [{"config": "demo+REGIONS.CONTENT=topk:5"}, {"config": "demo+REGIONS.TARGET=topk:5"}],
+            {"CoOp (REGIONS.TARGET=topk:5)": "70.00 ± 14.14"},
+            id="a renamed key",
+        ),
+        pytest.param(
+            [{"values": {"DATASET.ROOT": "here"}}, {"values": {"DATASET.ROOT": "there", "TRAIN.PRINT_FREQ": 5}}],
+            {"CoOp": "70.00 ± 14.14"},
+            id="paths and verbosity",
+        ),
+    ],
+)
+def test_rows_are_settings(tree, runs, expected):
+    for number, (accuracy, run) in enumerate(zip((60.0, 80.0, 80.0), runs, strict=False), start=1):
+        train(tree, f"run{number}", accuracy, **{"seed": number, **run})
+    assert {name: row["16 shots"] for name, row in rows(tree).items()} == expected
     assert not problems(tree)
-
-
-def test_different_configuration_files_are_different_rows(tree):
-    train(tree, "a", 60.0, values={"OPTIM.LR": 0.001})
-    train(tree, "b", 80.0, seed=2, values={"OPTIM.LR": 0.05})
-    train(tree, "c", 50.0, dataset="demo_colours", values={"OPTIM.LR": 0.05})
-    assert set(rows(tree)) == {"CoOp (OPTIM.LR=0.001)", "CoOp (OPTIM.LR=0.05)"}
-
-
-def test_several_settings_with_one_seed(tree):
-    for at, accuracy, epochs in (("ep1", 61.0, 1), ("high", 82.0, 4), ("low", 70.0, 2)):
-        train(tree, at, accuracy, epochs=epochs)
-    assert {name: row["16 shots"] for name, row in rows(tree).items()} == {
-        "CoOp (OPTIM.MAX_EPOCH=1)": "61.00", "CoOp (OPTIM.MAX_EPOCH=2)": "70.00", "CoOp (OPTIM.MAX_EPOCH=4)": "82.00",
-    }  # fmt: skip
-    assert not problems(tree)
-
-
-def test_different_numbers_of_test_images_are_different_rows(tree):
-    for seed, images in ((1, 500), (2, 100)):
-        train(tree, f"run{seed}", 80.0, seed=seed, protocol={"test_images": images})
-    assert {name: row["runs"] for name, row in rows(tree).items()} == {
-        "CoOp (test images=100)": "1", "CoOp (test images=500)": "1",
-    }  # fmt: skip
-
-
-def test_digests_of_data_and_weights(tree):
-    def tested(sha256):
-        return {"protocol": {"test_images": 9}, **({"tested": {"images": 9, "sha256": sha256}} if sha256 else {})}
-
-    train(tree, "a", 80.0, seed=1, record={"inputs": {"student": "1" * 64}}, **tested("a" * 64))
-    train(tree, "old", 82.0, seed=2, **tested(""))
-    assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
-    train(tree, "b", 60.0, seed=1, record={"inputs": {"student": "2" * 64}}, **tested("b" * 64))
-    assert "CoOp (digest of test images=bbbbbbbb, digest of weights=22222222)" in rows(tree)
-    assert {row["runs"] for row in rows(tree).values()} == {"1"} and not problems(tree)
-
-
-def test_overrides_equal_settings_in_files(tree):
-    train(tree, "a", 80.0, config="demo+OPTIM.LR=0.05")
-    train(tree, "b", 82.0, seed=2, values={"OPTIM.LR": "0.05"})
-    assert rows(tree)["CoOp"]["16 shots"] == "81.00 ± 1.41"
-
-
-def test_renamed_keys_equal_their_old_names(tree):
-    train(tree, "old", 80.0, config="demo+OPTIM.LR=0.05+REGIONS.CONTENT=topk:5")
-    train(tree, "new", 82.0, seed=2, config="demo+OPTIM.LR=0.05+REGIONS.TARGET=topk:5")
-    assert list(rows(tree)) == ["CoOp (OPTIM.LR=0.05, REGIONS.TARGET=topk:5)"]
-
-
-def test_paths_and_verbosity_are_ignored(tree):
-    train(tree, "a", 80.0, values={"DATASET.ROOT": "here", "TRAIN.PRINT_FREQ": 1})
-    train(tree, "b", 82.0, seed=2, values={"DATASET.ROOT": "there", "TRAIN.PRINT_FREQ": 5})
-    assert rows(tree)["CoOp"]["runs"] == "2"
 
 
 def test_settings_per_data_set_and_shots_are_one_row(tree):
@@ -96,7 +102,7 @@ def test_settings_per_data_set_and_shots_are_one_row(tree):
 
 def test_names_with_many_settings_are_short_and_distinct(tree):
     for number in (1, 2):
-        values = {f"TRAINER.COOP.KEY{key}": number for key in range(1, 9)}
+        values = dict.fromkeys(MANY, number)
         train(tree, f"run{number}", 80.0, values=values, config=f"demo+OPTIM.LR={number}")
     first, second = rows(tree)
     assert first != second and len(first) < 120
@@ -129,17 +135,6 @@ def test_trainings_with_a_validation_accuracy_are_excluded(tree, half):
     assert not rows(tree) and "validation images" in problems(tree)["base"]
 
 
-def test_a_test_on_validation_images_does_not_conflict(tree):
-    key = tree.run("base2new/train_base", accuracy=80.0)
-    tree.run("", at="a_try", classes="new", tests=key, accuracy=73.0, values={"TEST.SPLIT": "val"})
-    tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0)
-    assert rows(tree)["CoOp"]["new"] == "74.00" and "validation images" in problems(tree)["a_try"]
-
-
-def weights(digest: str) -> dict:
-    return {"record": {"inputs": {"student": digest}}}
-
-
 def classes(*names: str) -> dict:
     return {"protocol": {"classnames": list(names)}}
 
@@ -151,8 +146,11 @@ def classes(*names: str) -> dict:
         (weights("1"), {"backbone": "elsewhere/the_same.pt", **weights("1")}, ""),
         (weights("1"), {"backbone": "elsewhere/the_same.pt", **weights("2")}, "other weights"),
         ({}, {"backbone": "demo:rn-student"}, "with the backbone demo:rn-student"),
+        ({}, {"epoch": 5}, "epoch 5 of 10"),
+        ({}, {"epoch": 10}, ""),
+        ({}, {"values": {"TEST.SPLIT": "val"}}, "validation images"),
     ],
-)  # fmt: skip
+)
 def test_tests_that_do_not_fit_their_training_are_excluded(tree, training, test, words):
     key = tree.run("base2new/train_base", accuracy=80.0, **training)
     tree.run("", at="test_new", classes="new", tests=key, accuracy=74.0, **test)
@@ -178,6 +176,13 @@ def test_a_finished_repetition_counts(tree):
     tree.run("", at="a", accuracy=None, classes="all", **same)
     train(tree, "b", 81.0, **same)
     assert rows(tree)["CoOp"]["16 shots"] == "81.00"
+
+
+def test_a_copied_folder_counts_once(tree):
+    tree.pair(80.0, 60.0)
+    shutil.copytree(tree.output / "base2new", tree.output / "copy")
+    assert rows(tree)["CoOp"]["runs"] == "1"
+    assert "repeats base2new/train_base" in problems(tree)["copy/train_base/demo/shots_16/CoOp/demo/seed1"]
 
 
 def test_runs_without_a_seed_are_distinct(tree):
