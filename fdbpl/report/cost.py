@@ -69,6 +69,8 @@ def break_evens(results: Results, banks: pd.DataFrame) -> pd.DataFrame:
     means = means.agg(seconds=("seconds_train", "mean"), overrides=("overrides", "min"), name=("name", "min"))
     bank, online = (means[means["supervision"] == kind].dropna(subset="seconds") for kind in ("bank", "online"))
     pairs = bank.merge(online, on=SETTING, suffixes=("", "_online"))
+    if pairs.empty:
+        return pairs
     pairs["alike"] = pairs["overrides"] == pairs["overrides_online"]
     pairs = pairs[pairs["alike"] | ~pairs.groupby(configuration)["alike"].transform("any")]
     most = pairs.groupby(["dataset", "classes", "trainer", "overrides"])["shots"].transform("max")

@@ -191,6 +191,12 @@ def test_banks_without_a_generation_time(tree, cost, words):
     assert words in Text(page_of(tree)).text
 
 
+def test_banks_without_an_online_variant(tree):
+    log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})
+    tree.pair(80.0, 60.0, trainer="FDBPL", log=log)
+    assert break_evens_of(tree) == []
+
+
 def test_learning_curves_cover_all_attempts(tree):
     tree.pair(80.0, 60.0, log=tree.epoch_lines(4, 4, loss=lambda epoch: 10.0 * epoch)[-400:])
     first = tree.epoch_lines(4, 3, loss=lambda epoch: float(epoch))
@@ -258,9 +264,9 @@ def open_report(whole, browser):
         return opened[-1][0]
 
     yield open_report
-    for page, errors, requests in opened:
+    for tab, errors, requests in opened:
         assert errors == [] and all(address.startswith(("file:", "data:")) for address in requests)
-        page.close()
+        tab.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
