@@ -203,6 +203,7 @@ VALUES = {
     "TEST.EVALUATOR": ["Regression"],
     "TEST.SPLIT": ["train"],
     "TEST.FINAL_MODEL": ["best"],
+    "MODEL.BACKBONE.NAME": ["run:a_finished_run"],
     "MODEL.TEXT_CHUNK": ["-1"],
     "MODEL.INIT_WEIGHTS": ["weights.pt"],
     "TRAINER.COOP.N_CTX": ["0", "-1", "100"],
