@@ -1,20 +1,20 @@
-"""Custom images in a folder or a CSV (docs/CUSTOM_DATA.md)."""
+"""Custom data: images in class folders, tables or Parquet files (docs/CUSTOM_DATA.md)."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from fdbpl.data.custom.dataset import read_custom_data
+from fdbpl.data.custom.formats import image_root
 from fdbpl.data.rows import Item
 from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.errors import UserError
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    cfg.DATASET.FOLDER = ""  # folder or CSV of images; "" = the data root. Part of a run's identity
+    cfg.DATASET.FOLDER = ""  # folder, file or hf://OWNER/NAME; "" = the data root. Part of a run's identity
     cfg.DATASET.FOLDER_DIGEST = ""  # digest of its content, so that a changed folder is another run; "" = any
 
 
@@ -24,9 +24,8 @@ class Folder(SplitDataset):
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
-        """The user's folder, or the folder of the CSV."""
-        place = os.path.abspath(os.path.expanduser(cfg.DATASET.FOLDER or cfg.DATASET.ROOT))
-        return os.path.dirname(place) if os.path.isfile(place) else place
+        """The user's folder, the folder of the file, or the cache of extracted images."""
+        return str(image_root(cfg.DATASET.FOLDER or cfg.DATASET.ROOT))
 
     def prepare(self, cfg: CfgNode) -> None:
         place = cfg.DATASET.FOLDER or cfg.DATASET.ROOT
@@ -39,7 +38,7 @@ class Folder(SplitDataset):
                 f"the images of {place} have changed since the command started (digest {expected}, now {own.digest}); "
                 "start it again"
             )
-        print("\n".join(own.notes))
+        print("\n".join(own.notices))
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all" and len(own.classnames) < 4:
             raise UserError(
                 f"{place} has {len(own.classnames)} classes, but base and new halves need four; add classes, or train "
@@ -47,6 +46,7 @@ class Folder(SplitDataset):
             )
         self.own, self.name, self.template = own, own.name, own.template
         self.folder = own.folder
+        self.root = str(own.folder)  # extracted images have their own folder only now
         # names the region banks; folders of equal names get different ones
         self.dataset_dir = f"{own.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 

@@ -18,7 +18,9 @@ from fdbpl.io.threads import decode_pool, thread_count
 
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # common image extensions, for messages
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
-SYSTEM_NAMES = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+SYSTEM_NAMES = {
+    "__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+}  # fmt: skip
 PREFETCHED = 2  # batches
 
 

@@ -89,7 +89,7 @@ class OwnImages:
         )
 
         found = read_custom_data(place)
-        return cls(os.path.abspath(place), found.name, found.digest)
+        return cls(str(found.place), found.name, found.digest)
 
     @property
     def overrides(self) -> list[str]:

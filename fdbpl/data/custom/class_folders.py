@@ -1,0 +1,220 @@
+"""Reader of class folders: FOLDER/CLASS/..., FOLDER/SPLIT/CLASS/..., or the layout of dataset.yaml."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from fdbpl.data.custom.description import FILE_NAMES, Description
+from fdbpl.data.custom.listing import LabelledImage, Listing, relative_path
+from fdbpl.data.custom.path_pattern import layout_pattern
+from fdbpl.data.custom.split_names import contains_splits, split_of
+from fdbpl.errors import UserError, enumerated, quoted
+from fdbpl.io.image_files import Skipped, images_below, is_hidden, raise_unlistable
+
+
+class ClassFolders:
+    """Images in one sub-folder per class, optionally in one folder per split."""
+
+    format = "class folders"
+
+    def __init__(self, folder: Path, description: Description):
+        self.folder = folder
+        self.description = description
+        self.listing = Listing(self.format, folder)
+
+    def read(self) -> Listing:
+        """List the labelled images.
+
+        Raises:
+            UserError: there are no class folders, one is empty, or whether a folder is a class or a split is unclear.
+        """
+        if self.description.layout:
+            self._read_layout()
+        else:
+            self._read_folders()
+        return self.listing
+
+    def _read_layout(self) -> None:
+        pattern = layout_pattern(self.description.layout)
+        for file in self._images_below(self.folder):
+            path = relative_path(self.folder, file)
+            match = pattern.fullmatch(path)
+            split = match.groupdict().get("split") if match else None
+            if not match:
+                self.listing.skip(file, f"outside of the layout {self.description.layout}")
+            elif split is None:
+                self.listing.images.append(LabelledImage(path, match["label"]))
+            elif part := self.description.split_values.get(split) or split_of(split):
+                self.listing.images.append(LabelledImage(path, match["label"], part))
+            else:
+                self.listing.skip(file, f"in the folder {split}, which is no split")
+        if not self.listing.images:
+            raise UserError(
+                f"no image of {self.folder} fits the layout {quoted(self.description.layout)} of "
+                f"{self.description.file}; correct the layout"
+            )
+        if "{split}" in self.description.layout:
+            self.listing.split_source = f"folders by the layout {self.description.layout}"
+
+    def _read_folders(self) -> None:
+        inner = self._subfolders(self.folder)
+        splits = self._split_folders(inner)
+        if splits:
+            classes = self._classes_of_splits(inner, splits)
+        else:
+            classes = dict.fromkeys(inner, "")
+            self._check_class_names(inner)
+            if len(inner) == 1 and has_class_folders(inner[0], self.description):
+                raise UserError(
+                    f"{self.folder} has only the sub-folder {inner[0].name}, whose sub-folders look like the classes; "
+                    f"give {inner[0]}"
+                )
+        if not classes:
+            raise UserError(
+                f"{self.folder} has no sub-folders, one of which is needed for each class; sort the images into "
+                "folders named after their classes, give a CSV of path,class, or, if the file names contain the "
+                f"class, write layout: '{{class}}_*.jpg' in {self.description.file}"
+            )
+        self._check_nesting(list(classes))
+        for path, split in classes.items():
+            for file in self._images_below(path):
+                self.listing.images.append(LabelledImage(relative_path(self.folder, file), path.name, split))
+        empty = sorted({path.name for path in classes} - {image.label for image in self.listing.images})
+        if empty:
+            skipped = self.listing.skipped_summary()
+            raise UserError(
+                f"the class folders {enumerated(empty, 3)} of {self.folder} hold no images"
+                f"{f' (skipped: {skipped})' if skipped else ''}; add some or remove the folders"
+            )
+
+    def _images_below(self, folder: Path) -> list[str]:
+        skipped = Skipped()
+        images = images_below(str(folder), skipped)
+        self.listing.hidden += skipped.hidden
+        self.listing.linked += skipped.linked
+        for path in skipped.others:
+            if os.path.dirname(path) != str(self.folder) or os.path.basename(path) not in FILE_NAMES:
+                self.listing.skip(path, "not an image")
+        return images
+
+    def _split_folders(self, inner: list[Path]) -> dict[Path, str]:
+        """Return {sub-folder: split}; empty unless there are folders for training and for validation or testing."""
+        splits = {path: split_of(path.name) for path in inner if path.name not in self.description.classes}
+        splits = {path: split for path, split in splits.items() if split}
+        if "train" not in splits.values() or set(splits.values()) == {"train"}:
+            return {}
+        for split, count in Counter(splits.values()).items():
+            if count > 1:
+                names = enumerated([path.name for path, other in splits.items() if other == split], 3)
+                raise UserError(f"{self.folder} has several folders for the {split} split ({names}); keep one of them")
+        return splits
+
+    def _classes_of_splits(self, inner: list[Path], splits: dict[Path, str]) -> dict[Path, str]:
+        """Return {class folder: split}; a test folder without class folders is left out."""
+        for path in set(inner) - splits.keys():
+            self.listing.skip(str(path), "a folder that is no split")
+        classes = {}
+        labelled = []
+        for path, split in splits.items():
+            if self._subfolders(path, count=False):
+                labelled.append(path.name)
+                classes.update(dict.fromkeys(self._subfolders(path), split))
+            elif split == "train":
+                raise UserError(f"{path} has no class folders, so its images have no class; sort them into some")
+            else:
+                images = self._images_below(path)
+                for file in images:
+                    self.listing.skip(file, "in a folder without class folders")
+                self.listing.guesses.append(
+                    f"the {len(images)} images in {path.name} have no class and are left out; after training, predict "
+                    f"them: python -m fdbpl.predict RUN {path}"
+                )
+        if len(labelled) == 1:
+            return dict.fromkeys(classes, "")  # only the training images have classes: they are split
+        self.listing.split_source = f"folders {', '.join(sorted(labelled))}"
+        return classes
+
+    def _check_class_names(self, classes: list[Path]) -> None:
+        unlisted = [path.name for path in classes if path.name not in self.description.classes]
+        suspects = [name for name in unlisted if split_of(name)] or (unlisted if contains_splits(unlisted) else [])
+        if suspects:
+            raise UserError(
+                f"the sub-folders {enumerated(suspects, 3)} of {self.folder} are named like splits, not like classes; "
+                "arrange the images as train/CLASS and test/CLASS, or give one of them as the folder of images, or, if "
+                f"they are classes, list them under classes in {self.description.file}"
+            )
+
+    def _check_nesting(self, classes: list[Path]) -> None:
+        """Refuse sub-folders that all classes share, which may be the classes, and those named like splits."""
+        description = self.description
+        if description.split_patterns:
+            return
+        inner = {path: {below.name for below in self._subfolders(path, count=False)} for path in classes}
+        for path, names in inner.items():
+            splits = sorted(name for name in names if split_of(name))
+            if splits and not description.split_shares:
+                raise UserError(
+                    f"the class folder {path} has sub-folders named like splits ({enumerated(splits, 3)}); arrange the "
+                    f"images as train/CLASS and test/CLASS, or write layout: '{{class}}/{{split}}/*' in "
+                    f"{description.file}"
+                )
+        common = set.intersection(*inner.values())
+        unlisted = {path.name for path in classes} - description.classes.keys()
+        if len(classes) > 1 and len(common) > 1 and all(names == common for names in inner.values()) and unlisted:
+            folders = enumerated([path.name for path in classes], 3)
+            raise UserError(
+                f"all sub-folders of {self.folder} ({folders}) have the same sub-folders "
+                f"({enumerated(sorted(common), 3)}), which may be the classes; give one of them as the folder of "
+                f"images, or write layout: '*/{{class}}/*' in {description.file} to use all, or, if the outer folders "
+                "are the classes, list them under classes there"
+            )
+        nested = sorted({name for names in inner.values() for name in names})
+        if len(nested) > 1 and not description.classes:
+            self.listing.guesses.append(
+                f"images in sub-folders of a class folder ({enumerated(nested, 3)}) belong to that class; for the "
+                f"sub-folders as classes write layout: '{'*/' if not self.listing.split_source else '{split}/*/'}"
+                f"{{class}}/*' in {description.file.name}"
+            )
+
+    def _subfolders(self, folder: Path, count: bool = True) -> list[Path]:
+        """List visible sub-folders; other entries are recorded as skipped if `count`."""
+        inside = []
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise_unlistable(error)
+        for entry in entries:
+            if is_hidden(entry.name):
+                self.listing.hidden += count
+            elif os.path.isdir(entry.path):
+                inside.append(Path(entry.path))
+            elif count and entry.name not in FILE_NAMES:
+                self.listing.skip(entry.path, "outside of the class folders")
+        return inside
+
+
+def has_class_folders(folder: Path, description: Description) -> bool:
+    """Tell whether a folder looks like class folders, of which at least two hold images."""
+    if description.layout:
+        return True
+    inner = [Path(entry.path) for entry in _visible_folders(folder)]
+    splits = [path for path in inner if split_of(path.name) and path.name not in description.classes]
+    if len({split_of(path.name) for path in splits}) > 1:
+        inner = [Path(entry.path) for path in splits for entry in _visible_folders(path)]
+    elif splits and len(splits) == len(inner):
+        return False
+    holding: set[str] = set()
+    for path in inner:
+        if path.name not in holding and images_below(str(path), Skipped()):
+            holding.add(path.name)
+        if len(holding) > 1:
+            return True
+    return False
+
+
+def _visible_folders(folder: Path) -> list[os.DirEntry]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise_unlistable(error)
+    return [entry for entry in entries if not is_hidden(entry.name) and os.path.isdir(entry.path)]

@@ -1,0 +1,95 @@
+"""Labelled images as a reader finds them, before they get class names and a split."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fdbpl.errors import UserError
+
+
+class LabelledImage(NamedTuple):
+    """One image.
+
+    Attributes:
+        path: relative to the folder of the listing, with / as separator.
+        label: its class folder, or its class in the table.
+        split: train, val or test; "" if the format does not say.
+    """
+
+    path: str
+    label: str
+    split: str = ""
+
+
+class SkippedFile(NamedTuple):
+    """A file or folder that is not used, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Listing:
+    """The result of a reader.
+
+    Attributes:
+        format: name of the format.
+        folder: absolute folder that the image paths start from.
+        images: all labelled images.
+        split_source: where the splits of the images come from; "" if they have none.
+        names: {label: class name} in label order, for formats that define names and their order.
+        guesses: decisions that dataset.yaml can change, for the user.
+        skipped: files that are not used.
+        hidden: number of hidden files and folders.
+        linked: number of links to folders that were searched already.
+    """
+
+    format: str
+    folder: Path
+    images: list[LabelledImage] = field(default_factory=list)
+    split_source: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    guesses: list[str] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
+    hidden: int = 0
+    linked: int = 0
+
+    def skip(self, file: str, reason: str) -> None:
+        self.skipped.append(SkippedFile(os.path.relpath(file, self.folder).replace(os.sep, "/"), reason))
+
+    def skipped_summary(self) -> str:
+        """Counts of the skipped files by reason, with the first two of each; "" if there are none."""
+        by_reason: dict[str, list[str]] = {}
+        for path, reason in self.skipped:
+            by_reason.setdefault(reason, []).append(path)
+        parts = [f"{self.hidden} hidden"] if self.hidden else []
+        for reason, paths in by_reason.items():
+            more = " ..." if len(paths) > 2 else ""
+            parts.append(f"{len(paths)} {reason} ({', '.join(paths[:2])}{more})")
+        if self.linked:
+            parts.append(f"{self.linked} links to folders that were searched already")
+        return ", ".join(parts)
+
+
+def relative_path(folder: Path, file: str | os.PathLike) -> str:
+    """Path of an image relative to the folder, with / as separator.
+
+    Raises:
+        UserError: the image is not below the folder, or its name is not UTF-8.
+    """
+    relative = os.path.relpath(file, folder).replace(os.sep, "/")
+    if relative == ".." or relative.startswith("../"):
+        raise UserError(
+            f"the image {file} is not below {folder}. Give a folder above all images, and name the table with the key "
+            "labels in its dataset.yaml"
+        )
+    check_utf8(relative, folder)
+    return relative
+
+
+def check_utf8(path: str, folder: Path) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the file name {path!a} below {folder} is not valid UTF-8; rename it") from None
