@@ -184,7 +184,7 @@ def _splits(
     numbers = [number for number in numbers if number != class_given and table.columns[number] != "class"]
     if given is None:
         flags = [table.columns[number] for number in numbers if split_of(table.columns[number].removeprefix("is"))]
-        if flags and any(table.columns[number] in CLASS_NAMES for number in numbers):
+        if flags and any(name in CLASS_NAMES for name in table.columns):
             raise UserError(
                 f"{table.file} has a column {flags[0]!r}, which seems to give the split; replace it by a column split "
                 "with train, val or test in every row, or give it another name"
