@@ -125,7 +125,8 @@ def read_names(file: Path, labels: list[str]) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() in (".json", ".yaml", ".yml"):
-            content = json.loads(text) if file.suffix.lower() == ".json" else yaml.load(text, yaml.BaseLoader)
+            is_json = file.suffix.lower() == ".json"
+            content = json.loads(text) if is_json else yaml.load(text, yaml.BaseLoader)  # noqa: S506 (plain strings)
         else:
             content = [line.strip() for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -110,6 +110,11 @@ def read_custom_data(place: str, training: bool = True) -> CustomData:
     listing, description, names = data.listing, data.description, data.names
     check_classes(data.place, names, description, minimum=2 if training else 1)
     part_of, split_note = assign_split(listing, description, training)
+    used = {image.label for image in listing.images if part_of.get(image.path)}
+    unused = [name for label, name in names.items() if label not in used]
+    if unused:
+        listing.guesses.append(f"classes without images in the split are left out: {enumerated(unused, 5)}")
+    names = {label: name for label, name in names.items() if label in used}
     labels = {label: number for number, label in enumerate(names)}
     rows: dict[str, list[Item]] = {part: [] for part in PARTS}
     for image in sorted(listing.images, key=lambda image: (labels[image.label], natural(image.path))):

@@ -78,8 +78,16 @@ class ParquetFiles:
         splits = {
             file: split_of(re.split(r"-\d+-of-\d+", file.stem)[0]) or self._folder_split(file) for file in self.files
         }
+        named = len(set(splits.values())) > 1
+        if named and "" in splits.values():
+            unnamed = next(file for file in self.files if not splits[file])
+            raise UserError(
+                f"{unnamed} is not named for a split, unlike other Parquet files there; rename or remove it"
+            )
         for file in self.files:
-            self._add(listing, file, paths[file], splits[file] if len(set(splits.values())) > 1 else "")
+            self._add(listing, file, paths[file], splits[file] if named else "")
+        if named:
+            listing.forget_split_of_training_only()
         return listing
 
     def _add(self, listing: Listing, file: Path, paths: list[str], split: str) -> None:

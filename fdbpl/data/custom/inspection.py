@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fdbpl.data.classes import class_names, subsample_classes
 from fdbpl.data.custom import hub
@@ -34,6 +34,14 @@ class ClassSummary:
     train: int
     val: int
     test: int
+
+
+class UncheckedItem(NamedTuple):
+    """Fields of Dassl's items, without its check that the file exists."""
+
+    impath: str
+    label: int
+    classname: str
 
 
 @dataclass
@@ -241,7 +249,11 @@ def _known_kinds() -> dict[str, type[SplitDataset]]:
 def _read_known(name: str, root: Path) -> tuple[Inspection, dict[str, list[Item]], list[str]]:
     """Build a data set of configs/datasets with all classes and images, without decoding them."""
     kind = dataset_class(name)
-    methods = {"check_images": lambda self, paths: None, "find_unreadable": lambda self, paths, cfg: None}
+    methods = {
+        "check_images": lambda self, paths: None,
+        "find_unreadable": lambda self, paths, cfg: None,
+        "images_of": lambda self, rows: [UncheckedItem(os.path.join(self.images, row[0]), *row[1:]) for row in rows],
+    }
     built = type(kind.__name__, (kind,), methods)(build_config(name, root))
     images = str(built.images)
     parts = {"train": [] if kind.test_only else built.train_x, "val": built.val, "test": built.test}

@@ -58,6 +58,12 @@ class Listing:
     def skip(self, file: str, reason: str) -> None:
         self.skipped.append(SkippedFile(os.path.relpath(file, self.folder).replace(os.sep, "/"), reason))
 
+    def forget_split_of_training_only(self) -> None:
+        """Remove the split where it leaves only training images, e.g. because the test images have no labels."""
+        if {image.split for image in self.images} == {"train"}:
+            self.images = [image._replace(split="") for image in self.images]
+            self.split_source = ""
+
     def skipped_summary(self) -> str:
         """Counts of the skipped files by reason, with the first two of each; "" if there are none."""
         by_reason: dict[str, list[str]] = {}

@@ -49,12 +49,9 @@ class TableFiles:
             listing.guesses += [where + guess for guess in (*table.guesses, *content.guesses)]
             listing.names.update({name: name.replace("_", " ").replace("-", " ") for name in content.names})
             self.add_images(listing, table, content, by_file[file])
-        used = {by_file[file] for file in tables} - {""}
-        labelled = {image.split for image in listing.images}
-        if used and labelled == {"train"}:
-            listing.images = [image._replace(split="") for image in listing.images]
-        elif used:
+        if any(by_file.values()):
             listing.split_source = f"files {', '.join(file.name for file in self.files)}"
+            listing.forget_split_of_training_only()
         check_unique_paths(listing, str(self.files[0]))
         return listing
 

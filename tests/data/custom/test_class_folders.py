@@ -9,7 +9,17 @@ from fdbpl.data.custom.class_labels import natural
 from fdbpl.data.custom.dataset import read_custom_data
 
 from .files import (
-    CLASSES, NAMES, all_paths, has_guess, labels, paths, refusal, sizes, write_classes, write_flat, write_image,
+    CLASSES,
+    NAMES,
+    all_paths,
+    has_guess,
+    labels,
+    paths,
+    refusal,
+    sizes,
+    write_classes,
+    write_flat,
+    write_image,
 )  # fmt: skip
 
 
@@ -138,7 +148,8 @@ def test_classes_named_like_splits_or_with_the_same_sub_folders_are_listed(tmp_p
 
 
 @pytest.mark.parametrize(("layout", "names", "expected"), [
-    ("'*/{class}/*'", ["Apple", "Pear", "Milk", "Oat Milk"], (8, 0, 8)), ("2", ["Apple", "Pear", "Milk", "Oat Milk"], (8, 0, 8)),
+    ("'*/{class}/*'", ["Apple", "Pear", "Milk", "Oat Milk"], (8, 0, 8)),
+    ("2", ["Apple", "Pear", "Milk", "Oat Milk"], (8, 0, 8)),
     ("3", ["Gala", "Granny Smith", "Conference", "Anjou"], (4, 0, 4)),
     ("'Fruit/*/{class}/*'", ["Gala", "Granny Smith", "Conference", "Anjou"], (4, 0, 4)),
     ("1", ["Fruit", "Packages"], (8, 0, 8)),
@@ -192,7 +203,8 @@ def test_prefixes_of_class_names(tmp_path, names, pattern):
 
 @pytest.mark.parametrize(("file", "text"), [
     ("classes.txt", "tench\ngreat white shark\nhen"), ("classes.txt", "0 tench\n1 great white shark\n2 hen"),
-    ("names.txt", "0: tench\n1: great white shark\n2: hen"), ("my.json", '{"0": "tench", "1": "great white shark", "2": "hen"}'),
+    ("names.txt", "0: tench\n1: great white shark\n2: hen"),
+    ("my.json", '{"0": "tench", "1": "great white shark", "2": "hen"}'),
     ("my.yaml", "0: tench\n1: great white shark\n2: hen"), ("my.csv", "0,tench\n1,great white shark\n2,hen"),
 ])  # fmt: skip
 def test_names_of_numbered_classes(tmp_path, file, text):

@@ -23,7 +23,8 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] *
 
 @pytest.mark.parametrize(("text", "words"), [
     ("classes: [", "not valid YAML"), ("classes:\n\t- cat", "not valid YAML"), ("[a]: 1", "not valid YAML"),
-    (nested("[", "]"), "not valid YAML"), ("classes: &a [*a]", "not valid YAML"), ("template: '\0{}'", "not valid YAML"),
+    (nested("[", "]"), "not valid YAML"), ("classes: &a [*a]", "not valid YAML"),
+    ("template: '\0{}'", "not valid YAML"),
     ("hello", "holds 'hello' instead of the keys template"), ("- cat\n- dog", "instead of the keys"),
     ("clases: [cat]", "unknown key of", ), ("clases: [cat]", "did you mean 'classes'?"),
     ("colums: {path: a}", "did you mean 'columns'?"), ("delimeter: ','", "did you mean 'delimiter'?"),
@@ -43,7 +44,8 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] *
     ("split: {train: ['*'], test: ['*/image 0.*']}", "to both train and test"),
     ("strip_prefix: '['", "not a regular expression"), ("layout: '*/*'", "must contain {class} once"),
     ("layout: '{class}/{name}'", "must contain {class} once"), ("layout: 'a/{class}/*'", "no image of"),
-    ("layout: 0", "must contain {class} once"), ("images: ../x", "there is no '../x' below"), ("images: x", "there is no 'x'"),
+    ("layout: 0", "must contain {class} once"), ("images: ../x", "there is no '../x' below"),
+    ("images: x", "there is no 'x'"),
     ("labels: x.csv", "there is no 'x.csv'"), ("columns: [a]", "columns in"), ("columns: {image: a}", "unknown column"),
     ("delimiter: ab", "must be one character"), ("split_values: {train: [[a]]}", "assign each value to one part"),
     ("split_values: {train: a, test: a}", "assign each value to one part"),
