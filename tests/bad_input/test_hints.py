@@ -31,12 +31,6 @@ def test_model_dir_inside_a_run_folder(tmp_path):
     assert checkpoint.find_checkpoint(tmp_path / "run" / "prompt_learner", None) == file
 
 
-def test_backslashes_in_a_csv(training, root):
-    table = root / "dtd" / "images" / "labels.csv"
-    table.write_text("path,class\nbanded\\banded_0.jpg,banded\ndotted\\dotted_0.jpg,dotted\n")
-    training.refused(table, dataset="folder", names="write them with /, as banded/banded_0.jpg")
-
-
 @pytest.mark.parametrize(
     "words", [{"overrides": ("DATASET.NUM_SHOTS", 0)}, {"flags": ("--eval-only", "--model-dir", "nowhere")}]
 )

@@ -155,7 +155,7 @@ def test_a_folder_that_may_not_be_read(public, monkeypatch, place):
     assert ended.err.startswith("error: ") and "; " in ended.err and str(root)[:20] in ended.err
 
 
-@pytest.mark.parametrize("kind", ["own pictures", "image"])
+@pytest.mark.parametrize("kind", ["custom data", "image"])
 def test_something_that_may_not_be_read(public, monkeypatch, kind):
     root = make_root(public)
     (public / "work").mkdir()

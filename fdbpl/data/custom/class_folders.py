@@ -5,11 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 from fdbpl.data.custom.description import FILE_NAMES, Description
+from fdbpl.data.custom.folders import entries, is_folder, visible_folders
 from fdbpl.data.custom.listing import LabelledImage, Listing, relative_path
 from fdbpl.data.custom.path_pattern import layout_pattern
 from fdbpl.data.custom.split_names import contains_splits, split_of
 from fdbpl.errors import UserError, enumerated, quoted
-from fdbpl.io.image_files import Skipped, images_below, is_hidden, raise_unlistable
+from fdbpl.io.image_files import Skipped, images_below, is_hidden
 
 
 class ClassFolders:
@@ -179,14 +180,10 @@ class ClassFolders:
     def _subfolders(self, folder: Path, count: bool = True) -> list[Path]:
         """List visible sub-folders; other entries are recorded as skipped if `count`."""
         inside = []
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise_unlistable(error)
-        for entry in entries:
+        for entry in entries(folder):
             if is_hidden(entry.name):
                 self.listing.hidden += count
-            elif os.path.isdir(entry.path):
+            elif is_folder(entry):
                 inside.append(Path(entry.path))
             elif count and entry.name not in FILE_NAMES:
                 self.listing.skip(entry.path, "outside of the class folders")
@@ -197,10 +194,10 @@ def has_class_folders(folder: Path, description: Description) -> bool:
     """Tell whether a folder looks like class folders, of which at least two hold images."""
     if description.layout:
         return True
-    inner = [Path(entry.path) for entry in _visible_folders(folder)]
+    inner = visible_folders(folder)
     splits = [path for path in inner if split_of(path.name) and path.name not in description.classes]
     if len({split_of(path.name) for path in splits}) > 1:
-        inner = [Path(entry.path) for path in splits for entry in _visible_folders(path)]
+        inner = [below for path in splits for below in visible_folders(path)]
     elif splits and len(splits) == len(inner):
         return False
     holding: set[str] = set()
@@ -210,11 +207,3 @@ def has_class_folders(folder: Path, description: Description) -> bool:
         if len(holding) > 1:
             return True
     return False
-
-
-def _visible_folders(folder: Path) -> list[os.DirEntry]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise_unlistable(error)
-    return [entry for entry in entries if not is_hidden(entry.name) and os.path.isdir(entry.path)]

@@ -1,6 +1,5 @@
 """Recognition of the format of custom data."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +7,7 @@ from fdbpl.data.custom import hub
 from fdbpl.data.custom.class_folders import ClassFolders, has_class_folders
 from fdbpl.data.custom.coop_split import CoopSplit
 from fdbpl.data.custom.description import Description, read_description
+from fdbpl.data.custom.folders import entries
 from fdbpl.data.custom.hugging_face import MetadataFiles, ParquetFiles, metadata_files, parquet_files
 from fdbpl.data.custom.listing import Listing
 from fdbpl.data.custom.parquet import image_columns, is_extracted, open_parquet
@@ -79,7 +79,7 @@ def _reader_of_folder(folder: Path, description: Description) -> Reader:
         return ClassFolders(folder, description)
     if files := metadata_files(folder):
         return MetadataFiles(files, folder, description)
-    lists = sorted(file for file in folder.iterdir() if is_list(file))
+    lists = [path for entry in entries(folder) if is_list(path := Path(entry.path))]
     if "train" in (split_of(file.stem) for file in lists):
         return SplitLists(lists, folder, description)
     splits = sorted(folder.glob("split*.json"))
@@ -109,4 +109,4 @@ def _reader_of_folder(folder: Path, description: Description) -> Reader:
         tables = named
     if tables:
         return TableFiles(tables, folder, description)
-    return ClassFolders(folder, replace(description))
+    return ClassFolders(folder, description)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fdbpl.data.custom.columns import TableContent, read_columns
 from fdbpl.data.custom.description import Description
+from fdbpl.data.custom.folders import visible_folders
 from fdbpl.data.custom.image_paths import find_images
 from fdbpl.data.custom.listing import LabelledImage, Listing, relative_path
 from fdbpl.data.custom.parquet import cache_folder, class_lists, extract_images, open_parquet, read_text_columns
@@ -14,7 +15,6 @@ from fdbpl.data.custom.split_names import split_of
 from fdbpl.data.custom.tables import TableFiles
 from fdbpl.data.custom.text_table import Table, read_json_lines
 from fdbpl.errors import UserError, enumerated
-from fdbpl.io.image_files import is_hidden
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MAX_DEPTH = 3  # folders below which metadata and Parquet files are searched
@@ -173,11 +173,10 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path, depth: int) -> list[Path]:
-    """Visible folders below a folder, except those with many entries, which hold images."""
+    """Visible folders up to `depth` levels below a folder."""
     found: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        if not is_hidden(path.name) and path.is_dir():
-            found.append(path)
-            if depth > 1:
-                found += _folders(path, depth - 1)
+    for path in visible_folders(folder):
+        found.append(path)
+        if depth > 1:
+            found += _folders(path, depth - 1)
     return found

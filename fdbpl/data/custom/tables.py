@@ -1,12 +1,12 @@
 """Readers of tables: CSV and TSV files, one for each split or one for all, and lists such as train.txt."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fdbpl.data.custom.columns import TableContent, class_column, path_column, read_columns
 from fdbpl.data.custom.description import Description
+from fdbpl.data.custom.folders import entries
 from fdbpl.data.custom.image_paths import find_images
 from fdbpl.data.custom.listing import LabelledImage, Listing
 from fdbpl.data.custom.split_names import split_of
@@ -124,11 +124,10 @@ def is_list(file: Path) -> bool:
 
 def table_files(folder: Path) -> list[Path]:
     """The CSV and TSV files in a folder, without Kaggle's sample_submission.csv."""
-    names = sorted(os.listdir(folder))
     return [
-        folder / name
-        for name in names
-        if name.lower().endswith(TABLE_ENDINGS) and "submission" not in name.lower() and (folder / name).is_file()
+        Path(entry.path)
+        for entry in entries(folder)
+        if entry.name.lower().endswith(TABLE_ENDINGS) and "submission" not in entry.name.lower() and entry.is_file()
     ]
 
 

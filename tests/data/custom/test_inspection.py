@@ -11,7 +11,6 @@ from fdbpl.data.custom.inspection import byte_identical, inspect
 
 from .files import CLASSES, NAMES, image_bytes, write_classes, write_csv, write_image
 
-
 UNTESTED = "split: {train: ['*1.*', '*2.*', '*3.*', '*4.*'], test: ['dog*5.*']}"
 UNTRAINED = "split: {train: ['dog*/*3.*'], test: ['red fox/*', 'grey_wolf/*']}"
 
