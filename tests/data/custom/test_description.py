@@ -97,7 +97,7 @@ def test_names_that_yaml_would_change(tmp_path):
 
 
 def test_a_table_described_completely(tmp_path):
-    """Columns, image folder, ending, delimiter and values of the split, beside several other files."""
+    """Columns, image folder, ending, delimiter and values of the split, in a folder with other tables."""
     rows = write_flat(tmp_path / "pixels" / "raw", count=4)
     table = [(file[:-4], "x", name, f"fold{file[0]}") for file, name in rows]
     (tmp_path / "tables").mkdir()
