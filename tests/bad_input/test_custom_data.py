@@ -37,7 +37,7 @@ def test_invalid_data_are_refused(training, pets):
     (pets / "dataset.yaml").write_text("clases: [cat]")
     check_refused(training, pets, pets, ["dataset.yaml", "did you mean 'classes'?"])
     (pets / "dataset.yaml").write_text("template: !!python/object/apply:os.system ['touch x']")
-    check_refused(training, pets, pets, "must contain {} once")
+    check_refused(training, pets, pets, "must have one {}")
     (pets / "dataset.yaml").unlink()
     (pets / "labels.csv").write_bytes(b"\xff\xd8\xff\xe0" + bytes(200))
     check_refused(training, pets / "labels.csv", pets, "labels.csv")

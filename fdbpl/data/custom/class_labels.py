@@ -31,7 +31,7 @@ def class_names(place: Path, listing: Listing, description: Description) -> tupl
         given, source = found
         listing.guesses.append(f"class names of the numbers: {source} (classes in {file.name} names another file)")
     for label in given:
-        check_known(label, labels, f"class of {place} in {source}")
+        check_known(label, labels, f"classes of {place}", source)
     known = [label for label in listing.names if label in set(labels)]
     order = list(dict.fromkeys([*given, *known, *labels]))
     strip = re.compile(description.strip_prefix) if description.strip_prefix else None

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,28 +81,24 @@ def read_description(folder: Path) -> Description:
     content = {key: value for key, value in (content or {}).items() if value != ""}
     fields: dict[str, Any] = {}
     for key, value in content.items():
-        check_known(key, list(READERS), f"key of {file}")
+        check_known(key, list(READERS), f"keys {', '.join(READERS)}", file)
         fields.update(READERS[key](value, key, file))
     return Description(file, **fields)
 
 
-def check_known(word: str, known: list[str], what: str) -> None:
-    """Check that `word` is one of `known`.
-
-    Raises:
-        UserError: names the word, described as `what`, and the closest known one.
-    """
+def check_known(word: str, known: Sequence[str], kind: str, file: Path | str) -> None:
+    """Raise a UserError that names the closest of `known` unless `word` is one of them."""
     if word not in known:
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
         remedy = f"did you mean {close[0]!r}?" if close else "remove it"
-        raise UserError(f"unknown {what}: {quoted(word)}; {remedy}")
+        raise UserError(f"{quoted(word)} in {file} is not one of the {kind}; {remedy}")
 
 
 def _template(value: Any, key: str, file: Path) -> dict:
     if not isinstance(value, str) or value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
         raise UserError(
-            f"the template {quoted(value)} in {file} must contain {{}} once, for the class name. Example: "
-            'template: "a photo of a {}."'
+            f"The template {quoted(value)} in {file} must have one {{}}, for the class name; "
+            'write e.g. template: "a photo of a {}."'
         )
     return {"template": " ".join(value.split())}
 
@@ -113,29 +110,28 @@ def _classes(value: Any, key: str, file: Path) -> dict:
         value = dict.fromkeys(value, "")
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
         raise UserError(
-            f"classes in {file} must be pairs of folder and class name, a list of folders, or a file, not "
-            f"{quoted(value)}. Example: classes: {{n01440764: tench}}"
+            f"classes in {file} is {quoted(value)}, but it must be a list of folders, folder: class name pairs, or a "
+            "file; write e.g. classes: {n01440764: tench}"
         )
     return {"classes": value}
 
 
 def _split(value: Any, key: str, file: Path) -> dict:
-    example = "Example: split: {train: 0.5, val: 0.2, test: 0.3}, or lists of paths"
+    example = "write e.g. split: {train: 0.5, val: 0.2, test: 0.3}, or lists of paths"
     if not isinstance(value, dict) or not value:
-        raise UserError(f"split in {file} must give {', '.join(PARTS)}, not {quoted(value)}. {example}")
+        raise UserError(f"split in {file} is {quoted(value)}, but it must name {', '.join(PARTS)}; {example}")
     for part in value:
-        check_known(part, list(PARTS), f"part of the split in {file}")
+        check_known(part, PARTS, f"parts {', '.join(PARTS)} of split", file)
     if all(isinstance(paths, list) and all(isinstance(path, str) for path in paths) for paths in value.values()):
         return {"split_patterns": value}
     try:
         shares = tuple(float(value.get(part, 0)) for part in PARTS)
     except (TypeError, ValueError):
-        raise UserError(
-            f"split in {file} must give numbers for all parts or lists of paths for all, not {quoted(value)}. {example}"
-        ) from None
+        raise UserError(f"split in {file} is {quoted(value)}, but it must be three shares; {example}") from None
     if not (shares[0] > 0 and shares[1] >= 0 and shares[2] > 0 and abs(sum(shares) - 1) < 1e-6):
         raise UserError(
-            f"the shares {quoted(value)} of split in {file} must be positive (val may be 0) and add up to 1. {example}"
+            f"The shares of split in {file} are {quoted(value)}, but they must add up to 1, and only val may be 0; "
+            f"{example}"
         )
     return {"split_shares": shares}
 
@@ -143,12 +139,12 @@ def _split(value: Any, key: str, file: Path) -> dict:
 def _split_values(value: Any, key: str, file: Path) -> dict:
     if not isinstance(value, dict):
         raise UserError(
-            f"split_values in {file} must be pairs, not {quoted(value)}. Example: split_values: {{train: [fold1, "
-            "fold2], test: fold3}"
+            f"split_values in {file} is {quoted(value)}, but it must be part: values pairs; write e.g. "
+            "split_values: {train: [fold1, fold2], test: fold3}"
         )
     parts: dict[str, str] = {}
     for part, values in value.items():
-        check_known(part, list(PARTS), f"part of split_values in {file}")
+        check_known(part, PARTS, f"parts {', '.join(PARTS)} of split_values", file)
         for one in values if isinstance(values, list) else [values]:
             if not isinstance(one, str) or parts.setdefault(one, part) != part:
                 raise UserError(f"split_values in {file} must assign each value to one part, not {quoted(one)}")
@@ -158,23 +154,26 @@ def _split_values(value: Any, key: str, file: Path) -> dict:
 def _columns(value: Any, key: str, file: Path) -> dict:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
         raise UserError(
-            f"columns in {file} must be pairs, not {quoted(value)}. Example: columns: {{path: image_id, class: breed}}"
+            f"columns in {file} is {quoted(value)}, but it must be pairs; write e.g. columns: {{path: image_id, class: "
+            "breed}"
         )
     for name in value:
-        check_known(name, list(COLUMNS), f"column in {file}")
+        check_known(name, COLUMNS, f"columns {', '.join(COLUMNS)}", file)
     return {key: value}
 
 
 def _text(value: Any, key: str, file: Path) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{key} in {file} must be a text, not {quoted(value)}")
+        raise UserError(f"{key} in {file} is {quoted(value)}, but it must be a text")
     return value
 
 
 def _path(value: Any, key: str, file: Path) -> str:
     path = Path(_text(value, key, file))
     if path.is_absolute() or ".." in path.parts or not (file.parent / path).exists():
-        raise UserError(f"{key} in {file}: there is no {quoted(value)} below {file.parent}; correct the path")
+        raise UserError(
+            f"{quoted(value)}, which {file} gives for {key}, does not exist below {file.parent}; correct the path"
+        )
     return str(path)
 
 
@@ -183,7 +182,7 @@ def _strip_prefix(value: Any, key: str, file: Path) -> dict:
         re.compile(_text(value, key, file))
     except re.error as error:
         raise UserError(
-            f"strip_prefix {quoted(value)} in {file} is not a regular expression ({error}). Example: strip_prefix: "
+            f"strip_prefix {quoted(value)} in {file} is not a regular expression ({error}); write e.g. strip_prefix: "
             "'[0-9]+[.]'"
         ) from error
     return {key: value}
