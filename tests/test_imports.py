@@ -13,7 +13,7 @@ LAYERS = [  # from top to bottom; a module may import from its own layer and fro
     ["fdbpl.regions"],
     ["fdbpl.class_names", "fdbpl.demo"],
     ["fdbpl.prompts", "fdbpl.backbones", "fdbpl.pipelines"],
-    ["fdbpl.crops", "fdbpl.losses", "fdbpl.templates"],
+    ["fdbpl.crops", "fdbpl.losses", "fdbpl.scores", "fdbpl.templates"],
     ["third_party"],
     ["fdbpl.io", "fdbpl.distributed", "fdbpl.config"],
     ["fdbpl.devices", "fdbpl.determinism", "fdbpl.findings", "fdbpl.freed_memory"],

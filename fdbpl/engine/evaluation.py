@@ -1,13 +1,18 @@
-"""Logits of a student on the images of a data loader."""
+"""Logits of a student on the images of a data loader, and their scores."""
 
 from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from fdbpl import scores
 from fdbpl.errors import UserError
+from fdbpl.io.atomic import write_bytes
 
 from .feature_cache import iterate_features
 from .student import Classifier, Student
@@ -45,3 +50,27 @@ def check_finite(logits: Tensor, split: str) -> None:
             f"The logits on the {split} set contain NaN or Inf. Train with a lower OPTIM.LR or in PREC fp32, or load "
             "another checkpoint"
         )
+
+
+def score(logits: Tensor, labels: Tensor, classnames: list[str], file: Path | None = None) -> dict:
+    """Return the scores of logits [N, C], as `fdbpl.scores.summarize` does.
+
+    Args:
+        file: .npz to write: confusion matrix, class names, and label, prediction and confidence of each image.
+
+    Raises:
+        SystemFailure: the file cannot be written.
+    """
+    found = scores.outcomes(logits.numpy(), labels.numpy())
+    if file:
+        content = BytesIO()
+        np.savez_compressed(
+            content,
+            confusion=scores.confusion_matrix(found.labels, found.predictions, len(classnames)),
+            classnames=np.array(classnames),
+            labels=found.labels.astype(np.int32),
+            predictions=found.predictions.astype(np.int32),
+            confidences=found.confidences.astype(np.float32),
+        )
+        write_bytes(file, content.getvalue())
+    return scores.summarize(found, len(classnames))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from dassl.data import DataManager
@@ -26,7 +27,7 @@ from . import checkpoint, run_checkpoints
 from .batch import TrainBatch
 from .checks import assert_no_test_leakage
 from .collapse import EpochMean, find_collapse
-from .evaluation import check_finite, compute_logits
+from .evaluation import check_finite, compute_logits, score
 from .gradients import non_finite_tensors
 from .image_dataset import dataset_wrapper
 from .method import Method
@@ -56,7 +57,8 @@ class PromptTrainer(Method, TrainerX):
         student: the model; `train_student` shares its parameters and may have other classes (KDPL-CA).
         supervision: built when training starts.
         optimization: takes the steps of all trained modules.
-        results: metrics of the last test at full precision: accuracy, error_rate, macro_f1 in percent.
+        results: metrics of the last test at full precision: those of Dassl's evaluator (accuracy, error_rate and
+            macro_f1 in percent) and of `fdbpl.scores`.
         trainable_parameters: number of trained values.
         collapsed: True if the training ended in a classifier that cannot tell classes apart.
     """
@@ -68,7 +70,7 @@ class PromptTrainer(Method, TrainerX):
     train_loader_x: Loader  # Dassl's name
 
     def __init__(self, cfg: CfgNode):
-        self.results: dict[str, float] = {}
+        self.results: dict[str, Any] = {}
         self.trainable_parameters = 0
         self.collapsed = False
         self.timer = TrainingTimer()
@@ -454,7 +456,8 @@ class PromptTrainer(Method, TrainerX):
             super().init_writer(log_dir)
 
     def test(self, split: str | None = None) -> float:
-        """Dassl's test, with the class features computed once; `results` keeps the metrics at full precision.
+        """Dassl's test, with the class features computed once; `results` keeps the metrics at full precision, and
+        confusion.npz the prediction for each image.
 
         Returns:
             The first metric (accuracy in percent), as Dassl.
@@ -481,6 +484,8 @@ class PromptTrainer(Method, TrainerX):
             results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
-        self.results = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
+        confusion = Path(self.output_dir, "confusion.npz") if final and is_main_process() else None
+        theirs = {name: float(value) for name, value in results.items() if isinstance(value, (int, float))}
+        self.results = {**score(logits, labels, self.dm.dataset.classnames, confusion), **theirs}
         self._test_seconds = time.perf_counter() - begin
         return next(iter(results.values()))

@@ -195,11 +195,11 @@ class RunFolder:
         write_json(self.path / "done.json", {**marker, "sha256": sha256})
 
     def _left(self) -> list[Path]:
-        """Configuration, metrics, predictions, and the last and the best checkpoint of each module."""
+        """Configuration, results, and the last and the best checkpoint of each module."""
         last = [pointer.parent / pointer.read_text().strip() for pointer in sorted(self.path.glob("*/checkpoint"))]
         best = sorted(self.path.glob("*/model-best.pth.tar"))
-        files = [self.path / "config.yaml", self.path / "metrics.json", self.path / "predictions.csv", *last, *best]
-        return [file for file in dict.fromkeys(files) if file.is_file()]
+        records = [self.path / name for name in ("config.yaml", "metrics.json", "confusion.npz", "predictions.csv")]
+        return [file for file in dict.fromkeys([*records, *last, *best]) if file.is_file()]
 
     def _difference(self, stored: dict) -> str:
         if stored.get("task") != self.task:

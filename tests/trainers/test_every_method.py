@@ -3,10 +3,12 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from fdbpl import scores
 from fdbpl.engine import checkpoint
 from fdbpl.engine.trained_run import TrainedRun
 
@@ -60,6 +62,21 @@ def test_all_trained_parameters_change_and_nothing_else(run):
     assert same(frozen(run.trainer), run.clip)
     assert all(value.grad is None for value in run.trainer.student.backbone.model.parameters())
     assert 0 <= run.trainer.results["accuracy"] <= 100
+
+
+def test_scores_are_those_of_the_logits_of_the_test_images(run):
+    batches = list(run.trainer.test_loader)
+    images, labels = (torch.cat([batch[key] for batch in batches]) for key in ("img", "label"))
+    found = scores.outcomes(logits(run.trainer, images).numpy(), labels.numpy())
+    summary = scores.summarize(found, len(run.trainer.dm.dataset.classnames))
+    for key, value in summary.items():
+        assert run.trainer.results[key] == pytest.approx(value, abs=1e-4), key
+    with np.load(Path(run.trainer.output_dir, "confusion.npz"), allow_pickle=False) as content:
+        assert content["classnames"].tolist() == run.trainer.dm.dataset.classnames
+        assert content["predictions"].tolist() == found.predictions.tolist()
+        assert content["labels"].tolist() == labels.tolist()
+        assert content["confidences"] == pytest.approx(found.confidences, abs=1e-5)
+        assert content["confusion"].sum() == len(labels)
 
 
 def test_checkpoints_have_their_official_folders(run):
