@@ -1,12 +1,12 @@
 """Grids of runs: the comparison of trainers, the ablation of FDBPL, and the paper's grid."""
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fdbpl.data.missing import missing_datasets
 from fdbpl.errors import SystemFailure, UserError, quoted
 from fdbpl.protocols.configs import check_dataset, check_weights, config_file, default_student, is_demo
 from fdbpl.protocols.grid import Grid, Row, banks
@@ -110,8 +110,9 @@ def default_trainers(protocol: str, dataset: str) -> list[str]:
     """The trainers that are compared if none are named: those with a configuration file for the student."""
     names = DEMO_TRAINERS.get(protocol, "").split() if is_demo(dataset) else []
     if not names:
-        command = [sys.executable, "train.py", "--list-trainers"]
-        names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        from fdbpl.engine.registry import trainer_names  # imports torch, which plans of named trainers do not need
+
+        names = trainer_names()
     student = variable("STUDENT", default_student(dataset, "demo_vit"))
     return [name for name in names if config_file(name, protocol, student).is_file()]
 
@@ -149,10 +150,12 @@ def run_grid(
     grid = Grid(protocol, output, list(dict.fromkeys(rows)), seeds.split(), shots, common, each)
     launch = launcher(variable("LAUNCHER"), variable("SLURM"), output)
     if dry_run:
-        print(plan(grid), flush=True)
+        print(plan(grid))
         names = sorted({name for row in rows for name in (row.dataset, *row.targets)})
-        command = [sys.executable, "-m", "fdbpl.data.missing", "--root", variable("DATA", "data"), *names]
-        return subprocess.run(command).returncode
+        missing = missing_datasets(names, Path(variable("DATA", "data")))
+        if missing:
+            print(missing)
+        return 0
     _run(grid, int(jobs), launch)
     return 0
 

@@ -1,4 +1,4 @@
-"""`bash scripts/compare.sh` and its siblings, as users type them."""
+"""`bash scripts/compare.sh`: tables, failed runs, interrupted grids, and plans."""
 
 import json
 import os
@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-SHORT = ("OPTIM.MAX_EPOCH", 2)
+SHORT = ("OPTIM.MAX_EPOCH", 1)
 
 
 def table(lines: list[str]) -> dict[str, list[str]]:
-    """Rows of the one table by name, without marks of the best."""
+    """Rows of the only table by name, without the marks of the best values."""
     rows = [[cell.strip(" *_") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}
 
@@ -23,7 +23,7 @@ def grid(scripts) -> list[dict]:
 
 
 def results(scripts) -> dict[str, dict]:
-    """What each run's metrics say, less times."""
+    """The metrics of each run, without times."""
     kept = ("accuracy", "macro_f1", "parameters", "steps", "protocol")
     return {
         str(file.parent.relative_to(scripts.output)): {key: json.loads(file.read_text())[key] for key in kept}
@@ -31,71 +31,71 @@ def results(scripts) -> dict[str, dict]:
     }
 
 
-def test_side_by_side_and_not_again(scripts):
-    arguments = ("demo", "1", "ZeroshotCLIP FDBPL", *SHORT)
-    lines = scripts.succeed("compare.sh", *arguments, STUDENT="demo")
+def test_a_table_of_two_trainers_and_no_repeated_runs(scripts):
+    arguments = ("demo", "1", "ZeroshotCLIP FDBPL", *SHORT, "REGIONS.PER_IMAGE", 2)
+    settings = {"STUDENT": "demo", "SHOTS": "2"}
+    lines = scripts.succeed_here("compare.sh", *arguments, **settings)
     assert any(line.startswith("Region banks of all runs") for line in lines)
     rows = table(lines)
-    short = "(OPTIM.MAX_EPOCH=2)"
-    assert list(rows) == [f"ZeroshotCLIP {short}", f"FDBPL {short}"]
+    names = [f"{trainer} (OPTIM.MAX_EPOCH=1, REGIONS.PER_IMAGE=2)" for trainer in ("ZeroshotCLIP", "FDBPL")]
+    assert list(rows) == names
     for name, (runs, base, new, h, _, learned, step, *_) in rows.items():
         assert runs == "1" and float(h) == pytest.approx(2 / (1 / float(base) + 1 / float(new)), abs=0.02)
         assert (learned, step) == ("0", "-") if name.startswith("ZeroshotCLIP") else float(step) > 0
-    assert rows[f"FDBPL {short}"][5] == "1,024"
+    assert rows[names[1]][5] == "1,024"
     done = {file: file.stat().st_mtime_ns for file in scripts.output.rglob("done.json")}
-    assert table(scripts.succeed("compare.sh", *arguments, STUDENT="demo")) == rows
+    assert table(scripts.succeed_here("compare.sh", *arguments, **settings)) == rows
     assert {file: file.stat().st_mtime_ns for file in scripts.output.rglob("done.json")} == done
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(scripts):
-    run = scripts.run("compare.sh", "demo", "1", "ZeroshotCLIP ProGrad_KDPL")
-    assert run.returncode == 2 and "Traceback" not in run.stderr  # by the user's input alone
-    assert re.search(r"'ProGrad_KDPL' is not a registered name.*ProGrad.*\n.*1 runs failed", run.stderr)
+def test_a_failed_run_is_named_and_the_others_go_on(scripts, tmp_path):
+    scripts = type(scripts)(tmp_path, data=scripts.data)
+    run = scripts.here("compare.sh", "few_shot", "demo", "1", "ZeroshotCLIP ProGrad_KDPL", SHOTS="1")
+    assert run.returncode == 2 and "Traceback" not in run.stderr  # caused by the user's input only
+    assert re.search(r"ProGrad_KDPL.*registered name.*ProGrad.*\n.*1 runs failed", run.stderr)
     rows = table(run.stdout.splitlines())
     assert list(rows) == ["ZeroshotCLIP"] and rows["ZeroshotCLIP"][0] == "1"
-    missing = (
-        r"## Missing\n\n\* ProGrad_KDPL, demo, 16 shots, seed 1: failed: 'ProGrad_KDPL' is not a registered name.*"
-        r"\n\nReport"
-    )
+    missing = r"## Missing\n\n\* ProGrad_KDPL, demo, 1 shot, seed 1: failed: .*registered name.*\n\nReport"
     assert re.search(missing, run.stdout), run.stdout
-    cells = {cell["trainer"]: cell for cell in grid(scripts) if cell["config"] == "demo_vit"}
+    cells = {cell["trainer"]: cell for cell in grid(scripts)}
     assert (cells["ZeroshotCLIP"]["status"], cells["ProGrad_KDPL"]["status"]) == ("done", "failed")
-    assert cells["ProGrad_KDPL"]["reason"].startswith("'ProGrad_KDPL' is not a registered name")
+    assert "registered name" in cells["ProGrad_KDPL"]["reason"]
 
 
-def test_what_is_run_through_is_averaged_over(scripts, tmp_path):
+def test_values_of_each_are_averaged(scripts, tmp_path):
     run = type(scripts)(tmp_path, data=scripts.data)
     settings = {"STUDENT": "demo", "EACH": "DATASET.DEMO.CLASS_SPLIT=1,2"}
-    rows = table(run.succeed("compare.sh", "demo", "1", "ZeroshotCLIP", **settings))
+    rows = table(run.succeed_here("compare.sh", "demo", "1", "ZeroshotCLIP", **settings))
     values = [value["accuracy"] for name, value in results(run).items() if "train_base" in name]
     assert list(rows) == ["ZeroshotCLIP"] and rows["ZeroshotCLIP"][0] == "2"
     assert rows["ZeroshotCLIP"][1].split(" ± ")[0] == f"{sum(values) / 2:.2f}"
 
 
-def test_submitted_interrupted_and_continued_gives_the_same_as_run_here(scripts, tmp_path):
-    """LAUNCHER=local, one of two runs at a time, stopped behind the first."""
+def test_a_launched_grid_is_resumed_to_the_same_results(scripts, tmp_path):
+    """LAUNCHER=local, one of two runs at a time, interrupted after the first."""
     pytest.importorskip("submitit")
-    arguments = ("few_shot", "demo", "1", "CoOp", "OPTIM.MAX_EPOCH", 1)
+    arguments = ("few_shot", "demo", "1", "CoOp", *SHORT)
     settings = {"STUDENT": "demo", "SHOTS": "1 2", "JOBS": "1"}
-    there = type(scripts)(tmp_path / "th ere", data=scripts.data)
-    expected = table(scripts.succeed("compare.sh", *arguments, **settings))
+    expected = table(scripts.succeed_here("compare.sh", *arguments, **settings))
     assert expected["CoOp (OPTIM.MAX_EPOCH=1)"][0] == "2"
 
-    process = there.start("compare.sh", *arguments, LAUNCHER="local", **settings)
-    while not list(there.output.rglob("done.json")):
+    launched = type(scripts)(tmp_path / "with a space", data=scripts.data)
+    process = launched.start("compare.sh", *arguments, LAUNCHER="local", **settings)
+    while not list(launched.output.rglob("done.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     assert "the same command continues" in process.communicate(timeout=60)[1] and process.returncode == 130
-    assert [cell["status"] for cell in grid(there)][1] == "planned"
+    assert [cell["status"] for cell in grid(launched)][1] == "planned"
 
-    lines = there.succeed("compare.sh", *arguments, LAUNCHER="local", **settings)
+    lines = launched.succeed_here("compare.sh", *arguments, LAUNCHER="local", **settings)
     assert lines[0] == "1 of 2 runs are already there" and lines[1].startswith("[1/1] CoOp demo seed1: 2 shots ")
-    assert table(lines) == expected and results(there).items() <= results(scripts).items() and len(results(there)) == 2
-    assert {cell["status"] for cell in grid(there)} == {"done"}
-    assert list((there.output / "jobs").glob("*_log.out"))
+    assert table(lines) == expected and len(results(launched)) == 2
+    assert results(launched).items() <= results(scripts).items()
+    assert {cell["status"] for cell in grid(launched)} == {"done"}
+    assert list((launched.output / "jobs").glob("*_log.out"))
 
-    lines, calls = planned(there, *arguments, **{**settings, "SHOTS": "1 2 4"})
+    lines, calls = planned(launched, *arguments, **{**settings, "SHOTS": "1 2 4"})
     assert lines == ["few_shot: 3 runs (1 row, data sets demo, seeds 1, shots 1 2 4), 2 done, 1 to do"]
     assert [variables["SHOTS"] for variables, _ in calls] == ["1", "2", "4"]
 
@@ -103,7 +103,7 @@ def test_submitted_interrupted_and_continued_gives_the_same_as_run_here(scripts,
 def test_a_transfer_grid_has_targets(scripts, tmp_path):
     run = type(scripts)(tmp_path, data=scripts.data)
     settings = {"STUDENT": "demo", "SHOTS": "1", "TARGETS": "demo_corrupted"}
-    rows = table(run.succeed("compare.sh", "domain_generalization", "demo", "1", "ZeroshotCLIP", **settings))
+    rows = table(run.succeed_here("compare.sh", "domain_generalization", "demo", "1", "ZeroshotCLIP", **settings))
     (cell,) = grid(run)
     assert (cell["protocol"], cell["targets"], cell["shots"], cell["status"]) == (
         "domain_generalization", ["demo_corrupted"], 1, "done",
@@ -113,8 +113,8 @@ def test_a_transfer_grid_has_targets(scripts, tmp_path):
 
 
 def planned(scripts, *arguments, **environment) -> tuple[list[str], list[tuple[dict[str, str], list[str]]]]:
-    """The plan's other lines, and of each command its variables and its words behind `bash`."""
-    lines = scripts.succeed("compare.sh", *arguments, DRY_RUN="1", **environment)
+    """The summary lines of a plan, and the variables and words (after `bash`) of each command."""
+    lines = scripts.succeed_here("compare.sh", *arguments, DRY_RUN="1", **environment)
     calls = []
     for line in lines:
         if line.startswith("  "):
@@ -128,18 +128,18 @@ TEN = "caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft
 SHIFTS = "imagenetv2 imagenet_sketch imagenet_a imagenet_r"
 FEW = {"CoOp": "vit_b32", "CoOp_KDPL": "vit_b32", "FDBPL": "vit_b32_ep50_ctxv1",
        "FDBPL_PromptSRC": "vit_b32_c2_ep50_batch4_4+4ctx_few_shot", "MaPLe": "vit_b32_c2_ep5_batch4_2ctx"}  # fmt: skip
-ACROSS = {"CoOp": "vit_b32_ep50_ctxv1", "FDBPL": "vit_b32_ep50_ctxv1", "CoOp_KDPL": "vit_b32_ep50_ctxv1",
-          "FDBPL_PromptSRC": "vit_b32_c2_ep20_batch4_4+4ctx_cross_datasets",
-          "MaPLe": "vit_b32_c2_ep2_batch4_2ctx_cross_datasets"}  # fmt: skip
+TRANSFER = {"CoOp": "vit_b32_ep50_ctxv1", "FDBPL": "vit_b32_ep50_ctxv1", "CoOp_KDPL": "vit_b32_ep50_ctxv1",
+            "FDBPL_PromptSRC": "vit_b32_c2_ep20_batch4_4+4ctx_cross_datasets",
+            "MaPLe": "vit_b32_c2_ep2_batch4_2ctx_cross_datasets"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("protocol", "targets", "configs"),
-    [("few_shot", None, FEW), ("cross_dataset", TEN, ACROSS), ("domain_generalization", SHIFTS, ACROSS)],
+    [("few_shot", None, FEW), ("cross_dataset", TEN, TRANSFER), ("domain_generalization", SHIFTS, TRANSFER)],
 )
 def test_the_plan_on_real_data(scripts, tmp_path, protocol, targets, configs):
-    """Which file of a method and which data sets a protocol takes; what is missing; and nothing is made."""
-    run = type(scripts)(tmp_path)
+    """A plan lists each method's file, the data sets and what is missing, and creates nothing."""
+    run = type(scripts)(tmp_path, data=tmp_path / "data")
     lines, calls = planned(run, protocol, "imagenet", "2", " ".join(configs), STUDENT="vit_b32", FDBPL_CLIP_CACHE="/n")
     points = 5 if protocol == "few_shot" else 1
     assert f"{len(calls)} runs" in lines[0] and len(calls) == len(configs) * points and "0 done" in lines[0]

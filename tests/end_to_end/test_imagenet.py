@@ -1,8 +1,6 @@
-"""Learnt on an ImageNet of drawn pictures, tested on an ImageNet-A of some of its classes, through train.py."""
+"""Training on an ImageNet of synthetic images and a test on an ImageNet-A of some of its classes, by train.py."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,17 @@ from dassl.data.transforms import build_transform
 from PIL import Image
 
 import datasets
+import train
 from fdbpl.backbones import load_backbone
 from fdbpl.demo.dataset import DEMO
 from fdbpl.engine import checkpoint, registry
 from trainers.coop import CoOpStudent
 
+from ..bad_input.calls import call
+
 ROOT = Path(__file__).resolve().parents[2]
-THINGS = ["umbrella", "anchor", "gear", "flag", "bell", "leaf", "crown", "fish"]
-NAMES = {f"n{10 * number:08d}": thing for number, thing in enumerate(THINGS)}
+CLASSES = ["umbrella", "anchor", "gear", "flag", "bell", "leaf", "crown", "fish"]
+NAMES = {f"n{10 * number:08d}": name for number, name in enumerate(CLASSES)}
 ADVERSARIAL = ["n00000010", "n00000030", "n00000040", "n00000070"]  # labels 1, 3, 4, 7 there and 0 to 3 here
 
 
@@ -40,71 +41,67 @@ def root(tmp_path_factory):
 
 
 def train_py(root, dataset, output, *arguments):
-    return subprocess.run(
-        [
-            sys.executable, "train.py", "--root", root, "--seed", "1", "--trainer", "CoOp",
-            "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
-            "--config-file", "configs/trainers/CoOp/demo.yaml", "--output-dir", root / output,
-            *arguments, "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2",
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    words = [
+        "--root", root, "--seed", "1", "--trainer", "CoOp",
+        "--dataset-config-file", ROOT / f"configs/datasets/{dataset}.yaml",
+        "--config-file", ROOT / "configs/trainers/CoOp/demo.yaml", "--output-dir", root / output,
+        *arguments, "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2",
+    ]  # fmt: skip
+    return call(train.main, words)
 
 
 @pytest.fixture(scope="module")
 def run(root):
     done = train_py(root, "imagenet", "run")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     return root / "run"
 
 
-def test_training_saw_the_shots_and_no_test_image(root, run):
+def test_training_reads_the_shots_and_no_test_image(root, run):
     protocol = json.loads((run / "metrics.json").read_text())["protocol"]
-    assert protocol["classnames"] == THINGS
+    assert protocol["classnames"] == CLASSES
     assert (protocol["train_images"], protocol["test_images"]) == (16, 16)
     drawn = json.loads((root / "imagenet" / "split_fewshot" / "shot_2-seed_1.json").read_text())
     assert {row[0].split("/")[0] for row in drawn["train"]} == {"train"} and not drawn["val"]
 
 
 def predicted_names(run, files):
-    """What the learnt context says of some files among the names of ImageNet-A, in an order of this test's own."""
+    """Predictions of the learned context for some files among the names of ImageNet-A, in another order."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     registry.extend_cfg(cfg)
     cfg.merge_from_file(run / "config.yaml")
     names = sorted((NAMES[synset] for synset in ADVERSARIAL), reverse=True)
     student = CoOpStudent(cfg.TRAINER.COOP, load_backbone(cfg.MODEL.BACKBONE.NAME, "cpu", "fp32"), names)
-    learnt = checkpoint.read(run / "prompt_learner" / "model.pth.tar-2")["state_dict"]["ctx"]
+    context = checkpoint.read(run / "prompt_learner" / "model.pth.tar-2")["state_dict"]["ctx"]
     with torch.no_grad():
-        student.prompt_learner.ctx.copy_(learnt)
+        student.prompt_learner.ctx.copy_(context)
         transform = build_transform(cfg, is_train=False)
         images = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
         return [names[index] for index in student.predictor()(images).argmax(1).tolist()]
 
 
-def test_a_test_on_imagenet_a_counts_the_right_names(root, run):
+def test_accuracy_on_imagenet_a(root, run):
     done = train_py(root, "imagenet_a", "on_a", "--eval-only", "--model-dir", run)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     files = sorted((root / "imagenet-adversarial" / "imagenet-a").glob("*/*"))
     right = [name == NAMES[file.parent.name] for name, file in zip(predicted_names(run, files), files, strict=True)]
     metrics = json.loads((root / "on_a" / "metrics.json").read_text())
     assert metrics["accuracy"] == pytest.approx(100 * sum(right) / len(right), abs=1e-9)
     assert metrics["protocol"]["classnames"] == [NAMES[synset] for synset in ADVERSARIAL]
     assert (metrics["protocol"]["train_images"], metrics["protocol"]["test_images"]) == (0, 32)
-    assert (
-        25 < metrics["accuracy"] < 100
-    )  # neither by chance nor without a mistake, so that the equality says something
+    assert 25 < metrics["accuracy"] < 100  # between chance and perfect, so that the equality is a real test
 
 
 @pytest.mark.parametrize(
-    ("dataset", "override", "sentence"),
+    ("dataset", "override", "message"),
     [
         ("imagenet_a", (), "error: ImageNetA is a data set for tests only."),
         ("imagenet", ("TEST.FINAL_MODEL", "best_val"), "error: TEST.FINAL_MODEL best_val selects the model by"),
     ],
 )  # fmt: skip
-def test_test_images_stay_out_of_training(root, dataset, override, sentence):
+def test_test_images_stay_out_of_training(root, dataset, override, message):
     done = train_py(root, dataset, f"refused_{dataset}", *override)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith(sentence)]
+    assert done.code == 2 and "Traceback" not in done.err
+    assert [line for line in done.err.splitlines() if line.startswith(message)]
     assert not list((root / f"refused_{dataset}").rglob("model*"))

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: the next call continues and ends with the numbers of an undisturbed run."""
+"""SIGKILL during generation and training: the next call resumes and gives the numbers of an uninterrupted run."""
 
 import hashlib
 import json
@@ -14,16 +14,20 @@ from pathlib import Path
 import pytest
 import torch
 
-EPOCHS = ("OPTIM.MAX_EPOCH", 6, "TRAIN.CHECKPOINT_FREQ", 1)
-REGIONS = ("REGIONS.PER_IMAGE", 8)
+import train
+
+from ..bad_input.calls import call
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("OPTIM.MAX_EPOCH", 6, "TRAIN.CHECKPOINT_FREQ", 1, "REGIONS.PER_IMAGE", 8)
+COMMAND = ("few_shot.sh", "demo", 1, "FDBPL", *SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(scripts):
-    """Runs of their own output folder on the session's data."""
+def uninterrupted(scripts):
+    """An uninterrupted run in an output folder of its own."""
     straight = type(scripts)(scripts.output.parent / "straight", data=scripts.data)
-    straight.succeed("base2new_train.sh", "demo", 1, "FDBPL", *EPOCHS, *REGIONS)
-    straight.succeed("base2new_train.sh", "demo", 1, "CoOp", *EPOCHS)
+    straight.succeed_here(*COMMAND, SHOTS="8")
     return straight
 
 
@@ -44,8 +48,8 @@ def bank_bytes(output: Path) -> dict[str, str]:
     }
 
 
-def same_results(first: Path, second: Path, learners: list[str]):
-    for name in learners:
+def same_results(first: Path, second: Path, modules: list[str]):
+    for name in modules:
         states = [
             torch.load(folder / name / "model.pth.tar-6", weights_only=True)["state_dict"] for folder in (first, second)
         ]
@@ -55,50 +59,45 @@ def same_results(first: Path, second: Path, learners: list[str]):
     assert all(numbers[0][key] == numbers[1][key] for key in ("accuracy", "macro_f1", "error_rate"))
 
 
-def folders(scripts, trainer: str) -> Path:
-    (config,) = (scripts.output / "base2new" / "train_base" / "demo" / "shots_16" / trainer).iterdir()
-    return config / "seed1"
+def run_folder(scripts) -> Path:
+    (folder,) = (scripts.output / "train_all" / "demo").glob("shots_8/FDBPL/*/seed1")
+    return folder
 
 
-def test_killed_in_generation_and_in_training(scripts, undisturbed, tmp_path):
+def test_killed_in_generation_and_in_training(scripts, uninterrupted, tmp_path):
     killed = type(scripts)(tmp_path, data=scripts.data)
-    command = ("base2new_train.sh", "demo", 1, "FDBPL", *EPOCHS, *REGIONS)
-    kill_when(killed.start(*command), lambda: list(killed.output.rglob("regions-*.safetensors")))
-    assert len(bank_bytes(killed.output)) < len(bank_bytes(undisturbed.output))
-    kill_when(killed.start(*command), lambda: list(killed.output.rglob("model.pth.tar-3")))
-    killed.succeed(*command)
-    assert bank_bytes(killed.output) == bank_bytes(undisturbed.output)
-    same_results(folders(killed, "FDBPL"), folders(undisturbed, "FDBPL"), ["prompt_learner", "negative_prompt_learner"])
+    kill_when(killed.start(*COMMAND, SHOTS="8"), lambda: list(killed.output.rglob("regions-*.safetensors")))
+    assert len(bank_bytes(killed.output)) < len(bank_bytes(uninterrupted.output))
+    kill_when(killed.start(*COMMAND, SHOTS="8"), lambda: list(killed.output.rglob("model.pth.tar-3")))
+    killed.succeed_here(*COMMAND, SHOTS="8")
+    assert bank_bytes(killed.output) == bank_bytes(uninterrupted.output)
+    modules = ["prompt_learner", "negative_prompt_learner"]
+    same_results(run_folder(killed), run_folder(uninterrupted), modules)
 
 
-def test_images_in_the_loop_resume_exactly_too(scripts, undisturbed, tmp_path):
-    killed = type(scripts)(tmp_path, data=scripts.data)
-    command = ("base2new_train.sh", "demo", 1, "CoOp", *EPOCHS)
-    kill_when(killed.start(*command), lambda: list(killed.output.rglob("model.pth.tar-2")))
-    killed.succeed(*command)
-    same_results(folders(killed, "CoOp"), folders(undisturbed, "CoOp"), ["prompt_learner"])
-
-
-def test_another_number_of_processes_goes_on(scripts, undisturbed, tmp_path):
-    """Three epochs by one process, two more by two, the last by one; each writes one log and one result."""
-    straight, run = folders(undisturbed, "FDBPL"), tmp_path / "run"
+def test_resuming_with_another_number_of_processes(scripts, uninterrupted, tmp_path):
+    """Three epochs in one process, two more in two, the last in one; each writes one log and one result."""
+    straight, run = run_folder(uninterrupted), tmp_path / "run"
     shutil.copytree(straight, run)
-    command = json.loads((run / "run.json").read_text())["command"]
-    command[command.index("--output-dir") + 1] = str(run)
+    words = json.loads((run / "run.json").read_text())["command"][2:]  # after the interpreter and train.py
+    words[words.index("--output-dir") + 1] = str(run)
     numbers = json.loads((straight / "metrics.json").read_text())
     for processes, epochs in ((2, 3), (1, 5)):
         for file in (run / "done.json", run / "metrics.json", *run.glob("*/model.pth.tar-*")):
             if file.suffix == ".json" or int(file.name.rpartition("-")[2]) > epochs:
                 file.unlink()
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        subprocess.run([sys.executable, *torchrun, *command[1:]], env=scripts.environment, check=True, timeout=300,
-                       capture_output=True, cwd=Path(__file__).parents[2])  # fmt: skip
+        if processes == 1:
+            assert call(train.main, words).code == 0
+        else:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+            command = [sys.executable, *torchrun, "train.py", *words]
+            subprocess.run(command, env=scripts.environment, check=True, timeout=300, capture_output=True, cwd=ROOT)
         log, found = (run / "log.txt").read_text(), json.loads((run / "metrics.json").read_text())
         assert log.count(f"Resuming from epoch {epochs} ") == 1 and f"Processes: {processes}\n" in log
         saved = re.findall(r"Checkpoint saved to .*/(.*)/model.pth.tar-(\d)", log)
         assert len(saved) == len(set(saved)) == 2 * (6 - epochs)
         assert found["processes"] == processes and (run / "done.json").is_file()
-        assert found["accuracy"] == pytest.approx(numbers["accuracy"], abs=0.3)  # an image on the border, at most
+        assert found["accuracy"] == pytest.approx(numbers["accuracy"], abs=0.3)  # one image at most
         for name in ("prompt_learner", "negative_prompt_learner"):
             first, other, expected = (
                 torch.load(folder / name / f"model.pth.tar-{epoch}", weights_only=True)["state_dict"]["ctx"]
