@@ -1,4 +1,4 @@
-"""Kill, interrupt and resume the scripts, once per kind of fault; scripts/soak.sh repeats this at length."""
+"""Interrupted and killed scripts, one test for each kind of fault; scripts/soak.sh repeats them at random moments."""
 
 import random
 from dataclasses import replace
@@ -8,21 +8,21 @@ from PIL import Image
 
 from tools.soak import comparing, mounts
 from tools.soak.disturbing import Count, Watch, until_through
-from tools.soak.faults import clock_backwards, kill_rank, more_epochs, two_prepare
+from tools.soak.faults import kill_rank, more_epochs, two_prepare
 from tools.soak.killing import Kill
 from tools.soak.scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
 # few-shot learning on a small image folder, without the images of the demo
 SMALL = Scenario(
-    "training", "own pictures", "few_shot.sh", ("folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 40, *STEPS),
+    "training", "own images", "few_shot.sh", ("folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 40, *STEPS),
     {"SHOTS": "4", "CFG": "demo"},
 )  # fmt: skip
 CONTINUES = "the same command continues where this one stopped"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for name in ("red", "blue", "green"):
         (folder / name).mkdir()
         for number in range(10):
@@ -32,7 +32,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def caltech101(tmp_path_factory):
-    """A function that creates places with a mirror, and the place of an undisturbed preparation."""
+    """A function that creates places with a mirror, and the place of an uninterrupted preparation."""
     server, stop = mirror(0.04)
     folder = tmp_path_factory.mktemp("caltech101")
 
@@ -46,20 +46,20 @@ def caltech101(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def straight(pictures, tmp_path_factory):
-    """The place of an undisturbed training."""
-    place = Place(tmp_path_factory.mktemp("straight"), pictures)
+def straight(images, tmp_path_factory):
+    """The place of an uninterrupted training."""
+    place = Place(tmp_path_factory.mktemp("straight"), images)
     SMALL.straight(place)
     return place
 
 
-def test_a_training_is_told_to_end_and_goes_on(pictures, straight, tmp_path):
+def test_an_interrupted_training_is_resumed(images, straight, tmp_path):
     """SIGTERM to the script, then Ctrl-C: the training ends, prints how to resume, and resumes."""
-    place = Place(tmp_path / "disturbed", pictures)
+    place = Place(tmp_path / "disturbed", images)
     for kill, word in ((Kill("SIGTERM", "script"), "terminated"), (Kill("SIGINT"), "interrupted")):
         watch, command = Watch(place.folder), SMALL.start(place)
         assert command.wait(more_epochs(place, 3))
-        ended = command.end(kill)  # which sees that no process goes on
+        ended = command.end(kill)  # checks that no process is left
         assert ended.killed and ended.errors.count(f"{word}: {CONTINUES}") == 1, ended.errors
         assert command.process.returncode in {"terminated": (143, -15), "interrupted": (130, -2)}[word]
         watch.check()
@@ -71,12 +71,8 @@ def test_a_training_is_told_to_end_and_goes_on(pictures, straight, tmp_path):
     comparing.nothing_temporary(place.folder)
 
 
-def test_a_clock_that_runs_backwards(pictures, straight, tmp_path):
-    clock_backwards(SMALL, Place(tmp_path / "disturbed", pictures), straight)
-
-
-def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(pictures, tmp_path):
-    place = Place(tmp_path, pictures)
+def test_a_killed_process_of_two_and_a_terminated_torchrun(images, tmp_path):
+    place = Place(tmp_path, images)
     both = replace(SMALL, settings={**SMALL.settings, "NPROC": "2"})
     command = both.start(place)
     assert command.wait(more_epochs(place, 3))
@@ -85,7 +81,7 @@ def test_one_of_two_processes_is_killed_and_then_torchrun_is_told_to_end(picture
     assert "killed by signal 9" in errors or "Another process exited" in errors
     watch, command = Watch(place.folder), both.start(place)
     assert command.wait(more_epochs(place, 3))
-    errors = command.end(Kill("SIGTERM", "script")).errors  # no process goes on
+    errors = command.end(Kill("SIGTERM", "script")).errors  # checks that no process is left
     assert errors.count(f"terminated: {CONTINUES}") == 1 and len(errors.splitlines()) <= 3, errors
     watch.check()
 
@@ -105,7 +101,7 @@ def test_two_preparations_at_once(caltech101):
 
 
 @pytest.mark.parametrize("fault", ["disk_full", "read_only"])
-def test_a_disk_that_cannot_be_written_to(caltech101, fault):
+def test_a_full_or_read_only_disk(caltech101, fault):
     if not mounts.possible():
         pytest.skip("this system does not permit mounts")
     place, straight = caltech101

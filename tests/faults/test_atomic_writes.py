@@ -30,7 +30,7 @@ def writer(file: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", WRITER, file], cwd=ROOT)
 
 
-def whole(file: Path) -> bool:
+def is_complete(file: Path) -> bool:
     content = file.read_bytes()
     return len(content) == SIZE and len(set(content)) == 1
 
@@ -53,13 +53,13 @@ def test_writers_killed_at_random_moments(tmp_path):
         for process in both:
             process.kill()
             process.wait()
-        assert whole(file)
+        assert is_complete(file)
         rounds, left = rounds + 1, left + (len(os.listdir(tmp_path)) > 1)
     atomic.write_bytes(file, b"the last one")
     assert os.listdir(tmp_path) == ["file"] and file.read_bytes() == b"the last one"
 
 
-def test_leftovers_of_the_dead_are_removed_and_files_of_the_living_are_not(tmp_path):
+def test_partial_files_of_ended_processes_only_are_removed(tmp_path):
     living, dead = tmp_path / "bank" / "living", tmp_path / "bank" / "deep" / ".dead.partial"
     dead.parent.mkdir(parents=True)
     dead.touch()
@@ -71,7 +71,7 @@ def test_leftovers_of_the_dead_are_removed_and_files_of_the_living_are_not(tmp_p
     assert living.read_bytes() == b"some more" and os.listdir(living.parent) in (["living", "deep"], ["deep", "living"])
 
 
-def test_a_planted_link_is_not_written_through(tmp_path):
+def test_a_planted_link_is_not_followed(tmp_path):
     other = tmp_path / "other"
     other.write_text("precious")
     (tmp_path / ".file.partial").symlink_to(other)
@@ -80,7 +80,7 @@ def test_a_planted_link_is_not_written_through(tmp_path):
     assert other.read_text() == "precious"
 
 
-def test_an_interruption_leaves_the_old_file_alone(tmp_path):
+def test_an_interruption_keeps_the_old_file(tmp_path):
     file = tmp_path / "file"
     file.write_text("old")
     with pytest.raises(Terminated), sigterm_interrupts(), atomic.atomic_open(file, "strict") as stream:
@@ -104,24 +104,23 @@ def test_an_interruption_in_a_destructor_is_not_lost(number, kind, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_an_interruption_leaves_half_made_is_no_traceback():
+def test_no_traceback_of_partly_constructed_objects():
     """Destructors of partly constructed objects, such as torch's data loaders, print no traceback."""
     code = """
 from fdbpl.errors import cli_error_handler
-class HalfMade:
+class Partial:
     def __init__(self):
         raise KeyboardInterrupt
     def __del__(self):
         self.never_set
 with cli_error_handler():
-    HalfMade()
+    Partial()
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 130 and len(run.stderr.split("\n")) == 3, run.stderr  # an empty line, the sentence
+    assert run.returncode == 130 and len(run.stderr.split("\n")) == 3, run.stderr  # an empty line and the message
 
 
-def test_an_interruption_on_the_way_out_is_no_traceback():
-    """Also in exit handlers."""
+def test_no_traceback_of_an_interrupted_exit_handler():
     code = """
 import atexit, os, signal, time
 from fdbpl.errors import cli_error_handler
@@ -135,7 +134,7 @@ with cli_error_handler():
     assert run.returncode == -signal.SIGINT and run.stderr == ""
 
 
-def test_a_lock_is_let_go_by_the_dead(tmp_path, capsys):
+def test_a_killed_process_releases_its_lock(tmp_path, capsys):
     code = "import sys, time; from pathlib import Path; from fdbpl.io.locks import file_lock\n" \
            "with file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
     holder = subprocess.Popen(
