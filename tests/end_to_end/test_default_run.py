@@ -24,6 +24,12 @@ from ..bad_input.calls import call, refused
 LINE = r"(\w+) demo seed(\d+): base (\d+\.\d\d) new (\d+\.\d\d) H (\d+\.\d\d)"
 
 
+@pytest.fixture(scope="module")
+def scripts(scripts, tmp_path_factory):
+    """Scripts with an output folder of their own: its only bank is that of the default run."""
+    return type(scripts)(tmp_path_factory.mktemp("default"), data=scripts.data)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def default_run(scripts) -> list[str]:
     run = scripts.run("base2new_train.sh")
@@ -160,10 +166,11 @@ def test_gallery(output):
 
 def test_gallery_without_images(output, tmp_path):
     """The data set was moved since the run."""
-    shutil.copytree(output, tmp_path / "output", symlinks=True)
-    for file in (tmp_path / "output").rglob("run.json"):
-        record = json.loads(file.read_text())
-        record["config"]["DATASET"]["ROOT"] = str(tmp_path / "moved")
-        file.write_text(json.dumps(record))
-    (gallery,) = make_galleries(tmp_path / "output", read_results(tmp_path / "output"))
+    copy = tmp_path / "output"
+    shutil.copytree(output, copy, symlinks=True)
+    for file in copy.rglob("config.yaml"):
+        config = file.read_text()
+        root = re.search(r"^  ROOT: (.*demo_images)$", config, re.MULTILINE)[1]
+        file.write_text(config.replace(root, str(tmp_path / "moved")))
+    (gallery,) = make_galleries(copy, read_results(copy))
     assert "images do not exist at" in gallery.reason and gallery.regions == []
