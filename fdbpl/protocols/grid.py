@@ -174,9 +174,7 @@ class Grid:
     def __post_init__(self) -> None:
         check_numbers(self.seeds, self.shots)
         if self.protocol != "few_shot" and len(self.shots) != 1:
-            raise UserError(
-                f"SHOTS has {len(self.shots)} numbers, but {self.protocol} takes one, e.g. SHOTS=16"
-            )
+            raise UserError(f"SHOTS has {len(self.shots)} numbers, but {self.protocol} takes one, e.g. SHOTS=16")
         object.__setattr__(self, "cells", list(self._cells()))
         for cell in self.cells:
             cell.check()

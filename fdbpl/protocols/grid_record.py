@@ -56,6 +56,5 @@ class GridRecord:
             return {tuple(cell[name] for name in KEY): {"targets": [], **cell} for cell in cells}
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"A cell in {self.path} lacks one of {', '.join(KEY)} ({type(error).__name__}: {error}); "
-                f"{remedy}"
+                f"A cell in {self.path} lacks one of {', '.join(KEY)} ({type(error).__name__}: {error}); {remedy}"
             ) from error

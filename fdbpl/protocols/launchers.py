@@ -52,9 +52,7 @@ def launcher(name: str, slurm: str, output: Path) -> Launcher:
     try:
         import submitit
     except ModuleNotFoundError:
-        raise UserError(
-            f"LAUNCHER={name} needs the optional package submitit; run: pip install submitit"
-        ) from None
+        raise UserError(f"LAUNCHER={name} needs the optional package submitit; run: pip install submitit") from None
     folder = output / "jobs"
     try:
         executor = submitit.AutoExecutor(folder, cluster=name, slurm_max_num_timeout=100)
