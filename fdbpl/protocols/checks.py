@@ -75,7 +75,8 @@ def check_class_contexts(
     Raises:
         UserError: names the key and, for a transfer, the target.
     """
-    key = f"TRAINER.{trainer.removesuffix('_KDPL').removeprefix('FDBPL_').upper()}.CSC"
+    method = trainer.removeprefix("FDBPL_").partition("_")[0]
+    key = f"TRAINER.{method.upper()}.CSC"
     if str(settings.get(key, False)).lower() != "true" or protocol == "few_shot":
         return
     same = SAME_CLASSES.get(source, ()) if protocol == "domain_generalization" else ()

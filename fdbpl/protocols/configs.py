@@ -13,7 +13,8 @@ PROTOCOL_FILES = Path("configs/protocols.yaml")
 
 RULE = """\
 configuration file:
-  configs/trainers/METHOD/NAME.yaml. METHOD is TRAINER, or the method of a variant METHOD_KDPL or FDBPL_METHOD.
+  configs/trainers/METHOD/NAME.yaml. METHOD is TRAINER where that folder exists. Otherwise TRAINER is a variant of
+  METHOD with another supervision: FDBPL_METHOD, METHOD_KDPL or METHOD_<supervision>.
   NAME is CFG where it is set. Otherwise it is the entry of METHOD and the protocol in configs/protocols.yaml, with
   {student} replaced by STUDENT; for the demo models it is the entry `demo` (of methods that need a ViT). Without an
   entry it is STUDENT itself. STUDENT is vit_b32, vit_b16, rn50, demo or demo_vit; by default the demo model for the
@@ -42,18 +43,19 @@ def check_dataset(name: str, variable: str = "DATASET") -> None:
 
 
 def config_folder(trainer: str) -> Path:
-    """The folder of a trainer's configuration files; a variant without one of its own uses that of its method.
+    """The folder of a trainer's configuration files: its own, otherwise that of the method it is a variant of.
 
     Raises:
         UserError: there is none; lists the trainers.
     """
-    for name in (trainer, trainer.removesuffix("_KDPL").removeprefix("FDBPL_")):
+    method = trainer.removeprefix("FDBPL_")
+    for name in (trainer, method, method.rpartition("_")[0]):
         if is_file_name(trainer) and is_file_name(name) and (TRAINERS / name).is_dir():
             return TRAINERS / name
     names = ", ".join(sorted(folder.name for folder in TRAINERS.iterdir() if folder.is_dir()))
     raise UserError(
         f"TRAINER {quoted(trainer)} is not a trainer: {TRAINERS} has no folder of its settings. Choose from {names}, "
-        "or a variant METHOD_KDPL or FDBPL_METHOD"
+        "or a variant FDBPL_METHOD, METHOD_KDPL or METHOD_<supervision>"
     )
 
 

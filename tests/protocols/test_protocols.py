@@ -139,6 +139,7 @@ def test_wrong_arguments(monkeypatch, protocol, words, variables, message):
     [
         ("CoOp_KDPL", "few_shot", "vit_b32", "CoOp/vit_b32"),
         ("CoOp", "cross_dataset", "rn50", "CoOp/rn50_ep50_ctxv1"),
+        ("CoOp_Smoothed", "base2new", "vit_b32", "CoOp/vit_b32_ep50_ctxv1"),  # a supervision of the user's
         ("FDBPL", "few_shot", "vit_b16", "FDBPL/vit_b16_ep50_ctxv1"),
         ("FDBPL_PromptSRC", "few_shot", "vit_b32", "PromptSRC/vit_b32_c2_ep50_batch4_4+4ctx_few_shot"),
         ("FDBPL_PromptSRC", "base2new_all", "vit_b32", "PromptSRC/vit_b32_c2_ep20_batch4_4+4ctx"),
