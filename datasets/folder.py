@@ -21,6 +21,8 @@ def extend_cfg(cfg: CfgNode) -> None:
 @DATASET_REGISTRY.register()
 class Folder(SplitDataset):
     distinct_names = False  # checked by read_custom_data
+    # images as viewers show them; the field's data sets are read as stored
+    config_defaults = {"INPUT.EXIF_ORIENTATION": True, "INPUT.WHITE_BACKGROUND": True}
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train
-from fdbpl import predict
+from fdbpl import export, predict
 from fdbpl.io.image_files import decoded
 from fdbpl.io.image_reading import DISPLAYED, STORED, TRANSPOSE, read_header, read_image
 from fdbpl.pipelines import build_pipeline, dali_installed, image_sizes
@@ -152,11 +152,15 @@ def custom_data(folder: Path, orientation: int) -> Path:
 
 
 def words(root: Path, trainer: str, *more: object) -> list[str]:
-    """Command line of train.py for a run next to the data."""
+    """Command line of train.py for a run next to the data, of which those on turned images name no file of folder."""
     output, (*flags, overrides) = root.parent, more or ([],)
+    if output.name == "1":
+        dataset = ["--dataset-config-file", ROOT / "configs/datasets/folder.yaml"]
+    else:
+        overrides = ["DATASET.NAME", "Folder", *overrides]
+        dataset = []
     return list(map(str, [
-        "--root", root, "--seed", 1, "--trainer", trainer, "--output-dir", output / trainer, *flags,
-        "--dataset-config-file", ROOT / "configs/datasets/folder.yaml",
+        "--root", root, "--seed", 1, "--trainer", trainer, "--output-dir", output / trainer, *flags, *dataset,
         "--config-file", ROOT / "configs/trainers" / CONFIGS[trainer],
         "USE_CUDA", False, "DATASET.NUM_SHOTS", 2, "OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2,
         "REGIONS.ROOT", output / "regions", "TEST.FEATURE_CACHE_DIR", output / "features",
@@ -166,7 +170,7 @@ def words(root: Path, trainer: str, *more: object) -> list[str]:
 
 @pytest.mark.slow
 def test_runs_on_turned_images_equal_those_on_upright_ones(tmp_path):
-    """Bank, training with and without it, test and prediction; a bank of the stored pixels is not read."""
+    """Bank, training with and without it, test, prediction and export; a bank of the stored pixels is not read."""
     results = []
     for orientation in (1, 6):
         folder = tmp_path / str(orientation)
@@ -177,12 +181,16 @@ def test_runs_on_turned_images_equal_those_on_upright_ones(tmp_path):
             succeeds(train.main, words(root, trainer))
             found[trainer] = (folder / trainer / "predictions.csv").read_text()
         succeeds(predict.main, [folder / "CoOp", root / "test", "--output", folder / "predictions.csv"])
+        succeeds(export.main, [folder / "CoOp", "--to", folder / "export"])
+        succeeds(export.main, [folder / "CoOp", "--features", folder / "features.npz"])
+        found["features"] = np.load(folder / "features.npz")["features"].tobytes()
+        found["export"] = json.loads((folder / "export" / "classifier.json").read_text())["preprocessing"]
         found["predict"] = (folder / "predictions.csv").read_text().replace(str(root), "")
         results.append(found)
     upright, turned = results
     for one, other in zip(upright.pop("bank"), turned.pop("bank"), strict=True):
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    assert turned == upright
+    assert turned == upright and turned["export"]["exif_orientation"] and turned["export"]["white_background"]
     (manifest,) = tmp_path.glob("6/regions/*/*/manifest.json")
     assert json.loads(manifest.read_text())["identity"]["interpolation"].endswith(str(DISPLAYED))
     config = yaml.safe_load((tmp_path / "6/FDBPL/config.yaml").read_text())

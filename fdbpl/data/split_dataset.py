@@ -2,9 +2,10 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
@@ -48,6 +49,7 @@ class SplitDataset(DatasetBase):
         test_only: there are test images only; no shots are drawn, and trainers refuse to train on it.
         synthetic: the images are drawn on first use.
         distinct_names: two classes must have distinct names.
+        config_defaults: {"A.B": value} of the configuration keys that have another default for this data set.
         name: name in results; "" stands for the name of the file in configs/datasets.
         root: absolute data root.
         all_classnames: class names of all labels in label order, whichever half is in use.
@@ -66,6 +68,7 @@ class SplitDataset(DatasetBase):
     test_only = False
     synthetic = False
     distinct_names = True
+    config_defaults: Mapping[str, Any] = {}
     name = ""
 
     def __init__(self, cfg: CfgNode):

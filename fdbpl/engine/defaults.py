@@ -4,7 +4,7 @@ from yacs.config import CfgNode
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    # the data set decides: the field's data sets are read as stored, configs/datasets/folder.yaml sets both
+    # the field's data sets are read as stored; custom data (datasets/folder.py) set both
     cfg.INPUT.EXIF_ORIENTATION = False  # True: rotate and mirror images as their EXIF metadata ask for
     cfg.INPUT.WHITE_BACKGROUND = False  # True: compose transparent pixels over white; False: drop the alpha channel
 

@@ -107,20 +107,25 @@ def _run(folder: RunFolder, cfg: CfgNode, arguments: argparse.Namespace) -> None
 
 
 def build_config(arguments: argparse.Namespace) -> CfgNode:
-    """Merge Dassl's defaults, the data set's YAML, the method's YAML, the flags and the trailing KEY VALUE pairs.
+    """Merge Dassl's defaults, those of the data set's class, the data set's YAML, the method's YAML, the flags and the
+    trailing KEY VALUE pairs.
 
     The resulting data set and shots select the part of a PER_DATASET section that is merged as well.
     """
     cfg = default_config()
     cfg.set_new_allowed(False)
     special: dict[str, dict] = {}
+    files = []
     for file in (arguments.dataset_config_file, arguments.config_file):
         if file:
             general, special = split_per_dataset(read_yaml(file), file)
-            merge(cfg, general, file)
+            files.append((general, file))
     typed = ((flag_values(arguments), "the flags"), (pairs(arguments.opts), "the command line"))
-    for values, source in typed:
+    for values, source in (*files, *typed):
         merge(cfg, values, source)
+    if defaults := defaults_of_dataset(cfg.DATASET.NAME):
+        for values, source in ((defaults, cfg.DATASET.NAME), *files, *typed):
+            merge(cfg, values, source)
     here = for_dataset(special, cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS)
     if here:
         merge(cfg, here, f"PER_DATASET of {arguments.config_file}")
@@ -152,6 +157,13 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
         raise UserError("The run folder is missing; give one, for example --output-dir output/my_run")
     cfg.freeze()
     return cfg
+
+
+def defaults_of_dataset(name: str) -> dict:
+    """`config_defaults` of a data set's class; {} if no such class is registered."""
+    if name not in DATASET_REGISTRY.registered_names():
+        return {}
+    return getattr(DATASET_REGISTRY.get(name), "config_defaults", {})
 
 
 def flag_values(arguments: argparse.Namespace) -> dict:
