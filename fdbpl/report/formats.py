@@ -8,6 +8,7 @@ import pandas as pd
 
 from fdbpl.report.experiments import Results
 from fdbpl.report.tables import Section
+from fdbpl.runs.results import shots_text
 
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -32,7 +33,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": escape_markdown, "tex": escape_latex}
+    environment.filters |= {"md": escape_markdown, "tex": escape_latex, "shots": shots_text}
     return environment.get_template(name)
 
 

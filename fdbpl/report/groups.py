@@ -22,9 +22,10 @@ class Group:
     Attributes:
         synthetic: whether the data sets are those of the embedded demo.
         experiments: in the order of `trainings`.
-        trainings: one line for each experiment: row (its name in tables), paths (of its run folders), planned (number
-            of runs of the row on the data set that were planned or started) and `Run.as_row` of its training.
-        accuracies: one line for each accuracy: row, dataset (of the training), shots, column and accuracy in percent.
+        trainings: one line for each experiment: row (its name in tables), planned (number of runs of the row on the
+            data set that were planned or started) and `Run.as_row` of its training.
+        accuracies: one line for each accuracy: row, dataset (of the training), shots, column, accuracy in percent
+            and paths (of the run folders it comes from).
     """
 
     protocol: str
@@ -70,11 +71,12 @@ def _make_group(protocol: str, key: tuple, experiments: list[Experiment], result
     trainings, accuracies = [], []
     for row, one in zip(names, experiments, strict=True):
         dataset = one.train.dataset
-        trainings.append({"row": row, "paths": one.paths, "planned": planned[row, dataset], **one.train.as_row()})
+        trainings.append({"row": row, "planned": planned[row, dataset], **one.train.as_row()})
         for column, value in one.values.items():
+            paths = (one.tests[column].path,) if column in one.tests else tuple(one.paths)
             column = shots_text(one.train.shots) if protocol == "few_shot" else column
-            accuracies.append((row, dataset, one.train.shots, column, value))
-    frame = pd.DataFrame(accuracies, columns=["row", "dataset", "shots", "column", "accuracy"])
+            accuracies.append((row, dataset, one.train.shots, column, value, paths))
+    frame = pd.DataFrame(accuracies, columns=["row", "dataset", "shots", "column", "accuracy", "paths"])
     return Group(protocol, backbone, shots, synthetic, experiments, pd.DataFrame(trainings), frame)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fdbpl.report import charts, cost
+from fdbpl.report.data import datasets_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.figures import to_symbol
 from fdbpl.report.formats import template
@@ -61,6 +62,7 @@ def render_page(
     looks = dict.fromkeys(look for one in [*few_shot_charts, *score_charts] for look, _ in one.legend)
     return template("report.html").render(
         summary=_summary(results),
+        data=datasets_of(results.runs),
         sections=sections,
         links={run.path: _link(run.folder, folder) for run in results.runs},
         few_shot=few_shot_charts,

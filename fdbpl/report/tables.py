@@ -8,7 +8,7 @@ of domain generalization are over the shifted data sets.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from fdbpl.report.experiments import Results
 from fdbpl.report.groups import LOG_MARK, Group, make_groups
 from fdbpl.report.protocols import PROTOCOL_TITLES, Published, read_published, sort_datasets
 from fdbpl.report.remarks import remarks_on
+from fdbpl.report.runs import printable
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted, shots_text
 
@@ -35,20 +36,21 @@ MARKS = {1: "best", 2: "second"}
 
 @dataclass(frozen=True)
 class TableCell:
-    """Text of a table and its number. `mark` is best, second or empty."""
+    """Text of a table and its number. `mark` is best, second or empty; `runs` are the paths of its run folders."""
 
     text: str = "-"
     value: float | None = None
     mark: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table. `runs` are the paths of the run folders that its numbers come from."""
+    """One row of a table. `settings` are configuration files with overrides, and digests of whole configurations."""
 
     name: str
     cells: list[TableCell]
-    runs: list[str] = field(default_factory=list)
+    settings: str = ""
     published: bool = False
 
 
@@ -66,8 +68,9 @@ class Section:
     """The tables of a protocol in one setting.
 
     Attributes:
-        setting: what all of its runs have in common. notes: explanations of the tables.
+        setting: student, shots and kind of images. notes: explanations of the tables.
         synthetic: whether the data sets are those of the embedded demo.
+        shared: settings that all of its trainings have in common.
     """
 
     protocol: str
@@ -75,6 +78,7 @@ class Section:
     tables: list[Table]
     notes: list[str]
     synthetic: bool
+    shared: dict[str, str]
 
     @property
     def title(self) -> str:
@@ -107,7 +111,15 @@ def _make_section(group: Group) -> Section:
     notes += remarks_on(group.experiments)
     images = "synthetic demo images" if group.synthetic else "photographs"
     shots = "" if group.protocol == "few_shot" else f", {shots_text(group.shots)}"
-    return Section(group.protocol, f"{images}{shots}, student {group.backbone}", tables, notes, group.synthetic)
+    setting = f"{images}{shots}, student {group.backbone}"
+    return Section(group.protocol, setting, tables, notes, group.synthetic, _shared_settings(group))
+
+
+def _shared_settings(group: Group) -> dict[str, str]:
+    """Settings that all trainings have in common."""
+    first, *others = (one.train.settings for one in group.experiments)
+    shared = (key for key in sorted(first) if all(other.get(key) == first[key] for other in others))
+    return {printable(key): printable(str(first[key])) for key in shared}
 
 
 # protocols ---------------------------------------------------------------------------------------------------------
@@ -117,14 +129,15 @@ def _base2new(group: Group, published: list[Published]) -> tuple[list[Table], li
     tables = []
     for datasets in dataset_sets(group):
         cells = _cost_cells(group, datasets) | _accuracy_cells(base2new_means(group, datasets).stack())
+        accuracies = group.accuracies_on(datasets)
         if len(datasets) == 1:
-            spread = _spread_cells(group.accuracies_on(datasets))
+            spread = _spread_cells(accuracies)
             cells |= {(row, MEAN_H if column == "H" else column): cell for (row, column), cell in spread.items()}
         rows: PublishedValues = {}
         for one in published:
             if values := one.values.get(datasets[0]) if len(datasets) == 1 else one.average_of(datasets):
                 rows[one.name] = dict(zip(BASE2NEW, values, strict=True))
-        tables.append(_table(group, datasets, [*BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows))
+        tables.append(_table(group, datasets, accuracies, [*BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows))
     notes = [
         "Mean ± standard deviation over runs. H is the harmonic mean of the row's base and new, as in published "
         f"tables; {MEAN_H} is the mean of each run's H, which is never larger. {MARK_NOTE}"
@@ -148,7 +161,7 @@ def _few_shot(group: Group, _: list[Published]) -> tuple[list[Table], list[str]]
         columns = [shots_text(count) for count in sorted(set(accuracies["shots"]))]
         one = len(datasets) == 1
         cells = _spread_cells(accuracies) if one else _accuracy_cells(means_over(accuracies, "dataset", datasets))
-        tables.append(_table(group, datasets, columns, cells, columns))
+        tables.append(_table(group, datasets, accuracies, columns, cells, columns))
     notes = [f"All classes; mean ± standard deviation over runs. {MARK_NOTE}"]
     if len(tables) > 1:
         notes.append("The average is the mean of the data sets' means, for rows that have every data set.")
@@ -170,7 +183,8 @@ def _transfer(group: Group, published: list[Published]) -> tuple[list[Table], li
             values = {name: values[0] for name, values in one.values.items()}
             rows[one.name] = values | {trained: values.get(source), average: mean}
     columns = [trained, *targets, average]
-    table = _table(group, [source], columns, _spread_cells(accuracies) | _accuracy_cells(means), columns, rows)
+    cells = _spread_cells(accuracies) | _accuracy_cells(means)
+    table = _table(group, [source], accuracies, columns, cells, columns, rows)
     note = (
         f"Trained on all classes of {source} and tested on the other data sets without further training; the average "
         f"leaves the source out. {MARK_NOTE}"
@@ -248,18 +262,27 @@ def _cost_cells(group: Group, datasets: list[str]) -> Cells:
 def _table(
     group: Group,
     datasets: list[str],
+    accuracies: pd.DataFrame,
     columns: list[str],
     cells: Cells,
     marked: Collection[str],
     published: PublishedValues | None = None,
 ) -> Table:
-    """A table with a first column of the number of runs: `3`, or `2 of 3` where runs are missing."""
+    """A table with a first column of the number of runs: `3`, or `2 of 3` where runs are missing.
+
+    Args:
+        accuracies: as `Group.accuracies`, with the columns of the table.
+    """
+    paths = accuracies.groupby(["row", "column"])["paths"].agg(lambda parts: tuple(dict.fromkeys(sum(parts, ()))))
     rows = []
     for name, runs in group.trainings_on(datasets).groupby("row", sort=False):
         planned, count = runs.drop_duplicates("dataset")["planned"].sum(), len(runs)
         number = TableCell(str(count) if count >= planned else f"{count} of {planned}", count)
-        paths = dict.fromkeys(path for paths in runs["paths"] for path in paths)
-        rows.append(Row(name, [number, *(cells.get((name, column), TableCell()) for column in columns)], [*paths]))
+        row = [
+            replace(cells.get((name, column), TableCell()), runs=paths.get((name, column), ())) for column in columns
+        ]
+        configurations = (runs["config"] + ", digest of settings " + runs["settings"]).unique()
+        rows.append(Row(name, [number, *row], "; ".join(configurations)))
     for column in marked:
         _mark_best(rows, columns.index(column) + 1)
     for name, values in (published or {}).items():

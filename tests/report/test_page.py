@@ -15,6 +15,7 @@ import pytest
 from fdbpl.report import page, write_report
 from fdbpl.report.charts import learning_curves
 from fdbpl.report.cost import bank_costs, break_evens
+from fdbpl.report.data import DataSet, datasets_of
 from fdbpl.report.formats import escape_latex, escape_markdown
 from fdbpl.report.report import read_results
 
@@ -155,6 +156,25 @@ def test_rows_link_to_their_run_folders(tree, tmp_path):
         assert runs == {file.parent.resolve() for file in tree.output.rglob("run.json")}
 
 
+def test_data_sets_of_the_runs(tree):
+    names = {"classnames": ["cat", "<dog>"], "template": "a photo of a {}.", "train_images": 8, "test_images": 40}
+    more = {"protocol": names, "tested": {"sha256": "0123456789ab"}}
+    tree.run("train_all", classes="all", shots=4, left_out={"count": 1, "images": {"a/b.jpg": "truncated"}}, **more)
+    tree.run("train_all", classes="all", shots=4, seed=2, **more)
+    tree.run("train_all", classes="all", shots=2, **(more | {"protocol": names | {"train_images": 4}}))
+    (found,) = datasets_of(read_results(tree.output).runs)
+    assert found == DataSet("demo", "all", ["cat", "<dog>"], "a photo of a {}.", {2: [4], 4: [8]}, 40, "01234567",
+                            {"a/b.jpg": "truncated"})  # fmt: skip
+    text = " ".join(Text(page_of(tree)).text.split())
+    assert "4 (2 shots), 8 (4 shots)40" in text and "cat, <dog>" in text and "a/b.jpg: truncated" in text
+
+
+def test_settings_of_the_tables(tree):
+    tree.run("train_all", classes="all", config="demo+OPTIM.LR=1", values={"INPUT.SIZE": 9})
+    text = " ".join(Text(page_of(tree)).text.split())
+    assert "demo+OPTIM.LR=1, digest of settings " in text and "INPUT.SIZE=9" in text
+
+
 def break_evens_of(tree) -> list[dict]:
     results = read_results(tree.output)
     return break_evens(results, bank_costs(tree.output, results)).to_dict("records")
@@ -276,7 +296,8 @@ def test_the_page_does_not_scroll_sideways(open_report, width):
         page = open_report(width, dark)
         page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("section").count() == 8
+        sections = page.evaluate("[...document.querySelectorAll('section')].map(section => section.id)")
+        assert sections == ["summary", "data", "tables", "few-shot", "score", "learning", "cost", "missing", "gallery"]
         backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(backgrounds) == 2  # light and dark
 
@@ -311,9 +332,35 @@ def contrast(one: str, other: str) -> float:
 
 def test_tables_are_sorted_by_a_click(open_report):
     page = open_report()
-    column = "[...document.querySelector('table').tBodies[0].rows].map(row => Number(row.cells[2].dataset.value))"
-    head = page.locator("table").first.locator("thead button").nth(1)
-    head.click()
-    down = page.evaluate(column)
-    head.click()
-    assert down == sorted(down, reverse=True) and page.evaluate(column) == sorted(down)
+    column = "[...document.querySelector('#tables table').tBodies[0].rows].map(row => row.cells[{0}].{1})"
+    for place, value in ((2, "dataset.value"), (0, "textContent")):
+        head = page.locator("#tables table").first.locator("thead button").nth(place)
+        shown = []
+        for _ in range(2):
+            head.click()
+            values = page.evaluate(column.format(place, value))
+            shown.append([float(text) for text in values] if place else [text.casefold() for text in values])
+        ordered = sorted(shown[0]) if place else [shown[1][0], *sorted(shown[0])[1:]]  # punctuation: by the locale
+        assert shown == [ordered[::-1], ordered]
+
+
+def test_rows_are_filtered_by_words(open_report):
+    page = open_report()
+    visible = "[...document.querySelectorAll('#tables tbody tr')].filter(row => row.offsetParent).length"
+    everything = page.evaluate(visible)
+    page.locator(".filter").fill("coop_kdpl DEMO")
+    assert page.locator("#tables tbody th:visible").all_text_contents() == ["CoOp_KDPL"] * page.evaluate(visible)
+    assert 0 < page.evaluate(visible) < everything
+    page.locator(".filter").fill("no such row")
+    assert page.locator("#tables .card:visible").count() == 0
+    page.locator(".filter").fill("")
+    assert page.evaluate(visible) == everything
+
+
+def test_a_cell_leads_to_its_runs(open_report, whole):
+    page = open_report(390)
+    page.locator("#tables tr", has_text="CoOp").first.locator("td a").nth(1).click()  # base
+    runs = page.locator(":target a")
+    assert runs.first.is_visible() and runs.count() == 2
+    folder = whole / unquote(runs.first.get_attribute("href"))
+    assert (folder / "metrics.json").is_file() and "train_base/demo/shots_16/CoOp/demo/seed1" in str(folder)
