@@ -34,8 +34,7 @@ def load(which: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
         import open_clip
     except ModuleNotFoundError as error:
         raise UserError(
-            f"The teacher {name} needs the optional package open_clip_torch ({error}). "
-            "Run: pip install open_clip_torch"
+            f"The teacher {name} needs the optional package open_clip_torch ({error}). Run: pip install open_clip_torch"
         ) from error
     if "weights_only" not in inspect.signature(open_clip.create_model).parameters:
         raise UserError(

@@ -29,6 +29,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.REGIONS = CfgNode()
     cfg.REGIONS.ROOT = "output/regions"  # folder of all banks
     cfg.REGIONS.PER_IMAGE = 50  # regions of each image
+    cfg.REGIONS.PER_EPOCH = 1  # of which an epoch reads this many
+    cfg.REGIONS.STEPS_PER_EPOCH = 0  # batches of an epoch, whatever the number of images; 0 = as PER_EPOCH gives
     cfg.REGIONS.SCALE = (0.08, 0.936)  # range of a region's share of the area
     cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of its width over its height
     cfg.REGIONS.FLIP = 0.5  # probability of a horizontal flip

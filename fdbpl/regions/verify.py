@@ -214,9 +214,7 @@ def _compare_with_teacher(bank: RegionBank, shards: list[Shard], sample: Sample)
     if changed:
         message = f"{len(changed)} images have changed or are missing ({changed[0]} ...). Restore them or check --root."
         return Finding(WRONG, bank.folder, message)
-    stored, embeddings = _stored_and_recomputed(
-        shards, rows, teacher, sample, BankMetadata(**bank.identity).decoding
-    )
+    stored, embeddings = _stored_and_recomputed(shards, rows, teacher, sample, BankMetadata(**bank.identity).decoding)
     deviations = [_deviation(bank, stored, embeddings)]
     if not bank.identity["teacher"].startswith("run:"):  # a trained run's prompts depend on the data set
         deviations += _text_deviations(bank, teacher, sample.regions)

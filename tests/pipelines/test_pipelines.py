@@ -169,9 +169,7 @@ def test_a_corrupt_image_does_not_break_the_pipeline(odd, tmp_path, name):
     (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 3])
     requests = requests_for(tmp_path, ["good.jpg", "bad.jpg"], 2)
     pipeline = PIPELINES[name](tmp_path, 2)
-    with pytest.raises(
-        UserError, match="Cannot decode the image .*bad.jpg .*DATASET.SKIP_UNREADABLE True"
-    ):
+    with pytest.raises(UserError, match="Cannot decode the image .*bad.jpg .*DATASET.SKIP_UNREADABLE True"):
         list(pipeline(requests))
     again = requests_for(tmp_path, ["good.jpg"], 2)
     assert (collected(pipeline, again).int() - by_pillow(tmp_path, again).int()).abs().max() <= 3

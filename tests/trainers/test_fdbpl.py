@@ -190,6 +190,36 @@ def test_an_epoch_has_every_image_once_and_each_of_its_regions_in_turn():
     assert epoch(2) == epochs[2] != epochs[1]
 
 
+def pairs(batches: RegionBatches, *epochs: int) -> list[tuple[int, int]]:
+    """(image, region) of all rows of some epochs, in order."""
+    found = []
+    for epoch in epochs:
+        batches.set_epoch(epoch)
+        for rows in batches:
+            found += zip(rows["image_index"].tolist(), rows["region"].tolist(), strict=True)
+    return found
+
+
+def test_several_regions_of_an_image_in_one_epoch_are_those_of_several_epochs():
+    images = [f"{number}.jpg" for number in range(6)]
+    single = RegionBatches(images, per_image=4, batch_size=3, seed=1)
+    several = RegionBatches(images, per_image=4, batch_size=3, seed=1, per_epoch=4)
+    assert len(several) == 4 * len(single)
+    assert pairs(several, 0) == pairs(single, 0, 1, 2, 3) and pairs(several, 1) == pairs(single, 4, 5, 6, 7)
+    assert len(set(pairs(several, 0))) == 24  # every region once
+    filled = RegionBatches(images, per_image=4, batch_size=16, seed=1, per_epoch=4)  # across the passes
+    assert [len(rows["index"]) for rows in filled] == [16]
+
+
+@pytest.mark.parametrize("images, batch_size", [(1, 32), (3, 8), (100, 8)])
+def test_a_fixed_number_of_steps_for_any_number_of_images(images, batch_size):
+    batches = RegionBatches([str(number) for number in range(images)], 5, batch_size, seed=1, steps=6)
+    assert [len(rows["index"]) for rows in batches] == [batch_size] * 6 and len(batches) == 6
+    if images > 1:
+        assert pairs(batches, 0) != pairs(batches, 1)
+    assert max(region for _, region in pairs(batches, 0, 1)) < 5
+
+
 def test_partial_batches_are_dropped_as_in_dassl():
     batches = RegionBatches([str(number) for number in range(7)], 1, batch_size=3, seed=1)
     assert [len(row["index"]) for row in batches] == [3, 3]

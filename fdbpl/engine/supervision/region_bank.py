@@ -79,6 +79,8 @@ class RegionBankSupervision(Supervision):
             cfg.REGIONS.PER_IMAGE,
             cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
             cfg.SEED,
+            cfg.REGIONS.PER_EPOCH,
+            cfg.REGIONS.STEPS_PER_EPOCH,
             self._crop if self.crops_regions else None,
         )
         if self.crops_regions:
@@ -96,6 +98,8 @@ class RegionBankSupervision(Supervision):
         regions = cfg.REGIONS
         for key, allowed, expected in (
             ("PER_IMAGE", regions.PER_IMAGE >= 1, "at least 1"),
+            ("PER_EPOCH", regions.PER_EPOCH >= 1, "at least 1"),
+            ("STEPS_PER_EPOCH", regions.STEPS_PER_EPOCH >= 0, "at least 0 (0 = as PER_EPOCH gives)"),
             ("BATCH_SIZE", regions.BATCH_SIZE >= 1, "at least 1"),
             ("FLIP", 0 <= regions.FLIP <= 1, "from 0.0 to 1.0"),
             ("SCALE", _is_range(regions.SCALE) and regions.SCALE[1] <= 1, "a range above 0.0 and up to 1.0"),

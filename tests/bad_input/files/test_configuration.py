@@ -231,6 +231,8 @@ VALUES_OF_FDBPL = {
 }
 BANK_VALUES = {
     "REGIONS.PER_IMAGE": ["0", "-1"],
+    "REGIONS.PER_EPOCH": ["0"],
+    "REGIONS.STEPS_PER_EPOCH": ["-1"],
     "REGIONS.BATCH_SIZE": ["0"],
     "REGIONS.FLIP": ["-0.1", "1.1"],
     "REGIONS.SCALE": ["(0.0, 1.0)", "(0.9, 0.1)", "(0.1, 2.0)", "(0.5,)"],
