@@ -7,7 +7,6 @@ import json
 import os
 
 import pytest
-from PIL import Image
 
 from .conftest import draw_image
 
@@ -97,44 +96,3 @@ def test_an_unusual_csv(training, pets):
     rows = [f'"{label}/{number}.jpg";"{label}, é🐈 {{}}";mine' for label in LABELS for number in range(3)]
     (pets / "labels.csv").write_text("\n".join(["Path; CLASS ;note", *rows]), encoding="utf-8-sig")
     check_trains(training, pets / "labels.csv", pets)
-
-
-def test_an_export_of_kaggle_trains(training, tmp_path):
-    """labels.csv with ids, in UTF-16, flat images, an unlabelled test folder: read, trained on, tested."""
-    folder = tmp_path / "breeds"
-    rows = ["id\tbreed"]
-    for label in LABELS:
-        for number in range(4):
-            draw_image(folder / "train" / f"{label}{number}.jpg", "red", number)
-            rows.append(f"{label}{number}\t{label}")
-    draw_image(folder / "test" / "0.jpg", "blue")
-    (folder / "labels.csv").write_text("\r\n".join(rows), encoding="utf-16")
-    out = check_trains(training, folder, folder, "OPTIM.MAX_EPOCH", "1", trainer="CoOp")
-    assert "guessed: 'id' is the image path, 'breed' is the class" in out and "4 classes, 16 images" in out
-    metrics = json.loads((training.output / "metrics.json").read_text())
-    assert metrics["protocol"]["train_images"] == 8 and metrics["protocol"]["test_images"] == 4
-
-
-def test_parquet_files_train(training, tmp_path, monkeypatch):
-    arrow = pytest.importorskip("pyarrow")
-    from io import BytesIO
-
-    from pyarrow import parquet
-
-    monkeypatch.setenv("FDBPL_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "pets").mkdir()
-    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(LABELS)}}
-    for part in ("train", "test"):
-        images = []
-        for number in range(8):
-            Image.new("RGB", (40, 40), (number * 30, 0, 90)).save(stream := BytesIO(), "PNG")
-            images.append({"bytes": stream.getvalue(), "path": f"{number}.png"})
-        table = arrow.table({"image": images, "label": [0, 1, 2, 3] * 2})
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-        parquet.write_table(table, tmp_path / "pets" / f"{part}-00000-of-00001.parquet")
-    trained = training.succeeds(
-        tmp_path / "pets", *ALL, "OPTIM.MAX_EPOCH", "1", dataset="folder", trainer="CoOp", unchanged=[tmp_path / "pets"]
-    )
-    assert "4 classes, 16 images" in trained.out and "format: Parquet" in trained.out
-    (cached,) = (tmp_path / "cache" / "custom").glob("pets-*/")
-    assert len(list(cached.rglob("*.png"))) == 16

@@ -123,13 +123,7 @@ class ClassFolders:
             elif split == "train":
                 raise UserError(f"{path} has no class folders, so its images have no class; sort them into some")
             else:
-                images = self._images_below(path)
-                for file in images:
-                    self.listing.skip(file, "in a folder without class folders")
-                self.listing.guesses.append(
-                    f"the {len(images)} images in {path.name} have no class and are left out; after training, predict "
-                    f"them: python -m fdbpl.predict RUN {path}"
-                )
+                self.listing.leave_out_unlabelled(path, self._images_below(path), "in a folder without class folders")
         if len(labelled) == 1:
             return dict.fromkeys(classes, "")  # only the training images have classes: they are split
         self.listing.split_source = f"folders {', '.join(sorted(labelled))}"

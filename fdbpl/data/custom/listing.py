@@ -58,6 +58,15 @@ class Listing:
     def skip(self, file: str, reason: str) -> None:
         self.skipped.append(SkippedFile(os.path.relpath(file, self.folder).replace(os.sep, "/"), reason))
 
+    def leave_out_unlabelled(self, folder: Path, images: list[str], reason: str) -> None:
+        """Skip the images of a test folder that have no class, and tell the user how to predict them."""
+        for file in images:
+            self.skip(file, reason)
+        self.guesses.append(
+            f"the {len(images)} images in {folder.name} have no class and are left out; after training, predict them: "
+            f"python -m fdbpl.predict RUN {folder}"
+        )
+
     def forget_split_of_training_only(self) -> None:
         """Remove the split where it leaves only training images, e.g. because the test images have no labels."""
         if {image.split for image in self.images} == {"train"}:

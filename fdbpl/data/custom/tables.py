@@ -6,12 +6,13 @@ from pathlib import Path
 
 from fdbpl.data.custom.columns import TableContent, class_column, path_column, read_columns
 from fdbpl.data.custom.description import Description
-from fdbpl.data.custom.folders import entries
+from fdbpl.data.custom.folders import entries, visible_folders
 from fdbpl.data.custom.image_paths import find_images
 from fdbpl.data.custom.listing import LabelledImage, Listing
 from fdbpl.data.custom.split_names import split_of
 from fdbpl.data.custom.text_table import SEPARATORS, TABLE_ENDINGS, Table, read_csv, text_lines
 from fdbpl.errors import UserError, quoted
+from fdbpl.io.image_files import Skipped, images_below
 
 LIST_ENDINGS = (".txt", ".lst", ".list")
 
@@ -53,7 +54,17 @@ class TableFiles:
             listing.split_source = f"files {', '.join(file.name for file in self.files)}"
             listing.forget_split_of_training_only()
         check_unique_paths(listing, str(self.files[0]))
+        self.leave_out_test_folders(listing)
         return listing
+
+    def leave_out_test_folders(self, listing: Listing) -> None:
+        """Name the test folders, such as Kaggle's, of which the tables list no image."""
+        listed = {image.path.partition("/")[0] for image in listing.images}
+        for folder in visible_folders(self.folder):
+            if split_of(folder.name) != "test" or folder.name in listed:
+                continue
+            if images := images_below(str(folder), Skipped()):
+                listing.leave_out_unlabelled(folder, images, f"not in {self.files[0].name}")
 
     def read_table(self, file: Path) -> Table:
         return read_csv(file, self.description.delimiter)
