@@ -15,9 +15,9 @@ from fdbpl import export, predict
 from fdbpl.engine.trained_run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIP, OPEN_CLIP, VISUAL = (
-    block for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "PREDICT.md").read_text(), re.DOTALL)
-)
+CLIP, *REPLACEMENTS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "PREDICT.md").read_text(), re.DOTALL)
+REPLACED = re.search(r"^assert not .*?^    image = model.*?\n", CLIP, re.DOTALL | re.MULTILINE)[0]
+OPEN_CLIP, VISUAL = (CLIP.replace(REPLACED, lines) for lines in REPLACEMENTS)
 DIFFERENCE = {"TRAINER.FDBPL.TEST_LOGITS": "difference"}
 NAMES = ["wolf", "sea lion", "a yurt, in winter"]
 
@@ -84,8 +84,11 @@ def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monke
     run = finished("CoOp")
     export.main([str(run), "--to", str(tmp_path / "classifier"), "--classes", 'wolf,sea lion,"a yurt, in winter"'])
     expected = predicted(run, picture, tmp_path, "--classes", 'wolf,sea lion,"a yurt, in winter"')
-    arguments = (tmp_path / "classifier", picture, "tiny-quickgelu", Path(student_file).with_name("state.pt"))
-    found = says(OPEN_CLIP, tmp_path, capsys, monkeypatch, *arguments)
+    example = OPEN_CLIP.replace("import json, sys, clip", "import json, sys, open_clip")
+    for words, tiny in (("ViT-B-32-quickgelu", "tiny-quickgelu"), ("openai", Path(student_file).with_name("state.pt"))):
+        assert f'"{words}"' in example
+        example = example.replace(f'"{words}"', repr(str(tiny)))
+    found = says(example, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
     assert set(found) == set(NAMES) and found == pytest.approx(expected, abs=1e-5)
 
 
