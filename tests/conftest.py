@@ -1,4 +1,4 @@
-"""Fixtures and markers of all tests: Dassl as train.py finds it, and optional development data."""
+"""Fixtures and markers of all tests: the Dassl that train.py uses, and optional development data."""
 
 import os
 import signal
@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of child processes
-torch.set_num_threads(1)  # several threads wait for each other where another test occupies a core
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` makes it ignored, also in child processes
+torch.set_num_threads(1)  # more threads would wait for each other while another test occupies a core
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # commands started with `&` ignore it
 
 from third_party import use_dassl  # noqa: E402
 
@@ -50,10 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Path]:
-    """Photographs, split files and reference numbers that are not part of the project. Tests only read them."""
+    """Photographs, split files and reference values that are not part of the project. Tests only read them."""
     path = Path(os.environ.get("FDBPL_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
-        pytest.skip(f"no development material at {path}; set FDBPL_SHARED")
+        pytest.skip(f"no development data at {path}; set FDBPL_SHARED")
     before = set((path / "data").rglob("*"))
     yield path
     assert set((path / "data").rglob("*")) == before, f"a test made or removed files in {path / 'data'}"
@@ -71,9 +73,9 @@ def photographs(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def parity(request: pytest.FixtureRequest) -> Path:
-    """Numbers obtained from the official implementations."""
+    """Reference values of the official implementations."""
     default = Path(os.environ.get("FDBPL_SHARED", ROOT.parent / "shared")) / "parity"
     path = Path(os.environ.get("FDBPL_PARITY", default))
     if not path.is_dir():
-        pytest.skip(f"no numbers of the official implementations at {path}; set FDBPL_PARITY")
+        pytest.skip(f"no reference values of the official implementations at {path}; set FDBPL_PARITY")
     return path

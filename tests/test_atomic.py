@@ -1,3 +1,5 @@
+"""Atomic writing of text, JSON and tensors, and reading of JSON."""
+
 import json
 import os
 import stat
@@ -10,7 +12,7 @@ from fdbpl.errors import SystemFailure, UserError
 from fdbpl.io import atomic, tensor_files
 
 
-def test_written_whole_with_usual_permissions_and_nothing_beside(tmp_path):
+def test_files_are_complete_with_the_usual_permissions(tmp_path):
     file = tmp_path / "deep" / "file.json"
     atomic.write_json(file, {"accuracy": 1 / 3})
     assert json.loads(file.read_text())["accuracy"] == 1 / 3
@@ -20,7 +22,7 @@ def test_written_whole_with_usual_permissions_and_nothing_beside(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path, monkeypatch):
     file = tmp_path / "file"
     atomic.write_text(file, "old")
 
@@ -34,7 +36,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path, mon
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_is_a_file(tmp_path):
+def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemFailure, match="choose another folder"):
         atomic.write_text(tmp_path / "file" / "below", "text")
@@ -49,7 +51,7 @@ def test_tensors_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe"])
-def test_unreadable_json_is_named(tmp_path, content):
+def test_unreadable_json(tmp_path, content):
     file = tmp_path / "metrics.json"
     if content is not None:
         file.write_bytes(content)

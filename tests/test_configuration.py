@@ -1,3 +1,5 @@
+"""Reading and merging of YAML files and KEY VALUE pairs; renamed keys."""
+
 import pytest
 from yacs.config import CfgNode
 
@@ -42,7 +44,7 @@ def test_values_take_the_type_of_the_default(key, value, expected):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence"),
+    ("key", "value", "message"),
     [
         ("OPTIM.LR", "fast", "OPTIM.LR in the command line is 'fast', but it must be a number"),
         ("OPTIM.MAX_EPOCH", "2.5", "must be a whole number"),
@@ -55,8 +57,8 @@ def test_values_take_the_type_of_the_default(key, value, expected):
         ("OPTIM.LR.X", "1", "is not a configuration key"),
     ],
 )
-def test_what_does_not_fit_is_named(key, value, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_invalid_values(key, value, message):
+    with pytest.raises(UserError, match=message):
         merge(defaults(), {key: value}, "the command line")
 
 
@@ -67,21 +69,21 @@ def test_pairs():
 
 
 @pytest.mark.parametrize("content", ["- a list", "A: [1", "just words"])
-def test_broken_yaml_is_named(tmp_path, content):
+def test_broken_yaml(tmp_path, content):
     file = tmp_path / "broken.yaml"
     file.write_text(content)
     with pytest.raises(UserError, match=r"broken\.yaml (is not valid YAML|contains a .* KEY: VALUE pairs)"):
         read_yaml(str(file))
 
 
-def test_missing_yaml_names_its_neighbours(tmp_path):
+def test_missing_and_empty_yaml(tmp_path):
     (tmp_path / "demo.yaml").touch()
     with pytest.raises(UserError, match=r"does not exist.*demo\.yaml"):
         read_yaml(str(tmp_path / "dem.yaml"))
     assert read_yaml(str(tmp_path / "demo.yaml")) == {}
 
 
-def test_yaml_cannot_run_code(tmp_path):
+def test_yaml_does_not_execute_code(tmp_path):
     (tmp_path / "evil.yaml").write_text("A: !!python/object/apply:os.system ['touch /tmp/evil']")
     with pytest.raises(UserError):
         read_yaml(str(tmp_path / "evil.yaml"))
@@ -102,7 +104,7 @@ def test_a_file_is_merged_over_its_bases(tmp_path):
     [("file.yaml", "is its own _BASE_"), ("none.yaml", "none.yaml does not exist"), ("{A: 1}", "path or a list"),
      ("[1]", "path or a list")],
 )  # fmt: skip
-def test_a_wrong_base_is_refused(tmp_path, base, message):
+def test_invalid_bases(tmp_path, base, message):
     (tmp_path / "file.yaml").write_text(f"_BASE_: {base}\n")
     with pytest.raises(UserError, match=message):
         read_yaml(tmp_path / "file.yaml")

@@ -38,7 +38,7 @@ def test_regions_do_not_depend_on_each_other():
 
 
 @pytest.mark.parametrize("hw", [(300, 200), (224, 224), (60, 400)])
-def test_the_distribution_is_that_of_random_resized_crop(hw):
+def test_distribution_equals_random_resized_crop(hw):
     ours = pixel_boxes(draw(count=4000, hw=hw).boxes, hw)
     torch.manual_seed(0)
     image = torch.empty(3, *hw)

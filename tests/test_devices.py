@@ -14,7 +14,7 @@ from fdbpl.errors import UserError
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Two GPUs of which the main thread uses the second; a new thread's current one is the first, as CUDA's is."""
+    """Two GPUs: the second is current in the main thread, the first in new threads, as with CUDA."""
     main = threading.get_ident()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

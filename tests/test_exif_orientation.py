@@ -1,4 +1,4 @@
-"""EXIF orientation and transparency of custom images: the same pixels in training, bank, test and prediction."""
+"""EXIF orientation and transparency of custom images: equal pixels in training, bank, test and prediction."""
 
 import io
 import json

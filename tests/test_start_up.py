@@ -1,4 +1,4 @@
-"""What only speaks, or refuses, does not wait for torch."""
+"""Start-up time: --help and error messages do not import torch."""
 
 import subprocess
 import sys
@@ -33,6 +33,6 @@ def test_help_imports_nothing_heavy(how, what):
     assert "usage:" in run.stdout
 
 
-def test_a_failure_that_needs_no_torch_imports_none():
+def test_errors_and_atomic_files_do_not_import_torch():
     code = "import sys, fdbpl.errors, fdbpl.io.atomic; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,4 +1,4 @@
-"""CLIP files that are broken or hold something else, and names of no model: one message each."""
+"""Broken and foreign CLIP files and unknown model names, each with its message."""
 
 import shutil
 import zipfile
@@ -77,7 +77,7 @@ def assert_refused(name: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_that_holds_no_clip(weights, tmp_path, case):
+def test_files_without_a_clip(weights, tmp_path, case):
     damage, words = FILES[case]
     file = Path(shutil.copy(weights / "dict.pt", tmp_path / "clip.pt"))
     damage(file)
@@ -89,7 +89,7 @@ def test_a_file_that_holds_no_clip(weights, tmp_path, case):
 
 @pytest.mark.parametrize("name", ["archive.pt", "dict.pt", "clip.safetensors"])
 @pytest.mark.parametrize("share", TENTHS)
-def test_a_truncated_file(weights, tmp_path, name, share):
+def test_truncated_files(weights, tmp_path, name, share):
     file = Path(shutil.copy(weights / name, tmp_path / name))
     truncate(file, share)
     assert_refused(str(file), f"{file} {UNREADABLE}")
@@ -110,7 +110,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_no_model(name):
+def test_unknown_names(name):
     assert_refused(name, NAMES[name])
 
 

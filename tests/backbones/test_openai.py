@@ -54,7 +54,7 @@ def test_bf16_is_close_to_fp32(weights):
 
 
 @pytest.mark.parametrize("name", ["demo:rn-student", "random:tiny"])
-def test_a_model_for_autocast_has_the_features_of_autocast(name):
+def test_features_of_a_model_for_autocast(name):
     exact = load_backbone(name)
     half = openai.for_autocast(exact, torch.bfloat16)
     images = torch.randn(2, 3, exact.image_size, exact.image_size, generator=torch.Generator().manual_seed(0))

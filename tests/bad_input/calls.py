@@ -1,4 +1,4 @@
-"""Calls of entry points in this process, and checks of how bad input must end.
+"""Calls of entry points in this process, and checks of their result for bad input.
 
 message = refused(train.main, ["--root", root, ...], names="split.json", unchanged=[root])
 done = succeeds(train.main, [...])
@@ -24,7 +24,7 @@ SECONDS = 30.0  # seconds of CPU time
 
 
 @dataclass(frozen=True)
-class Ended:
+class CallResult:
     """Result of a call: exit code, output, errors, and seconds of CPU time."""
 
     code: int
@@ -33,7 +33,7 @@ class Ended:
     seconds: float
 
 
-def call(main: Callable[[], object], words: Iterable[object] = ()) -> Ended:
+def call(main: Callable[[], object], words: Iterable[object] = ()) -> CallResult:
     """Call `main` with the command line `words` and strict UTF-8 streams.
 
     Exceptions other than SystemExit are printed as Python does, with exit code 1.
@@ -47,7 +47,7 @@ def call(main: Callable[[], object], words: Iterable[object] = ()) -> Ended:
             main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except Exception:  # a bug: shown where a user would see it
+    except Exception:  # a bug, printed as for a user
         traceback.print_exc(file=err)
         code = 1
     finally:
@@ -59,7 +59,7 @@ def call(main: Callable[[], object], words: Iterable[object] = ()) -> Ended:
     out.flush()
     err.flush()
     texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
-    return Ended(code, *texts, seconds)
+    return CallResult(code, *texts, seconds)
 
 
 def refused(
@@ -96,7 +96,7 @@ def refused(
     return message
 
 
-def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Iterable[Path] = ()) -> Ended:
+def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Iterable[Path] = ()) -> CallResult:
     """Require that the call exits with 0 and prints no error; return its result."""
     before = {Path(place): contents(Path(place)) for place in unchanged}
     ended = call(main, words)
@@ -107,7 +107,7 @@ def succeeds(main: Callable[[], object], words: Iterable[object], unchanged: Ite
 
 
 def contents(place: Path) -> dict[str, tuple]:
-    """Content of a file, or of a folder with everything below it, by path; links are not followed."""
+    """Return {path: content} of a file or of everything below a folder, without following links."""
     found = {}
     for path in [os.fspath(place), *_below(os.fspath(place))]:
         kind = os.lstat(path)

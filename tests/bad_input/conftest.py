@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import train
 
-from .calls import Ended, call, refused, succeeds
+from .calls import CallResult, call, refused, succeeds
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"banded": "red", "dotted": "blue", "lined": "green", "woven": "yellow"}
@@ -35,7 +35,7 @@ def draw_image(file: Path, colour: str, number: int = 0, size: tuple[int, int] =
 
 
 def make_root(folder: Path) -> Path:
-    """A data root with a DTD of four classes: root/dtd/{images,split_zhou_DescribableTextures.json}."""
+    """Make a data root with a DTD of four classes: root/dtd/{images,split_zhou_DescribableTextures.json}."""
     split: dict[str, list] = {part: [] for part in SHARES}
     for label, (name, colour) in enumerate(CLASSES.items()):
         for number, part in enumerate(part for part, count in SHARES.items() for _ in range(count)):
@@ -70,7 +70,7 @@ class Training:
         trainer: str = "ZeroshotCLIP",
         dataset: str = "dtd",
     ) -> list[str]:
-        """The command line: `flags`, e.g. ["--eval-only"], and KEY VALUE pairs."""
+        """Return the command line of `flags`, e.g. ["--eval-only"], and KEY VALUE pairs."""
         return [
             "--root", os.fspath(root), "--seed", "1", "--trainer", trainer, "--output-dir", str(self.output),
             "--dataset-config-file", str(ROOT / "configs" / "datasets" / f"{dataset}.yaml"),
@@ -79,13 +79,13 @@ class Training:
         ]  # fmt: skip
 
     def refused(self, root: object, *overrides: object, names=(), unchanged=(), code: int = 2, **words) -> str:
-        """The message of a refused run (see `refused`)."""
+        """Run and return the error message (see `refused`)."""
         return refused(train.main, self.words(root, *overrides, **words), names, unchanged=unchanged, code=code)
 
-    def ended(self, root: object, *overrides: object, **words) -> Ended:
+    def ended(self, root: object, *overrides: object, **words) -> CallResult:
         return call(train.main, self.words(root, *overrides, **words))
 
-    def succeeds(self, root: object, *overrides: object, unchanged=(), **words) -> Ended:
+    def succeeds(self, root: object, *overrides: object, unchanged=(), **words) -> CallResult:
         return succeeds(train.main, self.words(root, *overrides, **words), unchanged)
 
 
@@ -114,7 +114,7 @@ Edit = Callable[[dict], object]
 
 @pytest.fixture
 def edit_split(root: Path) -> Callable[[Edit], Path]:
-    """A function that applies a change to the content of the split file and returns its path."""
+    """Return a function that changes the content of the split file and returns its path."""
     file = root / "dtd" / "split_zhou_DescribableTextures.json"
 
     def edit(change: Edit) -> Path:

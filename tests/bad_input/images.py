@@ -1,4 +1,4 @@
-"""Image files by name: unusual ones, which must be read, and broken ones, which must be refused."""
+"""Image files by name: unusual files, which must be read, and broken files, which must be refused."""
 
 import struct
 import zipfile
@@ -11,19 +11,19 @@ from PIL import Image
 
 
 def scene(width: int = 72, height: int = 56, seed: int = 0) -> Image.Image:
-    """Coarse noise, smoothly interpolated."""
+    """Return coarse noise, smoothly interpolated."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:
-    """The content of an image file in Pillow's format `kind`."""
+    """Return the content of an image file in Pillow's format `kind`."""
     image.save(stream := BytesIO(), kind, **options)
     return stream.getvalue()
 
 
 def png_header(width: int, height: int, depth: int = 8) -> bytes:
-    """A PNG whose header gives the size, but which holds a single row."""
+    """Return a PNG whose header announces the size, but which holds a single row."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -34,7 +34,7 @@ def png_header(width: int, height: int, depth: int = 8) -> bytes:
 
 
 def _rgb_of_16_bits() -> bytes:
-    """A PNG with three channels of 16 bits, of which Pillow reads the upper 8."""
+    """Return a PNG with three channels of 16 bits, of which Pillow reads the upper 8."""
     rows = b"".join(b"\0" + bytes(range(6 * 20)) for _ in range(20))
     whole = png_header(20, 20, 16)
     start = whole.index(b"IDAT") - 4

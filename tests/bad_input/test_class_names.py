@@ -1,4 +1,4 @@
-"""Class names that a user gives to predictions, exports and region banks."""
+"""Class names on the command lines of predictions, exports and region banks."""
 
 import pytest
 
@@ -11,58 +11,57 @@ from .conftest import draw_image
 REFUSED = {
     "no name": ("", "--classes"),
     "blanks": ("  ", "--classes"),
-    "an empty one": ("cat,,dog", "contains an empty class name"),
-    "an empty one at the end": ("cat,dog,", "contains an empty class name"),
-    "twice": ("cat,dog,cat", "'cat' occurs twice"),
-    "twice but for blanks": ("cat, cat ", "'cat' occurs twice"),
-    "twice but for case": ("cat,Cat", "tell the class names 'cat' and 'Cat' in --classes apart"),
-    "twice but for Unicode composition": ("caf\u00e9,cafe\u0301", r"'caf\xe9' and 'cafe\u0301'"),
-    "twice but for a space": ("dog9,dog 9", "'dog9' and 'dog 9'"),
+    "an empty name": ("cat,,dog", "contains an empty class name"),
+    "an empty name at the end": ("cat,dog,", "contains an empty class name"),
+    "a duplicate": ("cat,dog,cat", "'cat' occurs twice"),
+    "equal but for blanks": ("cat, cat ", "'cat' occurs twice"),
+    "equal but for case": ("cat,Cat", "tell the class names 'cat' and 'Cat' in --classes apart"),
+    "equal but for Unicode composition": ("caf\u00e9,cafe\u0301", r"'caf\xe9' and 'cafe\u0301'"),
+    "equal but for a space": ("dog9,dog 9", "'dog9' and 'dog 9'"),
     "the same up to the end-of-text token": ("cat <|endoftext|> a,cat <|endoftext|> b", "apart"),
     "an open quote": ('"cat,dog', "a row of CSV"),
     "a line break": ("cat\ndog", "a row of CSV"),
     "200 tokens": ("cat " * 200 + ",dog", "75 tokens"),
     "200 tokens in one word": ("ab" * 300 + ",dog", "75 tokens"),
-    "a number of emoji": ("🐈" * 60 + ",dog", "75 tokens"),
+    "60 emoji": ("🐈" * 60 + ",dog", "75 tokens"),
 }
 ACCEPTED = {
     "two names": "cat,dog",
     "other scripts": "кот,猫,قط,γάτα",
     "emoji": "🐈,🐕,👩‍👩‍👧",
     "braces": "{},{0},{cat},{0.__class__},{{",
-    "percents": "%s,%(x)s,100%",
+    "percent signs": "%s,%(x)s,100%",
     "a quoted comma": '"cat, asleep",dog',
-    "signs": "a/b,c\\d,e'f,<b>g</b>,$(touch x),`touch x`,;",
-    "words of CLIP's own": "<|endoftext|>,<|startoftext|> cat,x",
+    "punctuation": "a/b,c\\d,e'f,<b>g</b>,$(touch x),`touch x`,;",
+    "tokens of CLIP": "<|endoftext|>,<|startoftext|> cat,x",
     "a zero-width space": "cat,ca​t",
-    "an entity": "cat,&amp;",
-    "signs alone": "!,?,...",
+    "an HTML entity": "cat,&amp;",
+    "only punctuation": "!,?,...",
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_names_for_predictions(finished_run, picture, case):
+def test_refused_names_for_predictions(finished_run, image, case):
     names, found = REFUSED[case]
-    refused(predict.main, [finished_run, picture, "--classes", names], found, unchanged=[finished_run])
+    refused(predict.main, [finished_run, image, "--classes", names], found, unchanged=[finished_run])
 
 
-def test_accepted_names_for_predictions(finished_run, picture, tmp_path):
+def test_accepted_names_for_predictions(finished_run, image, tmp_path):
     for names in ACCEPTED.values():
-        words = [finished_run, picture, "--classes", names, "--output", tmp_path / "p.csv"]
+        words = [finished_run, image, "--classes", names, "--output", tmp_path / "p.csv"]
         succeeds(predict.main, words, unchanged=[finished_run])
         assert len((tmp_path / "p.csv").read_text().splitlines()) > 1
 
 
-@pytest.mark.parametrize("case", ["twice"])
-def test_refused_names_for_an_export(finished_run, tmp_path, case):
-    names, found = REFUSED[case]
+def test_refused_names_for_an_export(finished_run, tmp_path):
+    names, found = REFUSED["a duplicate"]
     words = [finished_run, "--to", tmp_path / "classifier", "--classes", names]
     refused(export.main, words, found, unchanged=[finished_run])
     assert not (tmp_path / "classifier").exists()
 
 
-def test_a_single_class(finished_run, picture):
-    refused(predict.main, [finished_run, picture, "--classes", "cat"], ["cat", "at least two"])
+def test_a_single_class(finished_run, image):
+    refused(predict.main, [finished_run, image, "--classes", "cat"], ["cat", "at least two"])
 
 
 FILES = {
@@ -75,8 +74,8 @@ FILES = {
     "a comment": (b"# classes\nglass\nmetal\n", "comments"),
     "nothing": (b"", "class names"),
     "empty lines": (b"\n \n\t\n", "class names"),
-    "twice": (b"cat\ndog\ncat\n", "'cat' occurs twice"),
-    "twice but for an underscore": (b"big_cat\nbig cat\n", "'big_cat' and 'big cat'"),
+    "a duplicate": (b"cat\ndog\ncat\n", "'cat' occurs twice"),
+    "equal but for an underscore": (b"big_cat\nbig cat\n", "'big_cat' and 'big cat'"),
     "Latin-1": ("Käfer\n".encode("latin-1"), "is not a text file in UTF-8"),
     "UTF-16": ("cat\ndog\n".encode("utf-16"), "is not a text file in UTF-8"),
     "an image": (b"\xff\xd8\xff\xe0" + bytes(99), "is not a text file in UTF-8"),
@@ -85,11 +84,11 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_refused_files_of_names(finished_run, picture, tmp_path, case):
+def test_refused_files_of_names(finished_run, image, tmp_path, case):
     content, found = FILES[case]
     file = tmp_path / "names.txt"
     file.write_bytes(content)
-    refused(predict.main, [finished_run, picture, "--classes-file", file], found, unchanged=[file])
+    refused(predict.main, [finished_run, image, "--classes-file", file], found, unchanged=[file])
 
 
 @pytest.mark.parametrize("case", ["JSON", "nothing", "Latin-1"])
@@ -100,22 +99,22 @@ def test_refused_files_of_names_for_a_bank(bank, tmp_path, case):
     refused(regions.main, bank("--classnames", file), found, unchanged=[file])
 
 
-def test_a_csv_of_names(finished_run, picture, tmp_path):
+def test_a_csv_of_names(finished_run, image, tmp_path):
     (tmp_path / "names.csv").write_text("path,class\na.jpg,cat\n")
-    words = [finished_run, picture, "--classes-file", tmp_path / "names.csv"]
+    words = [finished_run, image, "--classes-file", tmp_path / "names.csv"]
     refused(predict.main, words, "looks like a CSV file")
 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder"])
-def test_no_file_of_names(finished_run, picture, bank, tmp_path, kind):
+def test_a_missing_file_of_names(finished_run, image, bank, tmp_path, kind):
     file = tmp_path / "names.txt"
     if kind == "folder":
         file.mkdir()
-    refused(predict.main, [finished_run, picture, "--classes-file", file], str(file))
+    refused(predict.main, [finished_run, image, "--classes-file", file], str(file))
     refused(regions.main, bank("--classnames", file), str(file))
 
 
-def test_odd_names_for_a_bank(bank, tmp_path):
+def test_accepted_names_for_a_bank(bank, tmp_path):
     names = dict.fromkeys(name for line in ACCEPTED.values() if '"' not in line for name in line.split(","))
     (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8-sig")
     succeeds(regions.main, bank("--classnames", tmp_path / "names.txt", "--content", "topk:3"))
@@ -129,7 +128,7 @@ def test_odd_names_for_a_bank(bank, tmp_path):
         (["--pipeline", "cv2"], "'cv2'"),
     ],
 )
-def test_a_bank_of_settings_that_cannot_work(bank, words, found):
+def test_invalid_settings_of_a_bank(bank, words, found):
     refused(regions.main, bank(*words), found)
 
 
@@ -145,7 +144,7 @@ def test_a_bank_of_settings_that_cannot_work(bank, words, found):
         ('["/etc/passwd"]', "below --root"),
         ('["a\\u0000.jpg"]', "1 of 1 images"),
         ('["\\ud800.jpg"]', "is not UTF-8"),
-        ('["pictures"]', "pictures: a folder"),
+        ('["images"]', "images: a folder"),
         ('[""]', "a folder"),
     ],
 )
@@ -163,20 +162,20 @@ def test_an_invalid_list_of_images(bank, tmp_path, content, found):
         (["--images", "/etc"], "/etc"),
     ],
 )
-def test_images_that_are_not_there(bank, words, found):
+def test_missing_images_of_a_bank(bank, words, found):
     refused(regions.main, bank(*words), found)
 
 
 @pytest.fixture
-def picture(tmp_path):
-    draw_image(tmp_path / "pictures" / "x.jpg", "red")
-    return tmp_path / "pictures" / "x.jpg"
+def image(tmp_path):
+    draw_image(tmp_path / "images" / "x.jpg", "red")
+    return tmp_path / "images" / "x.jpg"
 
 
 @pytest.fixture
-def bank(tmp_path, picture):
-    """A function from further words, which override earlier ones, to the command line that labels one image."""
+def bank(tmp_path, image):
+    """Return a function from further words, which override earlier ones, to the command line that labels one image."""
     return lambda *words: [
-        "generate", "--root", tmp_path, "--images", tmp_path / "pictures", "--bank", tmp_path / "bank", "--teacher",
+        "generate", "--root", tmp_path, "--images", tmp_path / "images", "--bank", tmp_path / "bank", "--teacher",
         "demo:teacher", "--per-image", 2, *words,
     ]  # fmt: skip

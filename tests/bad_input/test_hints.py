@@ -1,4 +1,4 @@
-"""Messages that name the real mistake behind a failure."""
+"""Hints in error messages, and the output folder of a refused run."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from .calls import refused
         (["Optim.Max_epochs", "1"], "did you mean OPTIM.MAX_EPOCH?"),
     ],
 )
-def test_overrides(training, root, words, hint):
+def test_mistyped_overrides(training, root, words, hint):
     training.refused(root, *words, names=hint)
 
 
@@ -39,14 +39,14 @@ def test_a_refused_run_leaves_no_folder(training, root, words):
     assert not training.output.exists()
 
 
-def test_a_refused_run_leaves_what_was_in_its_folder(training, root):
+def test_a_refused_run_keeps_the_files_in_its_folder(training, root):
     training.output.mkdir()
     (training.output / "notes.txt").write_text("mine")
     training.refused(root, "DATASET.NUM_SHOTS", 0)
     assert [file.name for file in training.output.iterdir()] == ["notes.txt"]
 
 
-def test_a_schedule_of_warm_up_alone_and_shots_that_a_class_does_not_have(training, root):
+def test_warnings_about_warm_up_and_shots(training, root):
     words = ("OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 1, "DATASET.NUM_SHOTS", 40)
     ended = training.succeeds(root, *words, trainer="CoOp")
     assert "Warning: OPTIM.WARMUP_EPOCH 1 covers all epochs" in ended.out

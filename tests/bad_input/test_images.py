@@ -26,7 +26,7 @@ IN_SPLIT = {"train": "banded/banded_0.jpg", "val": "dotted/dotted_3.jpg", "test"
 
 
 def write(folder, files) -> Path:
-    """Write {name: function that returns the content} into the folder."""
+    """Write files, {name: function that returns the content}, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in files.items():
         (folder / name).write_bytes(make())
@@ -34,7 +34,7 @@ def write(folder, files) -> Path:
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_an_unusual_image_is_read_as_pillow_reads_it(tmp_path, name):
+def test_unusual_images_are_read_as_by_pillow(tmp_path, name):
     write(tmp_path, {name: UNUSUAL[name]})
     with Image.open(tmp_path / name) as image:
         expected = np.asarray(image.convert("RGB"))
@@ -45,7 +45,7 @@ def test_an_unusual_image_is_read_as_pillow_reads_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_image_has_a_reason(tmp_path, name):
+def test_broken_images_have_a_reason(tmp_path, name):
     write(tmp_path, {name: BROKEN[name]})
     with pytest.raises(UnreadableImage) as caught:
         read_image(tmp_path / name)
@@ -55,7 +55,7 @@ def test_a_broken_image_has_a_reason(tmp_path, name):
 
 
 def whole_images(pipeline, names):
-    """Images without cropping, as the pipeline returns them: uint8 [N, 3, 16, 16]."""
+    """Return uncropped images of a pipeline, uint8 [N, 3, 16, 16]."""
     boxes = np.tile(np.array([[0, 0, 1, 1]], np.float32), (len(names), 1))
     requests = RegionRequests(list(names), np.arange(len(names)), boxes, np.zeros(len(names), bool))
     batches = list(pipeline(requests))
@@ -91,7 +91,7 @@ replaced_bytes = st.builds(
 
 @given(st.one_of(truncated, flipped_bits, replaced_bytes))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_a_damaged_photograph_is_read_or_has_a_reason(tmp_path_factory, content):
+def test_damaged_photographs_are_read_or_have_a_reason(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("damaged") / "x.jpg"
     file.write_bytes(content)
     with alarm(20):
@@ -104,7 +104,7 @@ def test_a_damaged_photograph_is_read_or_has_a_reason(tmp_path_factory, content)
 
 @pytest.fixture
 def bank(tmp_path):
-    """A function from a folder and further words to the command line that generates a bank of its images."""
+    """Return a function from a folder and further words to the command line that generates a bank of its images."""
     return lambda folder, *words: [
         "generate", "--root", folder.parent, "--images", folder, "--bank", tmp_path / "bank", "--teacher",
         "demo:teacher", "--per-image", 2, *words,
@@ -120,7 +120,7 @@ def photos(tmp_path):
 @pytest.mark.parametrize(
     ("part", "name"), [("train", "truncated at 5 tenths.jpg"), ("val", "bomb.png"), ("test", "html.jpg")]
 )
-def test_training_stops_at_its_start(training, root, part, name):
+def test_training_refuses_broken_images(training, root, part, name):
     write(root / "dtd" / "images", {IN_SPLIT[part]: BROKEN[name]})
     names = (IN_SPLIT[part], "SKIP_UNREADABLE")
     training.refused(root, "DATASET.NUM_SHOTS", "-1", names=names, unchanged=[root])
@@ -147,14 +147,14 @@ def test_a_bank_of_unusual_images(bank, tmp_path, pipeline):
     assert f"{len(UNUSUAL)} images" in out and f"{2 * len(UNUSUAL)} regions" in out
 
 
-def test_predictions_of_unusual_images(finished_run, tmp_path):
+def test_prediction_of_unusual_images(finished_run, tmp_path):
     folder = write(tmp_path / "photos", UNUSUAL)
     words = [finished_run, folder, "--top", 1, "--output", tmp_path / "p.csv"]
     succeeds(predict.main, words, unchanged=[folder, finished_run])
     assert len((tmp_path / "p.csv").read_text().splitlines()) == len(UNUSUAL) + 1
 
 
-def test_predictions_name_every_broken_image(finished_run, photos, tmp_path):
+def test_prediction_names_every_broken_image(finished_run, photos, tmp_path):
     write(photos, BROKEN)
     words = [finished_run, photos, "--top", 1]
     count = f"{len(BROKEN)} of {len(BROKEN) + 1} images cannot be read"
@@ -166,8 +166,8 @@ def test_predictions_name_every_broken_image(finished_run, photos, tmp_path):
     assert sorted(line.rpartition("/")[2].partition(": ")[0] for line in listed) == sorted(BROKEN)
 
 
-def test_a_thin_image_that_grows_too_large_when_it_is_resized(tmp_path):
-    """30,000 pixels become 3,387 million, 13.5 GB, when Pillow resizes the image to 336 pixels."""
+def test_thin_images_that_are_too_large_after_resizing(tmp_path):
+    """Pillow would resize 30,000 pixels to 3,387 million (13.5 GB) for an input of 336 pixels."""
     write(tmp_path, {"thin.png": lambda: encode(scene(30_000, 1), "PNG")})
     assert read_image(tmp_path / "thin.png", side=64).size == (30_000, 1)
     assert unreadable_images(tmp_path, ["thin.png"], side=64) == {}
@@ -178,7 +178,7 @@ def test_a_thin_image_that_grows_too_large_when_it_is_resized(tmp_path):
 
 @pytest.mark.parametrize("command", ["predict", "train", "test"])
 def test_commands_name_thin_images(finished_run, photos, training, root, command, monkeypatch):
-    """The limit is 200,000 pixels here instead of 179 million."""
+    """Uses a limit of 200,000 pixels instead of 179 million."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     thin = {"thin.jpg": lambda: encode(scene(1, 100), "JPEG")}
     if command == "predict":
@@ -190,7 +190,7 @@ def test_commands_name_thin_images(finished_run, photos, training, root, command
         training.refused(root, "DATASET.NUM_SHOTS", "-1", names=names)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "link to nothing", "link to itself", "link to a pipe"])
+@pytest.mark.parametrize("kind", ["pipe", "broken link", "link to itself", "link to a pipe"])
 def test_only_regular_files_are_opened(finished_run, bank, photos, tmp_path, kind):
     file = photos / "x.jpg"
     if kind == "pipe":
@@ -199,19 +199,19 @@ def test_only_regular_files_are_opened(finished_run, bank, photos, tmp_path, kin
         os.mkfifo(tmp_path / "pipe")
         file.symlink_to(tmp_path / "pipe")
     else:
-        file.symlink_to(tmp_path / "nothing" if kind == "link to nothing" else file)
+        file.symlink_to(tmp_path / "nothing" if kind == "broken link" else file)
     refused(predict.main, [finished_run, photos], "x.jpg: ", unchanged=[photos])
     if kind != "link to a pipe":
         refused(regions.main, bank(photos), "x.jpg: ", unchanged=[photos])
 
 
-def test_a_folder_named_like_an_image_is_a_folder(finished_run, photos):
+def test_a_folder_with_the_name_of_an_image(finished_run, photos):
     (photos / "x.jpg").mkdir()
     succeeds(predict.main, [finished_run, photos])
 
 
-def test_unusual_photographs_of_the_internet(shared):
-    """Exactly those that Pillow refuses are refused."""
+def test_unusual_photographs_from_the_web(shared):
+    """Exactly the images that Pillow refuses are unreadable."""
     folder = shared / "data" / "odd_images"
     names = [file.name for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
     bad = unreadable_images(folder, sorted(names))

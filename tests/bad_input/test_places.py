@@ -16,27 +16,16 @@ from .conftest import Training, make_root
 HUGE = 10**30
 
 
-def test_no_data_root(training, tmp_path):
-    training.refused(tmp_path / "gone", names=["the data root", str(tmp_path / "gone")])
-
-
-def test_a_file_for_a_data_root(training, tmp_path):
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [("missing", "the data root"), ("data.zip", "is a file"), ("data.zip/data", "the data root"), ("loop", "loop"),
+     ("x" * 5000, "x" * 100)],
+)  # fmt: skip
+def test_invalid_data_roots(training, tmp_path, place, found):
     (tmp_path / "data.zip").write_bytes(b"PK\3\4")
-    training.refused(tmp_path / "data.zip", names="is a file", unchanged=[tmp_path / "data.zip"])
-
-
-def test_a_data_root_within_a_file(training, tmp_path):
-    (tmp_path / "file").write_text("")
-    training.refused(tmp_path / "file" / "data", names="the data root")
-
-
-def test_a_data_root_without_an_end(training):
-    training.refused("x" * 5000, names="x" * 100, code=1)
-
-
-def test_a_data_root_that_leads_to_itself(training, tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    training.refused(tmp_path / "loop", names="loop")
+    names = [found, place] if len(place) < 100 else found
+    training.refused(tmp_path / place, names=names, code=1 if len(place) > 255 else 2, unchanged=[tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +34,7 @@ def test_a_data_root_that_leads_to_itself(training, tmp_path):
      ("split_zhou_DescribableTextures.json", "the split file of DescribableTextures")],
 )  # fmt: skip
 @pytest.mark.parametrize("instead", ["nothing", "file"])
-def test_a_part_of_the_data_set_is_missing(training, root, gone, found, instead):
+def test_missing_parts_of_a_data_set(training, root, gone, found, instead):
     place = root / "dtd" / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     if instead == "file":
@@ -55,7 +44,7 @@ def test_a_part_of_the_data_set_is_missing(training, root, gone, found, instead)
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "fgvc_aircraft", "imagenet_a"])
-def test_a_data_set_that_is_not_there(training, root, dataset):
+def test_missing_data_sets(training, root, dataset):
     training.refused(root, dataset=dataset, names=f"prepare_data.sh {dataset}", unchanged=[root])
 
 
@@ -67,36 +56,35 @@ def test_missing_images(training, root, missing):
 
 
 @pytest.mark.parametrize("shots", [0, -2])
-def test_a_number_of_shots_that_is_none(training, root, shots):
+def test_invalid_numbers_of_shots(training, root, shots):
     training.refused(root, "DATASET.NUM_SHOTS", shots, names=f"is {shots}", unchanged=[root])
 
 
 @pytest.mark.parametrize(("shots", "images"), [(-1, 12), (1, 4), (HUGE, 12)])
-def test_a_number_of_shots(training, root, shots, images):
+def test_numbers_of_shots(training, root, shots, images):
     ended = training.succeeds(root, "DATASET.NUM_SHOTS", shots)
     assert f"{images} training images, 8 test images" in ended.out
 
 
-@pytest.mark.parametrize(("half", "classes"), [("base", 1), ("new", 1)])
-def test_a_half_of_one_class(training, root, edit_split, half, classes):
+@pytest.mark.parametrize("half", ["base", "new"])
+def test_a_half_of_one_class(training, root, edit_split, half):
     edit_split(lambda split: {part: [row for row in rows if row[1] < 2] for part, rows in split.items()})
     training.refused(root, "DATASET.SUBSAMPLE_CLASSES", half, names="at least two are needed", unchanged=[root])
 
 
-def test_no_test_images_of_a_half(training, root, edit_split):
+def test_a_half_without_test_images(training, root, edit_split):
     edit_split(lambda split: split.update(test=[row for row in split["test"] if row[1] < 2]))
     training.refused(root, "DATASET.SUBSAMPLE_CLASSES", "new", names="no test images", unchanged=[root])
 
 
-def test_a_model_chosen_by_no_validation_images(training, root, edit_split):
+def test_best_val_without_validation_images(training, root, edit_split):
     edit_split(lambda split: split["val"].clear())
     words = ("TEST.FINAL_MODEL", "best_val")
     training.refused(root, *words, trainer="CoOp", names="has only test images", unchanged=[root])
 
 
 @pytest.mark.parametrize("name", ['it\'s a "b"', "line\nbreak", "$(touch x);`touch x`&", "-é猫🐈%s{}"])
-def test_odd_names_of_the_places(tmp_path, name):
-    """Data roots and run folders with unusual names."""
+def test_unusual_names_of_data_roots_and_run_folders(tmp_path, name):
     data = make_root(tmp_path).rename(tmp_path / name)
     training = Training(tmp_path)
     training.output = tmp_path / "out" / name
@@ -107,7 +95,7 @@ def test_odd_names_of_the_places(tmp_path, name):
     training.refused(data, names="banded/banded_5.jpg: empty", unchanged=[data])
 
 
-def test_names_that_are_no_utf8(training, root):
+def test_names_that_are_not_utf8(training, root):
     """Python represents such a byte as a lone surrogate, which cannot be written as UTF-8."""
     odd = os.fsdecode(os.fsencode(root.parent / "data") + b"\xff")
     os.rename(root, odd)
@@ -117,8 +105,8 @@ def test_names_that_are_no_utf8(training, root):
 
 
 @contextlib.contextmanager
-def somebody():
-    """Drop root's permissions, which ignore file modes."""
+def unprivileged():
+    """Run as a user without root's permissions, which ignore file modes."""
     if os.geteuid():
         yield
         return
@@ -130,68 +118,45 @@ def somebody():
 
 
 @pytest.fixture
-def public():
-    """A folder that every user may enter and write to."""
+def public(monkeypatch):
+    """A working directory that every user may enter and write to, with a data root."""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o777)
+        make_root(Path(folder))
+        (Path(folder) / "work").mkdir()
+        for place in (folder, f"{folder}/work"):
+            os.chmod(place, 0o777)
+        monkeypatch.chdir(f"{folder}/work")
         yield Path(folder)
         for place, _, _ in os.walk(folder):
             os.chmod(place, 0o755)
 
 
 @pytest.mark.parametrize("place", ["", "dtd/images", "dtd/images/banded"])
-def test_a_folder_that_may_not_be_read(public, monkeypatch, place):
-    root = make_root(public)
-    (public / "work").mkdir(mode=0o777)
-    os.chmod(public / "work", 0o777)
-    monkeypatch.chdir(public / "work")
+def test_unreadable_folders_of_a_data_set(public, place):
+    root = public / "data"
     os.chmod(root / place, 0)
-    training = Training(public)
-    with somebody():
-        # which images are there cannot be told, or nothing at all
-        code = 2 if place.endswith("banded") else None
-        ended = training.ended(root, "DATASET.NUM_SHOTS", "-1")
-    assert ended.code in ([code] if code else [1, 2]) and "Traceback" not in ended.err, ended.err
+    with unprivileged():
+        ended = Training(public).ended(root, "DATASET.NUM_SHOTS", "-1")
+    assert ended.code in ([2] if place.endswith("banded") else [1, 2]) and "Traceback" not in ended.err, ended.err
     assert ended.err.startswith("error: ") and "; " in ended.err and str(root)[:20] in ended.err
 
 
-@pytest.mark.parametrize("kind", ["custom data", "image"])
-def test_something_that_may_not_be_read(public, monkeypatch, kind):
-    root = make_root(public)
-    (public / "work").mkdir()
-    os.chmod(public / "work", 0o777)
-    monkeypatch.chdir(public / "work")
-    training = Training(public)
-    with somebody():
-        if kind == "image":
-            with as_root():
-                os.chmod(root / "dtd" / "images" / "banded" / "banded_0.jpg", 0)
-            training.refused(root, "DATASET.NUM_SHOTS", "-1", names="banded/banded_0.jpg: Permission denied")
-        else:
-            with as_root():
-                os.chmod(root / "dtd" / "images" / "banded", 0)
-            words = ("DATASET.NUM_SHOTS", "-1")
-            training.refused(root / "dtd" / "images", *words, dataset="folder", names="Permission denied")
+@pytest.mark.parametrize(
+    ("place", "root", "dataset", "message"),
+    [("banded/banded_0.jpg", "data", "dtd", "banded/banded_0.jpg: Permission denied"),
+     ("banded", "data/dtd/images", "folder", "Permission denied")],
+)  # fmt: skip
+def test_unreadable_images_and_class_folders(public, place, root, dataset, message):
+    os.chmod(public / "data/dtd/images" / place, 0)
+    with unprivileged():
+        Training(public).refused(public / root, "DATASET.NUM_SHOTS", "-1", dataset=dataset, names=message)
 
 
-@contextlib.contextmanager
-def as_root():
-    mine = os.geteuid()
-    if os.getuid() == 0:
-        os.seteuid(0)
-    try:
-        yield
-    finally:
-        os.seteuid(mine)
-
-
-def test_predictions_of_a_folder_that_may_not_be_read(finished_run, public, monkeypatch):
-    make_root(public)
+def test_prediction_of_an_unreadable_folder(finished_run, public):
     shutil.copytree(finished_run, public / "run")
-    monkeypatch.chdir(public)
     folder = public / "data" / "dtd" / "images"
     os.chmod(folder / "banded", 0)
-    with somebody():
+    with unprivileged():
         refused(predict.main, [public / "run", folder], ["banded", "Permission denied"])
 
 
@@ -200,6 +165,6 @@ def test_predictions_of_a_folder_that_may_not_be_read(finished_run, public, monk
     [(["gone.jpg"], "gone.jpg"), (["*.jpg"], "*.jpg"), (["empty"], "no image in empty"), (["x" * 5000], "xxx"),
      (["a\nb.jpg"], "a\\nb.jpg")],
 )  # fmt: skip
-def test_predictions_of_nothing(finished_run, words, found):
+def test_prediction_without_images(finished_run, words, found):
     Path("empty").mkdir()
     refused(predict.main, [finished_run, *words], found, unchanged=[finished_run])

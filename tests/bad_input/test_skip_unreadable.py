@@ -1,4 +1,4 @@
-"""DATASET.SKIP_UNREADABLE: images that cannot be decoded stop a run, which names all of them, or are left out."""
+"""DATASET.SKIP_UNREADABLE: a run with unreadable images stops and names all of them, or skips them."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def metrics(training):
     return json.loads((training.output / "metrics.json").read_text())
 
 
-def test_broken_images_are_named_or_left_out(training, broken):
+def test_broken_images_are_named_or_skipped(training, broken):
     training.refused(broken, *ALL, names=NAMED, unchanged=[broken])
     ended = training.succeeds(broken, *ALL, *SKIP, "OPTIM.MAX_EPOCH", "1", trainer="CoOp", unchanged=[broken])
     found = metrics(training)
@@ -69,7 +69,7 @@ def test_metrics_of_a_run_without_broken_images(training, root, skip):
     assert metrics(training).get("left_out") == ({"count": 0, "images": {}} if skip else None)
 
 
-def test_more_than_twenty_are_listed_in_a_file(training, root, images):
+def test_more_than_twenty_broken_images_are_listed_in_a_file(training, root, images):
     paths = [file.relative_to(images) for file in images.rglob("*.jpg")]
     for path in paths:
         (images / path).write_bytes(b"")
@@ -94,7 +94,7 @@ def test_more_than_twenty_are_listed_in_a_file(training, root, images):
         (["banded", "dotted", "lined", "woven"], (4, 5), "no test"),
     ],
 )
-def test_a_class_keeps_training_images_and_the_data_set_test_images(training, root, images, names, numbers, message):
+def test_classes_and_tests_without_any_readable_image(training, root, images, names, numbers, message):
     for name in names:
         for number in numbers:
             (images / name / f"{name}_{number}.jpg").write_bytes(b"")
@@ -175,11 +175,11 @@ def test_regions_generate_skips_unreadable_images(root, images, scratch):
 
 @pytest.fixture
 def forget(monkeypatch):
-    """A function that empties the memory of this process, as a new process would start."""
+    """Return a function that clears what this process knows of images, as in a new process."""
     return lambda: monkeypatch.setattr(image_check, "_readable", set())
 
 
-def test_an_image_is_decoded_once(training, root, images, forget):
+def test_images_are_checked_once(training, root, images, forget):
     """Later processes do not decode a file again unless it has changed."""
     training.succeeds(root)
     file = images / "banded" / "banded_5.jpg"

@@ -1,5 +1,4 @@
-"""Damaged split files and few-shot lists, or other files in their place. tests/datasets/test_split_dataset.py has the
-tables of invalid rows."""
+"""Damaged split files and few-shot lists; tests/datasets/test_split_dataset.py has the tables of invalid rows."""
 
 import json
 import os
@@ -34,8 +33,8 @@ def test_invalid_content(training, root, content, message):
     training.refused(root, names=[SPLIT, message], unchanged=[root])
 
 
-@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "link to itself"])
-def test_no_regular_file(training, root, kind):
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link to itself"])
+def test_split_file_that_is_no_regular_file(training, root, kind):
     file = root / "dtd" / SPLIT
     file.unlink()
     if kind == "folder":
@@ -67,7 +66,7 @@ def test_name_that_is_too_long(training, root, edit_split):
     training.refused(root, names="75 tokens", unchanged=[root])
 
 
-def test_few_shot_list_that_is_invalid(training, root):
+def test_invalid_few_shot_list(training, root):
     file = root / "dtd" / "split_fewshot" / "shot_2-seed_1.json"
     file.parent.mkdir()
     file.write_text('{"train": [["banded/banded_5.jpg", 0, "banded"]], "val": []}')
@@ -96,7 +95,7 @@ SPLITS = st.one_of(JSON, st.fixed_dictionaries({}, optional={part: st.one_of(ROW
 
 @given(SPLITS)
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_any_json(tmp_path_factory, content):
+def test_random_json(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "split.json"
     with alarm(20):
         try:

@@ -143,7 +143,7 @@ def test_load_pretrained_weights(tmp_path):
         load_pretrained_weights(target, str(tmp_path / "foreign"))
 
 
-def test_the_environment_is_told():
+def test_collect_env_info():
     info = collect_env_info()
     assert re.search(rf"(?i)pytorch version: {re.escape(torch.__version__)}", info)
     assert re.search(r"(?i)pillow", info)

@@ -28,7 +28,7 @@ def logged(train_with_log, tmp_path_factory):
     return folder
 
 
-def test_log_has_the_format_that_coops_parser_reads(logged):
+def test_log_format_of_coops_parser(logged):
     lines = (logged / "run" / "log.txt").read_text().splitlines()
     progress = [match for line in lines if (match := PROGRESS.fullmatch(line))]
     assert [match.group(1, 2) for match in progress] == [(e, b) for e in "1234" for b in "12"]
@@ -62,7 +62,7 @@ def test_checkpoints_hold_plain_data(logged):
     assert set(content["state_dict"]) == {"1.weight", "1.bias"}
 
 
-def test_a_finished_run_is_only_tested_again_with_a_new_log(logged, train_with_log):
+def test_a_finished_run_is_only_evaluated_into_a_new_log(logged, train_with_log):
     first = (logged / "run" / "log.txt").read_text()
     train_with_log(logged)
     assert (logged / "run" / "log.txt").read_text() == first

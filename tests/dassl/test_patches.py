@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 import third_party.dassl_patches as patches
 
 
-def test_dassl_in_use_needs_no_further_patch():
+def test_the_imported_dassl_needs_no_further_patch():
     assert patches.apply_patches() == []  # tests/conftest.py has applied those that were needed
     assert logging.root.manager.disable == logging.NOTSET
 

@@ -47,7 +47,7 @@ def copies(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("given", "taken", "line"),
+    ("given", "chosen", "line"),
     [
         ({"chosen", "installed", "checkout"}, "chosen", "Dassl: Dassl.pytorch checkout "),
         ({"installed", "checkout"}, "site-packages", "Dassl: installed Dassl.pytorch "),
@@ -55,7 +55,7 @@ def copies(tmp_path_factory):
         (set(), None, "Dassl: stand-in "),
     ],
 )
-def test_order_of_the_choice(copies, given, taken, line):
+def test_order_of_precedence(copies, given, chosen, line):
     places = {"chosen": copies / "chosen", "installed": copies / "site-packages", "checkout": copies / "checkout"}
     run = use(**{name: place for name, place in places.items() if name in given})
     assert run.returncode == 0, run.stderr
@@ -63,7 +63,7 @@ def test_order_of_the_choice(copies, given, taken, line):
     assert description.startswith(line) and " 0.6.3" in description
     assert ("patched: warmup_scheduler" in description) == bool(given)
     assert not SLOW_IMPORTS & set(modules.split())
-    assert folder == str(copies / taken if taken else STANDIN)
+    assert folder == str(copies / chosen if chosen else STANDIN)
 
 
 def test_description_holds_the_commit_of_a_checkout(copies):
@@ -107,7 +107,7 @@ def test_a_failed_download_leaves_no_partial_checkout(script, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["install_dassl.sh"]
 
 
-def test_an_existing_folder_is_left_unchanged(script, tmp_path):
+def test_an_existing_folder_is_not_changed(script, tmp_path):
     (tmp_path / "Dassl.pytorch").mkdir()
     run = subprocess.run(["bash", script], capture_output=True, text=True)
     assert run.returncode == 2 and "Remove it" in run.stderr

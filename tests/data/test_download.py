@@ -97,7 +97,7 @@ def test_sources_in_order(server, downloader, folder):
 
 @pytest.mark.parametrize("digest", [MD5, ""])
 def test_later_call_continues(server, downloader, folder, digest):
-    """Another source of a file with the same checksum continues the partial file, too."""
+    """The partial file is also continued from another source with the same checksum."""
     first = Source(server.add("/1/file.tar", CONTENT, "no_ranges:1100000"), digest)
     downloader.attempts = 1
     server.faults["/1/file.tar"] = "cut_once:1100000"

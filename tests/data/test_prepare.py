@@ -44,7 +44,7 @@ def root(tmp_path, offline, server, monkeypatch) -> Path:
 
 @pytest.fixture
 def prepare(root, monkeypatch, capsys):
-    """prepare(exit_code, *arguments) -> output, errors: the command on `root`, in this process."""
+    """Return prepare(exit_code, *arguments), which runs the command on `root` here and returns its output."""
 
     def call(code: int, *arguments: str) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["prepare", *arguments, "--root", str(root)])

@@ -78,7 +78,7 @@ def test_sorted_folders_are_the_labels(root):
     assert not dataset.val and dataset.sizes == (12, 60, 0, 24) and not (root / "executed").exists()
 
 
-def test_few_shots_equal_dassl(root):
+def test_few_shots_equal_those_of_dassl(root):
     random.seed(3)
     items = ImageNet(config(root)).train_x
     expected = DatasetBase(train_x=items, test=items).generate_fewshot_dataset(items, num_shots=2)
@@ -172,7 +172,7 @@ def test_missing_folder_of_imagenetv2(root):
         ImageNetV2(config(root))
 
 
-def test_test_images_do_not_choose_the_epoch():
+def test_test_images_do_not_select_the_epoch():
     def check(final_model, val):
         cfg = get_cfg_default()
         cfg.DATASET.NAME, cfg.TEST.FINAL_MODEL = "Some", final_model

@@ -33,7 +33,7 @@ def added_file():
 
 @pytest.fixture
 def leaves(tmp_path):
-    """leaves(KEY=value) -> the data set, with 4 training, 1 validation and 2 test images of each class."""
+    """Return leaves(KEY=value), which builds the data set with 4 training, 1 validation and 2 test images per class."""
     folder = tmp_path / "data" / "leaves"
     (folder / "images").mkdir(parents=True)
     rows = []

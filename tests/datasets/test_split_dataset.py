@@ -188,7 +188,7 @@ def test_invalid_few_shot_list(root, few_shot_file, change, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"\x80\x04}.", b"[1]"])
-def test_few_shot_list_that_is_no_list(root, few_shot_file, content):
+def test_few_shot_list_of_another_type(root, few_shot_file, content):
     few_shot_file.parent.mkdir()
     few_shot_file.write_bytes(content)
     with pytest.raises(UserError, match=f"{few_shot_file}.*(cannot be read|holds a list)"):
@@ -215,7 +215,7 @@ def test_fewer_images_than_shots(root):
     assert len(toy(root, shots=50).train_x) == 5 * 6
 
 
-def test_draws_equal_dassl(parity):
+def test_draws_equal_those_of_dassl(parity):
     reference = json.loads((parity / "dassl.json").read_text())["fewshot"]
     for case in reference["results"]:
         generator = random.Random(case["seed"])
@@ -226,7 +226,7 @@ def test_draws_equal_dassl(parity):
         assert generator.random() == case["next_random"]
 
 
-def test_halves_equal_coop(parity):
+def test_halves_equal_those_of_coop(parity):
     cases = json.loads((parity / "dassl.json").read_text())["subsample"]["cases"]
     assert cases
     for case in cases:

@@ -1,7 +1,7 @@
 """Trainers on a stand-in for CUDA: no mix of devices or dtypes in any precision, and one host wait per step.
 
-Every trainer runs in fp16, where a float16 student meets a float32 teacher. The variants of a student differ in their
-supervision, which has no precision of its own, so the other precisions run with one trainer of each student.
+Every trainer runs in fp16, with a float16 student and a float32 teacher. Variants of a student differ only in their
+supervision, which has no precision setting, so the other precisions run with one trainer of each student.
 """
 
 import pytest
@@ -13,7 +13,7 @@ from ..trainers.methods import cfg_key_of, learned, one_of_each_student, trained
 
 SETTINGS = {
     "USE_CUDA": True,
-    "MODEL.BACKBONE.NAME": "random:tiny",  # a process builds them once
+    "MODEL.BACKBONE.NAME": "random:tiny",  # built once per process
     "TEACHER.NAME": "random:tiny teacher",
     "TRAINER.PROMPTKD.KD_WEIGHT": 1.0,  # an overflow would cost another wait
 }
@@ -22,7 +22,7 @@ CASES += [(name, precision) for name in one_of_each_student() for precision in (
 
 
 @pytest.mark.parametrize("name, precision", CASES)
-def test_one_step_and_a_test(name, precision, build_shared, cuda, monkeypatch):
+def test_a_step_and_an_evaluation(name, precision, build_shared, cuda, monkeypatch):
     monkeypatch.setattr("trainers.promptsrc.IMAGENET_TEMPLATES", ("a photo of a {}.", "itap of the {}."))
     settings = SETTINGS | {"TEST.FEATURE_CACHE_DIR": "", f"TRAINER.{cfg_key_of(name)}.PREC": precision}
     trainer = build_shared(name, f"{precision}/{name}", **settings)

@@ -1,4 +1,4 @@
-"""The stand-in for CUDA finds what CUDA refuses and what makes the host wait."""
+"""The stand-in for CUDA: detection of mixed devices and dtypes and of host waits."""
 
 from contextlib import suppress
 
@@ -43,7 +43,7 @@ def test_waits_are_counted(cuda, wait):
     assert all(place.startswith("tests/gpu/test_fake_cuda.py:") for _, place in cuda.waits)
 
 
-def test_values_and_gradients_are_those_of_the_cpu(cuda):
+def test_values_and_gradients_equal_those_of_the_cpu(cuda):
     weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     found = weight.clone().to("cuda").requires_grad_()
     with torch.autocast("cuda", torch.bfloat16):

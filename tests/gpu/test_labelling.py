@@ -1,4 +1,4 @@
-"""Labelling on a stand-in for CUDA: the host waits for the device once a file, not once a batch."""
+"""Bank generation on a stand-in for CUDA: the host waits for the device once per file, not once per batch."""
 
 from fdbpl.engine.bank_spec import ensure_bank
 from fdbpl.engine.registry import region_bank_spec

@@ -9,7 +9,7 @@ from fdbpl.prompts import PromptLearner, deep_text_prompts, encode_prompts, text
 NAMES = ["cat", "golden retriever", "a very long name of a thing"]
 
 
-def drawn(device: str) -> list[torch.Tensor]:
+def random_contexts(device: str) -> list[torch.Tensor]:
     model = load_backbone("random:tiny", device).model
     torch.manual_seed(0)
     learner = PromptLearner(model, NAMES, 4)
@@ -18,7 +18,7 @@ def drawn(device: str) -> list[torch.Tensor]:
 
 
 def test_random_contexts_do_not_depend_on_the_device(cuda):
-    on_gpu, on_cpu = drawn("cuda"), drawn("cpu")
+    on_gpu, on_cpu = random_contexts("cuda"), random_contexts("cpu")
     assert all(value.is_cuda for value in on_gpu)
     assert all(torch.equal(found.cpu(), expected) for found, expected in zip(on_gpu, on_cpu, strict=True))
 

@@ -1,4 +1,4 @@
-"""Loss terms against closed forms, double loops in plain Python, and properties that must hold for any logits."""
+"""Losses compared with closed forms and loops in plain Python, and properties that hold for all logits."""
 
 import math
 
@@ -34,7 +34,7 @@ def plain_kl(p: list[float], q: list[float]) -> float:
 
 
 def plain_pcd(x, d, y, w, margin) -> float:
-    """The definition, pair by pair."""
+    """Compute the cascaded difference pair by pair, as defined."""
     total, pairs = 0.0, 0
     for i in range(len(y)):
         for j in range(len(y)):
@@ -67,11 +67,11 @@ def test_two_classes_in_closed_form():
     assert negative_loss(teacher).item() == pytest.approx(-h, abs=1e-7)
 
 
-def test_entropy_weight_at_its_ends():
-    certain, clueless = torch.tensor([[500.0, 0.0, 0.0]]), torch.full((1, 3), 7.0)
+def test_entropy_weight_of_certain_and_uniform_distributions():
+    certain, uniform = torch.tensor([[500.0, 0.0, 0.0]]), torch.full((1, 3), 7.0)
     assert entropy_weight(certain).item() == 1.0
-    assert entropy_weight(clueless).item() == pytest.approx(0.0, abs=1e-6)
-    assert negative_loss(clueless).item() == pytest.approx(-math.log(3), abs=1e-6)
+    assert entropy_weight(uniform).item() == pytest.approx(0.0, abs=1e-6)
+    assert negative_loss(uniform).item() == pytest.approx(-math.log(3), abs=1e-6)
     assert entropy_weight(torch.tensor([[4.0], [-2.0]])).tolist() == [1.0, 1.0]
 
 
@@ -91,7 +91,7 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(loss) and torch.isfinite(s.grad).all()
 
 
-def test_a_teacher_that_excludes_a_class():
+def test_a_teacher_with_an_excluded_class():
     t = torch.tensor([[0.0, 0.0, -math.inf]])
     s = torch.zeros(1, 3, requires_grad=True)
     loss = kl_forward(t, s)
@@ -102,7 +102,7 @@ def test_a_teacher_that_excludes_a_class():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_widened(dtype):
+def test_half_precision_is_computed_in_float32(dtype):
     t, s = logits(4, 6, 1).to(dtype), logits(4, 6, 2).to(dtype)
     result = symmetric_kl(t, s)
     assert result.dtype == torch.float32
@@ -144,7 +144,7 @@ def test_cascaded_difference_without_a_pair():
     assert loss.item() == 0 and (d.grad == 0).all()
 
 
-def test_cascaded_difference_is_not_the_release_s_zero():
+def test_cascaded_difference_is_not_zero_as_in_the_release():
     """The sum over ordered pairs of d_a - d_b cancels; the margin form has a value and a gradient."""
     x = torch.nn.functional.normalize(logits(6, 8, 5), dim=-1)
     d = (0.01 * logits(3, 8, 6)).requires_grad_()
@@ -156,7 +156,7 @@ def test_cascaded_difference_is_not_the_release_s_zero():
     assert loss.item() > 0.1 and d.grad.abs().max() > 1e-3
 
 
-def test_cascaded_difference_is_met_by_separated_regions():
+def test_cascaded_difference_of_separated_regions_is_zero():
     x = torch.eye(3)
     d = torch.eye(3)
     assert cascaded_difference(x @ d.T, torch.arange(3), torch.ones(3), margin=2.0).item() == 0

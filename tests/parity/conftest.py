@@ -1,4 +1,4 @@
-"""Reading a parity pack, building our trainers on its tiny CLIPs, saying how far from the official numbers we are."""
+"""Comparison of our trainers with reference values of the official code, on the tiny CLIPs of a parity pack."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from .official import optimiser_of
 
-ZERO_BY_THE_MATHS = ("VPT_image_trans.conv1.0.bias",)  # in front of batch norm: rounding, there and here
+ZERO_BY_THE_MATHS = ("VPT_image_trans.conv1.0.bias",)  # before batch norm, where gradients are only rounding errors
 DEVIATIONS: dict[str, tuple[float, str]] = {}
 
 
 class Pack:
-    """The numbers of one folder; any pack with the same file names and keys will do."""
+    """Reference values of one folder. Any pack with the same file names and keys can be used."""
 
     def __init__(self, folder: Path, scratch: Path):
         self.folder, self.scratch = folder, scratch
@@ -38,7 +38,7 @@ class Pack:
         return json.loads((self.folder / f"{name}.json").read_text())
 
     def clip_file(self, name: str) -> str:
-        """One of the pack's CLIPs as a file that `load_backbone` reads."""
+        """Write one of the pack's CLIPs to a file that `load_backbone` reads, and return its path."""
         path = self.scratch / f"{name}.safetensors"
         if not path.is_file():
             state = {key: value.float() if value.is_floating_point() else value
@@ -47,14 +47,14 @@ class Pack:
         return str(path)
 
     def batch(self, settings: dict) -> dict[str, torch.Tensor]:
-        """The batch that a method's official run saw."""
+        """Return the batch of a method's official run."""
         labels = settings.get("labels_used", self.inputs["labels"].tolist())
         size = settings.get("batch_size", len(self.inputs["images"]))
         return {"img": self.inputs["images"][:size], "label": torch.tensor(labels[:size])}
 
 
 def names_in_pack(prefix: str) -> list[str]:
-    """For parametrisation at collection: the pack's method files that begin with `prefix`."""
+    """Return the names of the pack's method files that begin with `prefix`, for parametrization."""
     import os
 
     default = Path(os.environ.get("FDBPL_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "parity"
@@ -80,7 +80,7 @@ def pack(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 @pytest.fixture
 def build(pack: Pack, tmp_path: Path):
-    """build(trainer, classnames, {"KEY": value}) -> that trainer on the pack's student, without data on disk."""
+    """Return build(trainer, classnames, {"KEY": value}), which builds a trainer without data on the pack's student."""
     from dassl.config import get_cfg_default
 
     from fdbpl.engine import registry
@@ -124,14 +124,14 @@ def build(pack: Pack, tmp_path: Path):
 
 
 class Comparison:
-    """One trainer of ours beside the arrays of one official run."""
+    """One of our trainers, and the arrays of an official run to compare it with."""
 
     def __init__(self, method, arrays, settings, batch, build, agree, pack):
         self.method, self.arrays, self.settings, self.batch = method, arrays, settings, batch
         self.build, self.agree, self.pack = build, agree, pack
 
     def of(self, trainer: str, overrides: dict, template: str | None = None) -> None:
-        """Build the trainer and start where the official run started; words must give that start by themselves."""
+        """Build the trainer with the official run's initial parameters; a context of words must already be equal."""
         overrides = optimiser_of(self.settings) | overrides
         clip = self.settings.get("clip_file", "student_clip.npz").removesuffix(".npz")
         self.make = lambda classes: self.build(trainer, classes, overrides, template or self.template, clip)
@@ -153,7 +153,7 @@ class Comparison:
         return next((self.settings[key] for key in keys if key in self.settings), "a photo of a {}.")
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """Ours, by their official names; exactly the official ones."""
+        """Return our parameters by their official names; there must be no others."""
         found = {}
         for learner, module in self.trainer._models.items():
             folder = {"negative_prompt_learner": "prompt_learner_generic"}.get(learner, learner)
@@ -179,32 +179,32 @@ class Comparison:
         self.agree("logits", outputs.logits, logits, self.method)
 
     def losses(self, view, names: dict[str, str]) -> None:
-        """Each of our terms against the official array it is called there; "total" is their sum."""
+        """Compare each of our losses with the official array of the given name; "total" is the sum."""
         terms = self.trainer.compute_losses(view)
         for ours, theirs in names.items():
             value = sum(terms.values()) if ours == "total" else terms[ours]
             self.agree("losses", value, self.arrays[f"loss/{theirs}"].reshape(()), f"{self.method} {ours}")
 
     def training(self, gradients: float = 1e-5, logits: float = 1e-5) -> None:
-        """Gradients, parameters after 1 and 3 steps, evaluation before and after, new classes."""
+        """Compare gradients, parameters after 1 and 3 steps, evaluations before and after, and new classes."""
         images = self.pack.inputs["eval_images"]
         self.evaluate(self.trainer, images, "eval/base_logits_init")
         for step in self.steps():
             for name, parameter in self.parameters().items():
                 where = f"{self.method} {name}"
                 if step == 1 and name in ZERO_BY_THE_MATHS:
-                    beside = dict(self.parameters())[name.replace("bias", "weight")].grad
-                    assert parameter.grad.abs().max() < 1e-4 * beside.abs().max(), where
+                    weight_grad = dict(self.parameters())[name.replace("bias", "weight")].grad
+                    assert parameter.grad.abs().max() < 1e-4 * weight_grad.abs().max(), where
                 elif step == 1:
                     self.agree("gradients", parameter.grad, self.arrays[f"grad/{name}"], where, gradients)
                 if f"step{step}/{name}" in self.arrays:
                     self.agree("parameters", parameter, self.arrays[f"step{step}/{name}"], f"{where} step {step}")
         self.evaluate(self.trainer, images, "eval/base_logits", logits)
-        if "eval/new_logits" in self.arrays:  # the checkpoint of the trained run, read by a model of other classes
+        if "eval/new_logits" in self.arrays:  # a model of other classes loads the checkpoint of the trained run
             self.evaluate(self.reloaded(self.settings["new_classes"]), images, "eval/new_logits", logits)
 
     def steps(self) -> Iterator[int]:
-        """Take the official run's steps, numbered from 1, on its batch."""
+        """Repeat the official run's steps on its batch; yield their numbers from 1."""
         recorded = [int(key[4:].partition("/")[0]) for key in self.arrays if re.match(r"step\d+/", key)]
         for step in range(1, max(recorded) + 1):
             self.trainer.epoch, self.trainer.batch_idx = 0, step - 1
@@ -213,7 +213,7 @@ class Comparison:
             yield step
 
     def reloaded(self, classes: list[str]):
-        """A trainer of other classes with the trained run's checkpoint."""
+        """Return a trainer of other classes with the checkpoint of the trained run."""
         self.trainer.save_model(0, self.trainer.output_dir)
         other = self.make(classes)
         other.load_model(self.trainer.output_dir, epoch=1)
@@ -234,7 +234,7 @@ def compare(request, pack, build, agree, method) -> Comparison:
 
 @pytest.fixture
 def agree():
-    """agree(group, ours, theirs): within the pack's tolerances; remembers the largest deviation of each group."""
+    """Return agree(group, ours, theirs), which checks the tolerances and records the largest deviation by group."""
 
     def check(
         group: str, ours: torch.Tensor, theirs: torch.Tensor, where: str = "", tolerance: float | None = None
@@ -249,7 +249,7 @@ def agree():
             scaled, limit = largest / max(size, 1e-12), (tolerance or 1e-5) + 1e-6 / max(size, 1e-12)
         else:
             scaled, limit = largest / max(1.0, size), tolerance or 1e-5
-        means_something = size > 1e-5 or group != "gradients"  # some are zero by the maths
+        means_something = size > 1e-5 or group != "gradients"  # some are mathematically zero
         if means_something and scaled > DEVIATIONS.get(group, (-1.0, ""))[0]:
             DEVIATIONS[group] = (scaled, where)
         assert scaled <= limit, f"{group} {where}: deviation {scaled:.2e} > {limit:.2e}"

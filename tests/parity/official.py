@@ -1,8 +1,8 @@
-"""How the official configurations are spelled in ours."""
+"""Conversion of official configurations to ours."""
 
 
 def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
-    """Overrides that give `TRAINER.<ours>` what the official run had in `TRAINER.<official>`, where both know it."""
+    """Return overrides that copy the official `TRAINER.<official>` to `TRAINER.<ours>`, for keys that exist in both."""
     from dassl.config import get_cfg_default
 
     from fdbpl.engine import registry
@@ -15,7 +15,7 @@ def settings_of(settings: dict, official: str, ours: str, **more) -> dict:
 
 
 def optimiser_of(settings: dict) -> dict:
-    """Overrides that give OPTIM what the official run had."""
+    """Return overrides that copy the official OPTIM section."""
     return {f"OPTIM.{key}": value for key, value in settings["config"]["OPTIM"].items()}
 
 

@@ -1,4 +1,4 @@
-"""FDBPL against the released code: its terms one by one; what is ours there is switched off or derived."""
+"""FDBPL compared with the released code, term by term; our own terms are switched off or derived."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from .official import settings_of
 
 
 def give_labels(compare) -> TrainBatch:
-    """The release reads teacher logits from a file; so do we, here from the pack."""
+    """Read teacher logits from the pack; the release reads them from a file."""
     given = compare.arrays["teacher/logits_given"]
     compare.trainer.parse_batch_train = lambda batch: TrainBatch(images=batch["img"], teacher_logits=given)
     return compare.trainer.parse_batch_train(compare.batch)
@@ -17,7 +17,7 @@ def give_labels(compare) -> TrainBatch:
 
 @pytest.mark.methods("fdbpl_coop_off")
 def test_fdbpl(method, compare):
-    """Its PCD term is identically zero, so ours is switched off."""
+    """The release's PCD term is identically zero, so ours is switched off."""
     arrays = compare.arrays
     count = len(arrays["init/prompt_learner.ctx"])  # the release ignores N_CTX where the context is random
     more = settings_of(compare.settings, "COOP", "FDBPL", PCD_WEIGHT=0.0, N_CTX=count, ALPHA=0.5)
@@ -40,7 +40,7 @@ def test_fdbpl(method, compare):
     agree("losses", terms["positive"], arrays["loss/term_kl_forward"] + arrays["loss/term_kl_reverse"], method)
     compare.losses(view, {"negative": "term_negative", "coupling": "term_cosine", "total": "total"})
     compare.training()
-    if "eval/new_logits" in arrays:  # the release tests its checkpoints as CoOp's: ours must be readable there too
+    if "eval/new_logits" in arrays:  # the release evaluates its checkpoints with CoOp, which must be able to read ours
         own = settings_of(compare.settings, "COOP", "COOP", N_CTX=count)
         other = compare.build("CoOp", compare.settings["new_classes"], own)
         other.load_model(trainer.output_dir)
@@ -49,7 +49,7 @@ def test_fdbpl(method, compare):
 
 @pytest.mark.methods("fdbpl_promptsrc_off")
 def test_fdbpl_promptsrc(method, compare, monkeypatch):
-    """The release weighs the batch by mean(w) and has no negative space there: put together so from our parts."""
+    """The release weights the batch by mean(w) and has no negative space, so our parts are combined accordingly."""
     if method.endswith("_gpa"):
         pytest.skip("see test_gaussian_average.py")
     arrays = compare.arrays

@@ -1,4 +1,4 @@
-"""PromptSRC's average of the epochs: weights, and the epochs of one batch under the official schedule."""
+"""PromptSRC's average over epochs: weights, and epochs of one batch with the official schedule."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_epochs(method, compare, monkeypatch):
     if released:
         follow_the_release(trainer, compare)
     trainer.max_epoch, trainer.start_epoch, trainer.num_batches = trainer.cfg.OPTIM.MAX_EPOCH, 0, 1
-    trainer.test = lambda: None  # no data here
+    trainer.test = lambda: None  # there is no data
     for epoch in range(trainer.max_epoch):
         trainer.epoch, trainer.batch_idx = epoch, 0
         assert trainer.get_current_lr() == pytest.approx(float(rates[epoch]), abs=1e-9)
@@ -46,7 +46,7 @@ def test_epochs(method, compare, monkeypatch):
 
 
 def follow_the_release(trainer, compare) -> None:
-    """The released recipe from our parts, as in test_fdbpl.py; its labels lie beside the plain run."""
+    """Combine our parts as in the release (see test_fdbpl.py). The pack stores its teacher logits in another file."""
     from fdbpl.losses import entropy_weight, symmetric_kl
 
     given = compare.pack.arrays("fdbpl_promptsrc_off")["teacher/logits_given"]

@@ -1,4 +1,4 @@
-"""KDPL's online teacher before every student of its repository, and its class-agnostic form."""
+"""KDPL's online teacher with every student of its repository, and its class-agnostic variant."""
 
 import pytest
 
@@ -36,8 +36,10 @@ def test_online_teacher(method, compare):
 
 @pytest.mark.methods("kdpl_coop_ca")
 def test_class_agnostic(method, compare, tmp_path):
-    """The words that are likeliest in the batch, of a vocabulary read from a file; tested on classes as any run. The
-    teacher's template is not the data set's."""
+    """Use the most likely words of a vocabulary file in the batch; evaluate on the classes.
+
+    The templates of the teacher and of the data set differ.
+    """
     words = tmp_path / "words.csv"
     words.write_text("ClassName\n" + "".join(f"{word}\n" for word in compare.settings["vocabulary"]))
     node = compare.settings["config"]["TRAINER.KDPL"]

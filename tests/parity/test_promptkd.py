@@ -1,4 +1,4 @@
-"""PromptKD against its official code; the teacher is a prompt run of ours with the official teacher's prompts."""
+"""PromptKD compared with its official code. The teacher is a run of ours with the official teacher's prompts."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ LOOSE = 5e-4  # the projector's batch norm over four samples amplifies rounding
 
 @pytest.fixture
 def teacher_run(compare, pack, tmp_path) -> str:
-    """A finished run of PromptSRC on the teacher's CLIP, whose parameters are the pack's."""
+    """A finished run of PromptSRC on the teacher's CLIP with the parameters of the pack."""
     given = {key.removeprefix("teacher/params/"): value for key, value in compare.arrays.items()
              if key.startswith("teacher/params/")}  # fmt: skip
     depth = max(int(key.split("resblocks.")[1].split(".")[0]) for key in given if "resblocks" in key) + 1
@@ -48,7 +48,7 @@ def test_promptkd(method, compare, teacher_run):
     compare.agree("losses", kl, arrays["loss/kl"].reshape(()), f"{method} kl")
     compare.losses(view, {"total": "total"})
     trainer.student.learner.VPT_image_trans.conv1[1].reset_running_stats()  # the forward passes above moved them
-    if method == "promptkd_base2novel":  # tests the second half of the classes it was trained on
+    if method == "promptkd_base2novel":  # evaluates the second half of the training classes
         compare_half(compare, trainer)
     else:
         compare.training(gradients=LOOSE, logits=5e-5)

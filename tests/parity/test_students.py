@@ -1,4 +1,4 @@
-"""What is learned, from labels: every method against the numbers of its official code."""
+"""Students trained from labels: every method compared with its official code."""
 
 import pytest
 
@@ -10,9 +10,9 @@ CROSS_ENTROPY = {"cross_entropy": "total"}
 KNOWLEDGE = {"cross_entropy": "cross_entropy", "total": "total"}
 SCL = {"cross_entropy": "cross_entropy", "scl_text": "scl_text_weighted", "scl_image": "scl_image_weighted",
        "scl_logits": "scl_logits_kl", "total": "total"}  # fmt: skip
-WORDS = "a photo of a"  # what any true CTX_INIT means in KgCoOp's and TCP's code
+WORDS = "a photo of a"  # the context of any non-empty CTX_INIT in KgCoOp's and TCP's code
 
-# pack's name -> our trainer, official and own node of the settings, official names of the loss terms
+# name in the pack: (our trainer, official section, our section, official names of the losses)
 METHODS = {
     "coop": ("CoOp", "COOP", "COOP", CROSS_ENTROPY),
     "cocoop": ("CoCoOp", "COCOOP", "COCOOP", CROSS_ENTROPY),
@@ -26,7 +26,7 @@ METHODS = {
 
 
 def overrides_of(method: str, settings: dict) -> dict:
-    """The official run's settings in ours."""
+    """Return overrides with the settings of the official run."""
     _, official, own, _ = METHODS[method.split("_")[0]]
     more = {}
     if own in ("KGCOOP", "TCP"):
@@ -63,7 +63,7 @@ def test_distance_to_the_frozen_features(method, compare):
 
 @pytest.mark.methods("prograd")
 def test_prograd(method, compare):
-    """The official step minimises no sum: both losses and the gradient that is left are compared."""
+    """The official step does not minimize a sum, so both losses and the resulting gradient are compared."""
     node = compare.settings["config"]
     more = {"TEMPLATE_INIT": bool(node["TRAINER.COOP"]["CTX_INIT"]), "LAMBDA": node["LOSS"]["LAMBDA"]}
     compare.of("ProGrad", settings_of(compare.settings, "COOP", "PROGRAD", **more))

@@ -1,4 +1,4 @@
-"""The plug-in, installed as a wheel, in a checkout that has trainers, data sets and a clip of its own."""
+"""The plug-in, installed as a wheel, in a checkout with its own trainers, data sets and clip."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """What `pip install .` puts into site-packages."""
+    """A folder with the files that `pip install .` puts into site-packages."""
     source, site = tmp_path_factory.mktemp("source") / "fdbpl", tmp_path_factory.mktemp("site")
     unneeded = shutil.ignore_patterns(".git", "tests", "docs", "data", "output", ".venv", "*.egg-info", "__pycache__")
     at_the_top = lambda folder, names: unneeded(folder, names) if Path(folder) == ROOT else []  # noqa: E731
@@ -35,7 +35,7 @@ def installed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory, installed):
-    """host(*arguments): the checkout's train.py as a subprocess."""
+    """Return host(*arguments), which runs the checkout's train.py as a subprocess."""
     import dassl
     from clip.model import CLIP
 
@@ -79,7 +79,7 @@ def host(tmp_path_factory, installed):
     ("FDBPL", ["negative_prompt_learner", "prompt_learner"]),
     ("FDBPL_MaPLe", ["MultiModalPromptLearner", "negative_prompt_learner"]),
 ])  # fmt: skip
-def test_ours_train_and_test_with_the_data_set_of_the_host(host, trainer, learners):
+def test_our_trainers_with_a_data_set_of_the_host(host, trainer, learners):
     registry.import_trainers()
     output = host.folder / trainer
     run = host(trainer, "--output-dir", output)
@@ -99,7 +99,7 @@ def test_a_second_run_uses_the_bank_of_the_first(host):
     assert "0 regions labelled" in again.stdout
 
 
-def test_a_data_set_without_a_template_gets_that_of_the_field():
+def test_default_templates_of_data_sets():
     from fdbpl.engine.templates import template_of
 
     def template(name: str, dataset: object) -> str:
@@ -110,7 +110,7 @@ def test_a_data_set_without_a_template_gets_that_of_the_field():
     assert template("OxfordPets", SimpleNamespace(template="a {}.")) == "a {}."
 
 
-def test_what_the_host_has_stays(host):
+def test_trainers_and_modules_of_the_host_are_kept(host):
     run = host("CoOp", "--output-dir", host.folder / "theirs")
     assert run.returncode == 0, run.stderr[-2000:]
     assert "the host's CoOp" in run.stdout
@@ -118,7 +118,7 @@ def test_what_the_host_has_stays(host):
     assert "'N_CTX': 7" in own and "'PREC': 'fp32'" in own and "'CSC': False" in own
 
 
-def test_a_mistake_is_a_sentence(host):
+def test_a_user_mistake_is_a_one_line_error(host):
     run = host("FDBPL", "--output-dir", host.folder / "wrong", "TRAINER.FDBPL.N_CTX", 0)
     assert run.returncode == 2 and "Traceback" not in run.stderr
     assert "TRAINER.FDBPL.N_CTX is 0, but it must be at least 1" in run.stderr
@@ -136,7 +136,7 @@ for command in ("fdbpl.predict run red.png", "fdbpl.export run", "fdbpl.doctor")
 
 
 def test_entry_points_find_the_installed_trainers(installed, tmp_path):
-    """Outside of any checkout: a finished run of the wheel's own trainers, predicted and exported by it."""
+    """Predict with and export a finished run outside of any checkout."""
     import dassl
 
     make = """
@@ -186,14 +186,14 @@ FAILURES = {
         "with open('/dev/full', 'w') as file: file.write('a')", 1, "error: the system .* the disk is full: free .*\n"),
     "no memory": ("bytearray(1 << 46)", 1, "error: out of memory: .*\n"),
     "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, "\ninterrupted: regions generated .*\n"),
-    "a reader that has gone": ("raise BrokenPipeError", 1, ""),
-    "an error of the checkout's": ("raise ValueError('theirs')", 1, "Traceback (.|\n)*ValueError: theirs\n"),
+    "a closed pipe": ("raise BrokenPipeError", 1, ""),
+    "an error of the checkout": ("raise ValueError('theirs')", 1, "Traceback (.|\n)*ValueError: theirs\n"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_how_a_checkout_ends(name):
-    event, code, said = FAILURES[name]
+def test_exit_code_and_message_of_a_checkout(name):
+    event, code, message = FAILURES[name]
     script = (
         "import os, signal, sys, time\n"
         "from fdbpl.errors import SystemFailure, UserError\n"
@@ -206,6 +206,6 @@ def test_how_a_checkout_ends(name):
         )
 
     ended = run()
-    assert ended.returncode == code and re.fullmatch(said, ended.stderr), ended.stderr
-    if said:
+    assert ended.returncode == code and re.fullmatch(message, ended.stderr), ended.stderr
+    if message:
         assert "Traceback" in run(FDBPL_DEBUG="1").stderr

@@ -1,4 +1,4 @@
-"""A tiny random CLIP of OpenAI's own class, and names of different lengths."""
+"""A tiny random CLIP of OpenAI's class, and names of different lengths."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def tiny_clip():
         vocab_size=49408, transformer_width=128, transformer_heads=2, transformer_layers=3,
     )  # fmt: skip
     with torch.no_grad():
-        for name, value in model.named_parameters():  # large enough that a wrong position or mask shows
+        for name, value in model.named_parameters():  # large enough to detect a wrong position or mask
             if "ln_" in name:
                 value.add_(0.1 * torch.randn_like(value))
         model.token_embedding.weight.mul_(12)

@@ -89,8 +89,8 @@ def test_chunks_recompute_in_the_precision_of_the_forward_pass(tiny_clip, classn
         torch.testing.assert_close(parts, full, rtol=0, atol=0.01 * float(full.detach().abs().max()))
 
 
-def test_two_backward_passes_may_follow_one_forward(tiny_clip, classnames):
-    """ProGrad needs two."""
+def test_two_backward_passes_after_one_forward_pass(tiny_clip, classnames):
+    """ProGrad runs two backward passes."""
     learner = PromptLearner(tiny_clip, classnames, 4)
     features = encode_prompts(tiny_clip, learner(), 2)
     (first,) = torch.autograd.grad(features.sum(), learner.ctx, retain_graph=True)

@@ -72,7 +72,7 @@ def test_image_conditioned_contexts_equal_those_on_77_tokens(tiny_clip, classnam
 
 @pytest.mark.parametrize("case", ["shared, as IVLP", "shared, class-specific context", "by class, as TCP"])
 def test_selected_classes(tiny_clip, classnames, case):
-    """KDPL-CA needs any subset of the classes in any order."""
+    """KDPL-CA selects subsets of the classes in any order."""
     torch.manual_seed(0)
     arguments, lengths, by_class = DEEP[case]
     learner = PromptLearner(tiny_clip, classnames, **{"n_ctx": 4, **arguments})
@@ -96,7 +96,7 @@ def test_prompt_sets_with_and_without_deep_prompts(tiny_clip, classnames):
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_deep_visual_prompts(depth):
-    """CLIP's own ViT with tokens after the patches that are replaced at the input of each prompted block."""
+    """Compare with CLIP's ViT, with tokens after the patches that are replaced at the input of each prompted block."""
     from clip.model import VisionTransformer
 
     torch.manual_seed(0)

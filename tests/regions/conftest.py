@@ -79,7 +79,7 @@ def images(photos) -> list[str]:
 
 @pytest.fixture
 def make(photos, images, teacher, tmp_path):
-    """Generate a bank in tmp_path/bank; keywords override."""
+    """Return a function that generates a bank in tmp_path/bank; keywords override the defaults."""
 
     def make(bank=None, **changes):
         arguments = {
@@ -99,7 +99,7 @@ def make(photos, images, teacher, tmp_path):
 
 @pytest.fixture
 def process(monkeypatch):
-    """process(rank, world_size): act as one of several processes of a torchrun, without the others."""
+    """Return process(rank, world_size), which simulates one of several torchrun processes."""
 
     def process(rank: int, world_size: int) -> None:
         monkeypatch.setattr(distributed, "rank", lambda: rank)

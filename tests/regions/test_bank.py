@@ -242,7 +242,7 @@ def test_partial_files_of_killed_processes_are_removed(make, tmp_path):
 
 
 def test_a_restart_completes_the_shards_of_killed_processes(make, process, tmp_path, monkeypatch):
-    """Of three processes one dies after its first file and one before it; then two processes continue, or one."""
+    """Of three processes, one dies after its first file and one before it; then one or two processes continue."""
     make(bank=tmp_path / "straight")
     write = RegionBank.write_shard
 

@@ -19,7 +19,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """call(main, words ...) -> exit code and output."""
+    """Return call(main, *words), which returns the exit code and the output."""
 
     def call(main, *words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
@@ -36,13 +36,13 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def generate(call, photos, weights, tmp_path):
-    """generate(words ...): generate tmp_path/bank with two regions of each image."""
+    """Return generate(*words), which generates tmp_path/bank with two regions of each image."""
     words = ("generate", "--root", photos, "--images", photos / "toy", "--bank", tmp_path / "bank", "--per-image", 2,
              "--teacher", weights, "--pipeline", "torchvision")  # fmt: skip
     return lambda *more: call(main, *words, *more)
 
 
-def test_prompts_are_those_of_trainers(generate, tmp_path):
+def test_prompts_equal_those_of_trainers(generate, tmp_path):
     (tmp_path / "names.txt").write_text("wheel_chair\ncat\n")
     code, output = generate("--classnames", tmp_path / "names.txt", "--template", "a {}, a type of {{}}.")
     assert code == 0, output

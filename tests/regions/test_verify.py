@@ -32,7 +32,7 @@ def bank(make, weights, student, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def verify(photos, monkeypatch, capsys):
-    """verify(bank, ...) -> exit code and output."""
+    """Return verify(bank, ...), which returns the exit code and the output."""
 
     def verify(*words: object) -> tuple[int, str]:
         command = ["fdbpl.regions", "verify", *map(str, words), "--root", str(photos), "--sample", "30"]

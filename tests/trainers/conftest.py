@@ -111,7 +111,7 @@ def register_tiny_dataset() -> None:
 
 @pytest.fixture(scope="session")
 def cfg_in(data_root: Path, student_file: str, teacher_file: str):
-    """cfg_in(folder, trainer, output, {"KEY": value}) -> frozen configuration of a two-batch epoch on the CPU."""
+    """Return cfg_in(folder, trainer, output, {"KEY": value}), a frozen configuration of two-batch epochs."""
     from dassl.config import get_cfg_default
 
     import datasets
@@ -181,13 +181,13 @@ def build_from(cfg, bank: bool = True):
 
 @pytest.fixture
 def make_cfg(cfg_in, tmp_path: Path):
-    """make_cfg(trainer, output="run", **{"KEY.SUB": value}) -> frozen configuration."""
+    """Return make_cfg(trainer, output="run", **{"KEY.SUB": value}), which returns a frozen configuration."""
     return lambda trainer, output="run", **overrides: cfg_in(tmp_path, trainer, output, overrides)
 
 
 @pytest.fixture
 def build(make_cfg):
-    """build(trainer, output, **overrides) -> trainer, in a folder and with banks of this test."""
+    """Return build(trainer, output, **overrides), which builds a trainer in a folder and with banks of this test."""
 
     def make(trainer: str, output: str = "run", bank: bool = True, **overrides):
         return build_from(make_cfg(trainer, output, **overrides), bank)
@@ -197,7 +197,7 @@ def build(make_cfg):
 
 @pytest.fixture(scope="session")
 def build_shared(cfg_in, tmp_path_factory):
-    """build_shared(trainer, output, **overrides) -> trainer, in a folder and with banks of the whole session."""
+    """Return build_shared(trainer, output, **overrides), which builds a trainer in a folder of the whole session."""
     folder = tmp_path_factory.mktemp("runs")
 
     def make(trainer: str, output: str, bank: bool = True, **overrides):
@@ -207,7 +207,7 @@ def build_shared(cfg_in, tmp_path_factory):
 
 
 class TrainPy:
-    """train_py(trainer, output, *flags, **overrides) runs train.py in this process -> run folder."""
+    """train_py(trainer, output, *flags, **overrides) runs train.py in this process and returns the run folder."""
 
     def __init__(self, cfg_in, folder: Path, monkeypatch):
         self.cfg_in, self.folder, self.monkeypatch = cfg_in, folder, monkeypatch

@@ -15,7 +15,7 @@ NO_GRADIENT = "VPT_image_trans.conv1.0.bias"  # a bias before PromptKD's batch n
 
 
 def trained() -> list[str]:
-    """Names of all trainers that train something, also of those in new files in trainers/."""
+    """Return the names of all trainers with trained parameters, including those in new files in trainers/."""
     registry.import_trainers()
     classes = [TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()]
     return [cls.__name__ for cls in classes
@@ -23,17 +23,17 @@ def trained() -> list[str]:
 
 
 def student_of(name: str) -> str:
-    """Method of a trainer: CoOp for CoOp_KDPL and FDBPL, MaPLe for FDBPL_MaPLe."""
+    """Return the method of a trainer: CoOp for CoOp_KDPL and FDBPL, MaPLe for FDBPL_MaPLe."""
     return "CoOp" if name == "FDBPL" else name.removeprefix("FDBPL_").removesuffix("_KDPL")
 
 
 def cfg_key_of(name: str) -> str:
-    """Key of a trainer's settings below TRAINER."""
+    """Return the key of a trainer's settings below TRAINER."""
     return TRAINER_REGISTRY.get(name).settings_key().removeprefix("TRAINER.")
 
 
 def one_of_each_student() -> list[str]:
-    """One trainer for each section of settings."""
+    """Return one trainer for each section of settings."""
     return list({cfg_key_of(name): name for name in reversed(trained())}.values())
 
 
@@ -47,26 +47,26 @@ def finish_run_folder(trainer) -> Path:
 
 
 def learned(trainer) -> dict[str, torch.Tensor]:
-    """Copy of the trained parameters by module.parameter."""
+    """Return copies of the trained parameters by module.parameter."""
     return {f"{name}.{key}": value.detach().clone() for name, module in trainer._models.items()
             for key, value in module.named_parameters()}  # fmt: skip
 
 
 def logits(trainer, images: torch.Tensor) -> torch.Tensor:
-    """Logits of a test."""
+    """Return the logits of an evaluation."""
     trainer.set_model_mode("eval")
     with torch.no_grad():
         return trainer.predictor()(images)
 
 
 def first_batch(trainer):
-    """First training batch, as the supervision reads it."""
+    """Return the first training batch, as the supervision reads it."""
     trainer.build_supervision()
     return trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
 
 
 def same(first, second) -> bool:
-    """Tell whether nested tensors and values are equal bit for bit."""
+    """Return whether nested tensors and values are equal bit for bit."""
     if isinstance(first, torch.Tensor):
         return first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, dict):
@@ -77,7 +77,7 @@ def same(first, second) -> bool:
 
 
 def recorded_steps(trainer) -> dict[tuple[int, int], tuple]:
-    """Learning rates and summary of each step by (epoch, batch), filled while the trainer trains."""
+    """Return a dictionary that training fills: learning rates and summary of each step by (epoch, batch)."""
     step, steps = trainer.forward_backward, {}
 
     def recording(batch):
@@ -92,7 +92,7 @@ def recorded_steps(trainer) -> dict[tuple[int, int], tuple]:
 
 
 class Stop(Exception):
-    """Simulated kill of a training."""
+    """Simulated kill of a training run."""
 
 
 def stopped_in_epoch(trainer, epoch: int):

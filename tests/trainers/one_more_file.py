@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, put where they would lie."""
+"""Import of the examples of CONTRIBUTING.md as if they were in trainers/."""
 
 import sys
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from fdbpl.engine.registry import TRAINERS
 
 @contextmanager
 def put_into_trainers(folder: str, module: str) -> Iterator[None]:
-    """A module of tests/trainers/<folder> as if it lay in trainers/; gone again behind it."""
-    registry.import_trainers()  # what is imported only now would be lost with it
+    """Make a module of tests/trainers/<folder> importable from trainers/ until the context ends."""
+    registry.import_trainers()  # modules first imported inside the context would be removed with it
     (table,) = (value for value in vars(TRAINER_REGISTRY).values() if isinstance(value, dict))
     before = [(registered, dict(registered)) for registered in (table, TRAINERS)]
     path = str(Path(__file__).parent / folder)

@@ -34,7 +34,7 @@ def write_file(folder: Path, content: object) -> str:
     return str(folder)
 
 
-def test_the_layout_is_that_of_dassl(trained):
+def test_layout_of_dassl(trained):
     folder = file_of(trained, 1).parent
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "model.pth.tar-1", "model.pth.tar-2"]
     assert (folder / "checkpoint").read_text() == "model.pth.tar-2\n"
@@ -43,7 +43,7 @@ def test_the_layout_is_that_of_dassl(trained):
     assert set(content["state_dict"]) == {"ctx", "token_prefix", "token_suffix"} and content["epoch"] == 2
 
 
-def test_weights_of_base_classes_serve_new_classes(build_shared, trained):
+def test_weights_of_base_classes_with_new_classes(build_shared, trained):
     other = build_shared("CoOp", "new", **{"DATASET.SUBSAMPLE_CLASSES": "new"})
     names = other.student.prompt_learner.token_suffix.clone()
     other.load_model(trained.output_dir, epoch=1)
@@ -66,13 +66,13 @@ def test_weights_of_base_classes_serve_new_classes(build_shared, trained):
         ("FDBPL", {}, None, None, "no checkpoint in .*negative_prompt_learner"),
     ],
 )  # fmt: skip
-def test_weights_that_do_not_fit_are_refused(build_shared, trained, name, settings, folder, epoch, message):
+def test_weights_of_other_models_are_refused(build_shared, trained, name, settings, folder, epoch, message):
     trainer = build_shared(name, "other", bank=False, **settings)
     with pytest.raises(UserError, match=message):
         trainer.load_model(trained.output_dir if folder is None else folder, epoch=epoch)
 
 
-def test_class_specific_contexts_serve_only_their_classes(build_shared):
+def test_class_specific_contexts_are_limited_to_their_classes(build_shared):
     csc = {"TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CSC": True, "OPTIM.MAX_EPOCH": 1}
     trainer = build_shared("CoOp", "csc", **csc)
     trainer.train()

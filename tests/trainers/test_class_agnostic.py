@@ -18,7 +18,7 @@ DISTILLED = [name for name in trained() if TRAINER_REGISTRY.get(name).supervisio
 
 @pytest.fixture
 def agnostic(tmp_path) -> dict:
-    """Settings with a vocabulary of 12 words, of which each batch uses 5."""
+    """Return settings with a vocabulary of 12 words, of which each batch uses 5."""
     file = tmp_path / "words.csv"
     file.write_text("\n".join(["ClassName", *WORDS, WORDS[0], ""]))
     return {"TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.VOCABULARY": str(file), "TRAINER.KDPL.K_MAX": 5,
@@ -41,7 +41,7 @@ def test_every_student_learns_from_words(name, build, agnostic, monkeypatch):
     assert trainer.predictor()(torch.zeros(2, 3, 32, 32)).shape == (2, 5)  # a test uses the five class names
 
 
-def test_the_words_that_are_likeliest_in_the_batch_are_used(build, agnostic):
+def test_the_most_likely_words_of_the_batch_are_used(build, agnostic):
     trainer = build("CoOp_KDPL", **agnostic)
     batch = first_batch(trainer)
     mean = batch.teacher_logits.softmax(-1).mean(0)

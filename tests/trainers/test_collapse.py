@@ -1,4 +1,4 @@
-"""A training that ends at chance is reported in its log and metrics."""
+"""Collapsed training runs, which end at chance, are reported in log and metrics."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ DIFFERENT = F.normalize(torch.randn(5, 16, generator=torch.Generator().manual_se
 ALIKE = F.normalize(torch.ones(5, 16) + 1e-6 * DIFFERENT, dim=-1)
 
 
-def test_class_features_that_give_every_class_the_same_logit():
+def test_collapsed_class_features():
     assert are_alike(ALIKE, 100.0) and not are_alike(DIFFERENT, 100.0)
     assert not are_alike(DIFFERENT[:1], 100.0)  # one class
 

@@ -1,4 +1,4 @@
-"""All files of configs/trainers are valid and keep what their names say; the registry finds every trainer."""
+"""Files of configs/trainers: validity and the values in their names; the registry of trainers."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ DATASETS = {"ImageNet", "StanfordCars", "OxfordFlowers", "FGVCAircraft", "Descri
 
 
 def load(file: Path) -> tuple:
-    """Configuration of a file, and its PER_DATASET section."""
+    """Return the configuration of a file and its PER_DATASET section."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     registry.extend_cfg(cfg)
@@ -53,7 +53,7 @@ def test_a_configuration_is_complete(file):
 
 
 @EACH_FILE
-def test_a_configuration_has_the_values_of_its_name(file):
+def test_a_configuration_has_the_values_in_its_name(file):
     """vit_b16_c2_ep20_batch4_4+4ctx: 20 epochs, batches of 4, 4 visual and 4 textual context vectors."""
     cfg, _ = load(file)
     settings = TRAINER_REGISTRY.get(file.parent.name).settings(cfg)
@@ -103,7 +103,7 @@ def test_the_registry_finds_all_trainers():
     assert names.index("MaPLe") + 1 == names.index("MaPLe_KDPL") == names.index("FDBPL_MaPLe") - 1
 
 
-def test_a_name_that_is_in_use_keeps_its_trainer():
+def test_a_registered_name_keeps_its_trainer():
     theirs = TRAINER_REGISTRY.get("CoOp")
 
     class CoOp:

@@ -1,4 +1,4 @@
-"""--deterministic: recorded in the metrics, not part of a run's identity, and the same numbers on a CPU."""
+"""--deterministic: recorded in the metrics, not part of a run's identity, and without effect on results on a CPU."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from .methods import learned, one_of_each_student, same
 
 
 @pytest.mark.parametrize("name", one_of_each_student())
-def test_a_cpu_learns_the_same(name, build_shared):
+def test_results_on_a_cpu_are_unchanged(name, build_shared):
     settings = {"OPTIM.MAX_EPOCH": 1}
     free = build_shared(name, f"free/{name}", **settings)
     free.train()

@@ -31,7 +31,7 @@ def corrupt(trainer, parameter: torch.nn.Parameter, epoch: int, batch: int) -> N
 
 
 def nan_gradient(parameter: torch.Tensor) -> torch.Tensor:
-    """0, with a gradient of NaN."""
+    """Return 0 with a gradient of NaN."""
     return (0 * parameter).sum().sqrt()
 
 
@@ -42,7 +42,7 @@ def add_loss(trainer, loss) -> None:
 
 
 def saved_epochs(trainer) -> list[int]:
-    """Epochs with a checkpoint of every module; each of them contains finite numbers only."""
+    """Return the epochs with a checkpoint of every module; check that all values are finite."""
     (epochs,) = {tuple(checkpoint.epochs(Path(trainer.output_dir, name))) for name in trainer._models}
     for name in trainer._models:
         for epoch in epochs:
@@ -53,7 +53,7 @@ def saved_epochs(trainer) -> list[int]:
 
 @pytest.mark.parametrize("name", one_of_each_student())
 def test_a_far_too_large_learning_rate(name, build_shared):
-    """The first epoch is a warm-up and its checkpoint is good."""
+    """The first epoch is a warm-up with a valid checkpoint."""
     trainer = build_shared(name, f"diverging/{name}", **SETTINGS, **{"OPTIM.LR": 1e30})
     with pytest.raises(UserError, match=r"diverged at epoch 2 batch 2: .*Lower OPTIM.LR.*epoch 1 is kept"):
         trainer.train()

@@ -41,7 +41,7 @@ def frozen(trainer) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module", params=trained())
 def run(request, build_shared) -> SimpleNamespace:
-    """One whole run of a trainer, with its state before."""
+    """A complete run of a trainer, with its state before."""
     name = request.param
     trainer = build_shared(name, f"straight/{name}", **settings_of(name))
     start, clip, steps = learned(trainer), frozen(trainer), recorded_steps(trainer)
@@ -50,7 +50,7 @@ def run(request, build_shared) -> SimpleNamespace:
 
 
 def contents(trainer, epoch: int) -> dict:
-    """Contents of the checkpoints of an epoch by module."""
+    """Return the contents of the checkpoints of an epoch by module."""
     return {name: checkpoint.read(Path(trainer.output_dir, name, f"model.pth.tar-{epoch}")) for name in trainer._models}
 
 
@@ -90,7 +90,7 @@ def test_checkpoints_have_their_official_folders(run):
         assert not [key for key in state if key.endswith("attn.in_proj_weight")]  # nothing of the frozen CLIP
 
 
-def test_a_run_that_is_stopped_twice_and_resumed_equals_the_straight_run(run, build_shared, capsys):
+def test_a_run_that_is_stopped_and_resumed_twice_equals_an_uninterrupted_run(run, build_shared, capsys):
     settings, steps = settings_of(run.name), {}
     for epoch in (1, 2):  # in the middle of the second and of the third
         broken = build_shared(run.name, f"broken/{run.name}", **settings)
@@ -146,7 +146,7 @@ def test_another_seed_gives_another_run(run, build_shared):
     assert not any(same(first[module]["state_dict"], second[module]["state_dict"]) for module in first)
 
 
-def test_loaded_weights_give_the_same_logits_and_serve_new_classes(run, build_shared):
+def test_loaded_weights_give_the_same_logits_and_work_with_new_classes(run, build_shared):
     expected = logits(run.trainer, IMAGES)
     fresh = build_shared(run.name, f"fresh/{run.name}", bank=False, **settings_of(run.name) | {"SEED": 3})
     assert not torch.equal(logits(fresh, IMAGES), expected)

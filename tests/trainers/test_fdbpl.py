@@ -1,4 +1,4 @@
-"""FDBPL: its loss, and its use of the region bank in place of a teacher, labels and images."""
+"""FDBPL: its loss, and the region bank that replaces teacher, labels and images."""
 
 import math
 from unittest.mock import Mock
@@ -27,8 +27,8 @@ def banks_of(trainer) -> list:
     return find_banks(trainer.cfg, trainer.dm.dataset)
 
 
-def test_the_loss_is_that_of_the_method(build_shared):
-    """Against a loop over regions and pairs of regions."""
+def test_the_loss_equals_its_definition(build_shared):
+    """Compare with a loop over regions and pairs of regions."""
     weights = {"NEGATIVE_WEIGHT": 0.7, "COUPLING_WEIGHT": 0.3, "PCD_WEIGHT": 2.0, "PCD_MARGIN": 0.5, "ALPHA": 0.4}
     settings = {f"TRAINER.FDBPL.{key}": value for key, value in weights.items()}
     trainer = build_shared("FDBPL", "loss", **settings, **{"TRAINER.FDBPL.ENTROPY_EPSILON": 0.0})
@@ -57,8 +57,8 @@ def test_the_loss_is_that_of_the_method(build_shared):
         assert losses[key].item() == pytest.approx(float(torch.as_tensor(value).detach()), rel=1e-4, abs=1e-6), key
 
 
-def test_looked_up_features_are_those_of_the_image_tower(build_shared):
-    """The same regions in the same order, from the bank and from the image files: equal up to float16."""
+def test_looked_up_features_equal_those_of_the_image_tower(build_shared):
+    """Regions from the bank and from the image files are equal up to float16, in the same order."""
     runs = [build_shared("FDBPL", name, **settings, **{"OPTIM.LR": 0.5})
             for name, settings in (("features", {}), ("pixels", COMPUTED))]  # fmt: skip
     for run in runs:
@@ -82,7 +82,7 @@ def test_looked_up_features_are_those_of_the_image_tower(build_shared):
 
 
 def test_promptsrc_reads_its_frozen_features_from_the_bank(build_shared, monkeypatch):
-    """Its losses are those of computed features, up to float16; the frozen image tower does not run."""
+    """The losses equal those of computed features up to float16, and the frozen image tower does not run."""
     losses = []
     for name, settings in (("features", {}), ("pixels", COMPUTED)):
         run = build_shared("FDBPL_PromptSRC", name, **settings)
@@ -96,7 +96,7 @@ def test_promptsrc_reads_its_frozen_features_from_the_bank(build_shared, monkeyp
         assert losses[0][name].item() == pytest.approx(value.item(), rel=1e-2, abs=1e-4), name
 
 
-def test_stored_logits_are_those_of_the_teacher_for_the_same_pixels(build_shared, teacher_file):
+def test_stored_logits_equal_those_of_the_teacher_for_the_same_pixels(build_shared, teacher_file):
     trainer = build_shared("FDBPL", "teacher", **COMPUTED)
     batch = first_batch(trainer)
     teacher = load_backbone(teacher_file)
@@ -124,7 +124,7 @@ def test_no_teacher_is_loaded_and_no_training_image_decoded(build_shared, monkey
     assert loaded == [trainer.cfg.MODEL.BACKBONE.NAME]
 
 
-def test_a_test_needs_no_bank_but_a_training_does(build):
+def test_only_training_needs_a_bank(build):
     trainer = build("FDBPL", bank=False)
     trainer.test()
     assert 0 <= trainer.results["accuracy"] <= 100
@@ -132,7 +132,7 @@ def test_a_test_needs_no_bank_but_a_training_does(build):
         trainer.train()
 
 
-def test_a_bank_belongs_to_its_crops_and_precision_and_serves_all_seeds(build):
+def test_a_bank_is_specific_to_crops_and_precision_but_not_to_seeds(build):
     first = build("FDBPL", "first")
     (bank,) = banks_of(first)
     assert banks_of(build("FDBPL", "second", SEED=2)) == [bank]
@@ -174,7 +174,7 @@ def test_test_logits(build_shared):
     torch.testing.assert_close(difference.predictor()(images), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_an_epoch_has_every_image_once_and_each_of_its_regions_in_turn():
+def test_an_epoch_contains_each_image_once_with_its_next_region():
     batches = RegionBatches([f"{number}.jpg" for number in range(10)], per_image=3, batch_size=5, seed=1)
 
     def epoch(number: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The image features of test images are computed once, shared by methods and seeds, and never stale."""
+"""The cache of test image features: computed once, shared by methods and seeds, and never stale."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def cache(tmp_path) -> Path:
 
 @pytest.fixture
 def tested(build, cache):
-    """tested(trainer, output, **settings) -> results of an untrained student, and the number of encoded images."""
+    """Return tested(trainer, output, **settings), which returns test results and the number of encoded images."""
 
     def test(name: str, output: str, **settings):
         trainer = build(name, output, bank=False, **{"TEST.FEATURE_CACHE_DIR": str(cache), **settings})
@@ -32,7 +32,7 @@ def tested(build, cache):
     return test
 
 
-def test_one_method_computes_the_features_and_all_others_read_them(tested, cache):
+def test_features_are_computed_once_for_all_methods(tested, cache):
     without = {"TEST.FEATURE_CACHE_DIR": ""}
     computed = {name: tested(name, f"none/{name}", **without) for name in TEXT_ONLY}
     assert all(encoded == 10 for _, encoded in computed.values()) and not cache.exists()
@@ -44,7 +44,7 @@ def test_one_method_computes_the_features_and_all_others_read_them(tested, cache
     assert list(cache.rglob("*.safetensors")) == [file]
 
 
-def test_cached_features_are_those_of_the_tower_bit_for_bit(build, cache):
+def test_cached_features_equal_those_of_the_tower_bit_for_bit(build, cache):
     trainer = build("CoOp", "run", **{"TEST.FEATURE_CACHE_DIR": str(cache)})
     trainer.test()
     (file,) = cache.rglob("*.safetensors")

@@ -1,4 +1,4 @@
-"""A training opens only its own images, and never a test image, in each protocol."""
+"""Training opens only its own images, and no test image, in each protocol."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ SUFFIXES = (".jpg", ".JPEG")
 
 
 class OpenedFiles:
-    """Image files that this process opens while `on`, by whatever library; recorded by an audit hook."""
+    """Image files that any library opens in this process while `on` is true; recorded by an audit hook."""
 
     def __init__(self):
         self.on, self.files = False, set()
@@ -80,7 +80,7 @@ SUPERVISIONS = {  # each way to read pixels
 
 
 def build(cfg_in, folder: Path, root: Path, protocol: str, supervision: str, **settings):
-    """The trainer and its region bank, for which the teacher opens images as well."""
+    """Build the trainer and its region bank, for which the teacher opens images as well."""
     name, own = SUPERVISIONS[supervision]
     if own == DALI:
         pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
@@ -93,7 +93,7 @@ def paths(items) -> set[str]:
 
 
 def ignore_tests(trainer, opened: OpenedFiles) -> None:
-    """Record no files in the test at the end of a training, but in validations."""
+    """Record files of validations, but not of the final test."""
     test = trainer.test
 
     def unrecorded(split=None):
@@ -132,8 +132,8 @@ def test_the_best_epoch_is_selected_by_validation_images(cfg_in, root, tmp_path,
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
-def test_a_training_gives_the_same_without_all_other_images(cfg_in, root, tmp_path, supervision):
-    """All images that are not trained on are deleted or broken before the second training."""
+def test_other_images_have_no_effect_on_training(cfg_in, root, tmp_path, supervision):
+    """All other images are deleted or broken before the second training."""
     results = []
     for number in range(2):
         trainer = build(cfg_in, tmp_path / str(number), root, "base2new", supervision, **{"TEST.NO_TEST": True})

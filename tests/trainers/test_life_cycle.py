@@ -36,7 +36,7 @@ def test_equal_seeds_give_equal_runs(build):
             run.train()
 
 
-def test_learning_rates_are_those_of_dassl(build):
+def test_learning_rates_equal_those_of_dassl(build):
     trainer = build("CoOp")
     rates, epoch = [], trainer.run_epoch
     trainer.run_epoch = lambda: (rates.append(trainer.get_current_lr()), epoch())
@@ -118,7 +118,7 @@ BEST = EACH_EPOCH | {"TEST.FINAL_MODEL": "best_val"}
 
 
 def validated(trainer):
-    """The trainer, with the second epoch as the best on the validation images; its test is a real one."""
+    """Return a trainer whose second epoch is the best on the validation images."""
     test, results = trainer.test, (10.0, 30.0, 20.0, 20.0)
     trainer.test = lambda split=None: results[trainer.epoch] if split == "val" else test(split)
     return trainer
@@ -126,7 +126,7 @@ def validated(trainer):
 
 @pytest.mark.parametrize("output", ["broken", "elsewhere"])
 def test_the_best_epoch_survives_a_restart(build, output):
-    """In the same folder, and in another one with --resume."""
+    """Resume in the same folder, and in another one with --resume."""
     straight = validated(build("CoOp", "straight", **BEST))
     straight.train()
     broken = stopped_in_epoch(validated(build("CoOp", "broken", **BEST)), 3)
@@ -173,7 +173,7 @@ def test_resuming_needs_the_checkpoints_of_the_same_method(build_shared, tmp_pat
             build_shared(name, f"short/{name}", RESUME=str(folder)).train()
 
 
-def test_the_input_size_must_be_that_of_the_backbone(build):
+def test_the_input_size_must_match_the_backbone(build):
     with pytest.raises(UserError, match=r"INPUT.SIZE \(32, 32\)"):
         build("CoOp", **{"INPUT.SIZE": (64, 64)})
 

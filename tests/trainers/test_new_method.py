@@ -28,7 +28,7 @@ def one_more_file():
 
 
 @pytest.mark.parametrize("name", SUPERVISIONS)
-def test_it_trains_under_every_supervision(name, build):
+def test_training_under_every_supervision(name, build):
     settings = {"OPTIM.MAX_EPOCH": 2, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.LR": 0.01}
     trainer = build(name, **settings)
     assert trainer.supervision_class is SUPERVISIONS[name]
@@ -67,7 +67,7 @@ def test_settings_of_the_new_method_are_checked(make_cfg):
         build_trainer(make_cfg("Adapter_KDPL", **{"TRAINER.ADAPTER.PREC": "fp8"}))
 
 
-def test_its_yaml_has_known_keys(tmp_path):
+def test_the_yaml_has_known_keys(tmp_path):
     root = Path(__file__).resolve().parents[2]
     (tmp_path / "_base_").symlink_to(root / "configs/_base_")
     file = tmp_path / "trainers/Adapter/demo.yaml"

@@ -1,4 +1,4 @@
-"""A new supervision is one file: tests/trainers/new_supervision/smoothed.py, as CONTRIBUTING.md shows it."""
+"""The example of a new supervision in CONTRIBUTING.md: tests/trainers/new_supervision/smoothed.py."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def one_more_file():
 
 
 @pytest.mark.parametrize("method", ["CoOp", "MaPLe"])
-def test_it_supervises_methods_that_it_has_never_seen(method, build):
+def test_training_of_existing_methods(method, build):
     trainer = build(f"{method}_Smoothed", **{"OPTIM.MAX_EPOCH": 1})
     assert type(trainer.student) is TRAINER_REGISTRY.get(method).student_class
     start = learned(trainer)
@@ -25,8 +25,8 @@ def test_it_supervises_methods_that_it_has_never_seen(method, build):
     assert any(not torch.equal(value, start[key]) for key, value in learned(trainer).items())
 
 
-def test_its_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):
-    """Against the definition: minus the sum of q ln p, q = (1 - s) at the label plus s / C everywhere."""
+def test_the_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):
+    """Compare with the definition: minus the sum of q ln p, q = (1 - s) at the label plus s / C everywhere."""
     trainer = build("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 0.3})
     trainer.build_supervision()
     view = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
@@ -38,6 +38,6 @@ def test_its_loss_is_the_cross_entropy_with_the_smoothed_distribution(build):
     torch.testing.assert_close(trainer.supervision.losses(outputs, view)["cross_entropy"], expected)
 
 
-def test_a_share_that_cannot_be_is_refused(make_cfg):
+def test_invalid_shares(make_cfg):
     with pytest.raises(UserError, match=r"TRAINER.SMOOTHED.SHARE is 1.0, but it must be from 0.0"):
         build_trainer(make_cfg("CoOp_Smoothed", **{"TRAINER.SMOOTHED.SHARE": 1.0}))

@@ -58,7 +58,7 @@ BATCHES = {"VPT_image_trans.conv1.1.num_batches_tracked": torch.tensor(7)}  # no
 
 @pytest.fixture(scope="module")
 def untrained(build_shared):
-    """untrained(method) -> its trainer, built once."""
+    """Return untrained(method), which returns the method's trainer, built once."""
     built = {}
 
     def of(method: str):
@@ -123,7 +123,7 @@ def case(request, untrained) -> SimpleNamespace:
 
 @pytest.mark.parametrize("form", ["complete", "trained only", "data parallel"])
 def test_official_files_are_loaded(case, form, tmp_path):
-    """Logits of the loaded checkpoint are those of parameters that are set one by one."""
+    """A loaded checkpoint gives the same logits as parameters that are set one by one."""
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     trained = trained_state(case.method)
     parameters = case.module.state_dict(keep_vars=True)
@@ -150,7 +150,7 @@ def test_official_files_are_loaded(case, form, tmp_path):
 
 
 def test_checkpoints_of_other_methods_are_refused(case, untrained, tmp_path):
-    """They lie in the folder that this method reads."""
+    """The other checkpoint is in the folder that this method reads."""
     before = state_of(case.trainer)
     for other in OFFICIAL.keys() - {case.method}:
         if frozenset((case.method, other)) in SAME_PARAMETERS:

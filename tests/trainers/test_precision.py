@@ -47,7 +47,7 @@ def test_bfloat16_trains_and_is_close_to_float32(name, build_shared):
     [("fp16", "needs a GPU.*PREC fp32"), ("amp", "needs a GPU.*PREC fp32"), ("fp8", "fp32, fp16, amp, bf16")],
 )
 @pytest.mark.parametrize("name", one_of_each_student())
-def test_precisions_that_a_cpu_lacks_are_refused(name, precision, message, make_cfg):
+def test_precisions_without_cpu_support_are_refused(name, precision, message, make_cfg):
     with pytest.raises(UserError, match=f"TRAINER.{cfg_key_of(name)}.PREC .*{precision}.*{message}"):
         build_trainer(make_cfg(name, **settings_of(name, precision), **{"DATASET.ROOT": "/nowhere"}))
 

@@ -1,4 +1,4 @@
-"""ProGrad's prompts against their definition, with templates that have more tokens than words."""
+"""ProGrad's prompts compared with their definition, for templates that have more tokens than words."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ COMMA = "a type of pet, a photo of a {}."  # eight words before the class name, 
 
 @pytest.fixture
 def student(make_cfg, student_file):
-    """student(template, **settings) -> ProGrad's student on the tiny CLIP."""
+    """Return student(template, **settings), which returns ProGrad's student on the tiny CLIP."""
 
     def make(template, **settings):
         cfg = make_cfg("ProGrad", **{f"TRAINER.PROGRAD.{key}": value for key, value in settings.items()})

@@ -1,4 +1,4 @@
-"""A finished run with learned prompts as the teacher of PromptKD, of KDPL and, through its own bank, of FDBPL."""
+"""A finished run with learned prompts as the teacher of PromptKD, KDPL and (with its own bank) FDBPL."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ SHORT = {"OPTIM.MAX_EPOCH": 2}
 
 @pytest.fixture(scope="module")
 def finished(build_shared):
-    """finished(method) -> run folder of the method, trained once, and its trainer."""
+    """Return finished(method), which returns the run folder of the method, trained once, and its trainer."""
     runs = {}
 
     def of(method: str, **settings):
@@ -32,7 +32,7 @@ def finished(build_shared):
     return of
 
 
-def taught_by(folder: Path) -> dict:
+def teacher_settings(folder: Path) -> dict:
     return SHORT | {"TEACHER.NAME": f"run:{folder}"}
 
 
@@ -44,9 +44,9 @@ def change_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["PromptSRC", "MaPLe", "FDBPL", "TCP", "VPT"])
-def test_the_teacher_has_the_logits_of_the_run(method, finished, build_shared):
+def test_logits_of_the_teacher_equal_those_of_the_run(method, finished, build_shared):
     folder, run = finished(method)
-    trainer = build_shared("CoOp_KDPL", f"same/{method}", **taught_by(folder))
+    trainer = build_shared("CoOp_KDPL", f"same/{method}", **teacher_settings(folder))
     trainer.build_supervision()
     batch = next(iter(trainer.train_loader_x))
     found, expected = trainer.parse_batch_train(batch).teacher_logits, logits(run, batch["img"])
@@ -59,10 +59,10 @@ def test_the_teacher_has_the_logits_of_the_run(method, finished, build_shared):
     [("PromptSRC", "PromptKD"), ("MaPLe", "CoOp_KDPL"), ("PromptSRC", "FDBPL"), ("MaPLe", "FDBPL_PromptKD")],
 )
 def test_training_with_the_teacher(method, name, finished, build_shared):
-    """The teacher's folder stays as it is."""
+    """The teacher's folder does not change."""
     folder, _ = finished(method)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    trainer = build_shared(name, f"taught/{name}", **taught_by(folder))
+    trainer = build_shared(name, f"taught/{name}", **teacher_settings(folder))
     start = learned(trainer)
     trainer.train()
     assert not same(learned(trainer), start)
@@ -70,7 +70,7 @@ def test_training_with_the_teacher(method, name, finished, build_shared):
 
 
 def test_promptkd_loads_its_teacher_once(build_shared, monkeypatch):
-    """For the class features of the student and for the training together."""
+    """The class features of the student and the training share the teacher."""
     load, loaded = teachers.load_backbone, []
     monkeypatch.setattr(teachers, "load_backbone", lambda name, *more: loaded.append(name) or load(name, *more))
     trainer = build_shared("PromptKD", "once", **SHORT)
@@ -78,10 +78,10 @@ def test_promptkd_loads_its_teacher_once(build_shared, monkeypatch):
     assert loaded == [trainer.cfg.TEACHER.NAME]
 
 
-def test_the_bank_belongs_to_the_weights_of_the_run(finished, build, tmp_path, data_root):
+def test_the_bank_is_specific_to_the_weights_of_the_run(finished, build, tmp_path, data_root):
     """`regions verify` compares it with the run; after a change of the run's weights it is not used."""
     folder = Path(shutil.copytree(finished("PromptSRC")[0], tmp_path / "teacher"))
-    plain, taught = build("FDBPL", "plain", **SHORT), build("FDBPL", "taught", **taught_by(folder))
+    plain, taught = build("FDBPL", "plain", **SHORT), build("FDBPL", "taught", **teacher_settings(folder))
     (other,), (bank,) = (find_banks(trainer.cfg, trainer.dm.dataset) for trainer in (plain, taught))
     assert other != bank
     findings = list(verify_bank(bank, Sample(data_root)))
@@ -91,8 +91,8 @@ def test_the_bank_belongs_to_the_weights_of_the_run(finished, build, tmp_path, d
     findings = list(verify_bank(bank, Sample(data_root)))
     assert findings[-1].mark == WRONG and "teacher has the SHA-256" in findings[-1].sentence
     with pytest.raises(UserError, match=f"no region bank of run:.*only .*{bank.name[-8:]}"):
-        build("FDBPL", "changed", bank=False, **taught_by(folder)).train()
-    again = build("FDBPL", "again", **taught_by(folder))  # generates another bank
+        build("FDBPL", "changed", bank=False, **teacher_settings(folder)).train()
+    again = build("FDBPL", "again", **teacher_settings(folder))  # generates another bank
     assert find_banks(again.cfg, again.dm.dataset) != [bank]
 
 
@@ -128,7 +128,7 @@ def test_a_broken_run_is_refused(finished, build_shared, tmp_path, damage, messa
     damage(folder)
     for name in METHODS:
         with pytest.raises(UserError, match=f"{folder}.*{message}"):
-            build_shared(name, f"broken/{name}", **taught_by(folder)).train()
+            build_shared(name, f"broken/{name}", **teacher_settings(folder)).train()
 
 
 @pytest.mark.parametrize("method", ["CoCoOp", "PromptKD"])
@@ -136,14 +136,14 @@ def test_class_features_that_need_more_than_names_are_refused(method, finished, 
     folder, _ = finished(method)
     for name in METHODS:
         with pytest.raises(UserError, match=f"{folder} is a run of {method}, .* more than class names"):
-            build_shared(name, f"refused/{name}", **taught_by(folder)).train()
+            build_shared(name, f"refused/{name}", **teacher_settings(folder)).train()
 
 
-def test_settings_that_do_not_go_with_a_run(finished, build_shared):
+def test_settings_that_conflict_with_a_run(finished, build_shared):
     folder, _ = finished("CoOp", **{"TRAINER.COOP.CSC": True, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 2})
     for settings, message in (
         ({}, "CSC"),  # class-specific contexts of other classes
         ({"TEACHER.TEMPLATE": "a {}."}, "TEACHER.TEMPLATE .* cannot be used with TEACHER.NAME run:"),
     ):
         with pytest.raises(UserError, match=message):
-            build_shared("CoOp_KDPL", "settings", **taught_by(folder), **settings).train()
+            build_shared("CoOp_KDPL", "settings", **teacher_settings(folder), **settings).train()

@@ -25,7 +25,7 @@ def record_of(folder: Path) -> dict:
 
 
 def as_older_version(folder: Path) -> None:
-    """Remove what older versions did not write."""
+    """Remove records that older versions did not write."""
     record = record_of(folder)
     del record["inputs"]
     record["fingerprint"] = fingerprint(record["config"], record["task"])
@@ -55,7 +55,7 @@ def base(trained, tmp_path) -> Path:
 
 @pytest.fixture
 def run(train_py, capsys):
-    """run(...) -> run folder; run.refused(...) -> error message of a refused run."""
+    """Return run(...), which returns a run folder; run.refused(...) returns the error message of a refused run."""
 
     def refused(*words, **overrides) -> str:
         capsys.readouterr()
@@ -89,7 +89,7 @@ def test_weights_of_another_kind_are_not_tested(run, trained, case):
     assert not (run.folder / "test/metrics.json").exists()
 
 
-def test_the_clip_of_a_test_is_compared_by_its_weights(run, base, tmp_path, student_file):
+def test_the_clip_of_a_test_is_identified_by_its_weights(run, base, tmp_path, student_file):
     """Other weights of the same architecture are refused; a copy of the weights under another name is the same CLIP."""
     other = {"MODEL.BACKBONE.NAME": tiny_clip_file(tmp_path / "other.safetensors", 7, 32, 2)}
     flags = ("--eval-only", "--model-dir", base)
@@ -109,14 +109,14 @@ def test_official_weights_without_a_record_are_tested(run, base):
 
 
 def test_the_last_epoch_of_an_unfinished_training_is_not_tested(run, base):
-    """After more epochs it would be another test in the same folder."""
+    """After more epochs, the same folder would hold another test."""
     (base / "done.json").unlink()
     words = ("CoOp", "test", "--eval-only", "--model-dir", base)
     assert f"The training in {base} is not finished" in run.refused(*words, **NEW)
     run(*words, "--load-epoch", 1, **NEW)
 
 
-def test_a_test_may_differ_in_precision_and_training_settings_and_records_its_images(run, trained):
+def test_a_test_may_differ_in_precision_and_training_settings(run, trained):
     test = run("CoOp", "test", "--eval-only", "--model-dir", trained, **NEW, **{
         "TRAINER.COOP.PREC": "bf16", "OPTIM.LR": 1.0, "INPUT.TRANSFORMS": ("normalize",), "TEACHER.NAME": "unused",
         "TEST.SPLIT": "val",
@@ -134,7 +134,7 @@ def test_promptkd_is_tested_with_its_teacher(run, teacher_file, tmp_path):
     assert "TEACHER.NAME" in run.refused("PromptKD", "test", "--eval-only", "--model-dir", kd, **NEW, **copy)
 
 
-def test_replaced_weights_of_the_clip_are_noticed(run, student_file, tmp_path, data_root):
+def test_replaced_weights_of_the_clip_are_detected(run, student_file, tmp_path, data_root):
     used = {"MODEL.BACKBONE.NAME": shutil.copy(student_file, tmp_path / "clip.safetensors")}
     own = run("CoOp", "own", **used)
     tiny_clip_file(tmp_path / "clip.safetensors", 7, 32, 2)
@@ -246,8 +246,8 @@ def test_runs_of_older_versions_are_finished(run, base, capsys):
 # Times, seeds and flags -----------------------------------------------------------------------------------------------
 
 
-def test_times_are_those_of_all_attempts(run, base):
-    """After a kill during the test, and after one during the last epoch."""
+def test_times_include_all_attempts(run, base):
+    """Covers a kill during the test and a kill during the last epoch."""
     before = run.metrics(base)
     remove(base, "done.json", "metrics.json")
     after = run.metrics(run("CoOp", "base", **EACH_EPOCH))
@@ -288,7 +288,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_flags_and_settings_that_cannot_work_are_refused(run, case):
+def test_invalid_flags_and_settings(run, case):
     flags, overrides, message = REFUSED[case]
     assert message in run.refused("FDBPL", "new", *flags, **overrides)
     assert not (run.folder / "new/done.json").exists()

@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused with a message that names the key, before data is read if possible."""
+"""Invalid settings: errors that name the key, raised before data is read if possible."""
 
 import pytest
 from dassl.config import get_cfg_default
@@ -14,7 +14,7 @@ NOWHERE = {"DATASET.ROOT": "/nowhere"}  # data is not read
 
 
 def keys(prefix: str) -> list[tuple[str, str]]:
-    """Trainer and key of every setting that begins with `prefix`."""
+    """Return trainer and key of every setting that begins with `prefix`."""
     cfg = get_cfg_default()
     registry.extend_cfg(cfg)
     return [(name, f"TRAINER.{cfg_key_of(name)}.{key}") for name in one_of_each_student()
@@ -84,12 +84,12 @@ def test_text_prompts_work_with_a_resnet(build_shared, name):
         ("ZeroshotCLIP", "TRAINER.ZEROSHOTCLIP.TEMPLATE", "a photo", "placeholder of the class name"),
     ],
 )
-def test_values_that_cannot_work(make_cfg, name, key, value, message):
+def test_invalid_values(make_cfg, name, key, value, message):
     check_refused(make_cfg(name, **{key: value}, **NOWHERE), f"{key}.*{message}")
 
 
 @pytest.mark.parametrize("key, value", [("NAME", "nothing"), ("LR_SCHEDULER", "nothing"), ("LR", -1.0)])
-def test_optimizer_settings_that_dassl_or_torch_refuses(make_cfg, key, value):
+def test_optimizer_settings_refused_by_dassl_or_torch(make_cfg, key, value):
     check_refused(make_cfg("MaPLe", **{f"OPTIM.{key}": value}), f"cannot be built from the OPTIM settings.*{value}")
 
 

@@ -1,4 +1,4 @@
-"""MODEL.TEXT_CHUNK changes no gradient: for each student, and with the two prompt sets of FDBPL."""
+"""MODEL.TEXT_CHUNK does not change gradients, for each student and for the two prompt sets of FDBPL."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ NAMES = [name for name in trained() if (name in one_of_each_student() or name.st
 
 
 def gradients(trainer) -> dict[str, torch.Tensor]:
-    """Gradients of the first batch."""
+    """Return the gradients of the first batch."""
     batch = first_batch(trainer)
     trainer.set_model_mode("train")
     trainer.compute_gradients(trainer.compute_losses(batch))
@@ -20,7 +20,7 @@ def gradients(trainer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_those_without_chunks(name, build_shared, monkeypatch):
+def test_gradients_equal_those_without_chunks(name, build_shared, monkeypatch):
     monkeypatch.setattr("trainers.promptsrc.IMAGENET_TEMPLATES", ("a photo of a {}.", "itap of the {}."))
     deterministic = {"INPUT.TRANSFORMS": ("normalize",), "DATALOADER.TRAIN_X.SAMPLER": "SequentialSampler"}
     whole = gradients(build_shared(name, f"whole/{name}", **deterministic))

@@ -1,4 +1,4 @@
-"""Several processes give the numbers of one, up to the order of sums."""
+"""Several processes give the results of one, up to the order of sums."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def state_of(trainer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_train_and_test_as_one(build, make_cfg, tmp_path, processes):
+def test_results_of_several_processes_equal_those_of_one(build, make_cfg, tmp_path, processes):
     words, jobs, expected = tmp_path / "words.txt", tmp_path / "jobs", {}
     words.write_text("\n".join(WORDS))
     jobs.mkdir()
@@ -98,8 +98,8 @@ def test_an_error_of_all_processes_is_printed_once(tmp_path):
     assert "terminate called" not in run.stderr and not (tmp_path / "run" / "done.json").exists()
 
 
-def test_an_error_of_one_process_ends_all(build, make_cfg, data_root, tmp_path):
-    """An image that breaks after the bank was generated, in the share of the second process of the first batch."""
+def test_an_error_of_one_process_stops_all(build, make_cfg, data_root, tmp_path):
+    """After the generation of the bank, an image breaks in the second process's share of the first batch."""
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     images = [item.impath for item in build("FDBPL_MaPLe", "one").dm.dataset.train_x]
@@ -124,7 +124,7 @@ def test_more_processes_than_gpus(tmp_path):
 
 
 def test_a_process_that_never_starts_is_an_error_after_the_timeout(tmp_path):
-    """The timeout is shortened from a week to a second."""
+    """Uses a timeout of a second instead of a week."""
     code = (
         "from fdbpl import distributed, errors\n"
         "assert distributed.TIMEOUT.days >= 1\n"

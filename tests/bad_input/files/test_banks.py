@@ -1,4 +1,4 @@
-"""Region banks whose files are broken, missing, swapped, or of another bank."""
+"""Region banks with files that are damaged, missing, swapped, or from another bank."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ Damage = Callable[[Workspace], object]
 
 
 def header_of(file: Path) -> tuple[dict, bytes]:
-    """Header and tensor bytes of a safetensors file."""
+    """Return the header and the tensor bytes of a safetensors file."""
     content = file.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), content[end:]
@@ -38,7 +38,7 @@ def edit_header(file: Path, change: Callable[[dict], object]) -> None:
 
 
 def edit_metadata(file: Path, key: str = "shard", **changes: object) -> None:
-    """Change entries of the bank's metadata in a file; None removes one."""
+    """Change entries of the bank's metadata in a file; None removes an entry."""
 
     def change(header: dict) -> None:
         content = json.loads(header["__metadata__"][key]) | changes
@@ -58,7 +58,7 @@ def swap(first: Path, second: Path) -> None:
 
 
 def other_bank(workspace: Workspace) -> Path:
-    """Generate a second bank of the same images with another seed."""
+    """Generate a second bank of the same images with another seed and return its folder."""
     own = workspace.bank
     workspace.succeeds("REGIONS.SEED", 2, flags=["--generate-regions"])
     (other,) = (file.parent for file in own.parent.glob("*/manifest.json") if file.parent != own)
@@ -66,12 +66,12 @@ def other_bank(workspace: Workspace) -> Path:
 
 
 def grown(workspace: Workspace) -> list[Path]:
-    """Grow the bank; returns its two shards."""
+    """Grow the bank and return its two shards."""
     workspace.succeeds("REGIONS.PER_IMAGE", 5, flags=["--generate-regions"])
     return workspace.shards()
 
 
-# manifest -----------------------------------------------------------------------------------------------------------
+# manifest ------------------------------------------------------------------------------------------------------------
 
 
 def manifest(content: str | bytes) -> Damage:
@@ -80,7 +80,7 @@ def manifest(content: str | bytes) -> Damage:
 
 
 def identity(**changes: object) -> Damage:
-    """Damage that changes entries of the identity in the manifest; None removes one."""
+    """Change entries of the identity in the manifest; None removes an entry."""
 
     def damage(workspace: Workspace) -> None:
         file = workspace.bank / "manifest.json"
@@ -98,8 +98,8 @@ def manifest_folder(workspace: Workspace) -> None:
 MANIFESTS = {
     "missing": (lambda w: (w.bank / "manifest.json").unlink(), "no region bank of"),
     "empty": (manifest(""), "manifest.json"),
-    "no JSON": (manifest("{'identity': 1}"), "manifest.json"),
-    "no UTF-8": (manifest(b"\xff\xfe\x00"), "manifest.json"),
+    "not JSON": (manifest("{'identity': 1}"), "manifest.json"),
+    "not UTF-8": (manifest(b"\xff\xfe\x00"), "manifest.json"),
     "deeply nested": (manifest("[" * 100_000), "manifest.json"),
     "a huge number": (manifest('{"identity": ' + "9" * 5000 + "}"), "manifest.json"),
     "a list": (manifest("[]"), "holds a list"),
@@ -108,13 +108,13 @@ MANIFESTS = {
     "an identity that is a list": (manifest('{"identity": [1]}'), "identity"),
     "a folder": (manifest_folder, "manifest.json"),
     "another schema": (identity(schema=2), "schema 2"),
-    "a schema in words": (identity(schema="1"), "schema '1'"),
+    "a schema of type str": (identity(schema="1"), "schema '1'"),
     "no schema": (identity(schema=None), "schema None"),
     "no seed": (identity(seed=None), "seed"),
     "an unknown key": (identity(owner="me"), "owner"),
-    "a size in words": (identity(size="32"), "size '32'"),
+    "a size of type str": (identity(size="32"), "size '32'"),
     "a mean that is a number": (identity(mean=0.5), "mean 0.5"),
-    "a mean of words": (identity(mean=["a", "b", "c"]), "mean ['a'"),
+    "a mean of strings": (identity(mean=["a", "b", "c"]), "mean ['a'"),
     "a flag instead of a number": (identity(flip=True), "flip True"),
     "another teacher": (identity(teacher="ViT-L/14"), "(only"),
     "another teacher's weights": (identity(teacher_sha256="0" * 64), "(only"),
@@ -138,7 +138,7 @@ def test_manifests(workspace, case):
     workspace.refused(names=[words, str(workspace.bank if words == "another bank" else workspace.bank.parent)])
 
 
-# shards -------------------------------------------------------------------------------------------------------------
+# shards --------------------------------------------------------------------------------------------------------------
 
 
 def first_shard(change: Callable[[Path], object]) -> Damage:
@@ -175,21 +175,21 @@ SHARDS = {
     "an unknown dtype": (header(lambda h: h["boxes"].update(dtype="F8")), "Broken"),
     "another shape": (header(lambda h: h["boxes"].update(shape=[1, 4])), "Broken"),
     "a negative shape": (header(lambda h: h["boxes"].update(shape=[-1, -4])), "Broken"),
-    "an offset in words": (header(lambda h: h["boxes"].update(data_offsets="ab")), "Broken"),
+    "an offset of type str": (header(lambda h: h["boxes"].update(data_offsets="ab")), "Broken"),
     "a missing tensor": (header(lambda h: h.pop("embeddings") and None), "Broken"),
     "no images": (metadata(images=None), "images"),
-    "images that are numbers": (metadata(images=[1, 2]), "not strings"),
+    "images of type int": (metadata(images=[1, 2]), "not strings"),
     "another image": (metadata(images=["tiny/images/x.jpg"] * 10), "the regions of regions-"),
-    "one image only": (metadata(images=["tiny/images/0_0.jpg"]), "images"),
-    "the first region in words": (metadata(first="0"), "first region '0'"),
+    "a single image": (metadata(images=["tiny/images/0_0.jpg"]), "images"),
+    "a first region of type str": (metadata(first="0"), "first region '0'"),
     "a negative first region": (metadata(first=-3), "first region -3"),
     "no regions": (metadata(count=0), "count 0"),
     "other regions": (metadata(first=3), "the regions of regions-"),
-    "sizes in words": (metadata(sizes="large"), "sizes"),
+    "sizes of type str": (metadata(sizes="large"), "sizes"),
     "no checksum": (metadata(payload=None), "checksum"),
     "another checksum": (metadata(payload="0" * 64), "checksum"),
     "another name": (first_shard(lambda file: rename(file, f"regions-{'0' * 16}.safetensors")), "Rename it"),
-    "that of another bank": (lambda w: shutil.copy(other_bank(w) / w.shards()[0].name, w.bank), "another bank"),
+    "a shard of another bank": (lambda w: shutil.copy(other_bank(w) / w.shards()[0].name, w.bank), "another bank"),
     "two swapped": (lambda w: swap(*grown(w)), "the regions of regions-"),
     "the second of two missing": (delete_second_of_two, "lacks regions of"),
     "a folder": (lambda w: (w.bank / f"regions-{'1' * 16}.safetensors").mkdir(), "regions-1"),
@@ -212,7 +212,7 @@ def test_truncated_shards(workspace, share):
     workspace.refused(names=shard.name, flags=["--generate-regions"])
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "another name", "that of another bank", "other regions"])
+@pytest.mark.parametrize("case", ["missing", "empty", "another name", "a shard of another bank", "other regions"])
 def test_inspection(workspace, case):
     SHARDS[case][0](workspace)
     words = ["inspect", workspace.bank]
@@ -222,7 +222,7 @@ def test_inspection(workspace, case):
         refused(regions.main, words, str(workspace.bank), unchanged=[workspace.bank])
 
 
-# features -----------------------------------------------------------------------------------------------------------
+# features ------------------------------------------------------------------------------------------------------------
 
 
 def features(change: Callable[[Path], object]) -> Damage:
@@ -245,10 +245,10 @@ FEATURES = {
     "empty": (features(lambda file: file.write_bytes(b"")), "Broken"),
     "half": (features(lambda file: truncate(file, 0.5)), "Broken"),
     "a flipped bit": (features(flip_bit), "checksum"),
-    "those of another student": (features(lambda file: edit_metadata(file, student="0" * 64)), "another student"),
-    "those of another shard": (features(lambda file: edit_metadata(file, shard="regions-0.safetensors")),
+    "features of another student": (features(lambda file: edit_metadata(file, student="0" * 64)), "another student"),
+    "features of another shard": (features(lambda file: edit_metadata(file, shard="regions-0.safetensors")),
                                "another shard"),
-    "those of another bank": (features_of_another_bank, "another bank"),
+    "features of another bank": (features_of_another_bank, "another bank"),
     "a shard": (lambda w: shutil.copy(w.shards()[0], w.student_features()[0]), ""),
     "no text features": (lambda w: shutil.rmtree(w.bank / "text"), "text features of 5 of 5 prompts"),
     "empty text features": (text(lambda file: file.write_bytes(b"")), "text features"),
@@ -256,10 +256,10 @@ FEATURES = {
     "a flipped bit of the text features": (text(flip_bit), "text features"),
     "text features of another name": (text(lambda file: rename(file, "0123.safetensors")), "do not match its name"),
     "other prompts": (text(lambda file: edit_metadata(file, "prompts", prompts=["a"])), "do not match"),
-    "prompts that are a number": (text(lambda file: edit_metadata(file, "prompts", prompts=7)), "text"),
+    "prompts of type int": (text(lambda file: edit_metadata(file, "prompts", prompts=7)), "text"),
     "text features of another teacher": (text(lambda file: edit_metadata(file, "prompts", teacher="0" * 64)),
                                          "another teacher"),
-    "metadata that are a number": (text(lambda file: edit_header(
+    "metadata of type int": (text(lambda file: edit_header(
         file, lambda h: h["__metadata__"].update(prompts="7"))), "text"),
 }  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_features(workspace, case):
 
 
 @pytest.mark.parametrize("record", ["x", '{"seconds": null, "regions": 1}'])
-def test_a_broken_cost_record_stops_neither_training_nor_generation(workspace, record):
+def test_a_broken_cost_record_is_ignored(workspace, record):
     (workspace.bank / "cost.json").write_text(record)
     workspace.succeeds()
     workspace.succeeds("REGIONS.PER_IMAGE", 4, flags=["--generate-regions"])
@@ -280,7 +280,7 @@ def test_a_broken_cost_record_stops_neither_training_nor_generation(workspace, r
     assert workspace.metrics()["accuracy"] == workspace.metrics("FDBPL")["accuracy"]
 
 
-# command line -------------------------------------------------------------------------------------------------------
+# command line --------------------------------------------------------------------------------------------------------
 
 
 COMMANDS = {
@@ -294,7 +294,7 @@ COMMANDS = {
     "a dictionary of images": ("generate --images {dict}", "a JSON list of image paths"),
     "a list of numbers": ("generate --images {numbers}", "a JSON list of image paths"),
     "a list that leads outside": ("generate --images {outside}", "does not lie below --root"),
-    "no file of class names": ("generate --classnames nowhere.txt", "nowhere.txt"),
+    "a missing file of class names": ("generate --classnames nowhere.txt", "nowhere.txt"),
     "class names without UTF-8": ("generate --classnames {binary}", "UTF-8"),
     "K = 0": ("generate --content topk:0 --classnames {names}", "topk:0"),
     "K without class names": ("generate --content topk:3", "--classnames"),
@@ -318,12 +318,12 @@ def test_commands(data_root, teacher_file, tmp_path, case):
     refused(regions.main, [first, *flags, *words], message, unchanged=[data_root])
 
 
-# flipped bits -------------------------------------------------------------------------------------------------------
+# random bit flips ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def read_all(prepared, student_file):
-    """read_all(bank): everything that training reads of a bank."""
+    """Return a function that reads from a bank all tensors that training uses."""
     student = (student_file, sha256_of(student_file))
     (shard,), (texts,) = Workspace(prepared).shards(), Workspace(prepared).texts()
     images = json.loads(header_of(shard)[0]["__metadata__"]["shard"])["images"]

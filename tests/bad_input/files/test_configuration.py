@@ -1,4 +1,4 @@
-"""Configuration files, overrides and flags that cannot work."""
+"""Invalid configuration files, overrides and flags."""
 
 import itertools
 from pathlib import Path
@@ -18,7 +18,7 @@ from .workspace import Workspace
 
 @pytest.fixture
 def words(prepared, tmp_path):
-    """words(*overrides, ...) -> the command line of a run of the shared workspace in a folder of its own."""
+    """Return a function from overrides to the command line of a run of the shared workspace in its own folder."""
 
     def of(*overrides: object, trainer: str = "CoOp", flags: tuple = (), config: Path | None = None) -> list[str]:
         line = Workspace(prepared).words(*overrides, trainer=trainer, flags=flags, config=config)
@@ -28,20 +28,20 @@ def words(prepared, tmp_path):
     return of
 
 
-# files --------------------------------------------------------------------------------------------------------------
+# files ---------------------------------------------------------------------------------------------------------------
 
 BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in itertools.pairwise("abcdefg"))
 FILES = {
-    "a key of nothing": ("OPTIM:\n  LERNING_RATE: 0.1\n", "OPTIM.LERNING_RATE"),
-    "a key with a slip": ("OPTIM:\n  MAX_EPOCHS: 5\n", "did you mean OPTIM.MAX_EPOCH?"),
-    "a section with a slip": ("OPTIMM:\n  LR: 5\n", "did you mean OPTIM.LR?"),
-    "a key in small letters": ("optim:\n  lr: 5\n", "'optim.lr'"),
-    "a section for a value": ("OPTIM: 5\n", "'OPTIM'"),
+    "an unknown key": ("OPTIM:\n  LERNING_RATE: 0.1\n", "OPTIM.LERNING_RATE"),
+    "a misspelt key": ("OPTIM:\n  MAX_EPOCHS: 5\n", "did you mean OPTIM.MAX_EPOCH?"),
+    "a misspelt section": ("OPTIMM:\n  LR: 5\n", "did you mean OPTIM.LR?"),
+    "a key in lower case": ("optim:\n  lr: 5\n", "'optim.lr'"),
+    "a number for a section": ("OPTIM: 5\n", "'OPTIM'"),
     "an empty section": ("OPTIM:\n", "'OPTIM'"),
-    "a value for a section": ("SEED:\n  A: 5\n", "'SEED.A'"),
+    "a section for a number": ("SEED:\n  A: 5\n", "'SEED.A'"),
     "a word for a number": ("OPTIM:\n  LR: fast\n", "must be a number"),
-    "a text that is a word for a number": ('OPTIM:\n  LR: "fast"\n', "must be a number"),
-    "half an epoch": ("OPTIM:\n  MAX_EPOCH: 2.5\n", "must be a whole number"),
+    "a quoted word for a number": ('OPTIM:\n  LR: "fast"\n', "must be a number"),
+    "a fraction for a whole number": ("OPTIM:\n  MAX_EPOCH: 2.5\n", "must be a whole number"),
     "a flag for a number": ("OPTIM:\n  MAX_EPOCH: yes\n", "must be a whole number"),
     "a flag for a rate": ("OPTIM:\n  LR: true\n", "must be a number"),
     "a number for a flag": ("VERBOSE: 1\n", "must be True or False"),
@@ -52,11 +52,11 @@ FILES = {
     "a list of flags": ("INPUT:\n  SIZE: [true, false]\n", "must be a list"),
     "a list for a text": ("TRAINER:\n  NAME: [CoOp]\n", "must be a text"),
     "a mapping for a text": ("TRAINER:\n  NAME: {A: 1}\n", "'TRAINER.NAME.A'"),
-    "nothing for a text": ("TRAINER:\n  NAME:\n", "must be a text"),
-    "nothing for a number": ("OPTIM:\n  LR:\n", "must be a number"),
-    "no number": ("OPTIM:\n  LR: .nan\n", "must be a number"),
-    "an infinite number": ("OPTIM:\n  LR: .inf\n", "must be a number"),
-    "a number that no float holds": (f"OPTIM:\n  LR: 1{'0' * 400}\n", "must be a number"),
+    "null for a text": ("TRAINER:\n  NAME:\n", "must be a text"),
+    "null for a number": ("OPTIM:\n  LR:\n", "must be a number"),
+    "NaN": ("OPTIM:\n  LR: .nan\n", "must be a number"),
+    "Inf": ("OPTIM:\n  LR: .inf\n", "must be a number"),
+    "a number beyond float64": (f"OPTIM:\n  LR: 1{'0' * 400}\n", "must be a number"),
     "a number of five thousand digits": (f"OPTIM:\n  MAX_EPOCH: {'9' * 5000}\n", "YAML"),
     "a date for a number": ("OPTIM:\n  LR: 2026-01-01\n", "must be a number"),
     "a list": ("- OPTIM\n- LR\n", "contains a list"),
@@ -64,7 +64,7 @@ FILES = {
     "a text": ("just words\n", "contains a str"),
     "a number": ("7\n", "contains a int"),
     "false": ("false\n", "contains a bool"),
-    "not closed": ("OPTIM: {LR: 0.1\n", "not valid YAML"),
+    "an open brace": ("OPTIM: {LR: 0.1\n", "not valid YAML"),
     "tabs": ("OPTIM:\n\tLR: 0.1\n", "not valid YAML"),
     "a bad escape": ('TRAINER:\n  NAME: "\\q"\n', "not valid YAML"),
     "two documents": ("SEED: 1\n---\nSEED: 2\n", "not valid YAML"),
@@ -72,15 +72,15 @@ FILES = {
     "a section twice": ("OPTIM:\n  LR: 0.1\nOPTIM:\n  MAX_EPOCH: 2\n", "the key OPTIM twice"),
     "an alias": ("OPTIM: &o\n  LR: 0.1\nINPUT: *o\n", "the alias *o"),
     "a bomb of aliases": (BOMB, "the alias *a"),
-    "a list in itself": ("A: &a [*a]\n", "the alias *a"),
-    "brackets without end": ("A: " + "[" * 5000, "not valid YAML"),
+    "a list that contains itself": ("A: &a [*a]\n", "the alias *a"),
+    "thousands of brackets": ("A: " + "[" * 5000, "not valid YAML"),
     "code": ("A: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     "an object": ("A: !!python/object/new:pathlib.Path [x]\n", "not valid YAML"),
     "a function": ("A: !!python/name:os.system\n", "not valid YAML"),
-    "a tag of its own": ("A: !secret x\n", "not valid YAML"),
+    "an unknown tag": ("A: !secret x\n", "not valid YAML"),
     "a key that is a list": ("? [a, b]\n: 1\n", "not valid YAML"),
     "a key that is a number": ("1: 2\n", "'1'"),
-    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00", "not valid YAML"),
+    "binary data": (b"\x89PNG\r\n\x1a\n\x00\x00", "not valid YAML"),
     "UTF-16": ("SEED: 1\n".encode("utf-16"), "not valid YAML"),
     "Latin-1": ("DATASET: {ROOT: caf\xe9}\n".encode("latin-1"), "not valid YAML"),
     "zero bytes": (b"SEED: 1\x00\n", "not valid YAML"),
@@ -90,54 +90,54 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 @pytest.mark.parametrize("flag", ["--config-file", "--dataset-config-file"])
-def test_a_file_that_is_none(tmp_path, case, flag):
-    content, said = FILES[case]
+def test_invalid_files(tmp_path, case, flag):
+    content, message = FILES[case]
     file = tmp_path / "broken.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(train.main, [flag, file, "--output-dir", tmp_path / "run"], [said, "broken.yaml"], unchanged=[file])
+    refused(train.main, [flag, file, "--output-dir", tmp_path / "run"], [message, "broken.yaml"], unchanged=[file])
     assert not (tmp_path / "run").exists()
 
 
-ODD = ["", "# only a comment\n", "---\n", "{}\n", "null\n", "\ufeffSEED: 1\n", "SEED: 1\r\n"]
+UNUSUAL = ["", "# only a comment\n", "---\n", "{}\n", "null\n", "\ufeffSEED: 1\n", "SEED: 1\r\n"]
 
 
-@pytest.mark.parametrize("content", ODD)
-def test_files_that_are_odd_and_fine(tmp_path, content):
-    (tmp_path / "odd.yaml").write_bytes(content.encode())
-    assert read_yaml(str(tmp_path / "odd.yaml")) == ({"SEED": 1} if "SEED" in content else {})
+@pytest.mark.parametrize("content", UNUSUAL)
+def test_unusual_valid_files(tmp_path, content):
+    (tmp_path / "unusual.yaml").write_bytes(content.encode())
+    assert read_yaml(str(tmp_path / "unusual.yaml")) == ({"SEED": 1} if "SEED" in content else {})
 
 
 @pytest.mark.parametrize("place", ["nowhere.yaml", "folder", "folder/nowhere/x.yaml", "x" * 300])
-def test_a_file_that_is_not_there(tmp_path, place):
+def test_missing_files(tmp_path, place):
     (tmp_path / "folder").mkdir()
     refused(train.main, ["--config-file", tmp_path / place, "--output-dir", tmp_path / "run"], place[:50])
 
 
-# overrides ----------------------------------------------------------------------------------------------------------
+# overrides -----------------------------------------------------------------------------------------------------------
 
 OVERRIDES = {
     "one word": (["OPTIM.LR"], "KEY VALUE"),
     "three words": (["OPTIM.LR", "1", "SEED"], "KEY VALUE"),
-    "a slip": (["OPTIM.LRR", "1"], "did you mean OPTIM.LR?"),
-    "a key of nothing": (["zzz", "1"], "'zzz'"),
+    "a misspelt key": (["OPTIM.LRR", "1"], "did you mean OPTIM.LR?"),
+    "an unknown key": (["zzz", "1"], "'zzz'"),
     "an empty key": (["", "1"], "''"),
     "a key of dots": (["..", "1"], "'..'"),
-    "a flag behind the overrides": (["--seed", "2"], "'--seed'"),
+    "a flag after the overrides": (["--seed", "2"], "'--seed'"),
     "a section": (["OPTIM", "1"], "'OPTIM'"),
-    "below a value": (["OPTIM.LR.X", "1"], "'OPTIM.LR.X'"),
+    "a key below a value": (["OPTIM.LR.X", "1"], "'OPTIM.LR.X'"),
     "an attribute": (["OPTIM.__class__", "1"], "'OPTIM.__class__'"),
     "a word for a number": (["OPTIM.LR", "fast"], "must be a number"),
     "an empty number": (["OPTIM.LR", ""], "must be a number"),
     "a call": (["OPTIM.LR", "__import__('os').getpid()"], "must be a number"),
     "a sum": (["OPTIM.LR", "1 if 1 else 2"], "must be a number"),
-    "no number": (["OPTIM.LR", "nan"], "must be a number"),
-    "an infinite number": (["OPTIM.LR", "1e999"], "must be a number"),
+    "NaN": (["OPTIM.LR", "nan"], "must be a number"),
+    "Inf": (["OPTIM.LR", "1e999"], "must be a number"),
     "a number of five thousand digits": (["OPTIM.MAX_EPOCH", "9" * 5000], "must be a whole number"),
-    "brackets without end": (["INPUT.SIZE", "(" * 10_000], "must be a list"),
+    "thousands of brackets": (["INPUT.SIZE", "(" * 10_000], "must be a list"),
     "a zero byte": (["OPTIM.LR", "1\\x00"], "must be a number"),
-    "half of a letter": (["OPTIM.LR", "\udcff"], "not UTF-8"),
+    "invalid UTF-8": (["OPTIM.LR", "\udcff"], "not UTF-8"),
     "two lines": (["OPTIM.LR", "1\n2"], "must be a number"),
-    "half an epoch": (["OPTIM.MAX_EPOCH", "1.5"], "must be a whole number"),
+    "a fraction for a whole number": (["OPTIM.MAX_EPOCH", "1.5"], "must be a whole number"),
     "a complex number": (["OPTIM.LR", "1j"], "must be a number"),
     "a number for a flag": (["USE_CUDA", "0"], "must be True or False"),
     "a word for a flag": (["USE_CUDA", "on"], "must be True or False"),
@@ -145,19 +145,19 @@ OVERRIDES = {
     "a set for a tuple": (["INPUT.SIZE", "{32}"], "must be a list"),
     "a dictionary for a tuple": (["INPUT.SIZE", "{1: 2}"], "must be a list"),
     "words for numbers": (["INPUT.SIZE", "('32', '32')"], "must be a list"),
-    "a tuple of nothing": (["INPUT.SIZE", "(None, None)"], "must be a list"),
+    "a tuple of None": (["INPUT.SIZE", "(None, None)"], "must be a list"),
 }
 
 
 @pytest.mark.parametrize("case", OVERRIDES)
-def test_an_override_that_cannot_be(words, tmp_path, case):
-    more, said = OVERRIDES[case]
-    refused(train.main, words(*more), said)
+def test_invalid_overrides(words, tmp_path, case):
+    more, message = OVERRIDES[case]
+    refused(train.main, words(*more), message)
     assert not (tmp_path / "run").exists()
 
 
-def test_overrides_that_take_the_type_of_the_key(words, tmp_path):
-    """int for float, float without fraction for int, a list for a tuple, true and false."""
+def test_overrides_are_converted_to_the_type_of_the_key(words, tmp_path):
+    """Integers for floats, floats without a fraction for integers, lists for tuples, booleans in lower case."""
     given_words = ["OPTIM.LR", "1", "OPTIM.MAX_EPOCH", "1.0", "INPUT.SIZE", "[32, 32]", "VERBOSE", "false"]
     succeeds(train.main, words(*given_words, flags=("--no-train",)))
     stored = read_yaml(str(tmp_path / "run" / "config.yaml"))
@@ -165,7 +165,7 @@ def test_overrides_that_take_the_type_of_the_key(words, tmp_path):
     assert isinstance(stored["OPTIM.LR"], float) and isinstance(stored["OPTIM.MAX_EPOCH"], int)
 
 
-# values that no run can work with -----------------------------------------------------------------------------------
+# invalid values ------------------------------------------------------------------------------------------------------
 
 VALUES = {
     "OPTIM.LR": ["-1"],
@@ -214,10 +214,10 @@ VALUES = {
 
 
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in VALUES.items() for value in values])
-def test_a_value_that_no_run_can_work_with(words, key, value):
+def test_invalid_values(words, key, value):
     more = ["TRAINER.COOP.CTX_INIT", ""] if key == "TRAINER.COOP.N_CTX" else []
-    said = {"OPTIM.": "OPTIM", "TRAINER.COOP.N_CTX": "N_CTX"}
-    named = next((word for prefix, word in said.items() if key.startswith(prefix)), key)
+    words_of = {"OPTIM.": "OPTIM", "TRAINER.COOP.N_CTX": "N_CTX"}
+    named = next((word for prefix, word in words_of.items() if key.startswith(prefix)), key)
     refused(train.main, words(key, value, *more), named)
 
 
@@ -246,40 +246,40 @@ BANK_VALUES = {
 
 
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in BANK_VALUES.items() for value in values])
-def test_a_value_that_no_bank_can_be_made_with(words, key, value):
+def test_invalid_values_for_a_bank(words, key, value):
     refused(train.main, words(key, value, trainer="FDBPL", flags=("--generate-regions",)), key)
 
 
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in VALUES_OF_FDBPL.items() for value in values])
-def test_a_value_that_fdbpl_cannot_work_with(words, key, value):
+def test_invalid_values_for_fdbpl(words, key, value):
     refused(train.main, words(key, value, trainer="FDBPL"), key)
 
 
-# flags --------------------------------------------------------------------------------------------------------------
+# flags ---------------------------------------------------------------------------------------------------------------
 
 FLAGS = {
     "no trainer": (["--trainer", "", "TRAINER.NAME", ""], "--trainer"),
-    "a trainer with a slip": (["--trainer", "FDBLP"], "FDBPL"),
-    "a trainer in small letters": (["--trainer", "coop"], "CoOp"),
-    "a seed beyond": (["--seed", str(2**32)], "--seed"),
-    "a seed below": (["--seed", "-2"], "--seed"),
-    "no place": (["OUTPUT_DIR", ""], "--output-dir"),
-    "a transform with a slip": (["--transforms", "random_flipp", "--"], "INPUT.TRANSFORMS"),
-    "a test of nothing": (["--eval-only"], "--model-dir"),
-    "labels and a test": (["--generate-regions", "--eval-only"], "--eval-only"),
-    "labels and no training": (["--generate-regions", "--no-train"], "--no-train"),
-    "a test of nowhere": (["--eval-only", "--model-dir", "nowhere"], "nowhere"),
+    "a misspelt trainer": (["--trainer", "FDBLP"], "FDBPL"),
+    "a trainer in lower case": (["--trainer", "coop"], "CoOp"),
+    "a seed that is too large": (["--seed", str(2**32)], "--seed"),
+    "a negative seed": (["--seed", "-2"], "--seed"),
+    "no output folder": (["OUTPUT_DIR", ""], "--output-dir"),
+    "a misspelt transform": (["--transforms", "random_flipp", "--"], "INPUT.TRANSFORMS"),
+    "a test without --model-dir": (["--eval-only"], "--model-dir"),
+    "generation and a test": (["--generate-regions", "--eval-only"], "--eval-only"),
+    "generation and --no-train": (["--generate-regions", "--no-train"], "--no-train"),
+    "a missing model dir": (["--eval-only", "--model-dir", "nowhere"], "nowhere"),
 }
 
 
 @pytest.mark.parametrize("case", FLAGS)
-def test_flags_that_cannot_work(words, case):
-    more, said = FLAGS[case]
+def test_invalid_flags(words, case):
+    more, message = FLAGS[case]
     refused(train.main, words(*more[2:] if more[2:] and more[0] == "--trainer" else (), flags=tuple(
-        more[:2] if more[0] == "--trainer" else more)), said)  # fmt: skip
+        more[:2] if more[0] == "--trainer" else more)), message)  # fmt: skip
 
 
-# any words ----------------------------------------------------------------------------------------------------------
+# random input --------------------------------------------------------------------------------------------------------
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner,
@@ -296,7 +296,7 @@ def defaults() -> CfgNode:
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["OPTIM.LR", "OPTIM.MAX_EPOCH", "OPTIM.NAME", "SIZE", "MEAN", "FLAG", "EMPTY", "OPTIM", "X"]),
        TREES | st.text())  # fmt: skip
-def test_any_value_is_taken_in_the_type_of_its_key_or_refused(key, value):
+def test_random_values_keep_the_type_of_the_key_or_are_refused(key, value):
     cfg = defaults()
     try:
         merge(cfg, flatten({key: value}) or {key: value}, "the test")
@@ -310,7 +310,7 @@ def test_any_value_is_taken_in_the_type_of_its_key_or_refused(key, value):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(alphabet="AB:-[]{}&*!#|>%@ \n\t'\"1.", max_size=40).map(str.encode))
-def test_any_bytes_are_keys_and_values_or_refused(tmp_path, content):
+def test_random_files_give_keys_and_values_or_are_refused(tmp_path, content):
     file = tmp_path / "any.yaml"
     file.write_bytes(content)
     try:
@@ -322,7 +322,7 @@ def test_any_bytes_are_keys_and_values_or_refused(tmp_path, content):
 
 
 @given(st.lists(st.text(max_size=5), max_size=7))
-def test_any_words_are_pairs_or_refused(words):
+def test_random_words_are_pairs_or_refused(words):
     kept = [word for word in words if word != "--"]
     if len(kept) % 2 or any(key.startswith("--") or "=" in key for key in kept[::2]):
         with pytest.raises(UserError, match="KEY VALUE"):

@@ -1,6 +1,6 @@
-"""A workspace of tiny CLIPs with all files of some runs, of which tests damage copies.
+"""A workspace with tiny CLIPs and complete runs; tests damage copies of it.
 
-FDBPL and CoOp were trained by train.py for two epochs on the base classes, then tested on the new ones:
+train.py trained FDBPL and CoOp for two epochs on the base classes and tested them on the new ones:
 runs/{FDBPL,CoOp}{,_new}, regions/tiny/<bank>, features, config.yaml.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 import train
 
-from ..calls import Ended, refused, succeeds
+from ..calls import CallResult, refused, succeeds
 
 
 class Workspace:
@@ -54,7 +54,7 @@ class Workspace:
         self, *overrides: object, flags: Iterable[object] = (), trainer: str = "FDBPL", output: str = "again",
         config: Path | None = None,
     ) -> list[str]:  # fmt: skip
-        """The command line of train.py for a run in runs/`output`."""
+        """Return the command line of train.py for a run in runs/`output`."""
         return [
             "--config-file", str(config or self.config), "--trainer", trainer, "--seed", "1",
             "--output-dir", str(self.run(output)), *map(str, flags),
@@ -63,7 +63,7 @@ class Workspace:
         ]  # fmt: skip
 
     def tested(self, trainer: str = "FDBPL") -> list[str]:
-        """Flags that test a run of this workspace."""
+        """Return the flags that evaluate a run of this workspace."""
         return ["--eval-only", "--model-dir", str(self.run(trainer))]
 
     def refused(
@@ -74,7 +74,7 @@ class Workspace:
         kept = [self.folder / "regions", self.folder / "features", self.run(), *unchanged]
         return refused(train.main, self.words(*overrides, **words), names, code=code, unchanged=kept)
 
-    def succeeds(self, *overrides: object, **words) -> Ended:
+    def succeeds(self, *overrides: object, **words) -> CallResult:
         return succeeds(train.main, self.words(*overrides, **words))
 
     def metrics(self, run: str = "again") -> dict:

@@ -1,4 +1,4 @@
-"""A checkout as people have them: its own trainers, datasets and clip; and the two lines of the plug-in."""
+"""A typical fork of CoOp with its own trainers, datasets and clip, and the two lines of the plug-in."""
 
 import argparse
 

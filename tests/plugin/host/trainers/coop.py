@@ -4,7 +4,7 @@ from torch import nn
 
 @TRAINER_REGISTRY.register()
 class CoOp(TrainerX):
-    """The host's, which learns nothing and says so."""
+    """The trainer of the host, which prints a line instead of training."""
 
     def build_model(self):
         print("the host's CoOp")
