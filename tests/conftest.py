@@ -14,9 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of child processes
 torch.set_num_threads(1)  # more threads would wait for each other while another test occupies a core
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # commands started with `&` ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # commands started with `&` ignore it
 
 from third_party import use_dassl  # noqa: E402
 

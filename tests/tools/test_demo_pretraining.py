@@ -14,9 +14,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     arguments = ["--output", str(folder), "--scratch", str(folder / "scratch"), "--steps", "0.001"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            pretrain, "report", lambda *_: ""
-        )  # takes longer than the training
+        patch.setattr(pretrain, "report", lambda *_: "")  # takes longer than the training
         for which in ("rn-student", "vit-student"):
             patch.setattr("sys.argv", ["pretrain", which, *arguments])
             pretrain.main()
