@@ -75,6 +75,13 @@ def clip_tokens(names: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(row[: int(row.argmax())].tolist()) for row in rows]
 
 
+def spelled_as(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Return {name: its spelling in `known`} of the names with the same tokens as one of `known`."""
+    by_tokens = dict(zip(clip_tokens(known), known, strict=True))
+    tokens = zip(names, clip_tokens(names), strict=True)
+    return {name: by_tokens[key] for name, key in tokens if key in by_tokens}
+
+
 def describe(names: Sequence[str], subset: str = "all", dataset: str = "") -> str:
     """Describe the class names in one line, with a note if a run has learned only half of its data set's classes.
 

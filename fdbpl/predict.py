@@ -2,31 +2,20 @@
 
 python -m fdbpl.predict output/train_all/demo/shots_16/FDBPL/demo/seed1 photo.jpg
 python -m fdbpl.predict RUN photos --classes 'cat,dog,"horse, from behind"' --output predictions.csv
+python -m fdbpl.predict RUN photos --labels photos.csv --output predictions.parquet   # compare with known classes
 """
 
 import argparse
-import csv
-import json
+import os
 import sys
-import warnings
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 from fdbpl import class_names
-from fdbpl.errors import UserError, cli_error_handler, one_line
-from fdbpl.io.atomic import atomic_open
-
-FORMATS = (".csv", ".json")
-
-
-class Prediction(NamedTuple):
-    """The most likely classes of an image as (class name, probability), in descending order."""
-
-    image: str
-    classes: list[tuple[str, float]]
+from fdbpl.errors import RESUME_HINT, UserError, cli_error_handler, enumerated, one_line
+from fdbpl.prediction_files import FORMATS, Prediction, UnfinishedPredictions, check_format, write_predictions
 
 
 def main(words: list[str] | None = None) -> None:
@@ -36,36 +25,38 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder (searched recursively) or pattern")
     class_names.add_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, help="classes per image (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=0, help="batch size (default: the run's for tests)")
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="predictions.csv or predictions.json")
+    parser.add_argument("--labels", metavar="DATA", help="compare with the classes in a class folder, CSV or JSON")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
+    add_device_arguments(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"file of the predictions ({', '.join(FORMATS)}); resumable"
+    )
     arguments = parser.parse_args(words)
-    with cli_error_handler(interrupted="nothing was written; run the command again"):
-        check(arguments)
-        unreadable, count = predict(arguments)
-        from fdbpl.io.image_check import list_unreadable
-
+    with cli_error_handler(interrupted=RESUME_HINT if arguments.output else "run the command again"):
         if arguments.output:
-            print(f"{count - len(unreadable)} of {count} images: {arguments.output}")
-        if unreadable:
-            listing = arguments.output and arguments.output.with_suffix(".unreadable.txt")
-            raise UserError(
-                f"{len(unreadable)} of {count} images cannot be read ({list_unreadable(dict(unreadable), listing)}). "
-                "The others are classified; replace these"
-            )
+            check_format(arguments.output)
+        if arguments.top < 1:
+            raise UserError(f"--top is {arguments.top}; give at least 1")
+        check_batch_size(arguments.batch_size)
+        predict(arguments)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    if arguments.output and arguments.output.suffix.lower() not in FORMATS:
-        raise UserError(f"--output {arguments.output} must end in {' or '.join(FORMATS)}; rename it")
-    for flag, value, least in (("--top", arguments.top, 1), ("--batch-size", arguments.batch_size, 0)):
-        if value < least:
-            raise UserError(f"{flag} is {value}; give at least {max(least, 1)}")
+def add_device_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, default=0, metavar="N", help="batch size (default: the run's)")
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
 
 
-def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
-    """Write or print all predictions; return (path, reason) of unreadable images, and the number of all images."""
+def check_batch_size(size: int) -> None:
+    if size < 0:
+        raise UserError(f"--batch-size is {size}; give at least 1")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Predict all images, print or write the predictions, and compare them with known labels.
+
+    Raises:
+        UserError: an argument is invalid, or some images cannot be read; the others are predicted.
+    """
     names = class_names.parse_classnames(arguments)
     from tqdm import tqdm
 
@@ -73,7 +64,7 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     from fdbpl.engine.trained_run import load_run
     from fdbpl.io.image_files import find_images
 
-    (paths, skipped), unreadable = find_images(arguments.images), []
+    paths, skipped = find_images(arguments.images)
     if skipped:
         print(one_line(f"Skipped: {skipped}"), file=sys.stderr)
     if names and len(names) == 1:
@@ -81,90 +72,152 @@ def predict(arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], int]:
     run = load_run(arguments.run, choose_device(arguments.device))
     known = class_names.describe(names) if names else class_names.describe(run.classnames, run.subset, run.dataset)
     print(one_line(known), file=sys.stderr)
-    batches = predictions_of(run, paths, names, arguments.top, arguments.batch_size)
-    # predictions printed to a terminal show the progress themselves
-    quiet = None if arguments.output or not sys.stdout.isatty() else True
-    with destination(arguments.output) as put, tqdm(total=len(paths), unit="image", disable=quiet) as progress:
-        for done, predictions, failed in batches:
-            for prediction in predictions:
-                put(prediction)
-            unreadable += failed
-            progress.update(done)
-    return unreadable, len(paths)
+    names = names or run.classnames
+    labels = known_labels(arguments.labels, paths, names) if arguments.labels else None
+    batch_size = arguments.batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE
+    tally = Tally(labels or {})
+    with open_unfinished(arguments, run, names, paths, batch_size) if arguments.output else nullcontext() as saved:
+        done = saved.done if saved else 0
+        # predictions printed to a terminal show the progress themselves
+        quiet = None if saved or not sys.stdout.isatty() else True
+        with tqdm(total=len(paths), initial=done, unit="image", disable=quiet) as progress:
+            for batch in predict_images(run, paths[done:], names, arguments.top, batch_size):
+                if saved:
+                    saved.add(batch)
+                else:
+                    print("".join(f"{describe(one)}\n" for one in batch if not one.unreadable), end="")
+                    tally.add(batch)
+                progress.update(len(batch))
+        if saved:
+            tally.add(saved)
+            write_predictions(arguments.output, saved, labels)
+            saved.delete()
+            print(f"{len(paths) - len(tally.unreadable)} of {len(paths)} images: {arguments.output}")
+    if labels is not None:
+        unlabelled = len(paths) - len(labels)
+        print(one_line(f"Compared with {arguments.labels}: {tally.summary(names)}; {unlabelled} images have no label"))
+    check_readable(tally.unreadable, len(paths), arguments.output)
 
 
-def predictions_of(
-    run, paths: list[str], names: list[str] | None = None, top: int = 5, batch_size: int = 0
-) -> Iterator[tuple[int, list[Prediction], list[tuple[str, str]]]]:
-    """Yield the predictions of a `TrainedRun` batch by batch.
+def predict_images(run, paths: list[str], names: list[str], top: int, batch_size: int) -> Iterator[list[Prediction]]:
+    """Yield the predictions of a `TrainedRun` batch by batch, in the order of `paths`.
 
     Probabilities are the softmax of the scaled logits in float32.
 
     Args:
-        names: class names that replace those of the run.
+        names: class names, those of the run or others.
         top: number of classes per image.
-        batch_size: 0 stands for the batch size of the run's test.
-
-    Yields:
-        Number of files in the batch, their predictions, and (path, reason) of unreadable files.
 
     Raises:
         UserError: the run cannot serve these class names, or a logit is NaN or infinite.
     """
-    from fdbpl.io.image_files import decoded
-
-    names = names or run.classnames
-    predict = run.predictor(names)
-    warnings.filterwarnings("ignore", module="PIL")  # about unusual but readable files
-    batch_size = batch_size or run.cfg.DATALOADER.TEST.BATCH_SIZE
-    batches = decoded(paths, run.transform, batch_size, side=max(run.cfg.INPUT.SIZE), decoding=run.decoding)
-
-    def likeliest(paths: list[str], images) -> list[Prediction]:
-        logits = predict(images).float().cpu()
-        if not logits.isfinite().all():
-            raise UserError(f"the logits of the run in {run.folder} contain NaN or Inf; train it again")
+    start = 0
+    for readable, logits, unreadable in run.classify(paths, names, batch_size):
         order = logits.sort(dim=-1, descending=True, stable=True).indices[:, :top]
-        chances = logits.softmax(dim=-1).gather(1, order)
-        return [
-            Prediction(path, [(names[label], chance) for label, chance in zip(*row, strict=True)])
-            for path, *row in zip(paths, order.tolist(), chances.tolist(), strict=True)
-        ]
-
-    return (
-        (len(paths) + len(unreadable), likeliest(paths, images) if paths else [], unreadable)
-        for paths, images, unreadable in batches
-    )
+        probabilities = logits.softmax(dim=-1).gather(1, order)
+        predicted = {path: Prediction(path, [], reason) for path, reason in unreadable}
+        for path, labels, row in zip(readable, order.tolist(), probabilities.tolist(), strict=True):
+            predicted[path] = Prediction(path, [(names[label], p) for label, p in zip(labels, row, strict=True)])
+        yield [predicted[path] for path in paths[start : start + len(predicted)]]
+        start += len(predicted)
 
 
-@contextmanager
-def destination(file: Path | None) -> Iterator[Callable[[Prediction], object]]:
-    """A function that writes one prediction: to a CSV or JSON file, which appears at the end, or to stdout."""
-    if file is None:
-        yield lambda prediction: print(f"{prediction.image}: {', '.join(map(percent, prediction.classes))}")
-    elif file.suffix.lower() == ".csv":
-        with atomic_open(file, errors="surrogateescape") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["image", "rank", "class", "probability"])
-            yield lambda prediction: table.writerows(
-                [prediction.image, rank, name, f"{chance:.8g}"]
-                for rank, (name, chance) in enumerate(prediction.classes, start=1)
-            )
-    else:
-        with atomic_open(file, errors="backslashreplace") as stream:  # undecodable file names become JSON escapes
-            separators = iter(["\n"])
-            stream.write("[")
-            yield lambda prediction: stream.write(next(separators, ",\n") + as_json(prediction)) and None
-            stream.write("\n]\n")
+def open_unfinished(
+    arguments: argparse.Namespace, run, names: list[str], paths: list[str], batch_size: int
+) -> UnfinishedPredictions:
+    """Open the file of predictions that the same command may have left unfinished, and print how many it holds."""
+    identity = {
+        "run": str(run.folder.resolve()),
+        "finished": (run.folder / "done.json").stat().st_mtime_ns,
+        "device": str(run.device),
+        "classes": names,
+        "top": arguments.top,
+        "batch_size": batch_size,
+    }
+    saved = UnfinishedPredictions(arguments.output, identity, paths, batch_size)
+    if saved.done:
+        print(f"{saved.done} of {len(paths)} images were predicted before", file=sys.stderr)
+    return saved
 
 
-def percent(pair: tuple[str, float]) -> str:
-    name, chance = pair
-    return f"{name} {100 * chance:.1f} %"
+def describe(prediction: Prediction) -> str:
+    return f"{prediction.image}: {', '.join(f'{name} {100 * p:.1f} %' for name, p in prediction.classes)}"
 
 
-def as_json(prediction: Prediction) -> str:
-    classes = [{"class": name, "probability": float(f"{chance:.8g}")} for name, chance in prediction.classes]
-    return json.dumps({"image": prediction.image, "classes": classes}, ensure_ascii=False)
+class Tally:
+    """Unreadable images, and predictions to compare with known labels.
+
+    Args:
+        labels: {path: class name} of images whose class is known.
+    """
+
+    def __init__(self, labels: dict[str, str]):
+        self.labels = labels
+        self.pairs: list[tuple[str, str]] = []  # known and predicted class
+        self.unreadable: dict[str, str] = {}
+
+    def add(self, predictions: Iterable[Prediction]) -> None:
+        for image, classes, unreadable in predictions:
+            if unreadable:
+                self.unreadable[image] = unreadable
+            elif image in self.labels:
+                self.pairs.append((self.labels[image], classes[0][0]))
+
+    def summary(self, names: list[str]) -> str:
+        """Accuracy and macro-F1 among the classes `names`."""
+        if not self.pairs:
+            return "no image with a label can be read"
+        from fdbpl import scores
+
+        label_of = {name: label for label, name in enumerate(names)}
+        labels, predictions = ([label_of[name] for name in column] for column in zip(*self.pairs, strict=True))
+        confusion = scores.confusion_matrix(labels, predictions, len(names))
+        return (
+            f"accuracy {scores.accuracy(confusion):.2f} %, macro-F1 {scores.macro_f1(confusion):.2f} % "
+            f"({len(labels)} images)"
+        )
+
+
+def check_readable(unreadable: dict[str, str], count: int, output: Path | None) -> None:
+    """Check that all images could be read.
+
+    Args:
+        output: file of the predictions; a long list of images is written to a file next to it.
+
+    Raises:
+        UserError: names the images that could not be read.
+    """
+    if unreadable:
+        from fdbpl.io.image_check import list_unreadable
+
+        listing = output and output.with_suffix(".unreadable.txt")
+        raise UserError(
+            f"{len(unreadable)} of {count} images cannot be read ({list_unreadable(unreadable, listing)}). The others "
+            "are classified; replace these"
+        )
+
+
+def known_labels(place: str, paths: list[str], names: list[str]) -> dict[str, str]:
+    """Return the class of each of `paths` that the data at `place` contain, in the spelling of `names`.
+
+    Raises:
+        UserError: the data contain none of the images, or a class that is not among `names`.
+    """
+    from fdbpl.data.custom.dataset import read_labelled_images
+
+    data = read_labelled_images(place)
+    by_file = {os.path.realpath(data.folder / path): name for path, name in data.items}
+    labels = {path: by_file[real] for path in paths if (real := os.path.realpath(path)) in by_file}
+    if not labels:
+        raise UserError(f"{place} has no label of these images (it lists {enumerated(by_file, 1)}); check --labels")
+    spelling = class_names.spelled_as(sorted(set(labels.values())), names)
+    unknown = sorted(set(labels.values()) - spelling.keys())
+    if unknown:
+        raise UserError(
+            f"The labels in {place} name classes that are not predicted ({enumerated(unknown)}); give all classes with "
+            "--classes"
+        )
+    return {path: spelling[name] for path, name in labels.items()}
 
 
 if __name__ == "__main__":

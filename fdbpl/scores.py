@@ -7,6 +7,7 @@ nats; the Brier score is the squared distance of the probabilities from the one-
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 BINS = 15
 ROWS = 4096  # images that are converted to float64 at once
@@ -79,9 +80,11 @@ def summarize(found: Outcomes, classes: int) -> dict[str, float | list[float | N
     }
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> np.ndarray:
     """Number of images by label (row) and prediction (column), int64 [C, C]."""
-    return np.bincount(classes * labels + predictions, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(classes * np.asarray(labels) + np.asarray(predictions), minlength=classes**2).reshape(
+        classes, classes
+    )
 
 
 def accuracy(confusion: np.ndarray) -> float:

@@ -1,12 +1,14 @@
 """A finished training run: its configuration, its student with the trained parameters, and its predictions."""
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from dassl.config import get_cfg_default
@@ -20,6 +22,7 @@ from fdbpl.backbones import Backbone
 from fdbpl.config import known_keys, merge, read_yaml, rename_keys
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
+from fdbpl.io.image_files import decoded
 from fdbpl.io.image_reading import DISPLAYED, Decoding
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics
@@ -34,6 +37,20 @@ from .templates import template_of
 from .trainer import PromptTrainer
 
 READ = ("MODEL.", "TRAINER.", "INPUT.", "TEACHER.", "REGIONS.")  # sections of which every key must be known
+
+
+class Classified(NamedTuple):
+    """A batch of classified image files.
+
+    Attributes:
+        paths: the B readable files.
+        logits: float32 [B, C] on the CPU, scaled.
+        unreadable: (path, reason) of the other files.
+    """
+
+    paths: list[str]
+    logits: Tensor
+    unreadable: list[tuple[str, str]]
 
 
 class TrainedRun:
@@ -203,6 +220,36 @@ class TrainedRun:
         with torch.no_grad():
             student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
             return torch.no_grad()(student.predictor(self.trainer_class.classifier_of(self.cfg, student, negative)))
+
+    def classify(
+        self,
+        paths: list[str],
+        classnames: list[str] | None = None,
+        batch_size: int = 0,
+        decoding: Decoding | None = None,
+    ) -> Iterator[Classified]:
+        """Classify image files in order, batch by batch, as the run's test does.
+
+        Args:
+            classnames: C class names; None = those of the training.
+            batch_size: 0 = that of the run's test.
+            decoding: None = the run's `decoding`.
+
+        Raises:
+            UserError: the run cannot serve these class names, or a logit is NaN or infinite.
+        """
+        predict = self.predictor(classnames)
+        warnings.filterwarnings("ignore", module="PIL")  # about unusual but readable files
+        batches = decoded(
+            paths, self.transform, batch_size or self.cfg.DATALOADER.TEST.BATCH_SIZE, side=max(self.cfg.INPUT.SIZE),
+            decoding=decoding or self.decoding,
+        )  # fmt: skip
+        empty = torch.empty(0, len(classnames or self.classnames))
+        for readable, images, unreadable in batches:
+            logits = empty if images is None else predict(images).float().cpu()
+            if not logits.isfinite().all():
+                raise UserError(f"the logits of the run in {self.folder} contain NaN or Inf; train it again")
+            yield Classified(readable, logits, unreadable)
 
     @property
     def decoding(self) -> Decoding:

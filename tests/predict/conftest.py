@@ -1,4 +1,4 @@
-"""Run folders of trainers that have not been trained, but shaken: what they hold differs from where they started."""
+"""Run folders of trainers whose parameters are perturbed instead of trained."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ..trainers.methods import finish_run_folder
 
 
 class Archive(torch.nn.Module):
-    """TorchScript carrier of a CLIP's parameters under their own names, as OpenAI's files are."""
+    """TorchScript module with a CLIP's parameters under their own names, like OpenAI's files."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
