@@ -72,17 +72,35 @@ def test_a_broken_test_image_is_named(own, tmp_path):
     assert "test/red_shape/a b.jpg: image file is truncated" in done.stderr.splitlines()[-1]
 
 
-def test_own_images_as_source_and_as_target(own, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "source", "targets", "place"),
+    [
+        ("cross_dataset.sh", "folder", "folder", "TARGET_IMAGES"),
+        ("domain_generalization.sh", "folder", "folder demo_colours", "TARGET_IMAGES"),
+        ("cross_dataset.sh", "demo", "folder", "IMAGES"),
+    ],
+)
+def test_own_images_as_source_and_as_target(own, scripts, tmp_path, script, source, targets, place):
+    """Source and target have separate locations, into which nothing is written."""
     other = tmp_path / "sketches"
     for name in ("red_shape", "black_shape"):
         (other / name).mkdir(parents=True)
         for number in range(2):
             Image.effect_noise((60, 50 + number), 50).convert("RGB").save(other / name / f"{number}.png")
-    settings = {"IMAGES": str(own.data), "TARGETS": "folder", "DATA": str(tmp_path / "none"), "CFG": "demo"}
-    words = ("cross_dataset.sh", "folder", 1, "ZeroshotCLIP")
-    lines = own.succeed_here(*words, TARGET_IMAGES=str(other), **settings)
-    assert re.search(r"-> sketches [\d.]+ average [\d.]+$", lines[-1])
-    (file,) = (own.output / "evaluation" / "sketches").rglob("metrics.json")
+    settings = {"IMAGES": str(own.data), "TARGETS": targets, "DATA": str(tmp_path / "none"), "CFG": "demo"}
+    words = (script, source, 1, "ZeroshotCLIP")
+    before = sorted(own.data.rglob("*"))
+    settings |= {"SYNTHETIC": str(scripts.data), "OUTPUT": str(tmp_path / "out"), place: str(other)}
+    lines = own.succeed_here(*words, **settings)
+    name = "my_first_photos_é" if source == "folder" else source
+    results = r" ".join(rf"{target.replace('folder', 'sketches')} [\d.]+" for target in targets.split())
+    assert re.fullmatch(rf"ZeroshotCLIP {name} seed1 shots 16 -> {results} average [\d.]+", lines[-1])
+    (file,) = (tmp_path / "out" / "evaluation" / "sketches" / name).rglob("metrics.json")
     assert json.loads(file.read_text())["protocol"]["classnames"] == ["black shape", "red shape"]
-    same = own.here(*words, **settings)
+    assert sorted(own.data.rglob("*")) == before and len(list(other.rglob("*"))) == 6
+
+
+def test_own_images_are_not_their_own_target(own):
+    settings = {"IMAGES": str(own.data), "TARGETS": "folder", "CFG": "demo"}
+    same = own.here("cross_dataset.sh", "folder", 1, "ZeroshotCLIP", **settings)
     assert same.returncode == 2 and "target folder would be the source itself" in same.stderr
