@@ -79,6 +79,12 @@ class Experiment:
         return (self.protocol, run.trainer, run.config_name, run.dataset, run.shots, run.seed)
 
     @property
+    def pair(self) -> str:
+        """Equal in experiments of different methods with the same seed and the same value of `each`."""
+        run = self.train
+        return f"{run.seed}, {run.settings.get(self.each)}" if run.seed >= 0 else run.path
+
+    @property
     def planned_row(self) -> tuple:
         """Key of the planned cells of its row on its data set, as `Planned.row`."""
         run = self.train

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -24,8 +25,8 @@ class Group:
         experiments: in the order of `trainings`.
         trainings: one line for each experiment: row (its name in tables), planned (number of runs of the row on the
             data set that were planned or started) and `Run.as_row` of its training.
-        accuracies: one line for each accuracy: row, dataset (of the training), shots, column, accuracy in percent
-            and paths (of the run folders it comes from).
+        accuracies: one line for each accuracy: row, dataset (of the training), shots, column, accuracy in percent,
+            paths (of its run folder; none for H) and pair (equal in runs of different rows that belong together).
     """
 
     protocol: str
@@ -35,6 +36,11 @@ class Group:
     experiments: list[Experiment]
     trainings: pd.DataFrame
     accuracies: pd.DataFrame
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """All runs by path."""
+        return {run.path: run for one in self.experiments for run in (one.train, *one.tests.values())}
 
     @property
     def datasets(self) -> list[str]:
@@ -73,10 +79,11 @@ def _make_group(protocol: str, key: tuple, experiments: list[Experiment], result
         dataset = one.train.dataset
         trainings.append({"row": row, "planned": planned[row, dataset], **one.train.as_row()})
         for column, value in one.values.items():
-            paths = (one.tests[column].path,) if column in one.tests else tuple(one.paths)
+            paths = (one.tests[column].path,) if column in one.tests else ()
             column = shots_text(one.train.shots) if protocol == "few_shot" else column
-            accuracies.append((row, dataset, one.train.shots, column, value, paths))
-    frame = pd.DataFrame(accuracies, columns=["row", "dataset", "shots", "column", "accuracy", "paths"])
+            accuracies.append((row, dataset, one.train.shots, column, value, paths, one.pair))
+    columns = ["row", "dataset", "shots", "column", "accuracy", "paths", "pair"]
+    frame = pd.DataFrame(accuracies, columns=columns)
     return Group(protocol, backbone, shots, synthetic, experiments, pd.DataFrame(trainings), frame)
 
 

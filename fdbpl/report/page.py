@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from fdbpl.report import charts, cost
+from fdbpl.report import charts, cost, significance
 from fdbpl.report.data import datasets_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.figures import to_symbol
@@ -64,6 +64,7 @@ def render_page(
         summary=_summary(results),
         data=datasets_of(results.runs),
         sections=sections,
+        level=significance.LEVEL,
         links={run.path: _link(run.folder, folder) for run in results.runs},
         few_shot=few_shot_charts,
         scores=score_charts,

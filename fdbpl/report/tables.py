@@ -7,7 +7,7 @@ of domain generalization are over the shifted data sets.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,12 +16,18 @@ from fdbpl.report.experiments import Results
 from fdbpl.report.groups import LOG_MARK, Group, make_groups
 from fdbpl.report.protocols import PROTOCOL_TITLES, Published, read_published, sort_datasets
 from fdbpl.report.remarks import remarks_on
-from fdbpl.report.runs import printable
+from fdbpl.report.runs import Run, printable
+from fdbpl.report.significance import LEVEL, Difference, compare
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted, shots_text
 
 LOG_NOTE = f"{LOG_MARK} read from a log of Dassl, which prints one decimal for each run."
+LOWER_MARK = "↓"
 MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown: italic)."
+LOWER_NOTE = (
+    f"{LOWER_MARK} is significantly lower than the best value of the column (p < {LEVEL} over runs of equal seed and "
+    "over test images, as far as there are several runs and stored predictions); other differences may be chance."
+)
 BASE2NEW = ["base", "new", "H"]
 MEAN_H = "mean H of runs"
 COSTS = {  # column -> aggregation over runs, format
@@ -36,12 +42,24 @@ MARKS = {1: "best", 2: "second"}
 
 @dataclass(frozen=True)
 class TableCell:
-    """Text of a table and its number. `mark` is best, second or empty; `runs` are the paths of its run folders."""
+    """Text of a table and its number.
+
+    Attributes:
+        mark: best, second or empty.
+        runs: paths of its run folders.
+        difference: from the best row's value; None where they cannot be compared.
+    """
 
     text: str = "-"
     value: float | None = None
     mark: str = ""
     runs: tuple[str, ...] = ()
+    difference: Difference | None = None
+
+    @property
+    def lower(self) -> str:
+        """LOWER_MARK if the value is significantly lower than the best one."""
+        return LOWER_MARK if self.difference and self.difference.significant else ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +74,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table. `columns` are the titles of the columns after the row's name."""
+    """One table. `columns` are the titles of the columns after the row's name; `main` is the one that ranks methods."""
 
     title: str
     columns: list[str]
     rows: list[Row]
+    main: str
+
+    @property
+    def differences(self) -> list[tuple[str, Difference]]:
+        """Of the main column: names of rows with the differences from the best one."""
+        cells = ((row.name, row.cells[self.columns.index(self.main)]) for row in self.rows)
+        return [(name, cell.difference) for name, cell in cells if cell.difference]
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,8 @@ def _make_section(group: Group) -> Section:
     source = group.datasets[0] if make is _transfer else ""
     published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots, source)
     tables, notes = make(group, published)
+    if any(cell.lower for table in tables for row in table.rows for cell in row.cells):
+        notes.append(LOWER_NOTE)
     if any(not one.train.exact for one in group.experiments):
         notes.append(LOG_NOTE)
     shown = {row.name for table in tables for row in table.rows if row.published}
@@ -175,7 +202,9 @@ def _transfer(group: Group, published: list[Published]) -> tuple[list[Table], li
     accuracies = accuracies.assign(column=accuracies["column"].replace(source, trained))
     targets = sort_datasets(set(accuracies["column"]) - {trained})
     average = f"average of {counted(len(targets), 'target' if group.protocol == 'cross_dataset' else 'shift')}"
-    means = means_over(accuracies.assign(dataset=accuracies["column"], column=average), "dataset", targets)
+    averaged = accuracies[accuracies["column"].isin(targets)]
+    averaged = averaged.assign(dataset=averaged["column"], column=average)
+    means = means_over(averaged, "dataset", targets)
     rows: PublishedValues = {}
     for one in published:
         if any(name in one.values for name in targets):
@@ -184,7 +213,7 @@ def _transfer(group: Group, published: list[Published]) -> tuple[list[Table], li
             rows[one.name] = values | {trained: values.get(source), average: mean}
     columns = [trained, *targets, average]
     cells = _spread_cells(accuracies) | _accuracy_cells(means)
-    table = _table(group, [source], accuracies, columns, cells, columns, rows)
+    table = _table(group, [source], pd.concat([accuracies, averaged]), columns, cells, columns, rows)
     note = (
         f"Trained on all classes of {source} and tested on the other data sets without further training; the average "
         f"leaves the source out. {MARK_NOTE}"
@@ -265,13 +294,14 @@ def _table(
     accuracies: pd.DataFrame,
     columns: list[str],
     cells: Cells,
-    marked: Collection[str],
+    marked: Sequence[str],
     published: PublishedValues | None = None,
 ) -> Table:
     """A table with a first column of the number of runs: `3`, or `2 of 3` where runs are missing.
 
     Args:
         accuracies: as `Group.accuracies`, with the columns of the table.
+        marked: columns whose values are compared, the main one last.
     """
     paths = accuracies.groupby(["row", "column"])["paths"].agg(lambda parts: tuple(dict.fromkeys(sum(parts, ()))))
     rows = []
@@ -283,11 +313,13 @@ def _table(
         ]
         configurations = (runs["config"] + ", digest of settings " + runs["settings"]).unique()
         rows.append(Row(name, [number, *row], "; ".join(configurations)))
-    for column in marked:
-        _mark_best(rows, columns.index(column) + 1)
+    for place, column in enumerate(columns, start=1):
+        if column in marked:
+            _mark_best(rows, place)
+            _compare_with_best(rows, place, column, accuracies, group.runs)
     for name, values in (published or {}).items():
         rows.append(Row(name, [TableCell(), *(_number_cell(values.get(column)) for column in columns)], published=True))
-    return Table(set_title(datasets), ["runs", *columns], rows)
+    return Table(set_title(datasets), ["runs", *columns], rows, marked[-1])
 
 
 def _mark_best(rows: list[Row], column: int) -> None:
@@ -296,3 +328,15 @@ def _mark_best(rows: list[Row], column: int) -> None:
     if values.count() > 1:
         for row, rank in zip(rows, values.rank(method="dense", ascending=False), strict=True):
             row.cells[column] = replace(row.cells[column], mark=MARKS.get(rank, ""))
+
+
+def _compare_with_best(
+    rows: list[Row], place: int, column: str, accuracies: pd.DataFrame, runs: Mapping[str, Run]
+) -> None:
+    """Add to each cell of a column its difference from the first of the best ones."""
+    known = [row for row in rows if row.cells[place].value is not None]
+    best = next((row for row in known if row.cells[place].mark == "best"), None)
+    for row in known:
+        if best and row is not best:
+            found = compare(accuracies, runs, column, best.name, row.name, len(known) - 1)
+            row.cells[place] = replace(row.cells[place], difference=found)

@@ -346,10 +346,10 @@ def test_tables_are_sorted_by_a_click(open_report):
 
 def test_rows_are_filtered_by_words(open_report):
     page = open_report()
-    visible = "[...document.querySelectorAll('#tables tbody tr')].filter(row => row.offsetParent).length"
+    visible = "[...document.querySelectorAll('#tables .card tbody tr')].filter(row => row.offsetParent).length"
     everything = page.evaluate(visible)
     page.locator(".filter").fill("coop_kdpl DEMO")
-    assert page.locator("#tables tbody th:visible").all_text_contents() == ["CoOp_KDPL"] * page.evaluate(visible)
+    assert page.locator("#tables .card tbody th:visible").all_text_contents() == ["CoOp_KDPL"] * page.evaluate(visible)
     assert 0 < page.evaluate(visible) < everything
     page.locator(".filter").fill("no such row")
     assert page.locator("#tables .card:visible").count() == 0

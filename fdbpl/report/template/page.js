@@ -32,7 +32,7 @@ if (tables) {
   tables.querySelector("h2").after(field);
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/);
-    for (const table of tables.querySelectorAll("table")) {
+    for (const table of tables.querySelectorAll(".card table")) {
       for (const row of table.tBodies[0].rows) {
         const text = `${table.caption.textContent} ${row.cells[0].textContent}`.toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
