@@ -67,6 +67,12 @@ def entropy_weight(teacher_logits: Tensor, epsilon: float = 0.0) -> Tensor:
     return (1 - uncertainty / math.log(classes)).clamp(0, 1)
 
 
+def weighted_mean(values: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
+    """Mean over the batch of w L, or sum w L / sum w if `normalize`: [B] twice -> scalar."""
+    weighted = weights * values
+    return weighted.sum() / weights.sum().clamp(min=1e-6) if normalize else weighted.mean()
+
+
 def negative_loss(negative_logits: Tensor) -> Tensor:
     """-H(q-): minimal, -ln C, when the negative prompts give all classes the same probability.
 

@@ -5,8 +5,11 @@ docs/FDBPL.md compares every line with the paper and with the released code (`tr
 `trainers/promptsrc_off.py`).
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
@@ -18,7 +21,7 @@ from fdbpl.engine.supervision.base import Supervision
 from fdbpl.engine.supervision.region_bank import RegionBankSupervision
 from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
-from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl
+from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl, weighted_mean
 from fdbpl.prompts import PromptLearner
 
 from .coop import CoOpStudent
@@ -44,6 +47,16 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.PCD_MARGIN = 0.2  # its margin, in units of cosine
     cfg.TRAINER.FDBPL.TEST_LOGITS = "positive"  # positive | difference (ablation: logits s+ - s-)
 
+    # Extensions of the paper's method, off by default (docs/FDBPL.md)
+    cfg.TRAINER.FDBPL.NORMALIZE_WEIGHT = False  # True: sum w L / sum w in place of the mean of w L
+    cfg.TRAINER.FDBPL.UNCERTAIN_WEIGHT = 0.0  # weight of -H(q+) in uninformative regions, also for the positive space
+    cfg.TRAINER.FDBPL.LABEL_WEIGHT = 0.0  # weight of the cross entropy with the images' labels in informative regions
+    cfg.TRAINER.FDBPL.VOCABULARY = (
+        ""  # words that are distilled besides the class names: a file with one per line, or kdpl
+    )
+    cfg.TRAINER.FDBPL.VOCABULARY_K = 100  # words of each batch, those that the teacher finds likeliest
+    cfg.TRAINER.FDBPL.VOCABULARY_WEIGHT = 1.0  # weight of their term
+
 
 class RegionDistillation(PromptTrainer):
     """Any student, supervised by the region bank, without labels and without an online teacher.
@@ -53,6 +66,7 @@ class RegionDistillation(PromptTrainer):
     """
 
     supervision_class: type[Supervision] = RegionBankSupervision
+    supervision: RegionBankSupervision
     negative_prompt_learner: PromptLearner | None
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -62,6 +76,14 @@ class RegionDistillation(PromptTrainer):
         require(settings.TEST_LOGITS in TEST_LOGITS, "TRAINER.FDBPL.TEST_LOGITS", choices, settings.TEST_LOGITS)
         epsilon = settings.ENTROPY_EPSILON
         require(epsilon >= 0, "TRAINER.FDBPL.ENTROPY_EPSILON", "at least 0.0", epsilon)
+        for key in ("UNCERTAIN_WEIGHT", "LABEL_WEIGHT", "VOCABULARY_WEIGHT"):
+            require(settings[key] >= 0, f"TRAINER.FDBPL.{key}", "at least 0.0", settings[key])
+        require(settings.VOCABULARY_K >= 1, "TRAINER.FDBPL.VOCABULARY_K", "at least 1 word", settings.VOCABULARY_K)
+        if settings.VOCABULARY and student_class.uses_teacher_features:
+            raise UserError(
+                f"TRAINER.FDBPL.VOCABULARY cannot be used with {type(self).__name__}, whose class features are the "
+                "teacher's and not learned; leave it out"
+            )
         if settings.TEST_LOGITS == "difference" and not student_class.learns_text:
             raise UserError(
                 f"TRAINER.FDBPL.TEST_LOGITS difference needs a negative prompt space, which {type(self).__name__} does "
@@ -110,16 +132,29 @@ class RegionDistillation(PromptTrainer):
         negative = [] if self.negative_prompt_learner is None else [self.negative_prompt_learner()]
         f_positive, *f_negative = student.text_features(*negative, image_features=x)  # [C, D] each
         s_positive = student.logits(x, f_positive)  # [B, C]
-        losses = {"positive": (w * symmetric_kl(t, s_positive, weights.ALPHA, weights.BETA)).mean()}
+        mean = partial(weighted_mean, normalize=weights.NORMALIZE_WEIGHT)
+        losses = {"positive": mean(symmetric_kl(t, s_positive, weights.ALPHA, weights.BETA), w)}
         if f_negative:
             s_negative = student.logits(x, f_negative[0])
-            losses["negative"] = weights.NEGATIVE_WEIGHT * ((1 - w) * negative_loss(s_negative)).mean()
-            losses["coupling"] = weights.COUPLING_WEIGHT * (w * coupling(s_positive, s_negative)).mean()
+            losses["negative"] = weights.NEGATIVE_WEIGHT * mean(negative_loss(s_negative), 1 - w)
+            losses["coupling"] = weights.COUPLING_WEIGHT * mean(coupling(s_positive, s_negative), w)
 
             # Prompt-Cascaded Difference: first order d_c = f+_c - f-_c, second order between two classes of the batch.
             agreement = (s_positive - s_negative) / student.backbone.logit_scale  # x_i . d_c
             pcd = cascaded_difference(agreement, t.argmax(dim=-1), w, weights.PCD_MARGIN)
             losses["pcd"] = weights.PCD_WEIGHT * pcd
+
+        # Extensions, off by default.
+        if weights.UNCERTAIN_WEIGHT:
+            losses["uncertain"] = weights.UNCERTAIN_WEIGHT * mean(negative_loss(s_positive), 1 - w)
+        if batch.labels is not None:
+            losses["label"] = weights.LABEL_WEIGHT * mean(cross_entropy(s_positive, batch.labels, reduction="none"), w)
+        if batch.word_logits is not None:
+            f_words = self.supervision.word_features(batch, x)  # [K, D]
+            t_words = torch.cat([t, batch.word_logits], dim=-1)  # [B, C + K]
+            s_words = torch.cat([s_positive, student.logits(x, f_words)], dim=-1)
+            distance = symmetric_kl(t_words, s_words, weights.ALPHA, weights.BETA)
+            losses["vocabulary"] = weights.VOCABULARY_WEIGHT * mean(distance, w)
         return {**losses, **student.regularization_losses(batch, StudentOutput(x, f_positive, s_positive))}
 
     def region_weight(self, teacher_logits: Tensor, entropy: Tensor | None = None) -> Tensor:

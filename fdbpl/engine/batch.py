@@ -13,6 +13,7 @@ class TrainBatch(NamedTuple):
         image_features: unit features [B, D] of the student's frozen image tower, float32, looked up in a region bank.
         labels: int64 [B].
         teacher_logits: float32 [B, C].
+        words: K words of a vocabulary, its indices int64 [K]. word_logits: the teacher's logits, float32 [B, K].
         entropy: of the teacher's distribution over ln C, [B] in [0, 1]; given only where `teacher_logits` is not the
             full distribution.
         total: B, where `images` is a share of the batch; None = `images` is the whole batch.
@@ -22,5 +23,7 @@ class TrainBatch(NamedTuple):
     image_features: Tensor | None = None
     labels: Tensor | None = None
     teacher_logits: Tensor | None = None
+    words: Tensor | None = None
+    word_logits: Tensor | None = None
     entropy: Tensor | None = None
     total: int | None = None

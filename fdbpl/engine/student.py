@@ -172,8 +172,8 @@ class Student(nn.Module):
         """
         if any(getattr(module, "class_specific", False) for module in self.trainable_modules().values()):
             raise UserError(
-                f"TRAINER.{self.cfg_key}.CSC True cannot be combined with TRAINER.KDPL.CLASS_AGNOSTIC True: contexts "
-                "of the training classes do not fit the words of a vocabulary. Leave one of them out"
+                f"TRAINER.{self.cfg_key}.CSC True cannot be combined with a vocabulary (TRAINER.KDPL.CLASS_AGNOSTIC, "
+                "TRAINER.FDBPL.VOCABULARY): contexts of the training classes do not fit its words. Leave one out"
             )
         other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
         other.text_chunk = self.text_chunk

@@ -16,6 +16,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone
+from fdbpl.class_names import clip_tokens
 from fdbpl.distributed import barrier, shard, world_size
 from fdbpl.errors import UserError
 from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeline
@@ -44,6 +45,7 @@ from ..settings import require
 from ..student import Student
 from .base import Loader, Supervision, TeacherLoader
 from .region_batches import RegionBatches
+from .vocabulary import read_vocabulary
 
 
 class RegionBankSupervision(Supervision):
@@ -67,11 +69,16 @@ class RegionBankSupervision(Supervision):
         self.looks_up_features = _looks_up_features(cfg, student)
         self.crops_regions = not (self.looks_up_features and student.frozen_image_tower)
         backbone = student.backbone
+        template = teachers.teacher_template(cfg, dataset)
+        words = _vocabulary(cfg, dataset)
+        self.word_student = student.with_classes(words) if words else None
+        if self.word_student is not None:
+            self.word_student.on_train_start()
         self.lookup = RegionLookup(
             self.folder,
             self.images,
             cfg.REGIONS.PER_IMAGE,
-            fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames),
+            fill_template(template, dataset.classnames + words),
             (backbone.name, backbone.sha256) if self.looks_up_features else None,
         )
         self.batches = RegionBatches(
@@ -83,6 +90,8 @@ class RegionBankSupervision(Supervision):
             cfg.REGIONS.STEPS_PER_EPOCH,
             self._crop if self.crops_regions else None,
         )
+        reads_labels = cfg.TRAINER.FDBPL.LABEL_WEIGHT > 0
+        self.labels = torch.tensor([item.label for item in dataset.train_x]) if reads_labels else None
         if self.crops_regions:
             self.pipeline = build_pipeline(
                 cfg.REGIONS.PIPELINE, self.root, backbone.image_size,
@@ -111,6 +120,11 @@ class RegionBankSupervision(Supervision):
             require(allowed, f"REGIONS.{key}", expected, regions[key])
         if regions.TARGET != "embedding":
             top_k(regions.TARGET, 1)
+            if cfg.TRAINER.FDBPL.VOCABULARY:
+                raise UserError(
+                    f"TRAINER.FDBPL.VOCABULARY needs REGIONS.TARGET embedding; a bank of {regions.TARGET} knows the "
+                    "probabilities of its own classes only"
+                )
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> BankSpec:
@@ -140,7 +154,8 @@ class RegionBankSupervision(Supervision):
             student=partial(load_backbone, cfg.MODEL.BACKBONE.NAME, device)
             if _looks_up_features(cfg, student) else None,
             prompts=fill_template(
-                teachers.teacher_template(cfg, dataset), dataset.classnames if is_topk(cfg) else names
+                teachers.teacher_template(cfg, dataset),
+                dataset.classnames if is_topk(cfg) else names + _vocabulary(cfg, dataset),
             ),
             pipeline=cfg.REGIONS.PIPELINE,
             device=device,
@@ -172,7 +187,14 @@ class RegionBankSupervision(Supervision):
     def read(self, batch: dict) -> TrainBatch:
         image, region = batch["image_index"], batch["region"]
         logits = self.lookup.teacher_logits(image, region).to(self.device, non_blocking=True)
-        found = TrainBatch(teacher_logits=logits)
+        classes = len(self.dataset.classnames)
+        found = TrainBatch(teacher_logits=logits[:, :classes])
+        if self.word_student is not None:  # those that the teacher finds likeliest in the batch
+            likely = logits.softmax(dim=-1).mean(dim=0)[classes:]
+            words = likely.topk(min(self.cfg.TRAINER.FDBPL.VOCABULARY_K, len(likely))).indices
+            found = found._replace(words=words, word_logits=logits[:, classes + words])
+        if self.labels is not None:
+            found = found._replace(labels=self.labels[image].to(self.device, non_blocking=True))
         if is_topk(self.cfg):  # stored from the full distribution, of which the logits hold only the top
             found = found._replace(entropy=self.lookup.entropy(image, region).to(self.device, non_blocking=True))
         if self.looks_up_features:
@@ -181,6 +203,11 @@ class RegionBankSupervision(Supervision):
         if self.crops_regions:
             found = found._replace(images=batch["img"].to(self.device, non_blocking=True), total=len(image))
         return found
+
+    def word_features(self, batch: TrainBatch, image_features: Tensor) -> Tensor:
+        """The student's unit features of the batch's words, float32 [K, D]."""
+        assert self.word_student is not None
+        return self.word_student.text_features(image_features=image_features, classes=batch.words)[0]
 
     def _crop(self, order: Tensor, region: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of each whole batch, and the pixels of this process's share of it."""
@@ -195,6 +222,16 @@ class RegionBankSupervision(Supervision):
         )
         for rows, (_, images) in zip(batches, self.pipeline(requests), strict=True):
             yield rows, images
+
+
+def _vocabulary(cfg: CfgNode, dataset) -> list[str]:
+    """Words of TRAINER.FDBPL.VOCABULARY that are no class of this training; empty without a vocabulary."""
+    file = cfg.TRAINER.FDBPL.VOCABULARY
+    if not file:
+        return []
+    words = read_vocabulary("" if file == "kdpl" else file, "TRAINER.FDBPL.VOCABULARY")
+    classes = set(clip_tokens(dataset.classnames))
+    return [word for word, tokens in zip(words, clip_tokens(words), strict=True) if tokens not in classes]
 
 
 def _bank_folder(cfg: CfgNode, dataset) -> Path:

@@ -1,4 +1,4 @@
-"""Word list of class-agnostic distillation (KDPL-CA): 20,930 words, downloaded once and checked by SHA-256."""
+"""Word lists: KDPL's for class-agnostic distillation, 20,930 words, downloaded once and checked by SHA-256."""
 
 import csv
 import os
@@ -15,8 +15,11 @@ URL = (
 SHA256 = "286bc637c886dea1daf9083b1ab07ca5e8ffcb8e96209d41e5ed1d21d8047063"
 
 
-def read_vocabulary(file: str) -> list[str]:
+def read_vocabulary(file: str, key: str = "TRAINER.KDPL.VOCABULARY") -> list[str]:
     """Read the words of `file`, one per line; a first line "ClassName" is a heading. "" = KDPL's list, downloaded.
+
+    Args:
+        key: configuration key that names the file, for messages.
 
     Raises:
         UserError: there is no such file, it is not a text file, or it has fewer than two words.
@@ -24,16 +27,13 @@ def read_vocabulary(file: str) -> list[str]:
     """
     path = Path(file).expanduser() if file else _download()
     if not path.is_file():
-        raise UserError(
-            f"The word list {path} (TRAINER.KDPL.VOCABULARY) does not exist; give a text file with one word per line"
-        )
+        raise UserError(f"The word list {path} ({key}) does not exist; give a text file with one word per line")
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             words = [row[0].strip() for row in csv.reader(lines) if row and row[0].strip()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"The word list {path} (TRAINER.KDPL.VOCABULARY) cannot be read ({error}); give a text file in UTF-8 with "
-            "one word per line"
+            f"The word list {path} ({key}) cannot be read ({error}); give a text file in UTF-8 with one word per line"
         ) from error
     words = list(dict.fromkeys(words[1:] if words[:1] == ["ClassName"] else words))
     if len(words) < 2:
