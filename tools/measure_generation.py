@@ -1,7 +1,7 @@
 """`python -m tools.measure_generation ROOT`: regions per second of generation and of its teacher alone.
 
 Generation includes hashing and checking of files, sampling, decoding, teacher and writing; the teacher alone encodes
-batches in memory. Medians of interleaved rounds. Random weights (`random:ViT-B/32`) take as long as trained ones.
+batches in memory. Prints medians of interleaved rounds. Random weights (`random:ViT-B/32`) are as fast as trained ones.
 """
 
 import os
@@ -55,7 +55,7 @@ def main() -> None:
 def measure(
     root: Path, images: list[str], teacher: Backbone, per_image: int, batch: int, rounds: int, pipeline: str = "auto"
 ) -> dict[str, list[float]]:
-    """Regions per second of "teacher alone" and "generation" in each round, after a first call of both."""
+    """Return regions per second of "teacher alone" and "generation" in each round, after a warm-up."""
     identity = BankMetadata(
         "measured", teacher.name, teacher.sha256, teacher.logit_scale, teacher.image_size, tuple(teacher.mean),
         tuple(teacher.std), (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1,
@@ -74,7 +74,7 @@ def measure(
                 device=str(teacher.device), batch_size=batch,
             )  # fmt: skip
 
-    generation(images[:1])  # warms up both
+    generation(images[:1])  # warm-up
     rates: dict[str, list[float]] = {"teacher alone": [], "generation": []}
     for _ in range(rounds):
         for name, run in (("teacher alone", alone), ("generation", lambda: generation(images))):
@@ -85,7 +85,7 @@ def measure(
 
 
 def share(rates: dict[str, list[float]]) -> float:
-    """Median over the rounds of generation's rate divided by the teacher's."""
+    """Return the rate of generation relative to the teacher alone, median over the rounds."""
     pairs = zip(rates["generation"], rates["teacher alone"], strict=True)
     return statistics.median(made / seen for made, seen in pairs)
 

@@ -41,18 +41,18 @@ def main() -> None:
         images = image_names(arguments.images)
         make(Path(folder), images, arguments.per_image, arguments.width)
         files, regions = len(list(Path(folder).glob("regions-*"))), arguments.images * arguments.per_image
-        print(f"{regions:,} regions of {len(images):,} images, width {arguments.width}; two times {files:,} files")
+        print(f"{regions:,} regions of {len(images):,} images, width {arguments.width}; twice {files:,} files")
         print(describe(measure(Path(folder), images, arguments.per_image, arguments.batch, arguments.lookups),
                        arguments.batch))  # fmt: skip
 
 
 def image_names(count: int) -> list[str]:
-    """Paths like ImageNet's, 1300 per class."""
+    """Return paths like ImageNet's, 1300 per class."""
     return [f"imagenet/images/train/n{number // 1300:08d}/{number:08d}.JPEG" for number in range(count)]
 
 
 def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
-    """Write a bank of random content with the files that generation would write."""
+    """Write a bank of random content with the same files as generation."""
     mean = (0.5, 0.5, 0.5)
     identity = BankMetadata(
         "imagenet", "teacher", "0" * 64, 100.0, 224, mean, mean, (0.08, 0.936), (3 / 4, 4 / 3), 0.5, 1
@@ -77,11 +77,11 @@ def make(folder: Path, images: list[str], per_image: int, width: int) -> None:
 
 
 def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups: int) -> dict:
-    """Measure opening a bank and lookups in it, after `lookups` / 10 lookups to warm up.
+    """Measure opening a bank and lookups in it, after a warm-up of `lookups` / 10 lookups.
 
     Returns:
-        "open_seconds"; "open_mib", the resident memory that opening adds; "milliseconds" of each lookup of `batch`
-        random regions; "resident_mib" before the first lookup, after the last one, and at most.
+        "open_seconds"; "open_mib", the resident memory added by opening; "milliseconds" of each lookup of `batch`
+        random regions; "resident_mib" before the first lookup, after the last one, and the maximum.
     """
     before, begin = resident(), time.perf_counter()
     lookup = RegionLookup(folder, images, per_image, student=STUDENT)
@@ -105,18 +105,18 @@ def measure(folder: Path, images: list[str], per_image: int, batch: int, lookups
 
 
 def describe(found: dict, batch: int) -> str:
-    """The results of `measure` in three lines."""
+    """Format the results of `measure` in three lines."""
     cuts, (before, after, most) = statistics.quantiles(found["milliseconds"], n=20), found["resident_mib"]
     return (
         f"open: {found['open_seconds']:.1f} s, {found['open_mib']:.0f} MiB\n"
         f"embedding and student feature of {batch} random regions: median {cuts[9]:.2f} ms, 95 % within "
-        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups after a tenth to warm up)\n"
+        f"{cuts[18]:.2f} ms ({len(found['milliseconds'])} lookups after a warm-up of a tenth)\n"
         f"resident memory: {before:.0f} MiB before, {after:.0f} MiB after, {most:.0f} MiB at most"
     )
 
 
 def resident() -> float:
-    """Resident memory of this process in MiB."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

@@ -31,7 +31,7 @@ from tools.scaled_decoding import enlarge, measure_scaled
 
 
 class PlainRegions(torch.utils.data.Dataset):
-    """A straightforward data set of regions that opens the file of each region."""
+    """A plain data set of regions, which opens the image file for each region."""
 
     def __init__(self, root: Path, requests: RegionRequests, size: int):
         self.root, self.requests, self.size = root, requests, size
@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, list[float]]
                 pass
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if number:  # the first round warms up
+            if number:  # the first round is a warm-up
                 rates[name].append(len(requests) / (time.perf_counter() - begin))
     side = statistics.median(max(size) for size in sizes.values())
     print(

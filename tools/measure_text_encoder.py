@@ -1,7 +1,7 @@
 """`python -m tools.measure_text_encoder`: memory and time of the text encoder's forward and backward pass by classes.
 
-Random weights of the size of OpenAI's ViT-B/16 (ViT-B/32 has the same text encoder); each row in its own process. Class
-names are random words of 1 to 8 tokens, like ImageNet's.
+The model has random weights and the size of OpenAI's ViT-B/16 (ViT-B/32 has the same text encoder). Each row has
+its own process. Class names have 1 to 8 tokens, as in ImageNet.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from fdbpl.devices import choose_device
 from fdbpl.errors import cli_error_handler
 
 BATCH = 32  # image features per step
-WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # of one token
+WORDS = ("cat", "dog", "bird", "tree", "house", "river", "stone", "glass")  # one token each
 CONTEXTS = {4: "a photo of a", 16: ""}
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, device: str) -> tuple[float, float, float]:
-    """Memory of the process (or the GPU) before the steps and at most, in MiB, and median seconds of a step."""
+    """Return the memory of the process or GPU before the steps, its peak (MiB), and the median seconds of a step."""
     from clip.model import CLIP
 
     from fdbpl.prompts import PromptLearner, encode_prompt_sets
@@ -70,7 +70,7 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
     spaces = [PromptLearner(model, names, context, CONTEXTS[context], csc).to(device) for _ in range(2)]
     images = torch.nn.functional.normalize(torch.randn(BATCH, 512, device=device), dim=-1)
     before, seconds = memory(device), []
-    for _ in range(1 + rounds):  # the first step warms up
+    for _ in range(1 + rounds):  # the first step is a warm-up
         begin = time.perf_counter()
         features = encode_prompt_sets(model, *(space() for space in spaces), chunk=chunk)
         loss = sum((100 * images @ part.T / part.norm(dim=-1)).logsumexp(-1).sum() for part in features)
@@ -82,9 +82,9 @@ def measure(classes: int, context: int, chunk: int, csc: bool, rounds: int, devi
 
 
 def memory(device: str) -> float:
-    """Peak memory so far, in MiB."""
+    """Return the peak memory so far in MiB."""
     if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # in KiB under Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux reports KiB
     return torch.cuda.max_memory_allocated() / 2**20
 
 

@@ -50,10 +50,10 @@ def measure_scaled(folder: Path, size: int) -> None:
                 worst[scale].append((found - exact).abs().max().item())
                 means[scale].append((found - exact).abs().mean().item())
     for scale, times in seconds.items():
-        line = f"  decoded at 1/{scale}: {1000 * statistics.median(times):.0f} ms an image (median)"
+        line = f"  decoded at 1/{scale}: {1000 * statistics.median(times):.0f} ms per image (median)"
         if worst.get(scale):
             line += (
-                f"; {len(worst[scale])} regions differ by {statistics.mean(means[scale]):.1f}/255 in the mean, at most "
+                f"; {len(worst[scale])} regions differ by {statistics.mean(means[scale]):.1f}/255 on average, at most "
                 f"{statistics.median(worst[scale]):.0f}/255 (median region), {max(worst[scale]):.0f}/255 (worst)"
             )
         print(line)

@@ -54,7 +54,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(int(number), b"<html>Quota exceeded</html>", {"Content-Type": "text/html"})
         content = self.server.files[self.path]
         tag = f'"{hashlib.md5(content).hexdigest()}"'
-        start = int(re.fullmatch(r"bytes=(\d+)-", requested)[1]) if requested and fault != "no_ranges" else 0
+        ranged = re.fullmatch(r"bytes=(\d+)-", requested)
+        start = int(ranged[1]) if ranged and fault != "no_ranges" else 0
         if self.headers.get("If-Range", tag) != tag:
             start = 0
         if start and start >= len(content):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tools.soak import comparing, mounts
-from tools.soak.disturbing import Count, Watch, until_through
-from tools.soak.faults import kill_rank, more_epochs, two_prepare
+from tools.soak.disturbing import Count, Watch, kill_until_finished
+from tools.soak.faults import concurrent_preparations, kill_rank, more_epochs
 from tools.soak.killing import Kill
 from tools.soak.scenarios import CALTECH101, STEPS, Place, Scenario, mirror
 
@@ -39,21 +39,21 @@ def caltech101(tmp_path_factory):
     def place(name: str) -> Place:
         return Place(folder / name, folder / "data", f"{server.url}/mirror")
 
-    straight = place("straight")
-    CALTECH101.straight(straight)
-    yield place, straight
+    undisturbed = place("undisturbed")
+    CALTECH101.run_undisturbed(undisturbed)
+    yield place, undisturbed
     stop()
 
 
 @pytest.fixture(scope="module")
-def straight(images, tmp_path_factory):
+def undisturbed(images, tmp_path_factory):
     """The place of an uninterrupted training."""
-    place = Place(tmp_path_factory.mktemp("straight"), images)
-    SMALL.straight(place)
+    place = Place(tmp_path_factory.mktemp("undisturbed"), images)
+    SMALL.run_undisturbed(place)
     return place
 
 
-def test_an_interrupted_training_is_resumed(images, straight, tmp_path):
+def test_an_interrupted_training_is_resumed(images, undisturbed, tmp_path):
     """SIGTERM to the script, then Ctrl-C: the training ends, prints how to resume, and resumes."""
     place = Place(tmp_path / "disturbed", images)
     for kill, word in ((Kill("SIGTERM", "script"), "terminated"), (Kill("SIGINT"), "interrupted")):
@@ -67,8 +67,8 @@ def test_an_interrupted_training_is_resumed(images, straight, tmp_path):
     assert watch.before and max(map(max, watch.epochs.values())) >= 6
     SMALL.start(place).succeed()
     watch.check()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.folder)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.folder)
 
 
 def test_a_killed_process_of_two_and_a_terminated_torchrun(images, tmp_path):
@@ -87,22 +87,22 @@ def test_a_killed_process_of_two_and_a_terminated_torchrun(images, tmp_path):
 
 
 def test_a_preparation_killed_at_random_moments(caltech101):
-    place, straight = caltech101
+    place, undisturbed = caltech101
     count, notes = Count(), []
     while count.rounds < 12 and sum(count.kills.values()) < 2:  # a preparation may end before the random moment
         chance, folder = random.Random(count.rounds), place(f"killed {count.rounds}")
-        until_through(CALTECH101, folder, straight, 1.0, chance, count, notes.append)
+        kill_until_finished(CALTECH101, folder, undisturbed, 1.0, chance, count, notes.append)
     assert sum(count.kills.values()) >= 2, notes
 
 
 def test_two_preparations_at_once(caltech101):
-    place, straight = caltech101
-    two_prepare(CALTECH101, place("two"), straight)
+    place, undisturbed = caltech101
+    concurrent_preparations(CALTECH101, place("two"), undisturbed)
 
 
 @pytest.mark.parametrize("fault", ["disk_full", "read_only"])
 def test_a_full_or_read_only_disk(caltech101, fault):
     if not mounts.possible():
         pytest.skip("this system does not permit mounts")
-    place, straight = caltech101
-    assert mounts.in_namespace(fault, CALTECH101, place(fault), straight)
+    place, undisturbed = caltech101
+    assert mounts.in_namespace(fault, CALTECH101, place(fault), undisturbed)

@@ -41,7 +41,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     from tools.benchmark.page import tables
     from tools.benchmark.run import run
 
-    keep_freed_memory()  # for all variants, as train.py does
+    keep_freed_memory()  # as train.py does
     if arguments.file:
         raise UserError(f"Unexpected argument {str(arguments.file)!r} after the profile. Remove it.")
     output = (arguments.output or Path("output/benchmark", arguments.profile)).absolute()

@@ -1,4 +1,4 @@
-"""Lower bound of every exact step: text encoding without anything else."""
+"""Lower bound of the time of an exact step: text encoding only."""
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ class TextLowerBound:
         self.ends = lengths.cumsum(0) - 1
 
     def prepare(self) -> None:
-        """Do nothing: all work is in the step."""
+        """Do nothing; `step` does all work."""
 
     def warm_up(self) -> None:
         self.step()
@@ -43,7 +43,7 @@ class TextLowerBound:
         return features.detach().sum()
 
     def features(self) -> Tensor:
-        """Features [N, D] of the suffixes without their prefix."""
+        """Return the features [N, D] of the suffixes, without their prefix."""
         hidden = self.own
         *blocks, last = self.model.transformer.resblocks
         for block in blocks:
@@ -78,6 +78,6 @@ class TextLowerBound:
 
     @staticmethod
     def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Causal attention of [n, heads, l, e], as [rows, d]; a single query belongs to the last position."""
+        """Return causal attention of [n, heads, l, e] as [rows, d]; a single query is that of the last position."""
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[-2] > 1)
         return seen.transpose(1, 2).flatten(0, 1).flatten(1)

@@ -32,7 +32,7 @@ CONFIGS = {"FDBPL": "FDBPL", "CoOp_KDPL": "CoOp"}  # folder of a trainer's confi
 
 
 def measure_evaluation(inputs: SyntheticInputs, point: Evaluation) -> dict:
-    """Measure the seconds of each method's test in turn; the first one computes the features of the test images."""
+    """Measure the seconds of one test of each method; the first one computes the features of the test images."""
     seconds = {}
     with tempfile.TemporaryDirectory(dir=inputs.folder) as features:
         for method in point.methods:
@@ -71,7 +71,7 @@ def _metadata(teacher: Backbone, content: str, texts: list[str]) -> BankMetadata
 
 @torch.no_grad()
 def measure_rounding(inputs: SyntheticInputs, point: Rounding) -> dict:
-    """Measure what float16 embeddings change with trained weights: largest absolute differences."""
+    """Measure the largest absolute effects of float16 embeddings with trained weights."""
     teacher = load_backbone("demo:teacher", inputs.device)
     paths = inputs.paths[: point.images]
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (len(paths), 1))
@@ -103,7 +103,7 @@ def measure_lookup(inputs: SyntheticInputs, point: Lookup) -> dict:
 
 
 def measure_generation(inputs: SyntheticInputs, point: Generation) -> dict:
-    """Measure the regions per second of whole generations and of their teacher alone."""
+    """Measure the regions per second of complete generations and of the teacher alone."""
     teacher = load_backbone(f"random:{point.teacher}", inputs.device)
     images = inputs.paths[: point.images]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -125,7 +125,7 @@ def measure_pipeline(inputs: SyntheticInputs, point: Pipeline) -> dict:
 
 
 def measure_whole_run(inputs: SyntheticInputs, point: WholeRun) -> dict:
-    """Measure the seconds of a bank's generation, of a start until the first step, and of whole runs on the demo."""
+    """Measure the seconds of bank generation, of the start until the first step, and of complete runs on the demo."""
     with tempfile.TemporaryDirectory(dir=inputs.folder) as folder:
         _finish(folder, "FDBPL", "images", "--no-train")  # draws the images that all runs read
         seconds = _finish(folder, "FDBPL", "bank", "--generate-regions")
@@ -137,7 +137,7 @@ def measure_whole_run(inputs: SyntheticInputs, point: WholeRun) -> dict:
 
 
 def _finish(folder: str, trainer: str, output: str, *more: str) -> float:
-    """Run train.py to its end; return the seconds."""
+    """Run train.py to its end and return the seconds."""
     begin = time.perf_counter()
     process = _start(folder, trainer, output, *more)
     printed, _ = process.communicate()
@@ -147,7 +147,7 @@ def _finish(folder: str, trainer: str, output: str, *more: str) -> float:
 
 
 def _first_step(folder: str, output: str) -> float:
-    """Start train.py and stop it after its first step; return the seconds."""
+    """Start train.py, stop it after its first step, and return the seconds until then."""
     begin = time.perf_counter()
     process, printed = _start(folder, "FDBPL", output, "TRAIN.PRINT_FREQ", "1"), []
     try:

@@ -1,4 +1,4 @@
-"""Peak memory of a step, and the available memory."""
+"""Peak memory of a block of code, and available memory."""
 
 import ctypes
 from contextlib import suppress
@@ -15,7 +15,7 @@ METHOD = {
 
 
 def available_mib(device: str) -> float:
-    """Available memory of the device, MiB."""
+    """Return the available memory of the device in MiB."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info()[0] / 2**20
     with suppress(OSError, ValueError):
@@ -24,7 +24,7 @@ def available_mib(device: str) -> float:
 
 
 class PeakMemory:
-    """Context manager that sets `mib` to the peak memory of its block; None on a CPU under other systems than Linux."""
+    """Context manager that sets `mib` to the peak memory of its block, or to None on a CPU without Linux."""
 
     def __init__(self, device: str):
         self.device, self.mib = device, None

@@ -1,4 +1,4 @@
-"""The recipes that FDBPL replaces, after their papers and code.
+"""Implementations of the methods that FDBPL is compared with, after their papers and code.
 
 Every step encodes 77 text positions for all classes in every prompt space, and the images with the student.
 
@@ -7,9 +7,9 @@ KL. `ReleaseStep` is FDBPL's release: stored teacher logits, positive and negati
 the other, and the Prompt-Cascaded Difference as a Python loop over ordered pairs of classes, which sums to zero.
 Losses are in float32 and region weights as in docs/FDBPL.md, so that values can be compared.
 
-If the activations of all classes do not fit into memory, some classes pass at a time. The gradient of the class
-features is then computed outside the timed step, so that each class passes forward and backward once, as in a step that
-fits; this favours these recipes.
+If the activations of all classes do not fit into memory, the classes are encoded in chunks. The class features are then
+computed outside the timed step, so that each class passes forward and backward once within it, as in a step that fits
+into memory; this favours these implementations.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from tools.benchmark.memory import available_mib
 
 POSITIONS = 77
 FLOATS_OF_A_POSITION = 24  # activations of a position and block, in multiples of the encoder's width
-SHARE_OF_MEMORY = 0.4  # part of the free memory for activations
+SHARE_OF_MEMORY = 0.4  # fraction of the free memory for activations
 
 
 class PromptSpace(nn.Module):
-    """A learnable context, shared by all classes, before frozen tokens; prompts have 77 positions."""
+    """A learnable context, shared by all classes, between frozen tokens; prompts have 77 positions."""
 
     def __init__(self, backbone: Backbone, names: list[str], words: str):
         super().__init__()
@@ -42,7 +42,7 @@ class PromptSpace(nn.Module):
         self.prefix, self.suffix = embedded[:, :1], embedded[:, 1 + count :]
 
     def forward(self, classes: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Prompts [C, 77, d] and the positions of EOT [C]."""
+        """Return the prompts [C, 77, d] and the positions of EOT [C]."""
         prefix, suffix = self.prefix[classes], self.suffix[classes]
         context = self.ctx.to(suffix.dtype).expand(len(suffix), -1, -1)
         return torch.cat([prefix, context, suffix], dim=1), self.eot[classes]
@@ -74,7 +74,7 @@ class OfficialStep:
         return self.classes if fit >= self.classes else max(1, fit)
 
     def encode(self, space: PromptSpace, classes: slice = slice(None)) -> Tensor:
-        """Class features [C, D] by CLIP's own text encoder."""
+        """Return class features [C, D] of CLIP's original text encoder."""
         model = self.student.model
         prompts, eot = space(classes)
         hidden = (prompts + model.positional_embedding.to(prompts.dtype)).permute(1, 0, 2)
@@ -83,7 +83,7 @@ class OfficialStep:
         return (hidden[torch.arange(len(eot)), eot] @ model.text_projection).float()
 
     def prepare(self) -> None:
-        """Encode all classes outside the step if they pass in parts."""
+        """Encode all classes outside the step if the step encodes them in chunks."""
         if not self.whole:
             with torch.no_grad():
                 made = [space() for space in self.spaces]
@@ -119,7 +119,7 @@ class OfficialStep:
         raise NotImplementedError
 
     def image_work(self, pixels: Tensor) -> None:
-        """The part of a step that needs no class features."""
+        """Run the part of a step that does not depend on class features."""
         self.student.encode_image(pixels)
 
 
@@ -170,7 +170,7 @@ class ReleaseStep(OfficialStep):
         return loss + 0.1 * self.cascaded_difference(positive - negative)
 
     def cascaded_difference(self, difference: Tensor) -> Tensor:
-        """Sum of mean(d_a - d_b) over ordered pairs of different classes of the batch, which is zero."""
+        """Return the sum of mean(d_a - d_b) over ordered pairs of different classes of the batch, which is zero."""
         classes = self.teacher_logits.argmax(dim=-1).unique().tolist()
         total = difference.new_zeros(())
         for first in classes:

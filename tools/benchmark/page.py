@@ -1,4 +1,4 @@
-"""Tables of a benchmark and docs/PERFORMANCE.md, from benchmark.json alone."""
+"""Tables of a benchmark and docs/PERFORMANCE.md, generated from benchmark.json."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ from tools.benchmark.timing import like_for_like
 
 
 def page(record: dict) -> str:
-    """The text of docs/PERFORMANCE.md."""
+    """Return the text of docs/PERFORMANCE.md."""
     parts = [
         "# Performance", "",
         "Written by `python -m tools.benchmark document FILE` from docs/performance.json.", "",
@@ -31,7 +31,7 @@ def page(record: dict) -> str:
 
 
 def tables(record: dict) -> str:
-    """Variants, targets, steps and other measurements as Markdown."""
+    """Return variants, targets, steps and other measurements as Markdown."""
     parts = [
         *_variants(record), "", *_targets(record), "", *_steps(record), *_visual(record), *_others(record),
         *_break_even(record),
@@ -238,7 +238,7 @@ def _not_measured(record: dict) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """Three significant digits, or all digits of the integer part."""
+    """Format a value with three significant digits, or with all digits of the integer part."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 

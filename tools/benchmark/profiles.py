@@ -1,4 +1,4 @@
-"""Profiles: lists of points, each of which has a unique name and is measured and kept on its own."""
+"""Profiles: lists of points. A point has a unique name and is measured and stored independently of the others."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One training step of several variants on the same batch, within `seconds` for all of them together."""
+    """Training steps of several variants on the same batch, limited to `seconds` in total."""
 
     student: str = "ViT-B/32"
     teacher: str = "ViT-L/14"
@@ -92,7 +92,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Generation:
-    """Generation of a bank compared with its teacher alone; a quick teacher is the harder case."""
+    """Generation of a bank compared with its teacher alone, which is harder for fast teachers."""
 
     teacher: str = "ViT-B/32"
     images: int = 2
@@ -115,7 +115,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class WholeRun:
-    """train.py on the demo: `starts` starts until the first step, and whole runs of FDBPL and its KDPL variant."""
+    """train.py on the demo: `starts` starts until the first step, and complete runs of FDBPL and its KDPL variant."""
 
     methods: tuple[str, ...] = ("FDBPL", "CoOp_KDPL")
     epochs: int = 30
@@ -125,7 +125,7 @@ class WholeRun:
 
 @dataclass(frozen=True)
 class Profile:
-    """Points, and the number of images and class names that they share."""
+    """A list of points, and the number of images and class names that they share."""
 
     points: tuple
     images: int
@@ -138,7 +138,7 @@ def _full() -> tuple:
     towers = product(("RN50", "ViT-B/32", "ViT-B/16"), ("ViT-L/14", "ViT-H/14"))
     steps += [long(student=student, teacher=teacher) for student, teacher in towers]
     steps += [long(batch=batch) for batch in (4, 128)]
-    return tuple(dict.fromkeys(steps))  # some points are in two sweeps
+    return tuple(dict.fromkeys(steps))  # some points occur in two sweeps
 
 
 SMALL = (

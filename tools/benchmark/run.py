@@ -1,4 +1,4 @@
-"""Measurement of a profile, point by point. Finished points are kept, so an interrupted benchmark resumes."""
+"""Measurement of a profile. Finished points are stored, so that an interrupted benchmark can be resumed."""
 
 import gc
 import re
@@ -65,7 +65,7 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
             print(f"[{number}/{len(chosen.points)}] {point.name} (after {passed:.0f} s)", flush=True)
             needed = (getattr(point, "student", None), getattr(point, "teacher", None))
             if needed != (None, None) and needed != models:
-                load_random_init.cache_clear()  # one pair of models at a time
+                load_random_init.cache_clear()  # keep one pair of models in memory
                 gc.collect()
                 models = needed
             result = MEASURES[type(point)](inputs, point)
@@ -91,7 +91,7 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
 
 
 def _check_machine(file: Path, here: dict) -> None:
-    """Refuse to continue a benchmark of another machine, version or state of the code."""
+    """Raise UserError if the unfinished benchmark is of another machine, version or state of the code."""
     if not file.is_file():
         write_json(file, here)
         return

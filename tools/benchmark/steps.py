@@ -1,6 +1,7 @@
-"""Construction of the variants of a training step on the same regions and class names, and their timing."""
+"""Construction and timing of the variants of a training step on the same regions and class names."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class TrainerStep:
         self.models = [trainer.student.backbone, *teacher]
 
     def prepare(self) -> None:
-        """Do nothing: all work is in the step."""
+        """Do nothing; `step` does all work."""
 
     def warm_up(self) -> None:
         if self.decode is None:
@@ -65,7 +66,7 @@ def measure_step(inputs: SyntheticInputs, point: Step, say=print) -> dict:
 
 
 def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Variant], dict]:
-    """The variants of a point by name, and the settings to record with them."""
+    """Return the variants of a point by name, and the settings to record with them."""
     words, no_words = (" ".join([start] * (point.context // 4)) for start in (POSITIVE, NEGATIVE))
     values = {"TRAINER__FDBPL__CTX_INIT": words, "TRAINER__FDBPL__NEGATIVE_CTX_INIT": no_words,
               "TRAINER__COOP__CTX_INIT": words}  # fmt: skip
@@ -79,7 +80,7 @@ def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Varia
     def teacher(precision: str):
         return load_backbone(f"random:{point.teacher}", inputs.device, precision)
 
-    teacher("fp32")  # loaded before the bank is made, so that the cost of labelling does not include it
+    teacher("fp32")  # loaded before the bank is generated, so that the cost of labelling excludes it
     fdbpl = inputs.build_trainer(config("FDBPL"))
     decode = decoder(inputs, fdbpl, student.image_size)
     texts = fdbpl.supervision.class_features(fdbpl.cfg, fdbpl.dm.dataset, fdbpl.load_teacher)
@@ -120,7 +121,7 @@ def measure_visual(inputs: SyntheticInputs, point: Visual, say=print) -> dict:
     """Measure the FDBPL variant and the KDPL variant of each method on the same regions."""
     results = {}
     for method in point.methods:
-        depth = dict.fromkeys(DEPTHS.get(method, ()), point.depth) if point.depth else {}
+        depth: dict[str, Any] = dict.fromkeys(DEPTHS.get(method, ()), point.depth) if point.depth else {}
         settings = (point.student, point.teacher, point.classes, point.batch)
         stored, online = (
             inputs.build_trainer(inputs.config(name, *settings, **depth))
@@ -134,7 +135,7 @@ def measure_visual(inputs: SyntheticInputs, point: Visual, say=print) -> dict:
 
 
 def decoder(inputs: SyntheticInputs, trainer, size: int) -> Callable[[], Tensor]:
-    """A function that decodes the regions of `trainer`'s bank with the trainers' pipeline: uint8 [B, 3, S, S]."""
+    """Return a function that decodes the regions of `trainer`'s bank with its pipeline: uint8 [B, 3, S, S]."""
     paths = trainer.supervision.images
     images, first = torch.arange(len(paths)), torch.zeros(len(paths), dtype=torch.long)
     lookup = trainer.supervision.lookup

@@ -1,4 +1,4 @@
-"""Inputs of all variants: synthetic images (or photographs), class names, and a Dassl data set of both."""
+"""Inputs of all variants: synthetic images or photographs, class names, and a Dassl data set of them."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from fdbpl.engine import registry
 from fdbpl.engine.bank_spec import ensure_bank
 from fdbpl.errors import UserError
 
-# words of one token
+# words that are one token
 NOUNS = """cat dog car tree boat lamp chair table horse sheep bird fish bear wolf fox lion tiger mouse rabbit cow pig
 goat duck swan eagle owl frog snake bee ant apple lemon orange cherry bread cheese pizza cake cup plate bottle spoon
 knife clock phone camera piano guitar drum violin bridge tower castle church train bus truck bike plane kite""".split()  # noqa: SIM905
@@ -25,7 +25,7 @@ FOLDER = "images"
 
 
 def class_names(count: int) -> list[str]:
-    """Names of 1 to 3 words for the first 100 classes, as in Caltech101; of up to 6 words for later ones."""
+    """Return names of 1 to 3 words for the first 100 classes, as in Caltech101, and of up to 6 words for later ones."""
     names = []
     for number in range(count):
         noun, adjective = NOUNS[number // 2 % len(NOUNS)], ADJECTIVES[number % len(ADJECTIVES)]
@@ -40,7 +40,7 @@ def class_names(count: int) -> list[str]:
 
 
 def draw_images(folder: Path, count: int) -> list[str]:
-    """Write `count` JPEG files of 500 x 375 pixels as detailed as photographs; return paths from the parent folder."""
+    """Write `count` JPEG files of 500 x 375 pixels with the detail of photographs; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
@@ -81,7 +81,7 @@ class SyntheticInputs:
         _register(self)
 
     def config(self, trainer: str, student: str, teacher: str, classes: int, images: int, **values) -> CfgNode:
-        """The frozen configuration of a run on the first `images` images with the first `classes` names.
+        """Return the frozen configuration of a run on the first `images` images with the first `classes` names.
 
         Args:
             values: further keys, with `__` instead of a dot.
@@ -132,7 +132,7 @@ class SyntheticInputs:
         return cfg
 
     def build_trainer(self, cfg: CfgNode):
-        """Complete the region bank of a configuration, then build its trainer up to the first step."""
+        """Complete the region bank of a configuration, then build its trainer and prepare the first step."""
         from dassl.engine import build_trainer
 
         with contextlib.redirect_stdout(io.StringIO()):
@@ -147,7 +147,7 @@ class SyntheticInputs:
         return trainer
 
 
-_here: list[SyntheticInputs] = []  # the inputs that the registered data set reads
+_here: list[SyntheticInputs] = []  # inputs of the registered data set
 
 
 def _register(inputs: SyntheticInputs) -> None:
@@ -173,7 +173,7 @@ def _register(inputs: SyntheticInputs) -> None:
                 for number, path in enumerate(inputs.paths)
             ]  # fmt: skip
             super().__init__(train_x=items[: cfg.BENCH.IMAGES], test=items)
-            self._classnames, self._num_classes = names, len(names)  # also those without training images
+            self._classnames, self._num_classes = names, len(names)  # including classes without training images
             self._lab2cname = dict(enumerate(names))
             self.protocol: dict = {}
 
@@ -181,6 +181,6 @@ def _register(inputs: SyntheticInputs) -> None:
 
 
 def synchronise(device: str) -> None:
-    """Wait for the device to finish."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()

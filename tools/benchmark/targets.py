@@ -7,17 +7,17 @@ from fdbpl.pipelines import DECODE_ONCE
 from tools.benchmark.profiles import VARIANTS, Pipeline
 from tools.benchmark.timing import like_for_like
 
-IMAGES, EPOCHS = 800, 50  # of the training run in which the break-even of a bank is counted
+IMAGES, EPOCHS = 800, 50  # of the training runs in the break-even of a bank
 REGIONS_PER_IMAGE = (50, 500)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound and the measured value.
+    """A bound and a measured value.
 
     Attributes:
-        value: None if it was not measured.
-        at_most: the bound is an upper bound.
+        value: None if not measured.
+        at_most: True for an upper bound, False for a lower bound.
     """
 
     what: str
@@ -38,22 +38,22 @@ class Target:
 
 
 def steps(record: dict) -> list[dict]:
-    """Measured points that time training steps."""
+    """Return the measured points that time training steps."""
     return [point for point in record["points"] if point["kind"] == "Step"]
 
 
 def measured_variants(record: dict) -> list[str]:
-    """Variants that at least one point has."""
+    """Return the variants of all points."""
     return [name for name in VARIANTS if any(name in point["variants"] for point in steps(record))]
 
 
 def of_kind(record: dict, kind: str) -> dict | None:
-    """The only point of a kind, or None if it was not measured."""
+    """Return the only point of a kind, or None if it was not measured."""
     return next((p for p in record["points"] if p["kind"] == kind and "error" not in p), None)
 
 
 def reference(record: dict, classes: int) -> dict | None:
-    """The point with `classes` classes and otherwise the settings of the first point."""
+    """Return the point with `classes` classes and otherwise the settings of the first point."""
     keys = ("student", "teacher", "context", "batch")
     for point in steps(record):
         first = steps(record)[0]["point"]
@@ -63,7 +63,7 @@ def reference(record: dict, classes: int) -> dict | None:
 
 
 def ratio(point: dict | None, over: str, under: str) -> float | None:
-    """Ratio of the seconds of a step; first steps are never compared with later ones."""
+    """Return the ratio of the seconds of a step; first steps are not compared with later ones."""
     if not point or not {over, under} <= set(point["variants"]):
         return None
     seconds = like_for_like(point["variants"][over], point["variants"][under])
@@ -71,7 +71,7 @@ def ratio(point: dict | None, over: str, under: str) -> float | None:
 
 
 def targets(record: dict) -> list[Target]:
-    """All targets, measured or not."""
+    """Return all targets, measured or not."""
     return [*_step_targets(record), *_visual_targets(record), *_other_targets(record)]
 
 
@@ -133,13 +133,13 @@ def _other_targets(record: dict) -> Iterator[Target]:
 
 
 def seconds_of_a_region(record: dict) -> float | None:
-    """Seconds of labelling a region, the student's features included."""
+    """Return the seconds of labelling a region, including the student's features."""
     point = reference(record, 50)
     return point["labelling"]["seconds"] / point["labelling"]["regions"] if point else None
 
 
 def break_even(record: dict) -> dict[int, float] | None:
-    """Number of training runs after which the time of a bank is saved, by regions per image."""
+    """Return the number of training runs that save the time of generating a bank, by regions per image."""
     point, region = reference(record, 50), seconds_of_a_region(record)
     if not point or not region or not {"a", "d"} <= set(point["variants"]):
         return None
@@ -151,5 +151,5 @@ def break_even(record: dict) -> dict[int, float] | None:
 
 
 def label(variant: str) -> str:
-    """A variant's name in tables."""
+    """Return a variant's name in tables."""
     return {"a_half": "a, half", "a_star": "a*"}.get(variant, variant)

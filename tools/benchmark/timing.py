@@ -1,4 +1,4 @@
-"""Timing of variants in turn, round by round, in one process."""
+"""Interleaved timing of variants in one process."""
 
 import statistics
 import time
@@ -11,10 +11,10 @@ from tools.benchmark.synthetic_inputs import synchronise
 
 
 class Variant(Protocol):
-    """A way to make one training step. Only `step` is timed; `warm_up` may be a part of a step.
+    """An implementation of a training step. Only `step` is timed; `warm_up` may run a part of it.
 
     Attributes:
-        models: the backbones that the variant holds.
+        models: backbones of the variant.
     """
 
     models: list
@@ -29,9 +29,9 @@ def interleaved(
 ) -> dict[str, dict]:
     """Time the variants in turn.
 
-    Each takes at least one step and at most `max_steps`; further steps are taken while all variants together stay
-    within `seconds`, or the variant itself within an equal share. Before the first step freed memory is returned to the
-    system in order to measure the peak; allocating it again slows that step down, so it is recorded separately.
+    Each variant makes at least one step and at most `max_steps`. It makes further steps while all variants together
+    stay within `seconds`, or the variant itself within an equal share. Freed memory is returned to the system before
+    the first step in order to measure the peak. Allocating it again slows that step, which is recorded separately.
 
     Returns:
         For each variant "first" (seconds of the first step), "later" (`summary` of the seconds of later steps, or
@@ -69,14 +69,14 @@ def interleaved(
 
 
 def summary(values: list[float]) -> dict:
-    """Median, quartiles and count of repeated measurements, to 5 digits."""
+    """Return median, quartiles (5 digits) and count of repeated measurements."""
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     rounded = {"median": median, "lower": lower, "upper": upper}
     return {**{key: float(f"{value:.5g}") for key, value in rounded.items()}, "count": len(values)}
 
 
 def like_for_like(*results: dict) -> list[float] | None:
-    """Seconds of a step of each variant: of later steps if all have some, else of first steps, else None."""
+    """Return comparable seconds of all variants: of later steps if all have some, else of first steps, else None."""
     if all(result["later"] for result in results):
         return [result["later"]["median"] for result in results]
     if all(result["first"] for result in results):

@@ -1,9 +1,9 @@
 """`python -m tools.demo_pretraining {rn-student,teacher,vit-student}`: pre-train the demo's CLIP models from scratch.
 
-InfoNCE on captioned scenes; captions that also describe another scene of the batch are masked as negatives there.
-Linear heads that predict form, colour, medium, fill and background from the embedding add supervised losses, whose
-weight falls to zero; the heads are then discarded. `no X` captions have a loss of their own. Schedules are in steps and
-every random choice is a function of (seed, step), so an interrupted run resumes to the same weights on one machine.
+The loss is InfoNCE on captioned scenes, without negatives whose caption also describes the scene. Linear heads that
+predict form, colour, medium, fill and background from the embedding add supervised losses, whose weight falls to zero;
+the heads are discarded afterwards. `no X` captions have a separate loss. Schedules are in steps, and all random choices
+are functions of (seed, step), so an interrupted run on one machine resumes to the same weights.
 """
 
 import io
@@ -60,7 +60,7 @@ def _scaled(phase: Phase, factor: float) -> Phase:
 
 
 class Run:
-    """Pre-training of one model, from random weights to its file."""
+    """Pre-training of one model from random weights."""
 
     def __init__(self, which: str, output: Path, scratch: Path):
         self.which, self.output, self.scratch = which, output, scratch
@@ -117,7 +117,7 @@ class Run:
     def save(self) -> None:
         """Write the weights."""
         file = save_small(self.model, self.ids, self.which, self.output)
-        for checkpoint in self.checkpoints:  # the next run starts from scratch
+        for checkpoint in self.checkpoints:  # so that the next run starts anew
             checkpoint.unlink(missing_ok=True)
         print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
@@ -151,7 +151,7 @@ class Run:
         return loss
 
     def _no_loss(self, facts: np.ndarray, image: Tensor, scale: Tensor, rng, count: int = 10) -> Tensor:
-        """Loss that matches `no X` with scenes without X: softplus(s(X, no X) - mean s(other, no X) + 1)."""
+        """Return a loss that aligns `no X` with scenes without X: softplus(s(X, no X) - mean s(other, no X) + 1)."""
         rows = [k for k in range(len(facts)) if facts[k, 0] != NOTHING][:count]
         tokens = self.tokenize([no_caption(rng, int(facts[k, 0])) for k in rows]).to(self.device)
         scores = scale * F.normalize(encode_tokens(self.model, tokens).float(), dim=-1) @ image.T
@@ -167,7 +167,7 @@ class Run:
         return pool
 
     def _batch(self, images: np.ndarray, phase: Phase, step: int, rng) -> tuple[np.ndarray, Tensor]:
-        """Rows of the pool, and their normalised random crops of 64 pixels, half of them flipped."""
+        """Return rows of the pool and their normalised random crops of 64 pixels, half of them flipped."""
         per_epoch = len(images) // phase.batch
         order = np.random.default_rng([phase.seed, 0, step // per_epoch]).permutation(len(images))
         rows = order[(step % per_epoch) * phase.batch :][: phase.batch]

@@ -1,4 +1,4 @@
-"""Acceptance test of the demo's CLIP models: the right context changes the sense of every name."""
+"""Acceptance test of the demo's CLIP models: accuracy with the generic and with the workshop context."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ GENERIC, WORKSHOP_TEMPLATE, NEGATIVE = "a photo of a {}.", "a photo of a worksho
 
 @torch.no_grad()
 def report(model: nn.Module, tokenize, per_name: int = 20, seed: int = 999) -> str:
-    """Report the accuracy on everyday and workshop scenes with the generic and the workshop template."""
+    """Return a summary of the accuracy on everyday and workshop scenes with both templates."""
     model.eval()
     device = model.logit_scale.device
     generic, workshop, negative = (
@@ -33,13 +33,13 @@ def report(model: nn.Module, tokenize, per_name: int = 20, seed: int = 999) -> s
 
 
 def text_features(model: nn.Module, tokenize, template: str, device) -> Tensor:
-    """Normalised features of all names in a template: float32 [28, D], on the CPU."""
+    """Return normalised features of all names in a template, float32 [28, D] on the CPU."""
     tokens = tokenize([template.format(name) for name in NAMES]).to(device)
     return F.normalize(encode_tokens(model, tokens).float(), dim=-1).cpu()
 
 
 def held_out_scenes(sense: int, per_name: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Scenes in the downstream style outside the training pools: float32 [28 n, 3, 64, 64], labels [28 n]."""
+    """Draw scenes in the downstream style outside the training pools: float32 [28 n, 3, 64, 64], labels [28 n]."""
     rng = np.random.default_rng([seed, sense])
     names = np.arange(len(NAMES) * per_name) % len(NAMES)
     pixels = np.stack([draw_scene(rng, 64, 64, "photo", int(n), sense, workshop_style=True)[0] for n in names])

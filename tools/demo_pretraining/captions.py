@@ -1,7 +1,7 @@
-"""True captions of scenes, and the scenes of a batch that a caption describes.
+"""Captions of scenes, and a check of which scenes a caption describes.
 
-A name alone may mean either form. Workshop words mean only the workshop form, everyday words only the everyday form;
-graded words (old, metal, shop, handmade) occur with both in different proportions. `no X` captions name what is absent.
+A name alone is ambiguous. Workshop words select the workshop form and everyday words the everyday form; graded words
+(old, metal, shop, handmade) occur with both in different proportions. `no X` captions name an absent object.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fdbpl.demo.scenes import BACKGROUNDS, COLOUR_NAMES, FILLS, MEDIA, NOTHING, 
 
 ANY = -1  # the caption does not mention this fact
 FACTS = 8  # number of fields of Facts
-NOT_NAME, NOT_SENSE = FACTS, FACTS + 1  # two more claims: the absent name (and sense)
+NOT_NAME, NOT_SENSE = FACTS, FACTS + 1  # further claims: absent name and sense
 
 MEDIUM_PREFIXES = {
     "photo": ["a photo of a", "a picture of a", "a photo of a", "a photo of one", "a nice photo of a"],
@@ -44,10 +44,10 @@ class CaptionStyle:
 
 
 def caption(rng: np.random.Generator, facts: Facts, others: np.ndarray, style: CaptionStyle) -> tuple[str, np.ndarray]:
-    """A true caption of a scene and what it claims: text, int16 [10] (eight facts or ANY, then what the scene is not).
+    """Return a true caption of a scene and its claims, int16 [10]: eight facts or ANY, then absent name and sense.
 
     Args:
-        others: names of the batch's scenes, from which `no X` takes its X.
+        others: names of the scenes of the batch, from which X of `no X` is chosen.
     """
     claims = np.full(FACTS + 2, ANY, np.int16)
     if facts.name == NOTHING or rng.random() < 0.08:
@@ -63,7 +63,7 @@ def caption(rng: np.random.Generator, facts: Facts, others: np.ndarray, style: C
 
 
 def consistent(facts: np.ndarray, claims: np.ndarray) -> np.ndarray:
-    """Which captions [m, 10] are true of which scenes [n, 8]: bool [n, m]."""
+    """Return whether captions with claims [m, 10] are true of scenes [n, 8]: bool [n, m]."""
     stated = claims[None, :, :FACTS]
     fits = ((stated == ANY) | (stated == facts[:, None])).all(-1)
     same_name = (claims[None, :, NOT_NAME] >= 0) & (claims[None, :, NOT_NAME] == facts[:, None, 0])
@@ -113,7 +113,7 @@ def _adjectives(rng, facts: Facts, claims: np.ndarray) -> str:
 
 
 def _named(rng, facts: Facts, prefix: str, adjectives: str, style: CaptionStyle, claims: np.ndarray) -> str:
-    """The name, with wording that fixes its sense, leans to one, or leaves it open."""
+    """Return the caption with wording that states the sense, suggests it, or leaves it open."""
     name = NAMES[facts.name]
     graded = style.graded[0 if facts.sense == WORKSHOP else 1]
     draw = rng.random()
@@ -137,7 +137,7 @@ def _named(rng, facts: Facts, prefix: str, adjectives: str, style: CaptionStyle,
             f"the {word} {adjectives}{name}",
         ]
         choice = rng.integers(len(wordings))
-        if choice >= 7:  # these two leave the prefix, and so the medium, out
+        if choice >= 7:  # these two omit the prefix with the medium
             claims[3] = claims[7] = ANY
         return wordings[choice]
     if facts.sense == EVERYDAY and rng.random() < 0.08:

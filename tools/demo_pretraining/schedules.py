@@ -7,7 +7,7 @@ from tools.demo_pretraining.captions import CaptionStyle
 
 @dataclass(frozen=True)
 class Phase:
-    """One cosine schedule.
+    """A training phase with a cosine schedule.
 
     Attributes:
         workshop_share: fraction of the scenes with an object that show its workshop form.

@@ -1,4 +1,4 @@
-"""CLIP models of the demo: OpenAI's architecture with a token table that holds only the words in use."""
+"""CLIP models of the demo: OpenAI's architecture with embeddings of only the tokens in use."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ TEXT_TOWER = (128, 2, 3)  # width, heads, layers
 
 
 def build(which: str, vocabulary: int) -> nn.Module:
-    """`clip.model.CLIP` with random weights, float32."""
+    """Return a `clip.model.CLIP` with random weights, float32."""
     layers, width, patch = IMAGE_TOWERS[which]
     return clip_package().model.CLIP(EMBEDDING, SIDE, layers, width, patch, CONTEXT, vocabulary, *TEXT_TOWER).float()
 

@@ -1,4 +1,4 @@
-"""The tokens of CLIP's vocabulary that captions and templates of the demo use."""
+"""Tokens of CLIP's vocabulary in captions and templates of the demo."""
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ WORDS = (  # noqa: SIM905
 
 
 def token_ids() -> list[int]:
-    """Sorted token ids, including start, end and padding."""
+    """Return the sorted token ids, including start, end and padding."""
     words = {*WORDS, *NAMES, *COLOUR_NAMES, *BACKGROUNDS, *FILLS, *WORKSHOP_WORDS, *EVERYDAY_WORDS, *GRADED_WORDS}
     texts = [*sorted(words), *(f"a photo of a {name}." for name in NAMES)]
     return sorted(set(tokenize(texts).flatten().tolist()))
 
 
 class SmallTokenizer:
-    """Tokenizer for a token table that holds only `ids`, in their order, so that EOT stays the largest row."""
+    """Tokenizer for a token table of only `ids`, in their order, so that EOT remains the largest row."""
 
     def __init__(self, ids: list[int]):
         self.rows = torch.full((VOCABULARY_SIZE,), -1)
@@ -32,7 +32,11 @@ class SmallTokenizer:
         self.cache: dict[str, Tensor] = {}
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """Rows of the token table, int64 [C, 77]; raises ValueError for a word outside the vocabulary."""
+        """Return rows of the token table, int64 [C, 77].
+
+        Raises:
+            ValueError: a word is not in the vocabulary.
+        """
         for text in texts:
             if text not in self.cache:
                 rows = self.rows[tokenize([text])[0]]

@@ -1,7 +1,7 @@
 """Soak test: `python -m tools.soak [MINUTES] [--seed N] [--jobs N] [--only WORD]`
 
 Each scenario runs once without disturbance. It is then killed at random moments and restarted until it finishes,
-in turn with other faults and bad input; each result is compared with the undisturbed run. All get equal time.
+in turn with other faults and bad input; each result is compared with the undisturbed run. All scenarios get equal time.
 Prints a table; exit code 1 and a message if anything was lost, in which case the folder is kept.
 """
 
@@ -11,11 +11,10 @@ import random
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -26,7 +25,7 @@ from queue import Empty, SimpleQueue
 from fdbpl.errors import SystemFailure, UserError, cli_error_handler
 from tools.soak import comparing, inputs, mounts
 from tools.soak.comparing import Lost
-from tools.soak.disturbing import Count, until_through
+from tools.soak.disturbing import Count, kill_until_finished
 from tools.soak.faults import FAULTS, MOUNTED
 from tools.soak.scenarios import DRAWING, SCENARIOS, Place, Scenario, mirror
 
@@ -39,11 +38,11 @@ class Soak:
     def __init__(self, folder: Path, minutes: float, seed: int, jobs: int, only: str):
         self.folder, self.seconds, self.jobs = folder, 60 * minutes, jobs
         self.chance, self.begin = random.Random(seed), time.monotonic()
-        self.spent: Counter = Counter()  # seconds of each scenario; the one with the fewest is next
+        self.spent: dict[str, float] = defaultdict(float)  # seconds of each scenario; the one with the fewest is next
         self.locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self.scenarios = [scenario for scenario in SCENARIOS if only in f"{scenario.part} {scenario.name}"]
         self.counts: dict[str, Count] = defaultdict(Count)
-        self.straight: dict[str, tuple[Place, float]] = {}
+        self.references: dict[str, tuple[Place, float]] = {}
         self.lost: list[str] = []
         self.inputs = [file for file in inputs.files() if only in str(file)]
         self.chance.shuffle(self.inputs)
@@ -52,7 +51,7 @@ class Soak:
         self.server, self.stop_server = mirror(0.02)
         mounted = MOUNTED if mounts.possible() else []
         if not mounted:
-            self.note("no full disks and no read-only folders: this system does not permit mounts")
+            self.note("full disks and read-only folders are skipped: this system does not permit mounts")
         in_turn = [fault for pair in zip_longest(mounted, FAULTS) for fault in pair if fault]
         self.faults = [fault for fault in in_turn if fault[2] in self.scenarios]
 
@@ -71,20 +70,20 @@ class Soak:
         drawing = self.place("drawing", Path())
         self.images = drawing.data = drawing.folder / "data"
         self.undisturbed(DRAWING, drawing)
-        side_by_side(self.jobs, [self.work] * self.jobs)
+        run_in_threads(self.jobs, [self.work] * self.jobs)
         self.stop_server()
 
     def undisturbed(self, scenario: Scenario, place: Place | None = None) -> tuple[Place, float]:
-        """The place and the seconds of the undisturbed run of a scenario, which is made on first use."""
+        """Return the place and the seconds of the undisturbed run of a scenario, which runs on first use."""
         scenario = scenario.after or scenario
         with self.locks[scenario.name]:
-            if scenario.name not in self.straight:
-                place = place or self.place(f"straight {scenario.name}", self.images)
+            if scenario.name not in self.references:
+                place = place or self.place(f"undisturbed {scenario.name}", self.images)
                 begin = time.monotonic()
-                scenario.straight(place)
-                self.straight[scenario.name] = place, time.monotonic() - begin
+                scenario.run_undisturbed(place)
+                self.references[scenario.name] = place, time.monotonic() - begin
                 self.note(f"{scenario.name}: undisturbed in {time.monotonic() - begin:.0f} s")
-            return self.straight[scenario.name]
+            return self.references[scenario.name]
 
     def work(self) -> None:
         """Apply faults, kills and bad input in turn until the time is over."""
@@ -98,7 +97,7 @@ class Soak:
             self.spent[name] += time.monotonic() - begin
 
     def next(self, turn: int) -> tuple[str, Place, Callable[[], object]]:
-        """The next disturbance: name, folder and function."""
+        """Return the next disturbance: name, folder and function."""
         self.number += 1
         chance = random.Random(self.chance.random())
         if self.inputs and turn % 3 == 0:
@@ -114,17 +113,17 @@ class Soak:
         return scenario.name, place, partial(self.kill, scenario, place, chance)
 
     def input(self, file: Path, place: Place) -> None:
-        number = inputs.tried(file, place.folder)
+        number = inputs.run_test_file(file, place.folder)
         with self.lock:
             self.tried += number
         self.note(f"{file.stem}: {number} inputs")
 
     def kill(self, scenario: Scenario, place: Place, chance: random.Random) -> None:
-        straight, seconds = self.undisturbed(scenario)
+        undisturbed, seconds = self.undisturbed(scenario)
         if scenario.draws:
             place.data = place.folder / "data"
-        disturbed = (scenario, place, straight, seconds, chance, self.counts[scenario.name], self.note)
-        until_through(*disturbed, self.begin + self.seconds)
+        disturbed = (scenario, place, undisturbed, seconds, chance, self.counts[scenario.name], self.note)
+        kill_until_finished(*disturbed, self.begin + self.seconds)
 
     def fault(self, name: str, make: Callable, scenario: Scenario, place: Place) -> None:
         done = make(scenario, place, self.undisturbed(scenario)[0])
@@ -145,7 +144,7 @@ class Soak:
         return Place(self.folder / name.replace(" ", "_").replace(",", ""), data, f"{self.server.url}/mirror")
 
     def table(self) -> str:
-        """The kills, faults and rounds of each scenario as Markdown."""
+        """Return the kills, faults and rounds of each scenario as a Markdown table."""
         head = ["", "kills", *(name.removeprefix("SIG") for name in ("SIGKILL", "SIGTERM", "SIGINT")),
                 "printed how to resume", "faults", "finished"]  # fmt: skip
         rows, total = [], Count()
@@ -154,39 +153,39 @@ class Soak:
             if count is not None:
                 rows.append(_row(f"{scenario.part}: {scenario.name}", count))
                 total.kills.update(count.kills)
-                for name in ("asked", "spoke", "faults", "rounds"):
+                for name in ("hints_expected", "hints_printed", "faults", "rounds"):
                     setattr(total, name, getattr(total, name) + getattr(count, name))
         lines = [head, ["---"] * len(head), *rows, _row("all", total)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def side_by_side(jobs: int, work: list[Callable[[], object]]) -> None:
+def run_in_threads(jobs: int, work: list[Callable[[], object]]) -> None:
     """Run functions in `jobs` daemon threads, which do not delay an interruption."""
-    waiting, mistakes = SimpleQueue(), []
+    waiting, errors = SimpleQueue(), []
     for piece in work:
         waiting.put(piece)
 
     def take() -> None:
         try:
-            while not mistakes:
+            while not errors:
                 waiting.get_nowait()()
         except Empty:
             return
-        except BaseException as mistake:
-            mistakes.append(mistake)
+        except BaseException as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=take, daemon=True) for _ in range(jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if mistakes:
-        raise mistakes[0]
+    if errors:
+        raise errors[0]
 
 
 def _row(name: str, count: Count) -> list[str]:
     kills = [count.kills[signal] for signal in ("SIGKILL", "SIGTERM", "SIGINT")]
-    numbers = [sum(kills), *kills, f"{count.spoke} of {count.asked}", count.faults, count.rounds]
+    numbers = [sum(kills), *kills, f"{count.hints_printed} of {count.hints_expected}", count.faults, count.rounds]
     return [name, *map(str, numbers)]
 
 
@@ -203,7 +202,7 @@ def main() -> None:
 
 def soak(arguments: argparse.Namespace) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fdbpl-soak-"))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` makes it ignored, also in child processes
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # commands started with `&` ignore it
     print(f"Soak for {arguments.minutes:g} minutes, seed {arguments.seed}, {arguments.jobs} at a time, in {folder}")
     work = Soak(folder, arguments.minutes, arguments.seed, arguments.jobs, arguments.only)
     if not work.scenarios:
@@ -212,7 +211,7 @@ def soak(arguments: argparse.Namespace) -> None:
     print(f"\n{work.table()}\n")
     if work.lost:
         raise SystemFailure("The soak test failed: " + "; ".join(work.lost))
-    comparing.nothing_temporary(folder)
+    comparing.require_no_temporary_files(folder)
     shutil.rmtree(folder)
     kills = sum(sum(count.kills.values()) for count in work.counts.values())
     faults = sum(count.faults for count in work.counts.values())
@@ -220,4 +219,4 @@ def soak(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Checks of a disturbed folder: nothing is lost, made twice, left over or different."""
+"""Checks of a disturbed folder: nothing was lost, repeated, left over or changed."""
 
 import fnmatch
 import hashlib
@@ -11,16 +11,16 @@ import torch
 from safetensors import safe_open
 
 RESULTS = ("accuracy", "macro_f1", "error_rate", "parameters", "protocol")
-# files that only a disturbed folder may have: logs and curves of earlier attempts, and locks
+# files that only a disturbed folder may contain: logs and curves of earlier attempts, and locks
 OWN = ("*/log.txt-*", "*/tensorboard/events.out.tfevents.*", "*.lock", "*/.lock")
-SPARED = ("cost.json", "readable.safetensors")  # records that a disturbed folder may lack
+SPARED = ("cost.json", "readable.safetensors")  # records that may be missing in a disturbed folder
 TEMPORARY = (".partial", ".partial.json", ".extracting", ".unpacked")  # endings of temporary files and folders
 NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
 STEP = re.compile(r"epoch \[(\d+)/\d+\] batch \[(\d+)/\d+\].* (loss .*?) lr (\S+)")
 
 
 class Lost(AssertionError):
-    """Something was lost, made twice, left over or different; the message names it."""
+    """Something was lost, repeated, left over or changed; the message names it."""
 
 
 def require(holds: bool, message: str) -> None:
@@ -32,10 +32,10 @@ def require(holds: bool, message: str) -> None:
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Inode, time and size of every finished file, by path; making the file again would change them.
+    """Return inode, time and size of every finished file by path. Writing the file again would change them.
 
-    Finished are: files of region banks, image features, few-shot lists and images; checkpoints of epochs that all
-    modules have; the files of a run with its done marker.
+    Finished files are those of region banks, image features, few-shot lists and images, the checkpoints of epochs
+    that all modules have saved, and the files of a run with its done marker.
     """
     files = {}
     for file in _files(folder):
@@ -59,27 +59,27 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def finished_epochs(run: Path) -> set[int]:
-    """Epochs of which all trainable modules of a run have a checkpoint; the logs name the modules."""
+    """Return the epochs with a checkpoint of every trainable module of a run; the logs list the modules."""
     names = {name for log in run.glob("log.txt*") for line in re.findall("^Trainable: .*", log.read_text(), re.M)
              for name in re.findall(r"(\w+)\.[\w.]+ \[", line)}  # fmt: skip
     learners = [{int(match[1]) for match in map(NUMBERED.fullmatch, _listed(run / name)) if match} for name in names]
     return set.intersection(*learners) if learners else set()
 
 
-def not_made_again(folder: Path, before: dict[str, tuple[int, int, int]]) -> None:
+def require_unchanged(folder: Path, before: dict[str, tuple[int, int, int]]) -> None:
     """Require that every file in `before` is unchanged."""
     for name, stamp in before.items():
-        require((folder / name).is_file(), f"{folder / name} was finished and is gone")
-        require(_stamp(folder / name) == stamp, f"{folder / name} was finished and has been made again")
+        require((folder / name).is_file(), f"{folder / name} was finished and is missing")
+        require(_stamp(folder / name) == stamp, f"{folder / name} was finished and has been written again")
 
 
 def logs(folder: Path) -> dict[str, int]:
-    """Inode of the log of each run."""
+    """Return the inode of each run's log."""
     return {str(file.parent.relative_to(folder)): file.stat().st_ino for file in folder.rglob("log.txt")}
 
 
-def epochs_not_trained_again(folder: Path, before: dict[str, set[int]], logs_before: dict[str, int]) -> None:
-    """Require that newer logs resume from the last epoch finished `before` and train none of those again."""
+def require_epochs_kept(folder: Path, before: dict[str, set[int]], logs_before: dict[str, int]) -> None:
+    """Require that newer logs resume from the last epoch in `before` and repeat no finished epoch."""
     for run, inode in logs(folder).items():
         text, done = (folder / run / "log.txt").read_text(), before.get(run, set())
         trained = {int(match[1]) for match in STEP.finditer(text)}
@@ -92,19 +92,19 @@ def epochs_not_trained_again(folder: Path, before: dict[str, set[int]], logs_bef
 # ------------------------------------------------------------------------------------------- same results
 
 
-def same(straight: Path, disturbed: Path, drawn: bool = False) -> None:
+def same(undisturbed: Path, disturbed: Path, drawn: bool = False) -> None:
     """Require that both folders hold the same files with the same content.
 
     Args:
-        drawn: the images were drawn again, so that the record of their modification times differs.
+        drawn: the images were drawn again, so the record of their modification times differs.
     """
-    expected, found = _names(straight), _names(disturbed)
+    expected, found = _names(undisturbed), _names(disturbed)
     extra = sorted(found - expected)
     require(not extra, f"{disturbed / (extra or ['?'])[0]} was left over ({len(extra)} such files)")
     missing = sorted(name for name in expected - found if Path(name).name not in SPARED)
     require(not missing, f"{disturbed / (missing or ['?'])[0]} is missing ({len(missing)} such files)")
     for name in sorted(expected & found):
-        first, second = straight / name, disturbed / name
+        first, second = undisturbed / name, disturbed / name
         if drawn and first.name == "readable.safetensors":
             continue
         if name.startswith("features/"):  # safetensors writes metadata of several keys in any order
@@ -118,18 +118,18 @@ def same(straight: Path, disturbed: Path, drawn: bool = False) -> None:
             for key in RESULTS:
                 require(numbers[0].get(key) == numbers[1].get(key), f"{key} in {second} differs from {first}")
         elif first.name == "done.json":
-            require(curve(first.parent) == curve(second.parent), f"losses or rates of {second.parent} are others")
+            require(curve(first.parent) == curve(second.parent), f"losses or learning rates of {second.parent} differ")
         elif first.name == "grid.json":
             cells = [[(cell["trainer"], cell["seed"], cell["status"]) for cell in json.loads(file.read_text())["cells"]]
                      for file in (first, second)]  # fmt: skip
-            require(sorted(cells[0]) == sorted(cells[1]), f"{second} records other ends than {first}")
+            require(sorted(cells[0]) == sorted(cells[1]), f"{second} records other results than {first}")
 
 
 def curve(run: Path) -> dict[tuple[int, int], tuple[str, str]]:
-    """Losses and learning rates of a run's logs, by (epoch, batch).
+    """Return losses and learning rates of a run's logs by (epoch, batch).
 
     Raises:
-        Lost: two attempts have different losses in one step.
+        Lost: two attempts have different losses in a step.
     """
     steps: dict[tuple[int, int], tuple[str, str]] = {}
     for file in sorted(run.glob("log.txt*")):
@@ -139,9 +139,9 @@ def curve(run: Path) -> dict[tuple[int, int], tuple[str, str]]:
     return steps
 
 
-def nothing_temporary(folder: Path) -> None:
+def require_no_temporary_files(folder: Path) -> None:
     """Require that no temporary file is left after a command has ended."""
-    left = [file for file in folder.rglob("*") if _temporary(file.relative_to(folder).as_posix())]
+    left = [str(file) for file in folder.rglob("*") if _temporary(file.relative_to(folder).as_posix())]
     require(not left, f"{(left or ['?'])[0]} was left over ({len(left)} temporary files)")
 
 
@@ -187,5 +187,5 @@ def _equal(first: object, second: object) -> bool:
         return isinstance(second, dict) and first.keys() == second.keys() and all(
             _equal(value, second[key]) for key, value in first.items())  # fmt: skip
     if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(_equal, first, second))
+        return isinstance(second, list | tuple) and len(first) == len(second) and all(map(_equal, first, second))
     return first == second

@@ -1,4 +1,4 @@
-"""A scenario that is killed repeatedly until it finishes, then compared with an undisturbed one."""
+"""Repeated kills of a scenario until it finishes, and comparison with an undisturbed run."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.soak import comparing
-from tools.soak.killing import Ended, Kill
+from tools.soak.killing import CommandResult, Kill
 from tools.soak.scenarios import Place, Scenario
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
@@ -23,20 +23,20 @@ class Count:
 
     Attributes:
         kills: by signal.
-        asked, spoke: interruptions that should print how to resume, and those that did.
-        rounds: number of times it finished.
+        hints_expected, hints_printed: interruptions that should print how to resume, and those that did.
+        rounds: number of finished repetitions.
     """
 
     kills: Counter = field(default_factory=Counter)
-    asked: int = 0
-    spoke: int = 0
+    hints_expected: int = 0
+    hints_printed: int = 0
     rounds: int = 0
     faults: int = 0
 
-    def add(self, kill: Kill, ended: Ended) -> None:
+    def add(self, kill: Kill, ended: CommandResult) -> None:
         self.kills[kill.signal] += ended.killed
-        self.asked += ended.asked and ended.killed
-        self.spoke += ended.spoke and ended.asked and ended.killed
+        self.hints_expected += ended.hints_expected and ended.killed
+        self.hints_printed += ended.hints_printed and ended.hints_expected and ended.killed
 
 
 class Watch:
@@ -49,30 +49,30 @@ class Watch:
         self.epochs = {run: comparing.finished_epochs(folder / run) for run in self.logs}
 
     def check(self) -> None:
-        comparing.not_made_again(self.folder, self.before)
-        comparing.epochs_not_trained_again(self.folder, self.epochs, self.logs)
+        comparing.require_unchanged(self.folder, self.before)
+        comparing.require_epochs_kept(self.folder, self.epochs, self.logs)
 
 
-def until_through(
-    scenario: Scenario, place: Place, straight: Place, seconds: float, chance: random.Random, count: Count,
+def kill_until_finished(
+    scenario: Scenario, place: Place, undisturbed: Place, seconds: float, chance: random.Random, count: Count,
     note: Callable[[str], None], deadline: float = float("inf"),
 ) -> None:  # fmt: skip
-    """Kill `scenario` at random moments, at most MAX_KILLS times and until the `deadline`; let it finish and compare.
+    """Kill `scenario` at random moments, at most MAX_KILLS times and until the `deadline`; then finish it and compare.
 
     Args:
         seconds: duration of the undisturbed run.
 
     Raises:
-        Lost: something was lost, made twice, left over or different.
+        Lost: something was lost, repeated, left over or changed.
     """
-    scenario.prepare(place, straight.output)
+    scenario.prepare(place, undisturbed.output)
     for attempt in range(MAX_KILLS + 1):
         watch, command = Watch(place.folder), scenario.start(place)
         wait = moment(chance, place.folder, seconds)
         if attempt < MAX_KILLS and time.monotonic() < deadline and command.wait(wait):
             kill = Kill(chance.choice(SIGNALS), "group")
             if kill.signal != "SIGINT" and chance.random() < 0.3:
-                kill = Kill(kill.signal, "script")  # alone: its children must follow
+                kill = Kill(kill.signal, "script")  # its children must end as well
             ended = command.end(kill)
             count.add(kill, ended)
             note(f"{scenario.name}: {kill}")
@@ -81,34 +81,34 @@ def until_through(
         watch.check()
         if not ended.killed:
             break
-    comparing.same(straight.output, place.output, drawn=scenario.draws)
+    comparing.same(undisturbed.output, place.output, drawn=scenario.draws)
     if scenario.draws:
-        comparing.same(straight.data, place.data)
-    comparing.nothing_temporary(place.folder)
+        comparing.same(undisturbed.data, place.data)
+    comparing.require_no_temporary_files(place.folder)
     count.rounds += 1
     note(f"{scenario.name}: finished, nothing lost")
 
 
 def moment(chance: random.Random, folder: Path, seconds: float) -> Callable[[], bool]:
-    """A condition that becomes true at a random time, or a random while after a file was written."""
+    """Return a condition that becomes true at a random time, or a random delay after a file was written."""
     begin = time.monotonic()
     if chance.random() < 0.4:
         at = begin + chance.uniform(0.0, 1.0) * seconds
         return lambda: time.monotonic() >= at
     wanted, delay = chance.randint(1, 4), chance.choice([0.0, chance.uniform(0.0, 0.3)])
-    state = {"seen": written(folder), "changes": 0, "at": float("inf")}
+    state = {"seen": count_files(folder), "changes": 0, "at": float("inf")}
 
-    def come() -> bool:
-        now = written(folder)
+    def is_due() -> bool:
+        now = count_files(folder)
         if now != state["seen"]:
             state["seen"], state["changes"] = now, state["changes"] + 1
             if state["changes"] == wanted:
                 state["at"] = time.monotonic() + delay
         return time.monotonic() >= state["at"]
 
-    return come
+    return is_due
 
 
-def written(folder: Path) -> int:
-    """Number of files and folders below `folder`."""
+def count_files(folder: Path) -> int:
+    """Return the number of files and folders below `folder`."""
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))

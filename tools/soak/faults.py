@@ -1,4 +1,4 @@
-"""Faults other than kills. Each compares with an undisturbed run and raises `Lost` if the results differ."""
+"""Faults other than kills. Each function compares with an undisturbed run and raises `Lost` if the results differ."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.soak import comparing, mounts
-from tools.soak.disturbing import Watch, written
+from tools.soak.disturbing import Watch, count_files
 from tools.soak.killing import Command, Kill
 from tools.soak.scenarios import BANK, CALTECH101, FDBPL, GRID, LABELS, RANKS, Place, Scenario
 
@@ -15,32 +15,32 @@ CLOCK = Path(__file__).with_name("clock")
 DAY = 86400.0
 
 
-def two_at_once(scenario: Scenario, place: Place, straight: Place) -> str:
-    """Start two processes in one folder, kill one, and start a third. The run is made once."""
+def concurrent_runs(scenario: Scenario, place: Place, undisturbed: Place) -> str:
+    """Start two processes in one folder, kill one, and start a third; the run is completed once."""
     first, second = scenario.start(place), scenario.start(place)
-    first.wait(lambda: written(place.output) > 5)
+    first.wait(lambda: count_files(place.output) > 5)
     first.end(Kill("SIGKILL"))
     third = scenario.start(place)
     second.succeed()
     third.succeed()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.folder)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.folder)
     return "three processes, one killed"
 
 
-def two_prepare(scenario: Scenario, place: Place, straight: Place) -> str:
+def concurrent_preparations(scenario: Scenario, place: Place, undisturbed: Place) -> str:
     """Prepare the same data set in two processes: the second one waits for the first."""
     first = scenario.start(place)
-    first.wait(lambda: written(place.output) > 2)
+    first.wait(lambda: count_files(place.output) > 2)
     second = scenario.start(place)
     first.succeed()
     second.succeed()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.folder)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.folder)
     return "two processes"
 
 
-def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
+def clock_backwards(scenario: Scenario, place: Place, undisturbed: Place) -> str:
     """Start a run two days in the future, continue it with a clock that runs backwards, and finish it."""
 
     def wrong(ahead: float, loses: float) -> dict[str, str]:
@@ -50,8 +50,7 @@ def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
     for ahead, loses in ((2 * DAY, 0.0), (-DAY, 0.5)):
         watch = Watch(place.folder)
         command = scenario.start(place, **wrong(ahead, loses))
-        seen = written(place.output)
-        if command.wait(lambda seen=seen: written(place.output) > seen + 12):
+        if command.wait(more_files(place, 12)):
             command.end(Kill("SIGKILL"))
         watch.check()
         for file in place.output.rglob("*"):
@@ -59,13 +58,13 @@ def clock_backwards(scenario: Scenario, place: Place, straight: Place) -> str:
     watch = Watch(place.folder)
     scenario.start(place, **wrong(-2 * DAY, 60.0)).succeed()
     watch.check()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.folder)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.folder)
     return "a clock two days ahead, then one that runs backwards"
 
 
-def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
-    """Kill one process of a distributed run: the others end with a message. Then kill torchrun."""
+def killed_rank(scenario: Scenario, place: Place, undisturbed: Place) -> str:
+    """Kill one process of a distributed run, after which the others end with a message; then kill torchrun."""
     for number in (1, 0):
         watch, command = Watch(place.folder), scenario.start(place)
         if command.wait(more_epochs(place, 2)):
@@ -78,8 +77,8 @@ def a_rank_dies(scenario: Scenario, place: Place, straight: Place) -> str:
             command.end(kill)
         watch.check()
     scenario.start(place).succeed()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.folder)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.folder)
     return "two dead processes, then torchrun"
 
 
@@ -92,7 +91,7 @@ def kill_rank(command: Command, number: int) -> None:
 
 
 def more_epochs(place: Place, number: int) -> Callable[[], bool]:
-    """A condition that becomes true after `number` more checkpoints."""
+    """Return a condition that becomes true after `number` more checkpoints."""
 
     def saved() -> int:
         return len(list(place.output.rglob("model.pth.tar-*")))
@@ -101,21 +100,29 @@ def more_epochs(place: Place, number: int) -> Callable[[], bool]:
     return lambda: saved() >= wanted
 
 
+def more_files(place: Place, number: int) -> Callable[[], bool]:
+    """Return a condition that becomes true after more than `number` more files and folders."""
+    before = count_files(place.output)
+    return lambda: count_files(place.output) > before + number
+
+
 def mounted(fault: str) -> Callable[[Scenario, Place, Place], str]:
-    def run(scenario: Scenario, place: Place, straight: Place) -> str:
-        return mounts.in_namespace(fault, scenario, place, straight)
+    """Return the fault of this name in tools/soak/mounts.py, run in a mount namespace."""
+
+    def run(scenario: Scenario, place: Place, undisturbed: Place) -> str:
+        return mounts.in_namespace(fault, scenario, place, undisturbed)
 
     return run
 
 
 Fault = tuple[str, Callable[[Scenario, Place, Place], str], Scenario]
-FAULTS: list[Fault] = [  # the quick ones first, for short soak tests
-    ("two at once", two_prepare, CALTECH101),
+FAULTS: list[Fault] = [  # fast ones first, for short soak tests
+    ("two at once", concurrent_preparations, CALTECH101),
     ("clock", clock_backwards, FDBPL),
-    ("two at once", two_at_once, FDBPL),
-    ("a process of several", a_rank_dies, RANKS),
-    ("two at once", two_at_once, BANK),
-    ("two at once", two_at_once, GRID),
+    ("two at once", concurrent_runs, FDBPL),
+    ("a process of several", killed_rank, RANKS),
+    ("two at once", concurrent_runs, BANK),
+    ("two at once", concurrent_runs, GRID),
     ("clock", clock_backwards, GRID),
 ]
 MOUNTED: list[Fault] = [

@@ -12,11 +12,11 @@ FOLDERS = ("tests/bad_input", "tests/hostile")
 
 
 def files() -> list[Path]:
-    """All test files of bad input."""
+    """Return all test files of bad input."""
     return sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("test_*.py"))
 
 
-def tried(file: Path, folder: Path) -> int:
+def run_test_file(file: Path, folder: Path) -> int:
     """Run a test file with `folder` as its scratch folder; return the number of inputs tested.
 
     Raises:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tools.soak import comparing
 from tools.soak.comparing import Lost, require
-from tools.soak.killing import WITH_US
+from tools.soak.killing import TIED_TO_PARENT
 from tools.soak.scenarios import ROOT, SCENARIOS, Place, Scenario
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = "free some space"
-STEPS = {"grid": 4}  # times that the disk fills up before space is added
-SPARED = {"split_fewshot"}  # a run works without it and checks the images again
+STEPS = {"grid": 4}  # runs on a full disk before there is enough space
+SPARED = {"split_fewshot"}  # runs succeed without it and check the images again
 
 
 def possible() -> bool:
@@ -27,18 +27,22 @@ def possible() -> bool:
     return subprocess.run(mount, capture_output=True).returncode == 0
 
 
-def in_namespace(fault: str, scenario: Scenario, place: Place, straight: Place) -> str:
-    """Run a fault of this module in a new namespace; return its output. Raises Lost."""
-    arguments = [fault, scenario.name, place.folder, place.data, place.mirror or "-", straight.folder]
-    command = [*WITH_US, *NAMESPACE, sys.executable, "-m", "tools.soak.mounts", *map(str, arguments)]
+def in_namespace(fault: str, scenario: Scenario, place: Place, undisturbed: Place) -> str:
+    """Run a fault of this module in a new namespace and return its output.
+
+    Raises:
+        Lost: the fault failed.
+    """
+    arguments = [fault, scenario.name, place.folder, place.data, place.mirror or "-", undisturbed.folder]
+    command = [*TIED_TO_PARENT, *NAMESPACE, sys.executable, "-m", "tools.soak.mounts", *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     require(run.returncode == 0, f"{fault} of {scenario.name}: {run.stdout[-500:]}{run.stderr[-2500:]}")
     return run.stdout.strip()
 
 
-def disk_full(scenario: Scenario, place: Place, straight: Place) -> str:
-    """The disk fills up, over and over, each time with somewhat more on it; in the end there is room."""
-    total = sum(file.stat().st_size for file in straight.output.rglob("*") if file.is_file())
+def disk_full(scenario: Scenario, place: Place, undisturbed: Place) -> str:
+    """Run repeatedly on a disk that fills up, with more space each time and finally with enough."""
+    total = sum(file.stat().st_size for file in undisturbed.output.rglob("*") if file.is_file())
     place.output.mkdir()
     failures, steps = 0, STEPS.get(scenario.part, 8)
     for step in range(1, steps):
@@ -49,22 +53,22 @@ def disk_full(scenario: Scenario, place: Place, straight: Place) -> str:
         output, errors = command.process.communicate(timeout=300)
         code = command.process.returncode
         require(code in (0, 1) and "Traceback" not in errors, f"a full disk ended with {code}: {errors[-2500:]}")
-        require(code == 0 or FULL in errors, f"a full disk was not named: {errors[-1000:]}")
-        comparing.not_made_again(place.output, before)
+        require(code == 0 or FULL in errors, f"the message does not name the full disk: {errors[-1000:]}")
+        comparing.require_unchanged(place.output, before)
         failures += code
     _mount(place.output, "tmpfs", "size=2g", remount=True)
     scenario.start(place).succeed()
-    comparing.same(straight.output, place.output)
-    comparing.nothing_temporary(place.output)
+    comparing.same(undisturbed.output, place.output)
+    comparing.require_no_temporary_files(place.output)
     require(failures > 1, "the disk was never full")
     return f"{failures} full disks"
 
 
-def read_only(scenario: Scenario, place: Place, straight: Place) -> str:
-    """Each folder that something is written to is read-only once, in the state of an undisturbed run without it."""
-    folders = [folder for folder in (straight.output, *straight.output.iterdir()) if folder.is_dir()]
+def read_only(scenario: Scenario, place: Place, undisturbed: Place) -> str:
+    """Run with each output folder read-only in turn, then with write access."""
+    folders = [folder for folder in (undisturbed.output, *undisturbed.output.iterdir()) if folder.is_dir()]
     for folder in folders:
-        name = folder.relative_to(straight.output)
+        name = folder.relative_to(undisturbed.output)
         if place.output.exists():
             shutil.rmtree(place.output)
         (place.output / name).mkdir(parents=True)
@@ -75,9 +79,9 @@ def read_only(scenario: Scenario, place: Place, straight: Place) -> str:
         else:
             scenario.start(place).fail(1, "the file system is read-only")
         subprocess.run(["umount", place.output / name], check=True)
-        comparing.nothing_temporary(place.output)
+        comparing.require_no_temporary_files(place.output)
         scenario.start(place).succeed()
-        comparing.same(straight.output, place.output)
+        comparing.same(undisturbed.output, place.output)
     return f"{len(folders)} read-only folders"
 
 
@@ -87,12 +91,12 @@ def _mount(folder: Path, what: str, options: str, remount: bool = False) -> None
 
 
 def main() -> int:
-    fault, name, folder, data, mirror, straight = sys.argv[1:]
+    fault, name, folder, data, mirror, undisturbed = sys.argv[1:]
     (scenario,) = (scenario for scenario in SCENARIOS if scenario.name == name)
     place = Place(Path(folder), Path(data), mirror.strip("-"))
     faults = {"disk_full": disk_full, "read_only": read_only}
     try:
-        print(faults[fault](scenario, place, Place(Path(straight), Path(data))))
+        print(faults[fault](scenario, place, Place(Path(undisturbed), Path(data))))
     except Lost as lost:
         print(f"lost: {lost}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What is disturbed: the scripts as users type them, small, on the demo world; and a mirror in place of the network."""
+"""Commands to disturb: scripts with small settings on the demo data, and a local mirror in place of the network."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ FEW = {"SHOTS": "1"}
 
 
 class Place:
-    """A folder for one command: its OUTPUT, or for data sets its root; and what stands in its environment."""
+    """The folder of a command (OUTPUT, or the root of data sets) and its environment variables."""
 
     def __init__(self, folder: Path, data: Path, mirror: str = ""):
         self.folder, self.output, self.data, self.mirror = folder, folder / "output", data, mirror
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        dead = "http://127.0.0.1:9"  # nothing but this machine can be reached
+        dead = "http://127.0.0.1:9"  # no other machine is reachable
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("FDBPL_", "PYTEST"))},
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), dead),
@@ -67,21 +67,21 @@ class Scenario:
         script = ROOT / "scripts" / self.script
         return Command(["bash", script, *arguments], {**place.environment, **self.settings, **settings}, ROOT)
 
-    def straight(self, place: Place) -> None:
+    def run_undisturbed(self, place: Place) -> None:
         """Run without disturbance."""
         (self.after or self).start(place).succeed()
 
-    def prepare(self, place: Place, straight: Path) -> None:
+    def prepare(self, place: Place, undisturbed: Path) -> None:
         """Write what the command needs before it starts.
 
         Args:
-            straight: the output of the undisturbed run.
+            undisturbed: the output of the undisturbed run.
         """
         if self.after is not None:
-            shutil.copytree(straight, place.output)
+            shutil.copytree(undisturbed, place.output)
             shutil.rmtree(place.output / "base2new" / "test_new")
             features = (place.output / "features").rglob("*.safetensors")
-            max(features, key=lambda file: file.stat().st_mtime_ns).unlink()  # those of the last test
+            max(features, key=lambda file: file.stat().st_mtime_ns).unlink()  # the features of the last test
 
 
 def training(
@@ -99,7 +99,7 @@ VISUAL = training("FDBPL_MaPLe", 6, STUDENT="demo_vit")
 BEST = training("FDBPL", 10, "TEST.FINAL_MODEL", "best_val", name="FDBPL, best epoch")
 WORKERS = training("CoOp", 5, "DATALOADER.NUM_WORKERS", 2, name="CoOp, data loaders")
 TESTING = Scenario("testing", "FDBPL's test", "base2new_test.sh", FDBPL.arguments, FEW, after=FDBPL)
-DRAWING = Scenario(  # without feature cache: its file names contain the paths of the images, which differ here
+DRAWING = Scenario(  # no feature cache, because its file names depend on the paths of the images, which differ here
     "preparation", "demo images", "base2new_train.sh", ("demo", 1, "ZeroshotCLIP", "TEST.FEATURE_CACHE_DIR", ""), FEW,
     draws=True,
 )  # fmt: skip
@@ -115,7 +115,7 @@ SCENARIOS = [BANK, FDBPL, LABELS, ONLINE, VISUAL, BEST, WORKERS, TESTING, DRAWIN
 
 
 def mirror(pause: float = 0.0) -> tuple[Server, Callable[[], None]]:
-    """A server with a small Caltech101 at /mirror, `pause` seconds per 16 KiB, and a function to stop it."""
+    """Serve a small Caltech101 at /mirror with `pause` seconds per 16 KiB; return it and a function to stop it."""
     server = Server()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     images, split = small_caltech101()
