@@ -61,7 +61,7 @@ class DrawnDataset(SplitDataset):
                 )
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Folders of few-shot lists, one for each class split, on which the labels depend."""
+        """Return the folders of few-shot lists, one for each class split, on which the labels depend."""
         split = Path(self.split_file).stem
         shared = Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir, cfg.DATASET.DEMO.DRAW)
         return [self.folder / "split_fewshot" / split, shared / split]

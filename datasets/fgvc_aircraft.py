@@ -36,6 +36,6 @@ class FGVCAircraft(SplitDataset):
         return splits
 
     def lines(self, name: str) -> list[str]:
-        """Non-empty lines of a list in the data set's folder."""
+        """Return the non-empty lines of a list in the data set's folder."""
         text = self.need(self.folder / name, "a list of FGVCAircraft").read_text(encoding="utf-8", errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()]

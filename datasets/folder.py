@@ -26,7 +26,7 @@ class Folder(SplitDataset):
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
-        """The user's folder, the folder of the file, or the cache of extracted images."""
+        """Return the user's folder, the folder of the file, or the cache of extracted images."""
         return str(image_root(cfg.DATASET.FOLDER or cfg.DATASET.ROOT))
 
     def prepare(self, cfg: CfgNode) -> None:
@@ -59,5 +59,5 @@ class Folder(SplitDataset):
         return {part: list(rows) for part, rows in self.own.rows.items()}
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Folder of few-shot lists, outside of the user's folder and specific to its content."""
+        """Return the folder of few-shot lists, outside of the user's folder and specific to its content."""
         return [Path(cfg.DATASET.FEWSHOT_DIR, self.name, self.own.digest)]

@@ -21,7 +21,7 @@ class ImageNetShift(SplitDataset):
         return {"train": [], "val": [], "test": list_rows(self.images, self.folders(self.synset_names()))}
 
     def folders(self, names: dict[str, str]) -> list[tuple[str, str]]:
-        """Folder and class name of each label."""
+        """Return the folder and class name of each label."""
         return class_folders(self.images, names, self.remedy)
 
     def synset_names(self) -> dict[str, str]:
@@ -57,7 +57,7 @@ class ImageNetV2(ImageNetShift):
     official = Sizes(classes=1000, train=0, val=0, test=10_000)
 
     def folders(self, names: dict[str, str]) -> list[tuple[str, str]]:
-        """Folder and class name of each label: a folder is named by the position among the sorted synsets."""
+        """Return folder and class name of each label; a folder's name is the position among the sorted synsets."""
         for label in range(len(names)):
             self.need(self.images / str(label), "a class folder of ImageNetV2")
         return [(str(label), names[synset]) for label, synset in enumerate(sorted(names))]

@@ -130,7 +130,7 @@ REMOVED_KEYS = {
 
 
 def current_key(key: str) -> str:
-    """Return the present name of a dotted key; keys that were never renamed are returned as they are."""
+    """Return the present name of a dotted key; keys that were never renamed are returned unchanged."""
     return RENAMED_KEYS.get(key, key)
 
 
@@ -268,7 +268,7 @@ def _is_finite(number: float) -> bool:
 
 
 def _fits(entry: Any, default: tuple | list) -> bool:
-    """Tell whether an entry has the type of the default's entries; for an empty default, a text or any number."""
+    """Return whether an entry has the type of the default's entries; for an empty default, a text or any number."""
     kinds = {type(other) for other in default} or {str, float}
     number = type(entry) in (int, float) and _is_finite(entry)
     whole = type(entry) is int or (number and float in kinds)

@@ -89,7 +89,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def local_only() -> Iterator[None]:
-    """Context in which every process works on its own, as in a single process."""
+    """Return a context in which every process works on its own, as in a single process."""
     global _local
     before, _local = _local, True
     try:
@@ -100,7 +100,7 @@ def local_only() -> Iterator[None]:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Context that rank 0 passes before the others enter, e.g. to write files that they read."""
+    """Return a context that rank 0 completes before the others enter, e.g. to write files that they read."""
     if not is_main_process():
         barrier()
     yield

@@ -105,7 +105,7 @@ def exit_with_message(error: BaseException, interrupted: str = RESUME_HINT, memo
 def message_and_exit_code(
     error: BaseException, interrupted: str = RESUME_HINT, memory: str = MEMORY_HINT
 ) -> tuple[str, int] | None:
-    """The message and the exit code for an expected failure; None for a bug. Arguments as for `cli_error_handler`."""
+    """Return message and exit code of an expected failure; None for a bug. Arguments as for `cli_error_handler`."""
     if isinstance(error, UserError | SystemFailure):
         return f"error: {one_line(str(error))}", error.exit_code
     if isinstance(error, OSError) and error.errno in REMEDIES:  # e.g. the log on a full disk
@@ -121,7 +121,7 @@ def message_and_exit_code(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether `error` reports exhausted memory; on the CPU, torch raises a plain RuntimeError for it."""
+    """Return whether `error` reports exhausted memory; on the CPU, torch raises a plain RuntimeError for it."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
@@ -153,7 +153,7 @@ def escape_unencodable_output() -> None:
 
 
 def one_line(text: str) -> str:
-    """`text` with unprintable characters escaped, since file names may hold terminal commands, and shortened."""
+    """Return `text`, shortened, with unprintable characters escaped, since file names may contain terminal commands."""
     escaped = "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
     )
@@ -167,18 +167,18 @@ _QUOTE.maxlist = _QUOTE.maxtuple = _QUOTE.maxdict = 4
 
 
 def quoted(value: object) -> str:
-    """`repr` of a value from the user's input, shortened, however large or nested the value is."""
+    """Return the shortened `repr` of a value from the user's input, which may be large or deeply nested."""
     return shortened(_QUOTE.repr(value))
 
 
 def enumerated(values: Iterable[object], count: int = 10) -> str:
-    """The first `count` values, separated by commas and shortened, and the number of all if there are more."""
+    """Return the first `count` values, separated by commas and shortened, and the number of all if there are more."""
     texts = [shortened(str(value)) for value in values]
     return ", ".join(texts[:count]) + (f" ... ({len(texts)} in all)" if len(texts) > count else "")
 
 
 def shortened(text: str, length: int = MAX_QUOTE) -> str:
-    """`text`, without its middle if it has more than `length` characters: the end often says how to fix an error."""
+    """Return `text`, without its middle if it is longer than `length`: the end often says how to fix an error."""
     if len(text) <= length:
         return text
     half = length // 2 - 4

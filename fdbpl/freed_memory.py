@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
 def keep_freed_memory() -> None:
-    """Have glibc take large blocks from its heap and never shrink it; the process stays as large as its largest step.
+    """Make glibc keep large blocks in its heap, so that the process stays as large as its largest step.
 
     Nothing happens with another C library, or where the user has set glibc's own `MALLOC_` variables.
     """

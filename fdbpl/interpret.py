@@ -28,7 +28,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def describe(run, top: int) -> list[str]:
-    """Lines that name the `top` nearest words of each context vector of a `TrainedRun`, with their distances.
+    """Return lines with the `top` nearest words of each context vector of a `TrainedRun` and their distances.
 
     Raises:
         UserError: the run's method learns no context vectors at the input of the text tower.
@@ -55,7 +55,7 @@ def describe(run, top: int) -> list[str]:
 
 
 def nearest(vectors, embedding, top: int) -> list[tuple[list[float], list[int]]]:
-    """For each of M vectors, [M, d], the distances and row numbers of the `top` nearest rows of `embedding`, [V, d]."""
+    """Return distances and row numbers of the `top` rows of `embedding`, [V, d], nearest to each vector, [M, d]."""
     import torch
 
     found = torch.cdist(vectors.float(), embedding).topk(min(top, len(embedding)), largest=False)

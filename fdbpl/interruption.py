@@ -54,7 +54,7 @@ def _raise_terminated(number: int, frame: object) -> None:
 
 
 def end_silently_on_sigint() -> None:
-    """Let Ctrl-C end the process at once from here on: a traceback while Python shuts down tells nothing."""
+    """Make Ctrl-C end the process at once from here on, since a traceback during Python's shutdown is useless."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -164,7 +164,7 @@ class Tally:
                 self.pairs.append((self.labels[image], classes[0][0]))
 
     def summary(self, names: list[str]) -> str:
-        """Accuracy and macro-F1 among the classes `names`."""
+        """Return the accuracy and macro-F1 among the classes `names`."""
         if not self.pairs:
             return "no image with a label can be read"
         from fdbpl import scores

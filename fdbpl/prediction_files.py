@@ -92,7 +92,7 @@ class UnfinishedPredictions:
         self.stream.flush()
 
     def __iter__(self) -> Iterator[Prediction]:
-        """All predictions, in the order of the images."""
+        """Return all predictions, in the order of the images."""
         self.stream.seek(0)
         next(self.stream)
         for line in self.stream:
@@ -104,7 +104,7 @@ class UnfinishedPredictions:
 
 
 def _image_of(line: bytes) -> list | None:
-    """Path, size and modification time in a line; None if the line is incomplete."""
+    """Return the path, size and modification time in a line; None if the line is incomplete."""
     try:
         return json.loads(line)["image"] if line.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError):  # the system stopped while it was written
@@ -112,7 +112,7 @@ def _image_of(line: bytes) -> list | None:
 
 
 def _stat(path: str) -> list[int]:
-    """Size and modification time in ns of a file; [] if it cannot be accessed."""
+    """Return size and modification time (ns) of a file; [] if it cannot be accessed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -202,5 +202,5 @@ def _rounded(probability: float) -> float:
 
 
 def _utf8(value: str | float) -> str | float:
-    """Text with backslash escapes for what is not UTF-8, as Parquet requires."""
+    """Return the text with backslash escapes for what is not UTF-8, as Parquet requires."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

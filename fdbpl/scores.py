@@ -14,7 +14,7 @@ ROWS = 4096  # images that are converted to float64 at once
 
 
 class Outcomes(NamedTuple):
-    """What the scores need of N classified images.
+    """Outcomes of N classified images, from which scores are computed.
 
     Attributes:
         labels: int64 [N].
@@ -65,7 +65,7 @@ def _outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
 
 
 def summarize(found: Outcomes, classes: int) -> dict[str, float | list[float | None]]:
-    """All scores by their names in metrics.json; the accuracy of a class without images is None."""
+    """Return all scores by their names in metrics.json; the accuracy of a class without images is None."""
     confusion = confusion_matrix(found.labels, found.predictions, classes)
     correct = found.labels == found.predictions
     return {
@@ -81,7 +81,7 @@ def summarize(found: Outcomes, classes: int) -> dict[str, float | list[float | N
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> np.ndarray:
-    """Number of images by label (row) and prediction (column), int64 [C, C]."""
+    """Return the number of images by label (row) and prediction (column), int64 [C, C]."""
     return np.bincount(classes * np.asarray(labels) + np.asarray(predictions), minlength=classes**2).reshape(
         classes, classes
     )
@@ -92,31 +92,31 @@ def accuracy(confusion: np.ndarray) -> float:
 
 
 def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Share of each class's images that are recognised (recall), float64 [C]; NaN for a class without images."""
+    """Return the recall of each class, float64 [C]; NaN for a class without images."""
     counts = confusion.sum(axis=1)
     return 100 * np.divide(confusion.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean of the accuracies of the classes with images, so that each class counts equally."""
+    """Return the mean of the accuracies of the classes with images, so that each class counts equally."""
     return float(np.nanmean(per_class_accuracy(confusion)))
 
 
 def macro_f1(confusion: np.ndarray) -> float:
-    """Mean F1 of the classes with images, as Dassl's evaluator computes it."""
+    """Return the mean F1 of the classes with images, as Dassl's evaluator computes it."""
     counts, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     f1 = 2 * confusion.diagonal() / np.maximum(counts + predicted, 1)
     return 100 * float(f1[counts > 0].mean())
 
 
 def calibration_bins(confidences: np.ndarray, correct: np.ndarray, bins: int = BINS) -> CalibrationBins:
-    """Bins of equal width: the b-th holds confidences in [b / bins, (b + 1) / bins), the last one also 1."""
+    """Return bins of equal width: bin b holds confidences in [b / bins, (b + 1) / bins), the last one also 1."""
     number = np.digitize(confidences, np.linspace(0, 1, bins + 1)[1:-1])
     return _bins(number, confidences, correct, bins)
 
 
 def adaptive_bins(confidences: np.ndarray, correct: np.ndarray, bins: int = BINS) -> CalibrationBins:
-    """Bins with equal numbers of images, up to one, in the order of confidence."""
+    """Return bins with equal numbers of images (up to one), in the order of confidence."""
     number = np.empty(len(confidences), dtype=np.int64)
     order = np.lexsort((correct, confidences))  # the same bins for any order of the images
     for index, rows in enumerate(np.array_split(order, bins)):
@@ -132,7 +132,7 @@ def _bins(number: np.ndarray, confidences: np.ndarray, correct: np.ndarray, bins
 
 
 def calibration_error(bins: CalibrationBins) -> float:
-    """Mean distance of confidence and accuracy over the bins, weighted by their counts.
+    """Return the mean distance of confidence and accuracy over the bins, weighted by their counts.
 
     With `calibration_bins` the expected calibration error (Guo et al., ICML 2017), with `adaptive_bins` the adaptive
     one (Nguyen and O'Connor, EMNLP 2015).

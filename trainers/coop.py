@@ -41,7 +41,7 @@ class CoOpStudent(Student):
         )
 
     def ending(self) -> str:
-        """Text after the class name."""
+        """Return the text after the class name."""
         return "."
 
     def trainable_modules(self) -> dict[str, nn.Module]:

@@ -48,13 +48,13 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.TEST_LOGITS = "positive"  # positive | difference (ablation: logits s+ - s-)
 
     # Extensions of the paper's method, off by default (docs/FDBPL.md)
-    cfg.TRAINER.FDBPL.NORMALIZE_WEIGHT = False  # True: sum w L / sum w in place of the mean of w L
+    cfg.TRAINER.FDBPL.NORMALIZE_WEIGHT = False  # True: sum w L / sum w instead of the mean of w L
     cfg.TRAINER.FDBPL.UNCERTAIN_WEIGHT = 0.0  # weight of -H(q+) in uninformative regions, also for the positive space
     cfg.TRAINER.FDBPL.LABEL_WEIGHT = 0.0  # weight of the cross entropy with the images' labels in informative regions
     cfg.TRAINER.FDBPL.VOCABULARY = (
-        ""  # words that are distilled besides the class names: a file with one per line, or kdpl
+        ""  # words to distil in addition to the class names: a file with one per line, or kdpl
     )
-    cfg.TRAINER.FDBPL.VOCABULARY_K = 100  # words of each batch, those that the teacher finds likeliest
+    cfg.TRAINER.FDBPL.VOCABULARY_K = 100  # number of words in each batch, the most likely ones according to the teacher
     cfg.TRAINER.FDBPL.VOCABULARY_WEIGHT = 1.0  # weight of their term
 
 
@@ -100,7 +100,7 @@ class RegionDistillation(PromptTrainer):
 
     @classmethod
     def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
-        """The untrained negative prompt space; None if the student's text is fixed."""
+        """Return the untrained negative prompt space; None if the student's text is fixed."""
         if not cls.student_class.learns_text:
             return None
         settings = cls.settings(cfg)
@@ -118,7 +118,7 @@ class RegionDistillation(PromptTrainer):
         return super().trainable_modules() | ({} if negative is None else {"negative_prompt_learner": negative})
 
     def compute_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
-        """The loss of a batch of B regions."""
+        """Return the loss of a batch of B regions."""
         weights, student = self.cfg.TRAINER.FDBPL, self.student
 
         # Region Information Lookup: t comes from the bank; so does x if nothing is trained in the image tower.
@@ -171,7 +171,7 @@ class RegionDistillation(PromptTrainer):
 
     @classmethod
     def classifier_of(cls, cfg: CfgNode, student: Student, negative: PromptLearner | None = None) -> Classifier:
-        """Positive logits s+, as in the released code, or s+ - s- with `TRAINER.FDBPL.TEST_LOGITS` "difference"."""
+        """Return a classifier by s+, as in the released code, or by s+ - s- (TRAINER.FDBPL.TEST_LOGITS)."""
         classify = student.build_classifier()
         if cfg.TRAINER.FDBPL.TEST_LOGITS == "positive" or negative is None:
             return classify

@@ -64,14 +64,14 @@ class ProGradStudent(CoOpStudent):
         self.register_buffer("frozen_text", self.frozen_text_features(self.template), persistent=False)  # [C, D]
 
     def regularization_losses(self, batch: TrainBatch, output: StudentOutput) -> dict[str, Tensor]:
-        """Cross entropy with the zero-shot distribution; not minimised, see `ProGrad.compute_gradients`."""
+        """Return the cross entropy with the zero-shot distribution; not minimised, see `ProGrad.compute_gradients`."""
         zero_shot = self.logits(output.image_features, self.frozen_text)
         return {"kl": soft_cross_entropy(zero_shot, output.logits, self.settings.T).mean()}
 
 
 @register
 class ProGrad(PromptTrainer):
-    """CoOp with few-shot labels, never against the zero-shot CLIP."""
+    """CoOp with few-shot labels, without gradients that conflict with the zero-shot CLIP."""
 
     student_class = ProGradStudent
 
@@ -91,7 +91,7 @@ class ProGrad(PromptTrainer):
             )
 
     def compute_gradients(self, losses: dict[str, Tensor]) -> None:
-        """Per parameter: g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""
+        """Set each gradient to g = g_ce - lambda (g_ce . u) u where g_ce . g_kl < 0, u = g_kl / |g_kl|; else g_ce."""
         parameters, scale = self.optimization.parameters, self.optimization.scaler.scale
         labels = all_reduce_mean(torch.autograd.grad(scale(losses["cross_entropy"]), parameters, retain_graph=True))
         prior = all_reduce_mean(torch.autograd.grad(scale(losses["kl"]), parameters))

@@ -38,7 +38,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class Projector(nn.Module):
-    """1x1 convolution, batch norm, ReLU, 1x1 convolution: [B, D] -> [B, D of the teacher]; official names."""
+    """1x1 convolution, batch norm, ReLU, 1x1 convolution, with official names: [B, D] -> [B, D of the teacher]."""
 
     def __init__(self, dim: int, teacher_dim: int):
         super().__init__()
@@ -53,7 +53,7 @@ class Projector(nn.Module):
         return self.conv1(features[..., None, None])[..., 0, 0]
 
     def as_linear(self) -> dict[str, Tensor]:
-        """State of the equivalent Sequential(Linear, ReLU, Linear) in eval mode, with the batch norm folded in."""
+        """Return the state of the equivalent Sequential(Linear, ReLU, Linear) with folded batch norm, for eval mode."""
         first, norm, _, second = self.conv1
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
         return {

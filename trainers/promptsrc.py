@@ -59,7 +59,7 @@ class PromptSRCStudent(IVLPStudent):
         return F.normalize(raw, dim=-1)
 
     def regularization_losses(self, batch: TrainBatch, output: StudentOutput) -> dict[str, Tensor]:
-        """L1 to the frozen features of both towers, and KL(frozen || prompted) divided by the number of logits."""
+        """Return the L1 distances to both towers' frozen features, and KL(frozen || prompted) per logit."""
         with torch.no_grad():
             frozen_image = self.frozen_image_features(batch)
             frozen_text = self.frozen_text if output.classes is None else self.frozen_text[output.classes]

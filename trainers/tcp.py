@@ -58,7 +58,7 @@ class TCPStudent(KgCoOpStudent):
         self.prompt_learner.meta_net = MetaNet(dim, dim // 4, context.shape[-2] * context.shape[-1], QuickGELU)
 
     def ending(self) -> str:
-        """Text after the class name in the data set's template (", a type of pet."), unlike in CoOp."""
+        """Return the text after the class name in the data set's template (", a type of pet."), unlike in CoOp."""
         return self.template.partition("{}")[2]
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:

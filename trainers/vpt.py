@@ -1,7 +1,7 @@
 """VPT: deep visual prompts in CLIP's ViT, fixed text (after Jia et al., ECCV 2022).
 
 Official file: `trainers/vpt.py` of muzairkhattak/multimodal-prompt-learning; there 8 tokens in all 12 blocks, 5 epochs,
-batch 4, lr 0.0025. The text is "a photo of a {}." whatever the data set.
+batch 4, lr 0.0025. The text is "a photo of a {}." for all data sets.
 """
 
 from torch import Tensor, nn

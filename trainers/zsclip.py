@@ -33,7 +33,7 @@ class FixedTextStudent(Student):
         self.register_buffer("class_features", self.fixed_text_features(), persistent=False)
 
     def fixed_text_features(self) -> Tensor:
-        """Unit class features, float32 [C, D]."""
+        """Return unit class features, float32 [C, D]."""
         return self.frozen_text_features(self.template)
 
     def trainable_modules(self) -> dict[str, nn.Module]:

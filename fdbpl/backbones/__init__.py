@@ -52,7 +52,7 @@ def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Ba
 
 
 def weights_sha256(name: str) -> str | None:
-    """`Backbone.sha256` of `load_backbone(name)` without loading it; None if only loading computes it."""
+    """Return the `Backbone.sha256` of `load_backbone(name)` without loading it; None if only loading computes it."""
     module, rest = _backend(name)
     return module.sha256(rest)
 
@@ -64,7 +64,7 @@ def weights_available(name: str) -> bool:
 
 
 def _backend(name: str) -> tuple[ModuleType, str]:
-    """The module that loads `name`, and the part of the name that it is called with."""
+    """Return the module that loads `name`, and the part of the name that is passed to it."""
     prefix, colon, rest = name.partition(":")
     if colon and prefix in BACKENDS:
         return import_module(BACKENDS[prefix]), rest

@@ -124,7 +124,7 @@ def _unknown(open_clip, architecture: str) -> str:
 
 
 def _digest(model: nn.Module) -> str:
-    """SHA-256 over names and values, because open_clip's files differ between mirrors although the weights agree."""
+    """Hash names and values, because open_clip's files differ between mirrors although the weights agree."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())

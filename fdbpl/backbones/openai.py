@@ -224,5 +224,5 @@ def _read_torchscript(file: Path) -> dict[str, Tensor]:
 
 
 def _published_sha256(url: str) -> str:
-    """SHA-256 in the URL of a model of OpenAI."""
+    """Return the SHA-256 in the URL of a model of OpenAI."""
     return url.split("/")[-2]

@@ -44,7 +44,7 @@ def clip_package() -> ModuleType:
 
 
 def _installed() -> Path | None:
-    """Folder of the installed package; None if there is none."""
+    """Return the folder of the installed package; None if there is none."""
     for name in DISTRIBUTIONS:
         try:
             folder = Path(str(metadata.distribution(name).locate_file("clip"))).resolve()
@@ -56,7 +56,7 @@ def _installed() -> Path | None:
 
 
 def _shadowing() -> Path | None:
-    """Folder that `import clip` would import from."""
+    """Return the folder that `import clip` would import from."""
     spec = sys.modules["clip"].__spec__ if "clip" in sys.modules else importlib.util.find_spec("clip")
     return Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
 

@@ -20,7 +20,7 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Extract a zip or tar file (plain, gzip, bzip2 or xz, told by its content) into the new folder `folder`.
+    """Extract a zip or tar file (plain, gzip, bzip2 or xz, detected from its content) into the new folder `folder`.
 
     Raises:
         UserError: the archive is damaged or unsafe: a name or link that leads outside, a device, or far more bytes than

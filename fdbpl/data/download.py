@@ -32,7 +32,7 @@ class Source:
     Attributes:
         url: http(s) address, or `drive:ID` for Google Drive.
         digest: `md5:HEX` or `sha256:HEX` of the file; "" if none is published.
-        name: file name; "" stands for the last part of the address.
+        name: file name; "" = the last part of the address.
     """
 
     url: str
@@ -157,7 +157,7 @@ class Downloader:
             )  # fmt: skip
 
     def _explain(self, host: str, error: Exception) -> tuple[str, bool]:
-        """Reason of a failure, and whether another attempt may succeed."""
+        """Return the reason of a failure, and whether another attempt may succeed."""
         response = getattr(error, "response", None)
         if response is not None:
             self.reached.add(host)
@@ -179,7 +179,7 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def _defect(path: Path, digest: str) -> str:
-    """Reason why a downloaded file is not the one wanted; "" if it is."""
+    """Return why a downloaded file is not the wanted one; "" if it is."""
     with open(path, "rb") as file:
         start = file.read(100).lstrip().lower()
     if start.startswith((b"<html", b"<!doctype html")):
@@ -198,7 +198,7 @@ def _check_existing(path: Path, digests: list[str]) -> None:
 
 
 def _parts(partial: Path) -> list[Path]:
-    """The partial file once it is complete, and gdown's temporary file with its random name."""
+    """Return the partial file once it is complete, and gdown's temporary file with its random name."""
     return list(partial.parent.glob(f"{escape(partial.name)}*"))
 
 
@@ -216,7 +216,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost cause of a chain of network errors, on one line and without addresses of objects."""
+    """Return the innermost cause of a chain of network errors, on one line and without addresses of objects."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     text = getattr(error, "strerror", None) or str(error).partition(" object at ")[0] or type(error).__name__

@@ -46,7 +46,7 @@ def few_shot_lists(
 
 
 def is_writable(folder: Path) -> bool:
-    """Tell whether `folder` can be created or written to. A read-only mode counts even where root could write."""
+    """Return whether `folder` can be created or written to. A read-only mode counts even where root could write."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return os.access(existing, os.W_OK) and bool(existing.stat().st_mode & 0o222)
 
@@ -69,7 +69,7 @@ def read_few_shot(
 ) -> tuple[list[Item], list[Item]] | None:
     """Read the rows of a list, each of which must be in the split. None if the list was drawn from another split.
 
-    Lists of older versions and of other tools do not record their split; they are read as they are.
+    Lists of older versions and of other tools do not record their split; they are read without this check.
 
     Raises:
         UserError: the file is broken or belongs to another split.

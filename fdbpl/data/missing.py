@@ -7,14 +7,14 @@ from fdbpl.config import read_yaml
 
 
 def missing_datasets(names: Iterable[str], root: Path) -> str:
-    """One line that lists the data sets of configs/datasets without images; "" if there are none."""
+    """Return a line that lists the data sets of configs/datasets without images; "" if there are none."""
     missing = {name: missing_folder(name, root) for name in names}
     places = [f"{name} ({folder})" for name, folder in missing.items() if folder is not None]
     return f"missing data sets, expected below {root}: {', '.join(places)}" if places else ""
 
 
 def missing_folder(name: str, root: Path) -> Path | None:
-    """The folder below `root` in which the images are expected; None if they are there, or if none are expected."""
+    """Return the folder in which images are expected but missing; None if they exist or none are expected."""
     if name == "folder":  # the user's own images, which are not below the root
         return None
     from fdbpl.engine.registry import default_config

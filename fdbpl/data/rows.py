@@ -33,7 +33,7 @@ def read_rows(content: Any, parts: tuple[str, ...], file: Path, remedy: str) -> 
 
 
 def digest(*parts: list[Item] | list[str]) -> str:
-    """SHA-256 (hex) of rows or class names in their order."""
+    """Return the SHA-256 (hex) of rows or class names in their order."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -67,7 +67,7 @@ def _item(row: Any, where: str, remedy: str) -> Item:
 
 
 def _is_text(word: str) -> bool:
-    """Tell whether a string can be encoded as UTF-8; JSON can hold lone surrogates."""
+    """Return whether a string can be encoded as UTF-8; JSON can hold lone surrogates."""
     try:
         word.encode()
     except UnicodeEncodeError:

@@ -50,7 +50,7 @@ class SplitDataset(DatasetBase):
         synthetic: the images are drawn on first use.
         distinct_names: two classes must have distinct names.
         config_defaults: {"A.B": value} of the configuration keys that have another default for this data set.
-        name: name in results; "" stands for the name of the file in configs/datasets.
+        name: name in results; "" = the name of the file in configs/datasets.
         root: absolute data root.
         all_classnames: class names of all labels in label order, whichever half is in use.
         sizes: actual sizes, independent of shots and half; to be compared with `official`.
@@ -121,7 +121,7 @@ class SplitDataset(DatasetBase):
 
     @classmethod
     def root_of(cls, cfg: CfgNode) -> str:
-        """Absolute folder that the image paths in a region bank start from; nothing is read."""
+        """Return the absolute folder that the image paths in a region bank start from; nothing is read."""
         return os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
 
     @property
@@ -187,7 +187,7 @@ class SplitDataset(DatasetBase):
         return [Datum(os.path.join(images, path), label, classname=name) for path, label, name in rows]
 
     def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
-        """Folders in which few-shot lists are searched and saved, the preferred one first."""
+        """Return the folders in which few-shot lists are searched and saved, the preferred one first."""
         return [self.folder / "split_fewshot", Path(cfg.DATASET.FEWSHOT_DIR, self.dataset_dir)]
 
     def find_unreadable(self, paths: list[str], cfg: CfgNode) -> dict[str, str] | None:
@@ -211,7 +211,7 @@ class SplitDataset(DatasetBase):
 
 
 def files_in(folder: Path) -> set[str]:
-    """Names of the files in a folder, without broken links."""
+    """Return the names of the files in a folder, without broken links."""
     with suppress(OSError), os.scandir(folder) as entries:
         return {entry.name for entry in entries if _is_file(entry)}
     return set()

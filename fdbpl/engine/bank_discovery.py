@@ -19,7 +19,7 @@ from .image_dataset import decoding_of
 
 
 def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
-    """Data root and the paths of the training images relative to it, in the order of `dataset.train_x`.
+    """Return the data root and the relative paths of the training images, in the order of `dataset.train_x`.
 
     Raises:
         UserError: an image is outside of the data root.
@@ -36,18 +36,17 @@ def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
 
 
 def is_topk(cfg: CfgNode) -> bool:
-    """Tell whether banks store the top-k probabilities of a fixed class list in place of embeddings."""
+    """Return whether banks store the top-k probabilities of a fixed class list instead of embeddings."""
     return cfg.REGIONS.TARGET.startswith("topk:")
 
 
 def bank_root(cfg: CfgNode, dataset) -> Path:
-    """Folder of all banks of a data set."""
+    """Return the folder of all banks of a data set."""
     return Path(cfg.REGIONS.ROOT, _dataset_folder(cfg, dataset))
 
 
 def expected_metadata(cfg: CfgNode, dataset) -> dict:
-    """Metadata of a bank that the configuration determines; the hash of the weights only if it is known without
-    loading them."""
+    """Return the metadata that the configuration determines; the weights' hash only if known before loading."""
     regions = cfg.REGIONS
     fields = {
         "schema": SCHEMA,
@@ -68,7 +67,7 @@ def expected_metadata(cfg: CfgNode, dataset) -> dict:
 
 
 def metadata_of(cfg: CfgNode, dataset, teacher: Backbone) -> BankMetadata:
-    """Metadata of the bank that `teacher` generates under a configuration."""
+    """Return the metadata of the bank that `teacher` generates under a configuration."""
     return BankMetadata(
         **{
             **expected_metadata(cfg, dataset),
@@ -82,13 +81,13 @@ def metadata_of(cfg: CfgNode, dataset, teacher: Backbone) -> BankMetadata:
 
 
 def find_banks(cfg: CfgNode, dataset) -> list[Path]:
-    """Banks whose metadata agree with the configuration; the teacher is not loaded."""
+    """Return the banks whose metadata agree with the configuration; the teacher is not loaded."""
     fields = json.loads(json.dumps(expected_metadata(cfg, dataset)))
     return [folder for folder in all_banks(cfg, dataset) if first_mismatch(read_identity(folder), fields) is None]
 
 
 def all_banks(cfg: CfgNode, dataset) -> list[Path]:
-    """Banks of a data set, of any teacher and crop distribution."""
+    """Return the banks of a data set, of any teacher and crop distribution."""
     return sorted(manifest.parent for manifest in bank_root(cfg, dataset).glob("*/manifest.json"))
 
 
@@ -107,9 +106,9 @@ def require_unique(banks: list[Path], cfg: CfgNode) -> Path:
 
 
 def lookup_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None:
-    """Unit features of C texts by the teacher, float32 [C, D], from a bank of any data set.
+    """Return unit features of C texts by the teacher, float32 [C, D], from a bank of any data set.
 
-    None if no bank holds all of them, or if the hash of the teacher's weights is not known without loading them.
+    Returns None if no bank holds all of them, or if the teacher's hash is not known without loading the weights.
     """
     sha256 = teachers.teacher_sha256(cfg)
     fields = {"teacher": cfg.TEACHER.NAME, "teacher_sha256": sha256, "precision": teachers.precision(cfg)}
@@ -125,6 +124,6 @@ def _data_root(cfg: CfgNode, dataset) -> Path:
 
 
 def _dataset_folder(cfg: CfgNode, dataset) -> str:
-    """Folder of the data set below the data root, which names the data set in banks."""
+    """Return the folder of the data set below the data root, which names the data set in banks."""
     folder = str(dataset.dataset_dir)
     return os.path.relpath(folder, _data_root(cfg, dataset)) if os.path.isabs(folder) else folder

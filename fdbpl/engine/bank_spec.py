@@ -1,4 +1,4 @@
-"""Description of the region bank that a training reads."""
+"""Specification of the region bank that a training reads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def ensure_bank(spec: BankSpec) -> GenerationReport:
     """Generate the missing regions of a bank; nothing that exists is generated again.
 
     Raises:
-        UserError: another bank in the folder, changed or unreadable images, a teacher that does not fit.
+        UserError: another bank in the folder, changed or unreadable images, or another teacher.
         SystemFailure: a file cannot be written.
     """
     return generate(**vars(spec))

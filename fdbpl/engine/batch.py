@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TrainBatch(NamedTuple):
-    """B images or regions and what is known about them. Fields that a supervision does not provide are None.
+    """Data of a batch of B images or regions. Fields that a supervision does not provide are None.
 
     Attributes:
         images: [B, 3, S, S], uint8 pixels or normalised floats; with several processes this process's share of them.
@@ -14,9 +14,9 @@ class TrainBatch(NamedTuple):
         labels: int64 [B].
         teacher_logits: float32 [B, C].
         words: K words of a vocabulary, its indices int64 [K]. word_logits: the teacher's logits, float32 [B, K].
-        entropy: of the teacher's distribution over ln C, [B] in [0, 1]; given only where `teacher_logits` is not the
-            full distribution.
-        total: B, where `images` is a share of the batch; None = `images` is the whole batch.
+        entropy: entropy of the teacher's distribution divided by ln C, [B] in [0, 1]; given only if `teacher_logits`
+            is not the full distribution.
+        total: B, if `images` is a share of the batch; None = `images` is the whole batch.
     """
 
     images: Tensor | None = None

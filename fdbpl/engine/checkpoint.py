@@ -35,14 +35,14 @@ def write(folder: str | os.PathLike, file_name: str, content: dict) -> Path:
 
 
 def epochs(folder: str | os.PathLike) -> list[int]:
-    """Epochs with a numbered checkpoint in a module's folder, ascending."""
+    """Return the epochs with a numbered checkpoint in a module's folder, ascending."""
     folder = Path(folder)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in map(NUMBERED.fullmatch, names) if match)
 
 
 def find_checkpoint(folder: str | os.PathLike, epoch: int | None) -> Path:
-    """Path of the checkpoint of `epoch`; for None, as in Dassl, of the best model if there is one, else the last epoch.
+    """Return the path of the checkpoint of `epoch`; None = the best model if there is one, else the last epoch.
 
     Raises:
         UserError: there is none; the message lists the epochs that exist.
@@ -104,7 +104,7 @@ def read(path: str | os.PathLike) -> dict:
     path = Path(path)
     try:
         content = tensor_files.load(path, _stub_globals(path))
-    except Exception as error:  # truncated, foreign or unsafe files each raise their own kind
+    except Exception as error:  # truncated, foreign and unsafe files raise different types
         refused = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds {refused[1]}" if refused else tensor_files.reason(error)
         raise UserError(
@@ -124,7 +124,7 @@ def read(path: str | os.PathLike) -> dict:
 
 @contextmanager
 def _stub_globals(path: Path) -> Iterator[None]:
-    """Let torch read the scheduler and optimiser classes of the file as `_Stub`; all other classes stay refused."""
+    """Make torch read the file's scheduler and optimiser classes as `_Stub`; all other classes are refused."""
     unsafe = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
     if unsafe is None:  # older torch refuses such files
         yield
@@ -144,7 +144,7 @@ def restore(
 def match_keys(
     module: nn.Module, state: dict[str, Tensor], path: str | os.PathLike, ignored: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """State dict of `module` with the trained parameters of `state` and the class-name tokens of `module`.
+    """Return the state dict of `module` with the trained parameters of `state` and the class-name tokens of `module`.
 
     As in the official `load_model`, `token_prefix` and `token_suffix` are dropped, since a shared context serves any
     class list. The frozen CLIP that official checkpoints of VPT, IVLP, MaPLe, PromptSRC and PromptKD contain is dropped
@@ -200,7 +200,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict, path: str
     state = content.get("optimizer")
     theirs = state.get("param_groups") if isinstance(state, dict) else None
     theirs = theirs[0] if isinstance(theirs, list) and theirs else None
-    marks = {"betas", "momentum", "alpha"}  # settings that tell the kinds apart
+    marks = {"betas", "momentum", "alpha"}  # settings that identify the type of optimiser
     if not isinstance(theirs, dict) or marks & theirs.keys() != marks & optimiser.param_groups[0].keys():
         raise UserError(
             f"{path} holds {'the state of another optimiser' if theirs else 'no optimiser state'}, so "
@@ -223,7 +223,7 @@ FROZEN = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_i
 
 
 def _is_frozen(key: str) -> bool:
-    """Tell whether a parameter belongs to the frozen CLIP; trained prompts in its towers are called VPT."""
+    """Return whether a parameter belongs to the frozen CLIP; trained prompts in its towers are called VPT."""
     return key.startswith(FROZEN) and "VPT" not in key
 
 

@@ -20,14 +20,14 @@ class EpochMean(NamedTuple):
 
     @classmethod
     def of(cls, summaries: list[dict[str, float]]) -> "EpochMean":
-        """Average what the steps of an epoch returned."""
+        """Average the results of the steps of an epoch."""
         accuracies = [one["acc"] for one in summaries if "acc" in one]
         accuracy = sum(accuracies) / len(accuracies) if accuracies else None
         return cls(sum(one["loss"] for one in summaries) / len(summaries), accuracy)
 
 
 def are_alike(class_features: Tensor, logit_scale: float) -> bool:
-    """Tell whether unit class features [C, D] are so similar that no two logits of an image differ by more than 1."""
+    """Return whether unit class features [C, D] are so similar that no two logits of an image differ by more than 1."""
     distance = (class_features - class_features[:1]).norm(dim=-1).max()
     return len(class_features) > 1 and bool(logit_scale * 2 * distance < 1)
 
@@ -56,7 +56,7 @@ def find_collapse(epochs: list[EpochMean], classes: int, class_features: Tensor 
 
 
 def _fell_to_chance(first: float | None, last: float | None, chance: float) -> bool:
-    """Tell whether the training accuracy, in percent, was clearly above chance and no longer is."""
+    """Return whether the training accuracy, in percent, has fallen from clearly above chance to chance."""
     if first is None or last is None:
         return False
     return first >= min(2 * chance, (100 + chance) / 2) and last <= NEAR_CHANCE * chance

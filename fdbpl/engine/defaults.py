@@ -22,19 +22,19 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.KDPL = CfgNode()
     cfg.TRAINER.KDPL.ALPHA = 0.5  # weight of KL(teacher || student)
     cfg.TRAINER.KDPL.BETA = 0.5  # weight of KL(student || teacher)
-    cfg.TRAINER.KDPL.CLASS_AGNOSTIC = False  # True: KDPL-CA, words of a vocabulary in place of the class names
-    cfg.TRAINER.KDPL.K_MAX = 1000  # KDPL-CA: words kept of it in each batch, those the teacher finds likeliest
+    cfg.TRAINER.KDPL.CLASS_AGNOSTIC = False  # True: KDPL-CA, words of a vocabulary instead of the class names
+    cfg.TRAINER.KDPL.K_MAX = 1000  # KDPL-CA: number of words in each batch, those most likely for the teacher
     cfg.TRAINER.KDPL.VOCABULARY = ""  # KDPL-CA: file with one word per line; "" = KDPL's list, downloaded once
 
     cfg.REGIONS = CfgNode()
     cfg.REGIONS.ROOT = "output/regions"  # folder of all banks
     cfg.REGIONS.PER_IMAGE = 50  # regions of each image
-    cfg.REGIONS.PER_EPOCH = 1  # of which an epoch reads this many
-    cfg.REGIONS.STEPS_PER_EPOCH = 0  # batches of an epoch, whatever the number of images; 0 = as PER_EPOCH gives
+    cfg.REGIONS.PER_EPOCH = 1  # number of these that an epoch reads
+    cfg.REGIONS.STEPS_PER_EPOCH = 0  # batches of an epoch, for any number of images; 0 = determined by PER_EPOCH
     cfg.REGIONS.SCALE = (0.08, 0.936)  # range of a region's share of the area
-    cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of its width over its height
+    cfg.REGIONS.RATIO = (3 / 4, 4 / 3)  # range of a region's aspect ratio, width over height
     cfg.REGIONS.FLIP = 0.5  # probability of a horizontal flip
-    cfg.REGIONS.SEED = 1  # of the sampled regions; runs of all seeds share one bank
+    cfg.REGIONS.SEED = 1  # seed of the sampled regions; runs of all seeds share one bank
     cfg.REGIONS.TARGET = "embedding"  # embedding | topk:K (probabilities of a fixed class list, for very large sets)
     cfg.REGIONS.PIPELINE = "auto"  # auto | dali | torchvision
     cfg.REGIONS.DALI_DEVICE = "cpu"  # cpu | gpu: where DALI decodes; gpu has not been measured yet

@@ -65,7 +65,7 @@ class FeatureCache:
         write_tensors(self.file, {"features": features}, metadata)
 
     def _stamps(self) -> str:
-        """Size and modification time of each image file."""
+        """Return the size and modification time of each image file."""
         stats = [os.stat(image) for image in self.images]
         return json.dumps([[stat.st_size, stat.st_mtime_ns] for stat in stats])
 
@@ -108,7 +108,7 @@ def iterate_features(
 
 
 def find_cache(cfg: CfgNode, student: Student, loader: DataLoader) -> FeatureCache | None:
-    """Cache of a loader's images; None if it is switched off or the image tower has trained prompts."""
+    """Return the cache of a loader's images; None if it is switched off or the image tower has trained prompts."""
     dataset, backbone = loader.dataset, student.backbone
     transform = repr(getattr(dataset, "transform", None))
     in_order = isinstance(loader.sampler, SequentialSampler) and hasattr(dataset, "data_source")

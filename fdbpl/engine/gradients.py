@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def trained_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Trained parameters and floating-point buffers (batch norm statistics) by name."""
+    """Return the trained parameters and floating-point buffers (batch norm statistics) by name."""
     return {f"{name}.{key}": value for name, module in modules.items()
             for key, value in module.state_dict(keep_vars=True).items() if value.is_floating_point()}  # fmt: skip
 
 
 def gradient_norms(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Norm of the gradient of each trained tensor, by name."""
+    """Return the norm of the gradient of each trained tensor, by name."""
     gradients = {name: getattr(value, "grad", None) for name, value in trained_tensors(modules).items()}
     return {name: gradient.norm() for name, gradient in gradients.items() if gradient is not None}
 
@@ -32,12 +32,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], norms: Iterable[Tensor], 
 
 
 def non_finite(values: Mapping[str, float]) -> list[str]:
-    """Names of the values that are NaN or Inf."""
+    """Return the names of the values that are NaN or Inf."""
     return [name for name, value in values.items() if not math.isfinite(value)]
 
 
 def non_finite_tensors(modules: Mapping[str, nn.Module]) -> list[str]:
-    """Names of the trained tensors that contain NaN or Inf. Waits for the device."""
+    """Return the names of the trained tensors that contain NaN or Inf. Waits for the device."""
     tensors = trained_tensors(modules)
     finite = torch.stack([value.isfinite().all() for value in tensors.values()]).tolist()
     return [name for name, fine in zip(tensors, finite, strict=True) if not fine]

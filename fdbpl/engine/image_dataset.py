@@ -1,4 +1,4 @@
-"""Images of Dassl's loaders, decoded as INPUT.EXIF_ORIENTATION and INPUT.WHITE_BACKGROUND ask for."""
+"""Images of Dassl's loaders, decoded according to INPUT.EXIF_ORIENTATION and INPUT.WHITE_BACKGROUND."""
 
 from dassl.data.data_manager import DatasetWrapper
 from yacs.config import CfgNode
@@ -7,12 +7,12 @@ from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_image
 
 
 def decoding_of(cfg: CfgNode) -> Decoding:
-    """Decoding of a configuration's images."""
+    """Return the decoding of a configuration's images."""
     return Decoding(cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.WHITE_BACKGROUND)
 
 
 def dataset_wrapper(cfg: CfgNode) -> type[DatasetWrapper] | None:
-    """Argument `dataset_wrapper` of Dassl's loaders; None, which is Dassl's own, for images that are read as stored."""
+    """Return the `dataset_wrapper` for Dassl's loaders; None (Dassl's own) for images that are read as stored."""
     return None if decoding_of(cfg) == STORED else ImageDataset
 
 

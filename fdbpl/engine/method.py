@@ -1,4 +1,4 @@
-"""The definition of a method: its student, its supervision and its settings, without a training."""
+"""Definition of a method: student, supervision and settings."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from .supervision.hard_labels import HardLabels
 
 
 class Method:
-    """What a trainer class says about its method; a finished run is loaded with it, without a trainer.
+    """Definition of a method in its trainer class; finished runs are loaded with it, without a trainer.
 
     Attributes:
         student_class: the model.
@@ -29,17 +29,17 @@ class Method:
 
     @classmethod
     def settings_key(cls) -> str:
-        """Key of the student's settings: TRAINER.<cfg_key>."""
+        """Return the key of the student's settings, TRAINER.<cfg_key>."""
         return f"TRAINER.{cls.cfg_key or cls.student_class.cfg_key}"
 
     @classmethod
     def settings(cls, cfg: CfgNode) -> CfgNode:
-        """The student's section of the configuration."""
+        """Return the student's section of the configuration."""
         return cfg.TRAINER[cls.cfg_key or cls.student_class.cfg_key]
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset) -> BankSpec | None:
-        """Region bank that a training of `cfg` reads; None if it reads no bank."""
+        """Return the region bank that a training of `cfg` reads; None if it reads no bank."""
         return cls.supervision_class.bank_spec(cfg, dataset, cls.student_class)
 
     @classmethod
@@ -47,7 +47,7 @@ class Method:
         cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
         teacher_features: Callable[[], Tensor],
     ) -> Student:  # fmt: skip
-        """An untrained student; no data set is needed.
+        """Return an untrained student; no data set is needed.
 
         Args:
             teacher_features: loads the teacher's unit class features, for students that use them (PromptKD).
@@ -56,15 +56,15 @@ class Method:
 
     @classmethod
     def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
-        """An untrained negative prompt space; None for trainers other than FDBPL's."""
+        """Return an untrained negative prompt space; None for trainers other than FDBPL's."""
         return None
 
     @classmethod
     def choose_template(cls, cfg: CfgNode, template: str) -> str:
-        """Prompt template of the method, given the data set's."""
+        """Return the prompt template of the method, given the data set's."""
         return template
 
     @classmethod
     def classifier_of(cls, cfg: CfgNode, student: Student, negative: PromptLearner | None = None) -> Classifier:
-        """The classifier of a student of `cfg`; `negative` is FDBPL's negative prompt space."""
+        """Return the classifier of a student of `cfg`; `negative` is FDBPL's negative prompt space."""
         return student.build_classifier()

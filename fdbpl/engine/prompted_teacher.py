@@ -45,7 +45,7 @@ class PromptedTeacher(Backbone):
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Unit features of bare class names, float32 [C, D]."""
+        """Return unit features of bare class names, float32 [C, D]."""
         with local_only():
             return F.normalize(self._student_for(texts).text_features()[0], dim=-1)
 
@@ -56,7 +56,7 @@ class PromptedTeacher(Backbone):
 
 
 def run_sha256(name: str) -> str | None:
-    """Hex digest of a run's CLIP and checkpoints; None if the CLIP's hash is known only after loading it."""
+    """Return the hex digest of a run's CLIP and checkpoints; None if the CLIP's hash is known only after loading it."""
     run = _load(name)
     sha256 = weights_sha256(run.cfg.MODEL.BACKBONE.NAME)
     return None if sha256 is None else _digest(sha256, run.folder)
@@ -92,7 +92,7 @@ def load(folder: str, device: str, dtype: torch.dtype) -> PromptedTeacher:
 
 
 def sha256(folder: str) -> str | None:
-    """`Backbone.sha256` of `load(folder)`; None if only loading computes it."""
+    """Return the `Backbone.sha256` of `load(folder)`; None if only loading computes it."""
     return run_sha256(f"{RUN}{folder}")
 
 

@@ -21,7 +21,7 @@ from .settings import check_settings
 from .trainer import PromptTrainer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TRAINERS: dict[str, type[PromptTrainer]] = {}  # every registered trainer of this project by name
+TRAINERS: dict[str, type[PromptTrainer]] = {}  # registered trainers of this project by name
 
 
 def register(trainer: type[PromptTrainer]) -> type[PromptTrainer]:
@@ -49,7 +49,7 @@ def _package() -> ModuleType:
 
 
 def _is_of_checkout(name: str) -> bool:
-    """Tell whether the package that `import name` finds belongs to this checkout."""
+    """Return whether the package that `import name` finds belongs to this checkout."""
     found = importlib.util.find_spec(name)
     return found is not None and found.origin is not None and Path(found.origin).resolve().parents[1] == CHECKOUT
 
@@ -70,7 +70,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 def default_config() -> CfgNode:
-    """Dassl's default configuration with the keys of this project; in a checkout those of its data sets as well.
+    """Return Dassl's default configuration with the keys of this project; in a checkout those of its data sets as well.
 
     The data sets of a checkout are registered with Dassl as a side effect.
     """
@@ -82,7 +82,7 @@ def default_config() -> CfgNode:
 
 
 def trainer_names() -> list[str]:
-    """Names of the registered trainers: methods in alphabetical order, each followed by its KDPL and FDBPL variants."""
+    """Return the trainers' names: methods in alphabetical order, each followed by its KDPL and FDBPL variants."""
     import_trainers()
     package = _package().__name__
 
@@ -94,12 +94,12 @@ def trainer_names() -> list[str]:
 
 
 def count_registered() -> int:
-    """Number of trainers that Dassl knows; the names of the others were already in use."""
+    """Return the number of trainers that Dassl knows; the names of the others were already in use."""
     return sum(TRAINER_REGISTRY.get(name) is TRAINERS[name] for name in trainer_names())
 
 
 def region_bank_spec(cfg: CfgNode) -> BankSpec | None:
-    """Region bank that a training of `cfg` reads; None if it reads no bank. Builds the data set, but no model.
+    """Return the region bank that a training of `cfg` reads, or None. Builds the data set, but no model.
 
     Raises:
         UserError: a setting cannot work, the data set cannot be built, or it is for tests only.

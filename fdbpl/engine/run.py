@@ -34,7 +34,7 @@ from .run_inputs import inputs_of, test_record, tested_split
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run what the arguments of train.py ask for: list the trainers, generate a region bank, train or test.
+    """Execute the command line of train.py: list the trainers, generate a region bank, train or test.
 
     Raises:
         UserError: a setting, file or folder that cannot be used.
@@ -129,7 +129,7 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
     here = for_dataset(special, cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS)
     if here:
         merge(cfg, here, f"PER_DATASET of {arguments.config_file}")
-        for values, source in typed:  # what is typed wins
+        for values, source in typed:  # the command line takes precedence
             merge(cfg, values, source)
     for kind, name, registry in (
         ("--trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY),
@@ -160,14 +160,14 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
 
 
 def defaults_of_dataset(name: str) -> dict:
-    """`config_defaults` of a data set's class; {} if no such class is registered."""
+    """Return the `config_defaults` of a data set's class; {} if no such class is registered."""
     if name not in DATASET_REGISTRY.registered_names():
         return {}
     return getattr(DATASET_REGISTRY.get(name), "config_defaults", {})
 
 
 def flag_values(arguments: argparse.Namespace) -> dict:
-    """Configuration keys that the given flags of CoOp stand for."""
+    """Return the configuration keys and values of the given flags of CoOp."""
     keys = {
         "DATASET.ROOT": arguments.root,
         "OUTPUT_DIR": arguments.output_dir,
@@ -183,7 +183,7 @@ def flag_values(arguments: argparse.Namespace) -> dict:
 
 
 def train_or_test(cfg: CfgNode, arguments: argparse.Namespace, folder: RunFolder) -> dict | None:
-    """Train or test; returns the metrics, or None with --no-train."""
+    """Train or test, and return the metrics, or None with --no-train."""
     trainer = build_trainer(cfg)
     dataset = trainer.dm.dataset
     print_protocol(dataset, cfg)
@@ -233,8 +233,11 @@ def compare_inputs(folder: RunFolder, cfg: CfgNode, arguments: argparse.Namespac
 
 
 def choose_seed(cfg: CfgNode, arguments: argparse.Namespace) -> int:
-    """Seed of a run without --seed: that of the run in its folder, or of the run that it tests or resumes; otherwise a
-    random one, which is recorded, so that the run can be repeated. -1 if nothing is trained."""
+    """Choose the seed of a run without --seed; -1 if nothing is trained.
+
+    It is the seed of the run in the same folder, or of the run that is tested or resumed; otherwise a random one, which
+    is recorded, so that the run can be repeated.
+    """
     for place in [arguments.model_dir] if arguments.eval_only else [cfg.OUTPUT_DIR, cfg.RESUME]:
         record = Path(place, "run.json")
         if place and record.is_file():
@@ -244,14 +247,14 @@ def choose_seed(cfg: CfgNode, arguments: argparse.Namespace) -> int:
 
 
 def left_out(dataset) -> dict:
-    """Images that DATASET.SKIP_UNREADABLE left out, with reasons; empty if it is False."""
+    """Return the images that DATASET.SKIP_UNREADABLE skips, with reasons; {} if it is False."""
     images = getattr(dataset, "left_out", None)
     return {} if images is None else {"left_out": {"count": len(images), "images": images}}
 
 
 @contextmanager
 def broken_images_named(dataset) -> Iterator[None]:
-    """If an image breaks during the run, check all images and raise a UserError that names the broken ones."""
+    """Check all images if one breaks in this block, and raise a UserError that names the broken ones."""
     try:
         yield
     except OSError as error:
@@ -281,7 +284,7 @@ def generate_regions(cfg: CfgNode) -> None:
 
 
 def task_of(arguments: argparse.Namespace) -> str:
-    """Task of the run, a part of its identity: training, or testing the weights of a certain run.
+    """Return the task of the run, a part of its identity: training, or testing the weights of a certain run.
 
     Raises:
         UserError: the run to test is not finished, and no epoch of it is given.

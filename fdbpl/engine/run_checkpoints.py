@@ -11,7 +11,7 @@ from . import checkpoint
 
 
 def common_epochs(folder: Path, modules: Collection[str]) -> set[int]:
-    """Epochs of a run folder with a checkpoint of every module."""
+    """Return the epochs of a run folder with a checkpoint of every module."""
     return set.intersection(*(set(checkpoint.epochs(folder / name)) for name in modules))
 
 

@@ -82,7 +82,7 @@ def check_resumed_run(folder: str | Path, cfg: CfgNode, digests: dict[str, str],
 
 
 def recorded_student(record: dict) -> str | None:
-    """SHA-256 of the weights of a recorded run's CLIP; None in records of older versions."""
+    """Return the SHA-256 of the weights of a recorded run's CLIP; None in records of older versions."""
     found = _inputs(record).get("student")
     return found if isinstance(found, str) else None
 
@@ -103,13 +103,13 @@ def _record(folder: str | Path, flag: str) -> dict | None:
 
 
 def _differing(theirs: dict[str, Any], own: dict[str, Any], keys: list[str]) -> list[str]:
-    """Keys with different values in both configurations, each with the recorded value and the one here."""
+    """Return the keys with different values in both configurations, each with the recorded value and the one here."""
     both = [key for key in keys if key in theirs and key in own and theirs[key] != own[key]]
     return [f"{key} {theirs[key]!r} (here {own[key]!r})" for key in both]
 
 
 def _other_weights(folder: str | Path, record: dict, own: dict[str, Any], student: Student) -> list[str]:
-    """Difference between the CLIP of a recorded run and the student's: by weights, or in older records by name."""
+    """Compare the CLIP of a recorded run with the student's: by weights, or in older records by name."""
     recorded, name = recorded_student(record), flatten(record["config"]).get(BACKBONE)
     if recorded is None:
         print(f"{folder} does not record the weights of its CLIP: only the name is compared")

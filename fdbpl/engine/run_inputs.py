@@ -1,4 +1,4 @@
-"""Inputs of a run besides its configuration: the rows of its data and the weights of its CLIP."""
+"""Inputs of a run in addition to its configuration: the rows of its data and the weights of its CLIP."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:
 
 
 def test_record(cfg: CfgNode, dataset) -> dict[str, Any]:
-    """Description of the tested images: split, number, subset of the classes, SHA-256 of rows and class names."""
+    """Describe the tested images: split, number, subset of the classes, SHA-256 of rows and class names."""
     split = tested_split(cfg, dataset)
     return {
         "split": split,
@@ -25,7 +25,7 @@ def test_record(cfg: CfgNode, dataset) -> dict[str, Any]:
 
 
 def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[str, Any]:
-    """Inputs of a run, as `fdbpl.runs.RunFolder` stores them.
+    """Return the inputs of a run, as `fdbpl.runs.RunFolder` stores them.
 
     Args:
         dataset: a `SplitDataset`.
@@ -37,7 +37,7 @@ def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[
 
 
 def _origin(cfg: CfgNode) -> str | None:
-    """Fingerprint of the run in another folder that RESUME continues; its path if it has no record."""
+    """Return the fingerprint of the run in another folder that RESUME continues; its path if it has no record."""
     if not cfg.RESUME or Path(cfg.RESUME).resolve() == Path(cfg.OUTPUT_DIR).resolve():
         return None
     record = Path(cfg.RESUME, "run.json")

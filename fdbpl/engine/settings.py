@@ -11,7 +11,7 @@ from fdbpl.errors import UserError
 from .templates import DEFAULT_TEMPLATE
 
 SAMPLERS = ("RandomSampler", "SequentialSampler")
-WEIGHTS = ("W", "ALPHA", "BETA")  # keys of loss weights, besides those that end in WEIGHT
+WEIGHTS = ("W", "ALPHA", "BETA")  # keys of loss weights in addition to those that end in WEIGHT
 Rule = tuple[str, bool, str]  # key, whether its value is valid, description of valid values
 
 
@@ -70,7 +70,7 @@ def check_context_words(settings: CfgNode, name: str, key: str, words: str) -> N
 
 
 def check_template(template: str, key: str) -> None:
-    """Refuse a template without a placeholder for the class name; an empty one stands for the data set's."""
+    """Refuse a template without a placeholder for the class name; an empty one selects the data set's."""
     if template and "{}" not in template:
         raise UserError(
             f'{key} {template!r} has no {{}}, the placeholder of the class name; write for example "{DEFAULT_TEMPLATE}"'

@@ -69,26 +69,26 @@ class Student(nn.Module):
     # Defined by a method ----------------------------------------------------------------------------------------
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """Modules to train and to save, by the names of their checkpoint folders."""
+        """Return the modules to train and to save, by the names of their checkpoint folders."""
         raise NotImplementedError
 
     def prompts(self, image_features: Tensor | None = None) -> Prompts:
-        """Prompts of all classes; those of CoCoOp depend on the image features."""
+        """Return the prompts of all classes; those of CoCoOp depend on the image features."""
         raise NotImplementedError
 
     def image_prompts(self) -> list[Tensor]:
-        """Visual prompts of the input and of blocks 1, 2, ...; an empty list leaves the image tower unchanged."""
+        """Return visual prompts for the input and for blocks 1, 2, ...; [] leaves the image tower unchanged."""
         return []
 
     def on_train_start(self) -> None:
         """Prepare what only training needs. Called once before training."""
 
     def image_tensors(self) -> dict[str, Tensor]:
-        """Tensors that image features need besides CLIP's image tower, by name, for use outside of this project."""
+        """Return tensors by name that image features need in addition to CLIP's image tower, for exports."""
         return {f"visual_prompts.{block}": prompts for block, prompts in enumerate(self.image_prompts())}
 
     def regularization_losses(self, batch: TrainBatch, output: StudentOutput) -> dict[str, Tensor]:
-        """The method's own weighted losses, added to those of any supervision (KgCoOp, PromptSRC)."""
+        """Return the method's own weighted losses, which are added to those of the supervision (KgCoOp, PromptSRC)."""
         return {}
 
     # Derived from it --------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class Student(nn.Module):
     def text_features(
         self, *others: Prompts, image_features: Tensor | None = None, classes: Tensor | None = None
     ) -> list[Tensor]:
-        """Unit class features in float32: the student's own, [C, D] or [B, C, D], then those of `others`.
+        """Return unit class features in float32: the student's own, [C, D] or [B, C, D], then those of `others`.
 
         Args:
             others: further sets of prompts, encoded in the same pass of the text tower if possible.
@@ -106,7 +106,7 @@ class Student(nn.Module):
         return self.encode(own if classes is None else own.select(classes), *others)
 
     def encode(self, *prompt_sets: Prompts) -> list[Tensor]:
-        """Unit class features of any sets of prompts, float32 [C, D] each."""
+        """Return unit class features of any sets of prompts, float32 [C, D] each."""
         with self.autocast():
             encoded = encode_prompt_sets(self.backbone.model, *map(_shard_classes, prompt_sets), chunk=self.text_chunk)
         features = [
@@ -115,13 +115,13 @@ class Student(nn.Module):
         return [F.normalize(value, dim=-1) for value in features]
 
     def image_features(self, batch: TrainBatch) -> Tensor:
-        """Unit image features [B, D] in float32: looked up if the batch contains them, else computed."""
+        """Return unit image features [B, D] in float32: looked up if the batch contains them, else computed."""
         if self.frozen_image_tower:
             return self.frozen_image_features(batch)
         return F.normalize(self.prompted_image_features(batch), dim=-1)
 
     def prompted_image_features(self, batch: TrainBatch) -> Tensor:
-        """Features [B, D] of the image tower with its prompts, float32, not normalised."""
+        """Return the features [B, D] of the image tower with its prompts, float32, not normalised."""
         assert batch.images is not None
         with self.autocast():
             images = self.backbone.prepare(batch.images)
@@ -129,7 +129,7 @@ class Student(nn.Module):
         return _gather_images(features.float(), batch)
 
     def frozen_image_features(self, batch: TrainBatch) -> Tensor:
-        """Unit features [B, D] of the frozen image tower without prompts."""
+        """Return unit features [B, D] of the frozen image tower without prompts."""
         if batch.image_features is not None:
             return batch.image_features
         assert batch.images is not None
@@ -138,18 +138,18 @@ class Student(nn.Module):
         return _gather_images(features, batch)
 
     def frozen_text_features(self, template: str) -> Tensor:
-        """Unit class features [C, D] of a template, without trained parameters."""
+        """Return unit class features [C, D] of a template, without trained parameters."""
         with self.autocast():
             return self.backbone.encode_text(fill_template(template, self.classnames))
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """Scaled cosines [B, C] in float32."""
+        """Return scaled cosines [B, C] in float32."""
         if text_features.dim() == 3:
             return self.backbone.logit_scale * (text_features @ image_features[..., None])[..., 0]
         return self.backbone.logit_scale * image_features @ text_features.T
 
     def outputs(self, batch: TrainBatch, classes: Tensor | None = None) -> StudentOutput:
-        """Features and logits of a batch for all classes or for `classes`, int64 [K]."""
+        """Return features and logits of a batch for all classes or for `classes`, int64 [K]."""
         image_features = self.image_features(batch)
         (text_features,) = self.text_features(image_features=image_features, classes=classes)
         return StudentOutput(image_features, text_features, self.logits(image_features, text_features), classes)
@@ -165,7 +165,7 @@ class Student(nn.Module):
         return lambda images: classify(self.image_features(batch_from_images(images)))
 
     def with_classes(self, classnames: list[str]) -> "Student":
-        """A student with other class names that shares (does not copy) the trainable parameters.
+        """Return a student with other class names that shares (does not copy) the trainable parameters.
 
         Raises:
             UserError: the contexts are class-specific (CSC).
@@ -184,11 +184,11 @@ class Student(nn.Module):
         return other
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] -> logits [B, C]."""
+        """Map images [B, 3, S, S] to logits [B, C]."""
         return self.outputs(batch_from_images(images)).logits
 
     def autocast(self) -> AbstractContextManager:
-        """Autocast for PREC amp and bf16. Losses are computed outside of it, in float32."""
+        """Return the autocast context of PREC amp and bf16. Losses are computed outside of it, in float32."""
         half = AUTOCAST.get(self.settings.PREC)
         return torch.autocast(self.backbone.device.type, half or torch.bfloat16, enabled=half is not None)
 
@@ -200,17 +200,17 @@ def load_student_backbone(name: str, device: str, precision: str) -> Backbone:
 
 
 def batch_from_images(images: Tensor) -> TrainBatch:
-    """A batch of images [B, 3, S, S] only."""
+    """Return a batch of images [B, 3, S, S] only."""
     return TrainBatch(images=shard(images), total=len(images))
 
 
 def _gather_images(features: Tensor, batch: TrainBatch) -> Tensor:
-    """Features of the whole batch from those of each process's share."""
+    """Gather the features of the whole batch from those of each process's share."""
     return features if batch.total is None else gather(features, batch.total)
 
 
 def _shard_classes(prompts: Prompts) -> Prompts:
-    """Prompts of this process's share of the classes."""
+    """Select the prompts of this process's share of the classes."""
     if world_size() == 1:
         return prompts
     return prompts.select(shard(torch.arange(len(prompts.eot))))

@@ -32,20 +32,19 @@ def load_teacher(cfg: CfgNode, dataset, device: str) -> Backbone:
 
 
 def teacher_template(cfg: CfgNode, dataset) -> str:
-    """Template of the texts that the teacher encodes: TEACHER.TEMPLATE, else the data set's; "{}" for learned
-    prompts."""
+    """Return the template of the teacher's texts: TEACHER.TEMPLATE, else the data set's; "{}" for learned prompts."""
     if cfg.TEACHER.NAME.startswith(RUN):
         return "{}"
     return cfg.TEACHER.TEMPLATE or template_of(cfg, dataset)
 
 
 def precision(cfg: CfgNode) -> str:
-    """Precision of the teacher's towers; a run that serves as the teacher computes in float32."""
+    """Return the precision of the teacher's towers; a run that serves as the teacher computes in float32."""
     return "fp32" if cfg.TEACHER.NAME.startswith(RUN) else cfg.TEACHER.PREC
 
 
 def teacher_sha256(cfg: CfgNode) -> str | None:
-    """`Backbone.sha256` of the teacher without loading it; None if it is known only after loading."""
+    """Return the `Backbone.sha256` of the teacher without loading it; None if it is known only after loading."""
     if cfg.TEACHER.NAME.startswith(RUN):
         return run_sha256(cfg.TEACHER.NAME)
     return weights_sha256(cfg.TEACHER.NAME)

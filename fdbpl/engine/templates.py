@@ -17,7 +17,7 @@ TEMPLATES = {
 
 
 def template_of(cfg: CfgNode, dataset) -> str:
-    """Prompt template of a data set."""
+    """Return the prompt template of a data set."""
     return getattr(dataset, "template", None) or TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE)
 
 

@@ -33,7 +33,7 @@ class TrainingTimer:
         self._seconds[stage] += time.perf_counter() - self._running.pop(stage)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage so far."""
+        """Return the seconds of each stage so far."""
         now, seconds = time.perf_counter(), self._seconds.copy()
         for stage, begin in self._running.items():
             seconds[stage] += now - begin

@@ -143,7 +143,7 @@ class TrainedRun:
         return backbone
 
     def student(self, classnames: list[str] | None = None, template: str | None = None) -> Student:
-        """The student with the trained parameters, in eval mode.
+        """Return the student with the trained parameters, in eval mode.
 
         Args:
             classnames: C class names; None = those of the training.
@@ -162,7 +162,7 @@ class TrainedRun:
         return student.to(self.device).eval().requires_grad_(False)
 
     def negative_prompt_learner(self, classnames: list[str] | None = None) -> PromptLearner | None:
-        """FDBPL's negative prompt space; None for other trainers and for students without trained text prompts."""
+        """Return FDBPL's negative prompt space; None for other trainers and students without text prompts."""
         learner = self.trainer_class.new_negative_prompts(self.cfg, self.backbone, classnames or self.classnames)
         if learner is not None:
             self._restore(learner, "negative_prompt_learner")
@@ -170,7 +170,7 @@ class TrainedRun:
         return learner
 
     def contexts(self) -> dict[str, Tensor]:
-        """Learned context vectors at the input of the text tower, by module: float32 [M, d], or [C, M, d] with CSC."""
+        """Return the learned context vectors of the text tower's input by module, float32 [M, d] or [C, M, d] (CSC)."""
         modules = dict(self.student().trainable_modules())
         negative = self.negative_prompt_learner()
         if negative is not None:
@@ -253,8 +253,7 @@ class TrainedRun:
 
     @property
     def decoding(self) -> Decoding:
-        """Decoding of images to classify: as displayed, since they are the user's own; that of the training if it was
-        on custom data."""
+        """Decoding of images to classify: that of the training if it used custom data, else as displayed."""
         return decoding_of(self.cfg) if self.cfg.DATASET.NAME == "Folder" else DISPLAYED
 
     @cached_property
@@ -332,7 +331,7 @@ class TrainedRun:
         checkpoint.restore(module, checkpoint.read(path)["state_dict"], path, ignored)
 
     def _teacher_features(self, classnames: list[str]) -> Tensor:
-        """Unit class features of the run's teacher, float32 [C, D of the teacher]."""
+        """Return unit class features of the run's teacher, float32 [C, D of the teacher]."""
         dataset = SimpleNamespace(classnames=classnames, template=self.template)
         supervision = self.trainer_class.supervision_class
         return supervision.class_features(

@@ -43,8 +43,8 @@ from .templates import template_of
 from .timer import TrainingTimer
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
-SAVE_INTERVAL_S = 10  # an interruption loses at most this much training, besides the current epoch
-TIMER_INTERVAL_S = 1.0  # between two records of the time, so that short epochs do not wait for the disk
+SAVE_INTERVAL_S = 10  # an interruption loses at most this much training, in addition to the current epoch
+TIMER_INTERVAL_S = 1.0  # least interval between two records of the time, so that short epochs do not wait for the disk
 
 
 class PromptTrainer(Method, TrainerX):
@@ -162,11 +162,11 @@ class PromptTrainer(Method, TrainerX):
         return self.new_student(cfg, backbone, classnames, template, features)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """Modules to train and to save, by the names of their checkpoint folders."""
+        """Return the modules to train and to save, by the names of their checkpoint folders."""
         return self.student.trainable_modules()
 
     def _build_optimizer(self, module: nn.Module) -> tuple:
-        """Dassl's optimizer and learning-rate schedule."""
+        """Return Dassl's optimizer and learning-rate schedule."""
         try:
             optimizer = build_optimizer(module, self.cfg.OPTIM)
             for group in optimizer.param_groups:
@@ -229,7 +229,7 @@ class PromptTrainer(Method, TrainerX):
         return self.supervision.read(batch)
 
     def compute_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
-        """Weighted losses of a batch by name, scalars in float32; their sum is minimised."""
+        """Return the weighted losses of a batch by name, scalars in float32; their sum is minimised."""
         output = self.train_student.outputs(batch, self.supervision.classes(batch))
         if batch.labels is not None:
             self._accuracy = compute_accuracy(output.logits.detach(), batch.labels)[0]
@@ -347,11 +347,11 @@ class PromptTrainer(Method, TrainerX):
         return {**content, "extra": extra} if extra else content
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Further tensors that a resumed training needs."""
+        """Return further tensors that a resumed training needs."""
         return {}
 
     def restore_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `extra_state` returned."""
+        """Restore the result of `extra_state`."""
 
     def load_model(self, directory, epoch=None):
         """Load the trained parameters of all modules for a test.
@@ -371,7 +371,7 @@ class PromptTrainer(Method, TrainerX):
         run_checkpoints.load_weights(self._models, Path(directory), epoch, self.student.ignored_keys)
 
     def resume_model_if_exist(self, directory):
-        """Resume from the last epoch with a readable checkpoint of every module; returns the number of finished epochs.
+        """Resume from the last epoch with readable checkpoints of all modules; return the number of finished epochs.
 
         The run's own checkpoints take precedence over those of the run that RESUME names. The learning rate is replayed
         step by step, so it does not depend on what a scheduler stores.
@@ -456,7 +456,7 @@ class PromptTrainer(Method, TrainerX):
             super().init_writer(log_dir)
 
     def test(self, split: str | None = None) -> float:
-        """Dassl's test, with the class features computed once; `results` keeps the metrics at full precision, and
+        """Run Dassl's test with class features computed once; `results` stores the metrics at full precision, and
         confusion.npz the prediction for each image.
 
         Returns:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from fdbpl.errors import REMEDIES, SystemFailure, UserError
 
-TEMPORARY_SUFFIX = ".partial"  # of files that an interrupted write leaves; they can be deleted
+TEMPORARY_SUFFIX = ".partial"  # ending of files left by an interrupted write; they can be deleted
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def atomic_open(path: str | os.PathLike, errors: str | None = None) -> Iterator[
 
 
 def _open_locked(temporary: Path) -> int:
-    """Descriptor of the empty temporary file, locked."""
+    """Return the descriptor of the empty temporary file, locked."""
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
@@ -76,14 +76,14 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 def clean_partial_files(folder: str | os.PathLike) -> None:
     """Delete the temporary files of killed writers in `folder` and below; those of running writers stay."""
     for path in Path(folder).rglob(f".*{TEMPORARY_SUFFIX}"):
-        with suppress(OSError), open(path, "r+b") as file:  # already gone, or locked by its writer
+        with suppress(OSError), open(path, "r+b") as file:  # already deleted, or locked by its writer
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same_file(path, file.fileno()):
                 os.unlink(path)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` atomically; creates the folder and raises as `atomic_open`."""
+    """Write `data` to `path` atomically and create the folder; raises as `atomic_open`."""
     with atomic_open(path) as file:
         file.write(data)
 
@@ -99,10 +99,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike, what: str) -> Any:
-    """The JSON value in `path`; `what` describes the file in error messages.
+    """Return the JSON value in `path`; `what` describes the file in error messages.
 
     Raises:
-        UserError: the file is missing or no JSON.
+        UserError: the file is missing or is not JSON.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # reading a pipe would block
@@ -111,15 +111,15 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; it should be {what}. Check the path") from None
-    except (ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON, or nested too deeply
+    except (ValueError, RecursionError, OSError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise UserError(f"{path} cannot be read as {what} ({error}); replace it") from error
 
 
 def read_record(path: str | os.PathLike, what: str, remedy: str = "replace it", **kinds: type | UnionType) -> dict:
-    """The JSON object in `path`, with a value of the given type under each of the given keys.
+    """Return the JSON object in `path`, with a value of the given type under each of the given keys.
 
     Raises:
-        UserError: the file is missing, no JSON, or has a key missing or of another type.
+        UserError: the file is missing or is not JSON, or a key is missing or of another type.
     """
     content = read_json(path, what)
     if not isinstance(content, dict):

@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
     """Find image files in folders (as `images_below` does), single files, and files that match patterns.
 
-    A file given by its own path or by a pattern is included whatever its extension. Each file is listed once.
+    A file given by its own path or by a pattern is included independent of its extension. Each file is listed once.
 
     Raises:
         UserError: a place does not exist, or holds no image.
@@ -110,7 +110,7 @@ def images_below(folder: str, skipped: Skipped) -> list[str]:
     searched: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=raise_unlistable):
         real = os.path.realpath(parent)
-        if real in searched:  # also where a link leads back to a folder above it
+        if real in searched:  # including links back to a parent folder
             skipped.linked += 1
             folders.clear()
             continue
@@ -128,13 +128,13 @@ def images_below(folder: str, skipped: Skipped) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file counts as an image: it is not hidden, and Pillow decodes files with its extension."""
+    """Return whether a file counts as an image: it is not hidden, and Pillow decodes files with its extension."""
     base = os.path.basename(name)
     return not is_hidden(base) and os.path.splitext(base)[1].lower() in _endings()
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether file managers hide a file of this name, or operating systems create it."""
+    """Return whether file managers hide a file of this name, or operating systems create it."""
     return name.startswith(".") or name in SYSTEM_NAMES
 
 

@@ -1,4 +1,4 @@
-"""Image reading, as in CoOp and Dassl or as people see the images, with reasons for unreadable files."""
+"""Image reading, as in CoOp and Dassl or as image viewers display the images, with reasons for unreadable files."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ class Decoding:
     """Settings that determine the RGB pixels of an image file.
 
     Attributes:
-        exif_orientation: rotate and mirror the image as its EXIF metadata ask for; False: keep the stored pixels.
+        exif_orientation: rotate and mirror the image according to its EXIF metadata; False: keep the stored pixels.
         white_background: compose transparent pixels over white; False: drop the alpha channel.
     """
 
@@ -102,7 +102,7 @@ def read_header(source: str | os.PathLike | BytesIO, decoding: Decoding = STORED
 
 
 def _orientation(image: Image.Image, decoding: Decoding) -> int:
-    """EXIF orientation that has to be applied; 1 if none has, or if the metadata are missing or broken."""
+    """Return the EXIF orientation that has to be applied; 1 if none has, or if the metadata are missing or broken."""
     if not decoding.exif_orientation or image.format == "TIFF":  # Pillow turns TIFF files itself
         return 1
     try:

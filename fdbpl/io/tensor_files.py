@@ -72,13 +72,13 @@ def is_torchscript(file: Path) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's message, the second one too if the first ends in a colon; at least the type."""
+    """Return the first line of an error's message (two if it ends in a colon), or the type of the error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).split())[:200]
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The content of a safetensors file."""
+    """Return the content of a safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(contiguous, metadata=dict(metadata or {}) or None)
 

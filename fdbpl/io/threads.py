@@ -13,14 +13,14 @@ Item = TypeVar("Item")
 
 
 def thread_count(workers: int) -> int:
-    """`workers`, where 0 stands for the number of processors, at most 8."""
+    """Return `workers`; for 0, the number of processors, at most 8."""
     return workers or min(8, os.cpu_count() or 1)
 
 
 def decode_pool(count: int) -> ThreadPoolExecutor:
-    """A pool of `count` threads in which torch's kernels run single-threaded.
+    """Return a pool of `count` threads in which torch's kernels run single-threaded.
 
-    Otherwise each thread would start its own OpenMP team, and the teams would compete for the processors.
+    Otherwise each thread would start an OpenMP team, and these would compete for the processors.
     """
     return ThreadPoolExecutor(count, initializer=_stay_alone)
 

@@ -64,7 +64,7 @@ def image_sizes(root: Path, paths: Iterable[str], decoding: Decoding = STORED) -
 
 
 def undecodable(file: Path, error: UnreadableImage) -> UserError:
-    """Error for a file that cannot be decoded although all images were checked before."""
+    """Return the error for a file that cannot be decoded although all images were checked before."""
     return UserError(
         f"Cannot decode the image {file} ({error}). Replace it, or leave it out with DATASET.SKIP_UNREADABLE True "
         "(python -m fdbpl.regions: --skip-unreadable)."

@@ -68,7 +68,7 @@ class PromptLearner(nn.Module):
     """Trainable context vectors before, around or after the frozen tokens of the class names.
 
     State dict, with the names of the official trainers:
-        ctx: float32 [M, d], or [C, M, d] when class-specific (`csc`); trained in float32 whatever CLIP's precision.
+        ctx: float32 [M, d], or [C, M, d] when class-specific (`csc`); trained in float32 for any precision of CLIP.
         token_prefix: [C, 1, d], embedding of SOS.
         token_suffix: [C, L - 1 - M, d], embeddings of class name, full stop and EOT. Official files hold 76 - M
             positions; those after the last EOT cannot affect the class feature (see `fdbpl.prompts.text`).
@@ -170,7 +170,7 @@ class PromptLearner(nn.Module):
 
 
 def _sources(position: str, n_ctx: int, name_lengths: list[int], length: int) -> Tensor:
-    """Index into (SOS, context 1..M, name, full stop, EOT) for each position of each class: int64 [C, L]."""
+    """Return the index into (SOS, context 1..M, name, full stop, EOT) for each position of each class: int64 [C, L]."""
     rows = []
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     for name_length in name_lengths:
@@ -182,7 +182,7 @@ def _sources(position: str, n_ctx: int, name_lengths: list[int], length: int) ->
 
 
 def _shared(source: Tensor, tokens: Tensor, eot: Tensor, n_ctx: int, class_specific: bool) -> int:
-    """Number of leading positions that hold the same frozen token or the same trained vector for every class.
+    """Return the number of leading positions with the same frozen token or trained vector for every class.
 
     Class-specific vectors are different parameters even if their values agree, so they are not shared. Neither is the
     earliest EOT: every class needs its own last hidden state.

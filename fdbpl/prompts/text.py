@@ -56,7 +56,7 @@ def encode_prompts(clip_model: nn.Module, prompts: Prompts, chunk: int = 0) -> T
 
 
 def _chunked(clip_model: nn.Module, prompts: Prompts, chunk: int) -> Tensor:
-    """`encode_prompts` for `chunk` classes at a time, with activation checkpointing."""
+    """Encode `chunk` classes at a time, with activation checkpointing."""
     parts = [
         checkpoint(_encode, clip_model, part, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
         for part in prompts.split(chunk)
@@ -124,12 +124,12 @@ class _Packing:
     rows: Tensor | None
 
     def packed(self, padded: Tensor) -> Tensor:
-        """[N, S, d] -> [T, d]."""
+        """Pack [N, S, d] to [T, d]."""
         flat = padded.reshape(-1, padded.shape[-1])
         return flat if self.rows is None else _GatherRows.apply(flat, self.rows)
 
     def padded(self, packed: Tensor) -> Tensor:
-        """[T, d] -> [N, S, d], with zeros after EOT, to which no earlier position attends."""
+        """Pad [T, d] to [N, S, d] with zeros after EOT, to which no earlier position attends."""
         flat = packed if self.rows is None else _ScatterRows.apply(packed, self.rows, self.count * self.length)
         return flat.view(self.count, self.length, -1)
 
@@ -162,7 +162,7 @@ class _ScatterRows(torch.autograd.Function):
 
 
 def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
-    """Last position of each of the N prompts, relative to `cut`; None if the host does not know it."""
+    """Return the last position of each of the N prompts, relative to `cut`; None if the host does not know it."""
     eot = prompts.eot if prompts.eot.device.type == "cpu" else prompts.host_eot
     if eot is None:
         return None
@@ -181,7 +181,7 @@ def _packing(prefix: Tensor | None, suffix: Tensor, ends: tuple[int, ...] | None
 
 @lru_cache(maxsize=256)  # the same in every step: copied to a GPU once
 def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> Tensor | None:
-    """Indices of the flattened [N, length] positions up to each prompt's end: int64 [T]; None = all."""
+    """Return the indices of the flattened [N, length] positions up to each prompt's end: int64 [T]; None = all."""
     kept = (torch.arange(length) <= torch.tensor(ends)[:, None]).flatten()
     return None if kept.all() else kept.nonzero()[:, 0].to(device, non_blocking=True)
 

@@ -175,7 +175,7 @@ def list_images(source: Path, root: Path) -> list[str]:
 
 
 def path_below(root: Path, file: str) -> str:
-    """The path of a file relative to `root`, with links resolved only if the path leads out of `root` otherwise."""
+    """Return the path of a file relative to `root`; links are resolved only if it would leave `root` otherwise."""
     named = os.path.relpath(file, root)
     return os.path.relpath(os.path.realpath(file), os.path.realpath(root)) if named.startswith("..") else named
 
@@ -212,7 +212,7 @@ def verify(arguments: argparse.Namespace) -> int:
     for bank in arguments.bank:
         try:
             codes.append(tell(verify_bank(bank, sample, images)))
-        except (UserError, SystemFailure) as error:  # go on with the other banks
+        except (UserError, SystemFailure) as error:  # continue with the other banks
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             codes.append(error.exit_code)
     return max(codes)

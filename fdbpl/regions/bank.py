@@ -69,7 +69,7 @@ class RegionBank:
     # shards of regions ------------------------------------------------------------------------------------------
 
     def shards(self) -> list[Shard]:
-        """All shards, sorted by first region number, then by name."""
+        """Return all shards, sorted by first region number, then by name."""
         return sorted(self.each_shard(), key=lambda shard: shard.order)
 
     def each_shard(self) -> Iterator[Shard]:
@@ -124,7 +124,7 @@ class RegionBank:
     # student features -------------------------------------------------------------------------------------------
 
     def features_file(self, shard: Shard, student: tuple[str, str]) -> Path:
-        """File of the features of a student, (name, sha256), of a shard's regions."""
+        """Return the file of the features of a student, (name, sha256), of a shard's regions."""
         return self.folder / "features" / features_folder(*student) / shard.file.name
 
     def write_features(self, shard: Shard, student: tuple[str, str], features: Tensor) -> None:
@@ -153,11 +153,11 @@ class RegionBank:
     # text features ----------------------------------------------------------------------------------------------
 
     def text_file(self, prompts: list[str]) -> Path:
-        """File of the text features of a list of prompts."""
+        """Return the file of the text features of a list of prompts."""
         return self.folder / "text" / f"{digest(prompts)[:16]}.safetensors"
 
     def prompt_lists(self) -> list[list[str]]:
-        """All prompt lists whose text features the bank holds, the longest first."""
+        """Return all prompt lists whose text features the bank holds, the longest first."""
         return sorted((prompts for prompts, _ in self._texts()), key=len, reverse=True)
 
     def text_features(self, prompts: list[str]) -> Tensor:
@@ -221,5 +221,5 @@ class RegionBank:
 
 
 def text_checksum(features: Tensor) -> str:
-    """Checksum of the features of a list of prompts, [C, D]."""
+    """Return the checksum of the features of a list of prompts, [C, D]."""
     return content_checksum({"features": features.detach().float().cpu()})

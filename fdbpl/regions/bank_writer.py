@@ -28,7 +28,7 @@ class _Batch(NamedTuple):
     """Decoded regions of a shard for some models.
 
     Attributes:
-        index: int64 [b], which of the shard's requests these are.
+        index: int64 [b], numbers of these requests in the shard.
         images: uint8 [b, 3, s, s].
     """
 
@@ -53,7 +53,7 @@ class BankWriter:
         student: builds the student whose image features are stored too; None = no student.
         prompts: texts whose teacher features the bank stores; with "topk:K" the classes of the probabilities.
         pipeline: builds a pipeline from the side in pixels and the number of consecutive regions of an image.
-        cost: recorder of what was generated.
+        cost: recorder of the work.
     """
 
     def __init__(
@@ -191,11 +191,11 @@ class BankWriter:
         self.bank.write_features(shard, (student.name, student.sha256), features)
 
     def _decoder(self, model: Backbone) -> str:
-        """Decoder of the images that `model` received."""
+        """Return the decoder of the images that `model` received."""
         return self._pipelines[model.image_size].decoder
 
     def _teacher_outputs(self, embeddings: Tensor) -> dict[str, Tensor]:
-        """The tensors that the bank stores of the teacher's unit embeddings, float16 [R, D]."""
+        """Convert the teacher's unit embeddings, float16 [R, D], to the tensors that the bank stores."""
         if self.identity.content == "embedding":
             return {"embeddings": embeddings}
         k = top_k(self.identity.content, len(self.prompts))

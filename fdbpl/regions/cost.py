@@ -1,6 +1,6 @@
 """Cost record of a region bank: `cost.json` next to its shards, from which the report computes the break-even point.
 
-The record is no part of the bank's content: two banks of the same content may have taken different times.
+The record is not a part of the bank's content: generating the same content may take different times.
 """
 
 import time
@@ -15,7 +15,7 @@ NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
 
 
 class CostRecorder:
-    """Adds what this process generates to the bank's cost record.
+    """Adds the work of this process to the bank's cost record.
 
     Args:
         bank: folder of the bank.
@@ -27,7 +27,7 @@ class CostRecorder:
         self.last = time.perf_counter()
 
     def add(self, regions: int, student_features: int) -> None:
-        """Record what was generated since the last call and the seconds that it took."""
+        """Record the work since the last call and its seconds."""
         if not regions and not student_features:
             return
         now = time.perf_counter()
@@ -49,7 +49,7 @@ class CostRecorder:
 
 
 def read_cost(bank: Path) -> dict[str, float]:
-    """Seconds, regions, student_features and runs (calls that generated something) so far; zeros without a record.
+    """Return the totals of seconds, regions, student_features and runs (generating calls); zeros without a record.
 
     Raises:
         UserError: the record is broken.

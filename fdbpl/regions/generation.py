@@ -1,4 +1,4 @@
-"""Generation of region banks: only what is missing, in atomically written files, by one process or by several."""
+"""Generation of the missing parts of region banks, in atomically written files, by one or several processes."""
 
 import hashlib
 import os
@@ -139,7 +139,7 @@ def _exclusive_access(bank: Path) -> Iterator[None]:
 
 
 def _region_counts(shards: list[Shard]) -> dict[str, int]:
-    """Number of consecutive regions, from number 0 on, that the bank holds of each image."""
+    """Return the number of consecutive regions, from number 0 on, that the bank holds of each image."""
     counts: dict[str, int] = {}
     for shard in shards:  # sorted by first region number
         for image in shard.images:
@@ -149,7 +149,7 @@ def _region_counts(shards: list[Shard]) -> dict[str, int]:
 
 
 def _missing_shards(bank: RegionBank, images: list[str], counts: dict[str, int], per_image: int) -> Iterator[Shard]:
-    """Shards that have to be generated. How images are divided into shards does not depend on earlier interruptions."""
+    """Return the shards to generate; earlier interruptions do not change how images are divided into shards."""
     groups: dict[int, list[str]] = {}
     for image in images:
         if counts.get(image, 0) < per_image:
@@ -163,7 +163,7 @@ def _missing_shards(bank: RegionBank, images: list[str], counts: dict[str, int],
 
 
 def _owner(shard: Shard, world_size: int) -> int:
-    """Rank of the process that generates a shard; it depends on the name only, so that all processes agree."""
+    """Return the rank that generates a shard; it depends on the name only, so that all processes agree."""
     return int(shard.file.stem.rpartition("-")[2], 16) % world_size
 
 
@@ -200,7 +200,7 @@ def _check_unchanged(bank: RegionBank, shards: list[Shard], hashes: dict[str, st
 
 
 def _versions() -> dict[str, str]:
-    """Versions of the installed packages that a bank's content may depend on."""
+    """Return the versions of the installed packages that a bank's content may depend on."""
     versions = {}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

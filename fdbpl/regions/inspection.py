@@ -40,7 +40,7 @@ def inspect(folder: Path) -> None:
 
 
 def informativeness(entropy: np.ndarray, classes: int) -> str:
-    """Quantiles and a histogram of the regions' normalised entropies, float32 [N] in [0, 1]."""
+    """Return quantiles and a histogram of the regions' normalised entropies, float32 [N] in [0, 1]."""
     quantiles = " ".join(f"{value:.2f}" for value in np.quantile(entropy, [0.05, 0.25, 0.5, 0.75, 0.95]))
     lines = [f"  entropy / ln {classes}: quantiles 5 25 50 75 95 %: {quantiles}"]
     for low, count in enumerate(np.histogram(entropy, 10, (0, 1))[0].tolist()):

@@ -53,11 +53,11 @@ class RegionLookup:
     # lookup -----------------------------------------------------------------------------------------------------
 
     def embeddings(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """The teacher's image embeddings: float32 [B, D], of unit length up to float16 rounding."""
+        """Return the teacher's image embeddings: float32 [B, D], of unit length up to float16 rounding."""
         return self._gather(self._tensors, "embeddings", image_index, region).float()
 
     def teacher_logits(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """The teacher's logits over the prompts: float32 [B, C]; of top-K banks the recovered log-probabilities."""
+        """Return the teacher's logits over the prompts, float32 [B, C]; log-probabilities for top-K banks."""
         if self._classes is None:
             raise UserError("RegionLookup needs the class prompts to compute logits.")
         if self.identity["content"] == "embedding":
@@ -65,7 +65,7 @@ class RegionLookup:
         return self._recover_probabilities(image_index, region).log()
 
     def entropy(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """Entropy of the teacher's distribution over its C classes, divided by ln C: float32 [B] in [0, 1]."""
+        """Return the entropy of the teacher's distribution divided by ln C, float32 [B] in [0, 1]."""
         if self.identity["content"] == "embedding":
             log_p = self.teacher_logits(image_index, region).log_softmax(-1)
             return -(log_p.exp() * log_p).sum(-1) / np.log(max(log_p.shape[-1], 2))
@@ -73,17 +73,17 @@ class RegionLookup:
         return stored / np.log(max(len(self.prompts), 2))
 
     def student_features(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """The student's image features: float32 [B, D], of unit length up to float16 rounding."""
+        """Return the student's image features: float32 [B, D], of unit length up to float16 rounding."""
         if self._features is None:
             raise UserError("RegionLookup needs a student (name, SHA-256) to look up its features.")
         return self._gather(self._features, "features", image_index, region).float()
 
     def boxes(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """Boxes as fractions of the image, float32 [B, 4]: top, left, height, width."""
+        """Return the boxes as fractions of the image, float32 [B, 4]: top, left, height, width."""
         return self._gather(self._tensors, "boxes", image_index, region)
 
     def flips(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """bool [B], True where a region is mirrored."""
+        """Return bool [B], True for mirrored regions."""
         return self._gather(self._tensors, "flips", image_index, region)
 
     # index ------------------------------------------------------------------------------------------------------
@@ -91,12 +91,12 @@ class RegionLookup:
     def _locate(self, images: list[str], per_image: int) -> list[Shard]:
         """Build the index of the regions; returns the shards that hold them.
 
-        An image's regions lie in one shard, or in several if the bank has grown: part k of image i begins with region
+        An image's regions are in one shard, or in several if the bank has grown: part k of image i begins with region
         number `_first[k, i]`, and region r of it is row `_row[k, i]` + r of shard number `_file[k, i]`; int32 [K, N].
         """
         position = {image: number for number, image in enumerate(images)}
         end = np.zeros(len(images), np.int32)  # regions found so far, from number 0 on
-        parts = np.zeros(len(images), np.int32)  # number of shards that these lie in
+        parts = np.zeros(len(images), np.int32)  # number of shards of these regions
         self._first, self._file, self._row = (np.full((0, len(images)), per_image, np.int32) for _ in range(3))
         used: list[Shard] = []
         for shard, image, place in sorted(self._shards_with(position), key=lambda found: found[0].order):
@@ -128,7 +128,7 @@ class RegionLookup:
         return used
 
     def _shards_with(self, position: dict[str, int]) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
-        """Shards of the given images, each with the images' numbers in `position` and their places in the shard.
+        """Yield shards of the given images, with the images' numbers in `position` and their places in the shard.
 
         Lists of images are dropped at once: ImageNet has 64,000 shards.
         """
@@ -160,7 +160,7 @@ class RegionLookup:
         return ShardReader(files, [header.tensors for header in headers])
 
     def _class_features(self, prompts: list[str]) -> Tensor:
-        """The teacher's features of the prompts, [C, D]; of top-K banks, which need none, [C, 0]."""
+        """Return the teacher's features of the prompts, [C, D]; of top-K banks, which need none, [C, 0]."""
         if self.identity["content"] == "embedding":
             return self.bank.text_features(prompts)
         if digest(prompts) != self.identity["classes"]:

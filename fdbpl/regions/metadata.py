@@ -1,4 +1,4 @@
-"""Metadata of a region bank: everything that two runs must agree on to share it."""
+"""Metadata of a region bank: all settings that runs must agree on to share it."""
 
 import hashlib
 import json
@@ -69,28 +69,28 @@ class BankMetadata:
         )
 
     def plain(self) -> dict:
-        """The JSON object that the manifest holds."""
+        """Return the JSON object that the manifest holds."""
         values = json.loads(json.dumps(asdict(self)))
         return {key: value for key, value in values.items() if DEFAULTS.get(key) != value}
 
     def folder_name(self) -> str:
-        """A readable name that ends in a hash of all fields, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
+        """Return a readable name that ends in a hash of all fields, e.g. `demo-teacher_seed1_embedding_1f0c9a2b`."""
         readable = re.sub(r"[^\w.-]+", "-", f"{self.teacher}_seed{self.seed}_{self.content}").strip("-")
         return f"{readable[-150:]}_{digest(self.plain())[:8]}"  # file systems allow 255; a run's path may be longer
 
 
 def interpolation_of(decoding: Decoding) -> str:
-    """The entry `interpolation` of a bank whose images are decoded like that."""
+    """Return the entry `interpolation` of a bank for a decoding of images."""
     return f"{RESIZE}, {decoding}"
 
 
 def digest(value) -> str:
-    """Hex SHA-256 of a JSON value."""
+    """Return the hex SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def first_mismatch(stored: dict, expected: dict) -> str | None:
-    """The first key of `expected` whose value in a manifest differs; None if all agree."""
+    """Return the first key of `expected` whose value in a manifest differs; None if all agree."""
     stored = {**DEFAULTS, **stored}
     return next((key for key, value in expected.items() if stored.get(key) != value), None)
 

@@ -93,7 +93,7 @@ def is_intact(file: Path) -> bool:
 
 
 def content_checksum(tensors: dict[str, Tensor]) -> str:
-    """Hex SHA-256 over the names, shapes, dtypes and values of tensors."""
+    """Return the hex SHA-256 over the names, shapes, dtypes and values of tensors."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].contiguous()

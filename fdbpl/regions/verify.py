@@ -218,7 +218,7 @@ def _compare_with_teacher(bank: RegionBank, shards: list[Shard], sample: Sample)
     deviations = [_deviation(bank, stored, embeddings)]
     if not bank.identity["teacher"].startswith("run:"):  # a trained run's prompts depend on the data set
         deviations += _text_deviations(bank, teacher, sample.regions)
-    deviation = torch.stack(deviations).max().item()  # nan if any is
+    deviation = torch.stack(deviations).max().item()  # nan if any deviation is nan
     limit = sample.tolerance * (1 if bank.identity["content"] == "embedding" else TOP_K_TOLERANCE)
     result = f"largest deviation {deviation:.1e} (tolerance {limit:.1e})"
     if deviation <= limit:
@@ -236,7 +236,7 @@ def _load_teacher(identity: dict, device: str) -> Backbone:
 
 
 def _sample_rows(shards: list[Shard], regions: int) -> list[tuple[int, int]]:
-    """Sorted (shard number, row) of some regions, sampled uniformly over all shards."""
+    """Return sorted (shard number, row) of some regions, sampled uniformly over all shards."""
     ends = np.cumsum([len(shard.images) * shard.count for shard in shards])
     rows = np.random.default_rng(0).choice(ends[-1], min(regions, ends[-1]), replace=False)
     numbers = np.searchsorted(ends, rows, side="right")
@@ -254,7 +254,7 @@ def _is_unchanged(shard: Shard, place: int, root: Path) -> bool:
 def _stored_and_recomputed(
     shards: list[Shard], rows: list[tuple[int, int]], teacher: Backbone, sample: Sample, decoding: Decoding
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The bank's tensors at the given rows, and the teacher's embeddings of the same regions: float32 [R, D]."""
+    """Return the bank's tensors at the given rows, and the teacher's embeddings of the same regions: float32 [R, D]."""
     parts: dict[str, list[Tensor]] = {}
     for number in sorted({number for number, _ in rows}):
         in_shard = [row for other, row in rows if other == number]
@@ -271,7 +271,7 @@ def _stored_and_recomputed(
 
 
 def _deviation(bank: RegionBank, stored: dict[str, Tensor], embeddings: Tensor) -> Tensor:
-    """Largest deviation of the stored outputs of regions; nan if the bank lacks the class list of its probabilities."""
+    """Return the largest deviation of stored outputs; nan if the bank lacks the class list of its probabilities."""
     if bank.identity["content"] == "embedding":
         return (stored["embeddings"].float() - embeddings).abs().max()
     classes = next((texts for texts in bank.prompt_lists() if digest(texts) == bank.identity["classes"]), None)
@@ -283,6 +283,6 @@ def _deviation(bank: RegionBank, stored: dict[str, Tensor], embeddings: Tensor) 
 
 
 def _text_deviations(bank: RegionBank, teacher: Backbone, count: int) -> list[Tensor]:
-    """Largest deviation of the text features of the first prompts of each list."""
+    """Return the largest deviation of the text features of the first prompts of each list."""
     lists = [texts[:count] for texts in bank.prompt_lists()]
     return [(bank.text_features(texts) - teacher.encode_text(texts).cpu()).abs().max() for texts in lists]

@@ -1,4 +1,4 @@
-"""Check run folders for consistency: the record, the done marker and the checksums of what a finished run wrote.
+"""Check run folders for consistency: the record, the done marker, and checksums of the files of a finished run.
 
 python -m fdbpl.runs verify output                    # every run below it
 python -m fdbpl.runs verify output/train_all/demo/shots_16/FDBPL/demo/seed1
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def run_folders(place: Path) -> list[Path]:
-    """The run folders of this project at or below a place.
+    """Return the run folders of this project at or below a path.
 
     Raises:
         UserError: there are none, or a folder cannot be read.

@@ -21,7 +21,7 @@ PROTOCOL_KEYS = ("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES")
 
 @dataclass
 class DasslLog:
-    """Content of one log file; what the file lacks is empty.
+    """Content of a log file; missing parts are empty.
 
     Attributes:
         arguments: the header's `** Arguments **`, as text.
@@ -45,12 +45,12 @@ class DasslLog:
 
     @property
     def tests(self) -> bool:
-        """Whether the run had --eval-only."""
+        """True if the run had --eval-only."""
         return self.arguments.get("eval_only") == "True"
 
     @property
     def progress(self) -> str:
-        """How far an unfinished run has come."""
+        """Progress of an unfinished run."""
         if self.ended:
             return "trained, in its test"
         if self.epoch and not self.tests:

@@ -13,7 +13,7 @@ CODE = Path(__file__).resolve().parents[2]
 
 
 def describe_environment() -> dict:
-    """Versions of Python and packages (None = absent), the code's version and commit with a dirty flag, machine."""
+    """Describe Python, packages (None = absent), the code (version, commit, modified or not) and the machine."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -27,7 +27,7 @@ def describe_environment() -> dict:
 
 
 def part_of(record: dict, name: str) -> dict:
-    """A part of such a description; empty where a record has none, or something else in its place."""
+    """Return a part of such a description; {} if a record lacks it or holds another type."""
     value = record.get(name)
     return value if isinstance(value, dict) else {}
 

@@ -43,7 +43,7 @@ DATA_PARTS = {"train": "training images", "val": "validation images", "test": "t
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """{"A.B": value} of the keys that determine the result of a run, whatever the version of its record."""
+    """Return {"A.B": value} of the keys that determine the result of a run, for records of all versions."""
     return {
         key: value
         for key, value in rename_keys(flatten(config)).items()
@@ -52,7 +52,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(config: dict[str, Any], task: str, inputs: dict[str, Any] | None = None) -> str:
-    """Hex digest that identifies a run.
+    """Return the hex digest that identifies a run.
 
     Args:
         config, task: as for `RunFolder`.
@@ -68,10 +68,10 @@ class RunFolder:
     Args:
         path: the folder (Dassl's OUTPUT_DIR).
         config: the resolved configuration as nested plain dicts.
-        task: what the run does with the configuration: "train", or "test <model folder>".
+        task: "train", or "test <model folder>".
 
     Attributes:
-        inputs: what the result depends on beyond the configuration, known once it has been read; None before:
+        inputs: further inputs that the result depends on; None before they have been read:
             {"data": {part: SHA-256 of its rows and class names}, "student": SHA-256 of the weights of
             MODEL.BACKBONE or None, "resumed_from": fingerprint or folder of the run that RESUME continues, or None}.
     """
@@ -98,7 +98,7 @@ class RunFolder:
             yield
 
     def finished_metrics(self) -> dict | None:
-        """The metrics of a finished run of this very configuration, else None.
+        """Return the metrics if the folder holds a finished run of this configuration, else None.
 
         Raises:
             UserError: the folder holds a run of another configuration; the differing keys are named.
@@ -134,7 +134,7 @@ class RunFolder:
             )
 
     def _stored(self) -> dict | None:
-        """The folder's record; None where there is none."""
+        """Return the folder's record; None if there is none."""
         record = self.path / "run.json"
         if not record.is_file():
             return None
@@ -183,7 +183,7 @@ class RunFolder:
             return
         for name in ("run.json", "config.yaml", "log.txt", ".lock"):
             (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # it holds something else
+        with suppress(OSError):  # the folder is not empty
             self.path.rmdir()
 
     def finish(self, metrics: dict) -> None:
@@ -195,7 +195,7 @@ class RunFolder:
         write_json(self.path / "done.json", {**marker, "sha256": sha256})
 
     def _left(self) -> list[Path]:
-        """Configuration, results, and the last and the best checkpoint of each module."""
+        """Return the configuration, results, and the last and the best checkpoint of each module."""
         last = [pointer.parent / pointer.read_text().strip() for pointer in sorted(self.path.glob("*/checkpoint"))]
         best = sorted(self.path.glob("*/model-best.pth.tar"))
         records = [self.path / name for name in ("config.yaml", "metrics.json", "confusion.npz", "predictions.csv")]
@@ -211,7 +211,7 @@ class RunFolder:
 
 
 def _other_inputs(stored: dict[str, Any], inputs: dict[str, Any]) -> str:
-    """How a recorded run's data and weights differ from the given ones, to be read after "a run"; "" = not at all."""
+    """Describe how a recorded run's data and weights differ from the given ones, after "a run"; "" if they agree."""
     if stored.get("resumed_from") != inputs["resumed_from"]:
         origin = stored.get("resumed_from")
         return f"that --resume continued from another run ({origin:.12})" if origin else "that continued no other run"
@@ -225,7 +225,7 @@ def _other_inputs(stored: dict[str, Any], inputs: dict[str, Any]) -> str:
 
 
 def read_metrics(folder: Path, **kinds: type) -> dict:
-    """metrics.json of a finished run, with its accuracy and a value of the given kind under each of the given keys.
+    """Read metrics.json of a finished run; the accuracy and the given keys must be there with the given types.
 
     Raises:
         UserError: there is none, or it is broken.
@@ -234,7 +234,7 @@ def read_metrics(folder: Path, **kinds: type) -> dict:
 
 
 def config_name(config: str, overrides: list[str]) -> str:
-    """Folder name of a configuration: its YAML's name, then each override, e.g. `demo+OPTIM.MAX_EPOCH=20`."""
+    """Return the folder name of a configuration: its YAML's name and overrides, `demo+OPTIM.MAX_EPOCH=20`."""
     pairs = sorted(f"{key}={value}" for key, value in zip(overrides[::2], overrides[1::2], strict=False))
     name = "+".join([config, *(re.sub(r"[^\w.=,:-]", "_", pair) for pair in pairs)])
     if len(name) > 120 or any(not re.fullmatch(r"[\w.=,:-]+", pair) for pair in pairs):

@@ -5,12 +5,12 @@ import sys
 
 
 def harmonic_mean(base: float, new: float) -> float:
-    """H = 2 base new / (base + new) of two accuracies in percent; 0 when both are 0."""
+    """Return H = 2 base new / (base + new) of two accuracies in percent; 0 if both are 0."""
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def peak_memory() -> dict[str, float]:
-    """Largest memory this process has held, in MiB: `host`, and `gpu` where CUDA was used."""
+    """Return the peak memory of this process in MiB: `host`, and `gpu` if CUDA was used."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
     torch = sys.modules.get("torch")

@@ -21,7 +21,7 @@ def progress_bar(
         if bar.disable:
             yield bar.update
             return
-        # Dassl's logger stands in for standard output and hands what is printed to its `console`
+        # Dassl's logger replaces standard output and passes the text to its `console`
         owner, name = (sys.stdout, "console") if hasattr(sys.stdout, "console") else (sys, "stdout")
         screen = getattr(owner, name)
         above = _AboveBar(screen)

@@ -1,4 +1,4 @@
-"""The result of a protocol in one line: percent with two decimals, from metrics at full precision."""
+"""Results of a protocol in one line: percent with two decimals, from metrics at full precision."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ from fdbpl.runs.metrics import harmonic_mean
 
 
 def counted(number: int, word: str) -> str:
-    """`1 shot`, `2 shots`"""
+    """Return e.g. `1 shot` or `2 shots`."""
     return f"{number} {word}{'s' * (number != 1)}"
 
 
 def shots_text(number: int) -> str:
-    """`1 shot`, `2 shots`, and for -1 `all images`"""
+    """Return e.g. `1 shot` or `2 shots`, and `all images` for -1."""
     return "all images" if number == -1 else counted(number, "shot")
 
 
 def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
-    """`FDBPL demo seed1: base 00.00 new 00.00 H 00.00`
+    """Return `FDBPL demo seed1: base 00.00 new 00.00 H 00.00`.
 
     Args:
         base, new: folders of the runs that were tested on the base and on the new classes.
@@ -36,7 +36,7 @@ def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
 
 
 def few_shot_line(runs: Sequence[Path]) -> str:
-    """`FDBPL demo seed1: 1 shot 00.00 2 shots 00.00`"""
+    """Return `FDBPL demo seed1: 1 shot 00.00 2 shots 00.00`."""
     found = [_metrics_of(folder) for folder in runs]
     points = []
     for metrics in found:
@@ -45,7 +45,7 @@ def few_shot_line(runs: Sequence[Path]) -> str:
 
 
 def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = ()) -> str:
-    """`FDBPL demo seed1 shots 16 -> demo_sketch 00.00 demo_world 00.00 average 00.00`
+    """Return `FDBPL demo seed1 shots 16 -> demo_sketch 00.00 demo_world 00.00 average 00.00`.
 
     Args:
         source: folder of the training run. tests: of its tests on the targets.
@@ -63,7 +63,7 @@ def transfer_line(source: Path, tests: Sequence[Path], without: Sequence[str] = 
 
 
 def _collapse(metrics: dict) -> str:
-    """A remark if the training collapsed."""
+    """Return a remark if the training collapsed."""
     return " (the training collapsed, see its log)" if metrics.get("collapsed") is True else ""
 
 

@@ -13,8 +13,8 @@ class Outcome:
 
     Attributes:
         config: its configuration, {"A.B": value}.
-        metrics: the content of metrics.json; {} where there is none.
-        record: the content of run.json; {} where there is none.
+        metrics: the content of metrics.json; {} if there is none.
+        record: the content of run.json; {} if there is none.
     """
 
     config: Mapping[str, Any]
@@ -28,25 +28,25 @@ class Outcome:
 
     @property
     def student(self) -> str | None:
-        """SHA-256 of the weights of the student's CLIP; None where it was not recorded."""
+        """SHA-256 of the weights of the student's CLIP; None if it was not recorded."""
         return part_of(self.record, "inputs").get("student")
 
     @property
     def classnames(self) -> list[str]:
-        """Of its images; empty where they were not recorded."""
+        """Class names of the run's images; empty if they were not recorded."""
         names = part_of(self.metrics, "protocol").get("classnames")
         return names if isinstance(names, list) else []
 
 
 def tested_on_validation(run: Outcome) -> str:
-    """Why a run's accuracy is not of test images; "" where it is."""
+    """Return why a run's accuracy is not that of test images; "" if it is."""
     if run.split == "test":
         return ""
     return "its accuracy is of validation images (TEST.SPLIT val); test it with TEST.SPLIT test"
 
 
 def mismatch(training: Outcome, test: Outcome) -> str:
-    """Why a test is not a result of the training that it names; "" where it is."""
+    """Return why a test is not a result of the training that it names; "" if it is."""
     trained, tested = (run.config.get("TRAINER.NAME") for run in (training, test))
     if trained != tested:
         return f"it tests with the trainer {tested} what was trained with {trained}"

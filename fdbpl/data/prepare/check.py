@@ -96,7 +96,7 @@ def summary_of(sizes: Sizes, official: Sizes | None, images: int) -> str:
 
 
 def broken_images(images: list[str], title: str) -> list[tuple[str, str]]:
-    """The existing images that cannot be decoded, with the reasons, in order."""
+    """Return the existing images that cannot be decoded, with the reasons, in order."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF records and the like, which do not disturb training
         return list(unreadable_images("", filter(os.path.exists, images), title=title).items())

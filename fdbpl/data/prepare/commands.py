@@ -88,7 +88,7 @@ def check_all(names: list[str], root: Path) -> int:
 
 
 def table(names: list[str]) -> str:
-    """Markdown table of the parts, their sizes and their hosts in the order in which they are tried."""
+    """Return a Markdown table of the parts, their sizes and their hosts in the order in which they are tried."""
     lines = ["| data set | folder | part | size | from (\\* = with checksum) |", "|---|---|---|---|---|"]
     for name in names:
         for part in SOURCES[name].parts:

@@ -67,7 +67,7 @@ def install(
 
 
 def missing(part: Part, folder: Path) -> list[str]:
-    """The targets of a part that do not exist."""
+    """Return the targets of a part that do not exist."""
     return [target for target in part.targets if not (folder / target).exists()]
 
 
@@ -174,7 +174,7 @@ def _checksums(address: str, downloads: Path, downloader: Downloader) -> dict[st
 
 
 def _mirrored(part: Part, address: str, sums: dict[str, str]) -> tuple[Source, ...]:
-    """The mirror's copies of a part's files, with the mirror's digests or else the published ones."""
+    """Return the mirror's copies of a part's files, with the mirror's digests or else the published ones."""
     digests = {source.file_name: source.digest for source in reversed(part.sources)}
     names = dict.fromkeys(source.file_name for source in part.sources)
     return tuple(Source(f"{address}/{name}", sums.get(name, digests[name])) for name in names)

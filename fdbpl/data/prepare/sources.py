@@ -1,4 +1,4 @@
-"""Sources of the data sets, and where their files go in CoOp's layout (CoOp's DATASETS.md).
+"""Sources of the data sets, and the places of their files in CoOp's layout (CoOp's DATASETS.md).
 
 Only the files that the data sets read are downloaded. None of these addresses could be tried on the development machine
 (24 November 2026). The checksums are quoted from:
@@ -55,12 +55,12 @@ class DatasetSources:
 
 
 def images(targets: str, size: int, *sources: Source, **options) -> Part:
-    """Archives with the images; `targets` are separated by blanks."""
+    """Return the part with the images, which come in archives; `targets` are separated by blanks."""
     return Part("the images", tuple(targets.split()), sources, size, **options)
 
 
 def split_file(name: str, drive: str, sha256: str, size: int) -> Part:
-    """CoOp's split file, from CoOp's Google Drive or from a repository with a copy."""
+    """Return the part with CoOp's split file, from CoOp's Google Drive or a repository with a copy."""
     digest = f"sha256:{sha256}"  # HL
     sources = Source(DRIVE + drive, digest, name), Source(SPLITS + name, digest)
     return Part("the split file", (name,), sources, size, unpack=False)
@@ -112,7 +112,7 @@ SOURCES = {
                    "d7f3ffe65b3919f95132e51422894ae18686b83c331fd8c0adcdc3dc2de6301e", 724_217),
     )),
     "stanford_cars": DatasetSources("stanford_cars", (
-        images(  # the originals at ai.stanford.edu are gone
+        images(  # the originals at ai.stanford.edu no longer exist
             "cars_train cars_test", 1_959_002_685,  # HL
             Source(PROMPTKD + "stanford_cars.zip",
                    "sha256:50812812f33534ef2906b992762f96e8a5bb57b0eedc53800e91b7ed599abf8e"),  # HL

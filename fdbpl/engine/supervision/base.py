@@ -52,7 +52,7 @@ class Supervision:
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> BankSpec | None:
-        """Region bank that a training of `student` needs; None for a supervision without a bank."""
+        """Return the region bank that a training of `student` needs; None for a supervision without a bank."""
         return None
 
     @classmethod
@@ -62,14 +62,14 @@ class Supervision:
 
     @classmethod
     def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
-        """Unit class features of the teacher for the data set's classes, float32 [C, D]. As for `load_teacher`.
+        """Return the teacher's unit class features of the data set's classes, float32 [C, D]; see `load_teacher`.
 
         Students that use them (PromptKD) need them in tests as well.
         """
         raise NotImplementedError
 
     def train_loader(self, loader: Loader) -> Loader:
-        """Loader of the training batches; by default Dassl's `loader`."""
+        """Return the loader of the training batches; by default Dassl's `loader`."""
         return loader
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,9 +80,9 @@ class Supervision:
         raise NotImplementedError
 
     def classes(self, batch: TrainBatch) -> Tensor | None:
-        """Indices of the classes that the student scores, int64 [K]; None = all classes."""
+        """Return the indices of the classes that the student scores, int64 [K]; None = all classes."""
         return None
 
     def losses(self, output: StudentOutput, batch: TrainBatch) -> dict[str, Tensor]:
-        """Weighted losses of a batch by name, scalars in float32."""
+        """Return the weighted losses of a batch by name, scalars in float32."""
         raise NotImplementedError

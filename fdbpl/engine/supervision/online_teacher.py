@@ -86,7 +86,7 @@ class OnlineTeacher(Supervision):
         return TrainBatch(images=images, teacher_logits=logits, total=total)
 
     def classes(self, batch: TrainBatch) -> Tensor | None:
-        """KDPL-CA: the words with the largest mean probability in the batch; otherwise all classes."""
+        """Return the words with the largest mean probability in the batch for KDPL-CA; otherwise all classes."""
         if not self.cfg.TRAINER.KDPL.CLASS_AGNOSTIC:
             return None
         assert batch.teacher_logits is not None
@@ -105,7 +105,7 @@ class OnlineTeacher(Supervision):
 
 
 def _class_agnostic_template(cfg: CfgNode) -> str:
-    """Template of the vocabulary's words; the data set's own ("a type of pet") would be wrong for most of them."""
+    """Return the template of vocabulary words; that of the data set ("a type of pet") would not suit most of them."""
     if cfg.TEACHER.NAME.startswith(teachers.RUN):
         return "{}"
     return cfg.TEACHER.TEMPLATE or DEFAULT_TEMPLATE

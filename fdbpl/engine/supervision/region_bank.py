@@ -128,7 +128,7 @@ class RegionBankSupervision(Supervision):
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> BankSpec:
-        """Region bank that a training of `student` needs. The teacher is loaded only if no bank of it exists."""
+        """Return the region bank that a training of `student` needs; loads the teacher only if it has no bank."""
         cls.check_cfg(cfg)
         device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
         root, images = training_images(cfg, dataset)
@@ -189,7 +189,7 @@ class RegionBankSupervision(Supervision):
         logits = self.lookup.teacher_logits(image, region).to(self.device, non_blocking=True)
         classes = len(self.dataset.classnames)
         found = TrainBatch(teacher_logits=logits[:, :classes])
-        if self.word_student is not None:  # those that the teacher finds likeliest in the batch
+        if self.word_student is not None:  # the most likely words of the batch according to the teacher
             likely = logits.softmax(dim=-1).mean(dim=0)[classes:]
             words = likely.topk(min(self.cfg.TRAINER.FDBPL.VOCABULARY_K, len(likely))).indices
             found = found._replace(words=words, word_logits=logits[:, classes + words])
@@ -205,12 +205,12 @@ class RegionBankSupervision(Supervision):
         return found
 
     def word_features(self, batch: TrainBatch, image_features: Tensor) -> Tensor:
-        """The student's unit features of the batch's words, float32 [K, D]."""
+        """Return the student's unit features of the batch's words, float32 [K, D]."""
         assert self.word_student is not None
         return self.word_student.text_features(image_features=image_features, classes=batch.words)[0]
 
     def _crop(self, order: Tensor, region: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows of each whole batch, and the pixels of this process's share of it."""
+        """Yield the rows of each whole batch and the pixels of this process's share of it."""
         batches = torch.arange(len(order)).split(self.batches.batch_size)
         own = torch.cat([shard(rows) for rows in batches])
         order, region = order[own], region[own]
@@ -225,7 +225,7 @@ class RegionBankSupervision(Supervision):
 
 
 def _vocabulary(cfg: CfgNode, dataset) -> list[str]:
-    """Words of TRAINER.FDBPL.VOCABULARY that are no class of this training; empty without a vocabulary."""
+    """Return the words of TRAINER.FDBPL.VOCABULARY that are no class of this training; empty without a vocabulary."""
     file = cfg.TRAINER.FDBPL.VOCABULARY
     if not file:
         return []
@@ -235,7 +235,7 @@ def _vocabulary(cfg: CfgNode, dataset) -> list[str]:
 
 
 def _bank_folder(cfg: CfgNode, dataset) -> Path:
-    """Folder of the configuration's bank.
+    """Return the folder of the configuration's bank.
 
     Raises:
         UserError: there is none.
@@ -252,7 +252,7 @@ def _bank_folder(cfg: CfgNode, dataset) -> Path:
 
 
 def _decoding_note(cfg: CfgNode, dataset) -> str:
-    """Sentence about a bank that differs in the decoding of the images only."""
+    """Return a note about a bank that differs only in the decoding of the images."""
     fields = json.loads(json.dumps(expected_metadata(cfg, dataset)))
     wanted = fields.pop("interpolation")
     for folder in all_banks(cfg, dataset):
@@ -266,7 +266,7 @@ def _decoding_note(cfg: CfgNode, dataset) -> str:
 
 
 def _looks_up_features(cfg: CfgNode, student: Student | type[Student]) -> bool:
-    """Tell whether a training of `student` reads features of its frozen image tower from the bank."""
+    """Return whether a training of `student` reads features of its frozen image tower from the bank."""
     return cfg.REGIONS.CACHE_STUDENT_FEATURES and (student.frozen_image_tower or student.compares_with_frozen_images)
 
 

@@ -23,7 +23,7 @@ class RegionBatches:
         images: paths of the training images, relative to the data root.
         per_image: stored regions of each image.
         per_epoch: regions of each image in an epoch.
-        steps: batches of an epoch, whatever the number of images; 0 = as many as `per_epoch` gives.
+        steps: batches of an epoch, independent of the number of images; 0 = determined by `per_epoch`.
         crop: (image numbers, region numbers) of an epoch -> (rows, pixels) of each batch; None = no pixels are needed.
 
     Yields:
