@@ -93,8 +93,7 @@ def describe(names: Sequence[str], subset: str = "all", dataset: str = "") -> st
         return line
     return (
         f"{line}. These are only the {subset} half of the classes of {dataset}: an image of any other class gets "
-        "one of these names. To learn all classes: SHOTS=16 bash scripts/few_shot.sh DATASET (its run folder is below "
-        "OUTPUT/train_all)."
+        "one of these names. To learn all classes: bash scripts/train.sh DATASET."
     )
 
 

@@ -6,10 +6,10 @@
 #   bash scripts/base2new_train.sh demo 2 CoOp OPTIM.MAX_EPOCH 20
 #
 # LEARN=all trains on all classes, including the new ones, and tests both halves: the published setting of PromptKD, with
-# SHOTS=-1. Its runs are in train_all and base2new_all, and its results have a table of their own.
+# SHOTS=all. Its runs are in train_all and base2new_all, and its results have a table of their own.
 #
 # Environment variables: DATA (data sets; default data), IMAGES (your own images, the data set folder), SYNTHETIC (the
-# demo's data sets; default OUTPUT/synthetic), OUTPUT (default output), SHOTS (default 16; -1: all images), STUDENT
+# demo's data sets; default OUTPUT/synthetic), OUTPUT (default output), SHOTS (default 16; all: all images), STUDENT
 # (vit_b16, vit_b32, rn50, demo, demo_vit) or CFG (a file of configs/trainers/<TRAINER>, without .yaml); --help prints the
 # rule. NPROC processes share each run (torchrun), one per GPU. DETERMINISTIC=1 adds train.py's --deterministic.
 # Finished runs are not repeated; an interrupted run is resumed.

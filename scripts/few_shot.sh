@@ -3,9 +3,8 @@
 #
 #   bash scripts/few_shot.sh [DATASET] [SEED] [TRAINER] [KEY VALUE ...]
 #   SHOTS="1 16" bash scripts/few_shot.sh demo 1 CoOp
-#   SHOTS=16 bash scripts/few_shot.sh demo      # a model of all classes, for predict and export
 #
-# SHOTS: numbers of images, separated by spaces; -1: all images. DATA, OUTPUT, STUDENT, CFG, NPROC as in base2new_train.sh;
+# SHOTS: numbers of images, separated by spaces; all: all images. DATA, OUTPUT, STUDENT, CFG, NPROC as in base2new_train.sh;
 # --help prints which configuration file is used. Finished runs are not repeated.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

@@ -9,6 +9,7 @@ from fdbpl.protocols import grids, run
 from fdbpl.protocols.configs import RULE
 
 COMMANDS = {
+    "train": (lambda words: run.run_protocol("train", words), "train a classifier of all classes and test it"),
     "base2new": (lambda words: run.run_protocol("base2new", words), "train on base classes, test on base and new ones"),
     "base2new_test": (run.test_base2new, "test a training of base2new again"),
     "few_shot": (lambda words: run.run_protocol("few_shot", words), "train on all classes with 1 to 16 shots"),

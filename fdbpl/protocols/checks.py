@@ -13,9 +13,9 @@ PROTOCOL_KEYS = {
     "SEED": "Give the seed as the script's argument SEED",
     "TRAINER.NAME": "Give the trainer as the script's argument TRAINER",
     "DATASET.NAME": "Give the data set as the script's argument DATASET",
-    "DATASET.NUM_SHOTS": "Set the variable SHOTS, e.g. SHOTS=4 (SHOTS=-1: all images)",
-    "DATASET.SUBSAMPLE_CLASSES": "LEARN=all trains base-to-new on all classes and tests both halves; few_shot.sh "
-    "trains and tests on all classes; SUB chooses the classes of base2new_test.sh and generate_regions.sh",
+    "DATASET.NUM_SHOTS": "Set the variable SHOTS, e.g. SHOTS=4 or SHOTS=all",
+    "DATASET.SUBSAMPLE_CLASSES": "LEARN=all trains base-to-new on all classes and tests both halves; train.sh and "
+    "few_shot.sh train and test on all classes; SUB chooses the classes of base2new_test.sh and generate_regions.sh",
     "DATASET.ROOT": "Set the variable DATA",
     "DATASET.FOLDER": "Set the variable DATA",
     "DATASET.FOLDER_DIGEST": "Set the variable DATA",
@@ -44,7 +44,7 @@ def check_numbers(seeds: Sequence[str], shots: Sequence[str]) -> None:
     ):  # fmt: skip
         odd = [number for number in numbers if not re.fullmatch(form, number, re.ASCII)]
         if odd:
-            more = " (-1: all images)" * (what == "SHOTS")
+            more = " (all: all images)" * (what == "SHOTS")
             raise UserError(
                 f"{what} has {odd[0]!r:.100}, which is not a whole number without leading zeros{more}; give e.g. "
                 f"{what}='{example}'"
@@ -77,7 +77,7 @@ def check_class_contexts(
     """
     method = trainer.removeprefix("FDBPL_").partition("_")[0]
     key = f"TRAINER.{method.upper()}.CSC"
-    if str(settings.get(key, False)).lower() != "true" or protocol == "few_shot":
+    if str(settings.get(key, False)).lower() != "true" or protocol in ("few_shot", "train"):
         return
     same = SAME_CLASSES.get(source, ()) if protocol == "domain_generalization" else ()
     other = [target for target in targets if target not in same]
@@ -86,7 +86,7 @@ def check_class_contexts(
     tested = f"the classes of {other[0]}" if other else "one half of the classes at a time"
     raise UserError(
         f"{key} True learns a context for each class, which serves these classes only, but this protocol tests "
-        f"{tested}. Set {key} False, or use few_shot.sh, which tests the classes that it trains on"
+        f"{tested}. Set {key} False, or use train.sh or few_shot.sh, which test the classes that they train on"
     )
 
 

@@ -16,9 +16,9 @@ from fdbpl.protocols.launchers import launcher
 from fdbpl.protocols.plan import plan
 from fdbpl.protocols.run import (
     OwnImages,
-    default_shots,
     own_image_places,
     protocol_name,
+    shots_of,
     targets_of,
     variable,
 )
@@ -145,7 +145,7 @@ def run_grid(
         raise UserError(f"JOBS must be the number of runs at a time, found {quoted(jobs)}. Example: JOBS=2")
     output, each = Path(variable("OUTPUT", "output")), variable("EACH")
     rows = [row for dataset in datasets.split() for row in _rows(protocol, dataset, rows_of(dataset))]
-    shots = variable("SHOTS", default_shots(protocol)).split()
+    shots = shots_of(protocol)
     common = tuple(word for word in overrides if word != "--")
     grid = Grid(protocol, output, list(dict.fromkeys(rows)), seeds.split(), shots, common, each)
     launch = launcher(variable("LAUNCHER"), variable("SLURM"), output)

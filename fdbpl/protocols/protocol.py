@@ -73,6 +73,7 @@ PROTOCOLS = {
             "base2new_all", "base2new_train.sh", "all",
             tests=(("base2new_all/test_base", "base"), ("base2new_all/test_new", "new")),
         ),
+        Protocol("train", "train.sh", "all"),
         Protocol("few_shot", "few_shot.sh", "all"),
         Protocol("cross_dataset", "cross_dataset.sh", "all", transfers=True),
         Protocol("domain_generalization", "domain_generalization.sh", "all", transfers=True),

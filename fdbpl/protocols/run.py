@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,7 +72,12 @@ def targets_of(protocol: str, dataset: str) -> tuple[str, ...]:
 
 
 def default_shots(protocol: str) -> str:
-    return FEW_SHOTS if protocol == "few_shot" else "16"
+    return {"few_shot": FEW_SHOTS, "train": "-1"}.get(protocol, "16")
+
+
+def shots_of(protocol: str) -> list[str]:
+    """The numbers of images per class: SHOTS, or the default of the protocol; "-1" stands for all images."""
+    return ["-1" if word == "all" else word for word in variable("SHOTS", default_shots(protocol)).split()]
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class ProtocolRun:
         self.overrides = [word for word in words[3:] if word != "--"]
         self.protocol = PROTOCOLS[protocol_name(protocol)]
         self.output = Path(variable("OUTPUT", "output"))
-        self.shots = variable("SHOTS", default_shots(protocol))
+        self.shots = " ".join(shots_of(protocol))
         check_dataset(self.dataset)
         config_folder(self.trainer)
         self._check_numbers()
@@ -156,11 +162,12 @@ class ProtocolRun:
         if not re.fullmatch(r"0|[1-9]\d*", self.seed, re.ASCII):
             raise UserError(f"SEED must be a whole number without leading zeros, found {quoted(self.seed)}")
         several = self.protocol.name == "few_shot"
-        if not re.fullmatch(r"((-1|[1-9]\d*) *)+" if several else r"-1|[1-9]\d*", self.shots, re.ASCII):
+        number = r"(-1|[1-9]\d*)"
+        if not re.fullmatch(f"{number}( {number})*" if several else number, self.shots, re.ASCII):
             what = "numbers" if several else "a number"
             raise UserError(
-                f"SHOTS must be {what} of images of each class (-1: all images), found {quoted(self.shots)}. Example: "
-                f"SHOTS='{default_shots(self.protocol.name)}'"
+                f"SHOTS must be {what} of images of each class (all: all images), found {quoted(self.shots)}. Example: "
+                f"SHOTS='{FEW_SHOTS if several else 16}'"
             )
         if not re.fullmatch(r"[1-9]\d*|gpu|cpu|auto", variable("NPROC", "1"), re.ASCII):
             raise UserError(f"NPROC must be a number of processes, found {quoted(variable('NPROC'))}. Example: NPROC=2")
@@ -247,12 +254,26 @@ def run_protocol(protocol: str, words: Sequence[str]) -> int:
     if name == "few_shot":
         print(*(f"Run folder: {folder}" for folder in folders), sep="\n")
         print(few_shot_line(folders))
+    elif name == "train":
+        print(_next_commands(folders[0]))
+        print(few_shot_line(folders))
     elif run.protocol.transfers:
         print(transfer_line(folders[0], folders[1:], untested))
     else:
         base, new = folders[-2:]
         print(base2new_line(base, new, "all" if name == "base2new_all" else "base"))
     return status
+
+
+def _next_commands(folder: Path) -> str:
+    """The folder of a finished run, and the commands that use it."""
+    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+    program, path = shlex.quote(python), shlex.quote(str(folder))
+    return (
+        f"Run folder: {folder}\n"
+        f"Classify images: {program} -m fdbpl.predict {path} photos --output predictions.csv\n"
+        f"Export the classifier: {program} -m fdbpl.export {path}"
+    )
 
 
 def _introduction(run: ProtocolRun) -> str:
@@ -263,8 +284,9 @@ def _introduction(run: ProtocolRun) -> str:
         targets = " ".join(run.targets)
         title = {"cross_dataset": "Cross-dataset", "domain_generalization": "Domain generalization"}[run.protocol.name]
         return f"{title}: {what} class, {names}; tests on all test images of {targets}, each with its own class names"
-    if run.protocol.name == "few_shot":
-        return f"Few-shot: {what} class, {names}; tests on all test images of all classes"
+    if run.protocol.name in ("few_shot", "train"):
+        title = {"few_shot": "Few-shot", "train": "Training"}[run.protocol.name]
+        return f"{title}: {what} class, {names}; tests on all test images of all classes"
     if run.protocol.name == "base2new":
         names = "with the base half of the class names"
         what += " base"

@@ -2,10 +2,17 @@
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
+
+from fdbpl import predict
+from fdbpl.export import main as export_main
+
+from ..bad_input.calls import succeeds
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("OPTIM.MAX_EPOCH", 1, "REGIONS.PER_IMAGE", 2)
@@ -30,9 +37,21 @@ def own(scripts, tmp_path_factory):
     return type(scripts)(folder / f"-a b {ODD}", photos)
 
 
-def test_special_characters_in_the_shell(own):
-    last = own.succeed("few_shot.sh", "folder", 1, "ZeroshotCLIP", CFG="demo", SHOTS="1")[-1]
-    assert re.fullmatch(r"ZeroshotCLIP my_first_photos_é seed1: 1 shot [\d.]+", last)
+def test_a_classifier_of_own_images(own, tmp_path):
+    """train.sh prints commands that work as they are, in spite of special characters in all paths."""
+    lines = own.succeed("train.sh", "folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 1, CFG="demo")
+    assert "CoOp on folder, seed 1, trains on all images of each class, with all class names" in lines[0]
+    folder, classify, export = lines[-4:-1]
+    assert re.fullmatch(r"CoOp my_first_photos_é seed1: all images [\d.]+", lines[-1])
+    run = Path(folder.removeprefix("Run folder: "))
+    assert json.loads((run / "metrics.json").read_text())["protocol"]["train_images"] == 18
+    words = shlex.split(classify.removeprefix("Classify images: "))
+    assert words[:3] == [sys.executable, "-m", "fdbpl.predict"] and words[-2:] == ["--output", "predictions.csv"]
+    words[words.index("photos")], words[-1] = str(own.data), str(tmp_path / "predictions.csv")
+    assert succeeds(predict.main, words[3:]).out == f"36 of 36 images: {tmp_path / 'predictions.csv'}\n"
+    words = shlex.split(export.removeprefix("Export the classifier: "))
+    assert words[:3] == [sys.executable, "-m", "fdbpl.export"] and succeeds(export_main, words[3:])
+    assert (run / "export" / "text_features.safetensors").is_file()
     assert {path.name for path in own.data.iterdir()} == set(COLOURS)
     assert not list(own.data.parents[1].rglob("evil")) and not (ROOT / "evil").exists()
 

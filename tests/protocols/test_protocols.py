@@ -80,6 +80,9 @@ def test_the_steps_of_the_other_protocols(monkeypatch):
     found = steps("few_shot", "demo", "1", "FDBPL", monkeypatch=monkeypatch, SHOTS="1 -1")
     assert [step.kind for step in found] == ["bank", "train"] * 2
     assert [step.folder.split("/")[2] for step in found] == ["shots_1"] * 2 + ["shots_-1"] * 2
+    for shots, folder in (("", "shots_-1"), ("all", "shots_-1"), ("4", "shots_4")):
+        (step,) = steps("train", "demo", "1", "CoOp", monkeypatch=monkeypatch, SHOTS=shots)
+        assert step == ("train", "demo", "all", f"train_all/demo/{folder}/CoOp/demo/seed1", "")
 
 
 def test_the_call_of_train_py(monkeypatch):
@@ -117,6 +120,7 @@ def test_the_call_of_train_py(monkeypatch):
         ("base2new", ("caltech101",), {"FDBPL_CLIP_CACHE": "/none"}, "missing ./none/ViT-B-32.pt.*STUDENT=demo"),
         ("base2new", ("folder",), {}, "IMAGES does not name your images"),
         ("few_shot", ("demo",), {"SHOTS": "1 many"}, "SHOTS .*numbers.*'1 many'"),
+        ("train", ("demo",), {"SHOTS": "1 2"}, "SHOTS .*a number.*'1 2'"),
         ("few_shot", ("demo",), {"LEARN": "all"}, "LEARN .*few_shot"),
         ("cross_dataset", ("caltech101",), {"STUDENT": "demo"}, "TARGETS.*caltech101.*TARGETS='caltech101 dtd'"),
         ("cross_dataset", ("demo",), {"TARGETS": "demo dtf"}, "TARGETS: 'dtf' is not a data set"),
