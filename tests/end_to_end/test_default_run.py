@@ -92,7 +92,8 @@ def test_another_seed_adds_its_images_to_the_bank(scripts):
     scripts.succeed_here("generate_regions.sh", "demo", 2, SUB="base")
     after = {file.name: file.stat().st_mtime_ns for file in bank.glob("*.safetensors")}
     assert before.items() < after.items()
-    lists = [json.loads(file.read_text())["train"] for file in scripts.data.rglob("split_fdbpl_Demo_1/shot_16-seed_[12].json")]
+    files = scripts.data.rglob("split_fdbpl_Demo_1/shot_16-seed_[12].json")
+    lists = [json.loads(file.read_text())["train"] for file in files]
     first, second = ({image[0] for image in images} for images in lists)
     assert first & second and first - second
 
