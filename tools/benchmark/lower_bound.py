@@ -7,9 +7,8 @@ from torch import Tensor
 from fdbpl.backbones import Backbone
 
 CONTENT = (
-    "one forward and one backward pass of the positions after the shared prefix (class name, full stop, EOT) of all "
-    "classes in both prompt spaces through the frozen text encoder, in the last block only at EOT; no prefix, no "
-    "attention to it, no logits, loss, lookup, optimizer or image"
+    "one forward and one backward pass of all classes in both prompt spaces through the frozen text encoder, only for "
+    "the positions after the shared prefix (class name, full stop, EOT)"
 )
 
 

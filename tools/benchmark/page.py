@@ -52,10 +52,9 @@ def _machine(record: dict) -> Iterator[str]:
     )
     yield f"* Python {environment['python']}, {installed}; code {commit}."
     yield f"* CLIP models of the published architectures with random weights, which do not change times. {images}."
-    yield "* All variants run in turn in one process on the same data. Medians, quartiles in brackets."
     yield (
-        "* The first step of a variant allocates all memory anew and is slower than later ones. Ratios compare "
-        "steps of the same kind; where a record holds no such pair, no ratio is given."
+        "* All variants run in turn in one process on the same data. Medians, quartiles in brackets. The first step of "
+        "a variant is slower than later ones, because it allocates all memory; ratios compare steps of the same kind."
     )
     yield f"* Memory: {record['memory']}. Models: weights that the variant holds."
 
@@ -68,8 +67,8 @@ def _variants(record: dict) -> Iterator[str]:
     yield ""
     yield (
         "A step includes decoding, the backward pass and the optimizer, except in (e). (a) and (b) follow the official "
-        "recipes with CLIP's own text encoder; their losses and gradients equal those of (a*) and (c) to 1e-5 "
-        "(`tests/tools`), (b) without the cascaded difference, which sums to zero in the release."
+        "recipes; their losses and gradients equal those of (a*) and (c) to 1e-5 (`tests/tools`), (b) without the "
+        "cascaded difference."
     )
     yield f"(e) contains {CONTENT}."
 
@@ -80,8 +79,9 @@ def _targets(record: dict) -> Iterator[str]:
     yield "| what | target | measured | |"
     yield "|---|---|---|---|"
     for target in targets(record):
-        value = "-" if target.value is None else number(target.value)
-        yield f"| {target.title} | {'<=' if target.at_most else '>='} {target.bound:g} | {value} | {target.verdict} |"
+        if target.value is not None:
+            bound = f"{'<=' if target.at_most else '>='} {target.bound:g}"
+            yield f"| {target.title} | {bound} | {number(target.value)} | {target.verdict} |"
 
 
 def _steps(record: dict) -> Iterator[str]:
@@ -134,20 +134,13 @@ def _visual(record: dict) -> Iterator[str]:
 def _others(record: dict) -> Iterator[str]:
     yield "## Other measurements"
     yield ""
-    if tests := of_kind(record, "Evaluation"):
-        times = ", then ".join(f"{method} {seconds:.2f} s" for method, seconds in tests["seconds"].items())
-        yield f"* Tests on the same {tests['images']} images: {times}."
-    if bank := of_kind(record, "BankBytes"):
-        sizes = ", ".join(f"{kind} {size:.1f} bytes" for kind, size in bank["bytes"].items())
-        yield f"* Files of a bank, per region (D = {bank['embedding_width']}, {bank['regions']} regions): {sizes}."
     if lookup := of_kind(record, "Lookup"):
         settings, (before, after, most) = lookup["point"], lookup["resident_mib"]
         regions, milliseconds = settings["images"] * settings["per_image"], lookup["milliseconds"]
         yield (
-            f"* Lookup of {settings['batch']} random regions of {regions:,} (embedding of the teacher, feature of the "
-            f"student): {_spread(milliseconds, '.2f')} ms. Opening takes {lookup['open_seconds']:.1f} s. Resident "
-            f"memory: {before:.0f} MiB before {milliseconds['count']} lookups, {after:.0f} after, at most {most:.0f}. "
-            "The files are in the system's cache."
+            f"* Lookup of {settings['batch']} random regions of {regions:,}, files in the system's cache: "
+            f"{_spread(milliseconds, '.2f')} ms. Opening takes {lookup['open_seconds']:.1f} s. Resident memory: "
+            f"{before:.0f} MiB before {milliseconds['count']} lookups, {after:.0f} after, at most {most:.0f}."
         )
     if made := of_kind(record, "Generation"):
         rates = ", ".join(f"{name} {rate['median']:.1f} regions/s" for name, rate in made["rates"].items())
@@ -182,16 +175,15 @@ def _precision(record: dict) -> Iterator[str]:
     yield "## Exact and approximate parts"
     yield ""
     yield (
-        "The text encoder's shortcuts and the stored teacher outputs are exact up to rounding (docs/FDBPL.md). The "
-        "bank stores embeddings and image features in float16, a relative error of 5e-4."
+        "The text encoder's shortcuts are exact up to float32 rounding (docs/FDBPL.md). The bank stores embeddings and "
+        "image features in float16, a relative error of 5e-4."
     )
     if found := of_kind(record, "Rounding"):
         yield (
             f"With the trained weights of the demo's teacher ({found['images']} images, {found['classes']} classes) "
             f"this changes a teacher logit by at most {found['logits']:.1e} (of up to {found['largest_logit']:.1f}), a "
-            f"probability by {found['probability']:.1e} and the region weight w by {found['w']:.1e}; the most probable "
-            f"class stays the same for {100 * found['same_first_class']:.0f} % of the images. The effect was not "
-            "measured with real CLIP weights."
+            f"probability by {found['probability']:.1e} and the region weight w by {found['w']:.1e}. The effect was "
+            "not measured with real CLIP weights."
         )
 
 
@@ -222,8 +214,8 @@ def _not_measured(record: dict) -> Iterator[str]:
     if record["device"] == "cpu":
         yield "* GPUs: all figures are from a CPU."
     yield "* Real CLIP weights, which change accuracy but neither time nor memory."
-    if any(target.value is None for target in targets(record)):
-        yield "* Targets that the table marks as not measured."
+    if absent := [target.title for target in targets(record) if target.value is None]:
+        yield f"* Targets: {'; '.join(absent)}."
     variants = measured_variants(record)
     for name, text in VARIANTS.items():
         if name not in variants:
