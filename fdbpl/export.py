@@ -119,7 +119,8 @@ def export_features(run, file: Path, root: str = "") -> str:
 
     if file.suffix != ".npz":
         raise UserError(f"{file} does not end in .npz. Rename it.")
-    features, images, folder = run.test_image_features(root)
+    features, images, dataset = run.test_features(run.data_config(root=root))
+    folder = getattr(dataset, "root", run.cfg.DATASET.ROOT)
     content = io.BytesIO()
     np.savez(
         content,

@@ -6,7 +6,17 @@ import grimp
 import pytest
 
 LAYERS = [  # from top to bottom; a module may import from its own layer and from those below
-    ["fdbpl.predict", "fdbpl.prediction_files", "fdbpl.export", "fdbpl.interpret", "fdbpl.doctor", "fdbpl.plugin"],
+    [
+        "fdbpl.predict",
+        "fdbpl.prediction_files",
+        "fdbpl.evaluate",
+        "fdbpl.evaluation_data",
+        "fdbpl.evaluation_files",
+        "fdbpl.export",
+        "fdbpl.interpret",
+        "fdbpl.doctor",
+        "fdbpl.plugin",
+    ],
     ["trainers", "datasets", "fdbpl.report", "fdbpl.protocols"],
     ["fdbpl.engine", "fdbpl.data"],
     ["fdbpl.runs"],

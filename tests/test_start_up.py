@@ -21,7 +21,8 @@ sys.exit(f"{{code}} {{heavy}}" if code or heavy else 0)
 
 
 MODULES = (
-    "fdbpl.runs", "fdbpl.report", "fdbpl.predict", "fdbpl.export", "fdbpl.doctor", "fdbpl.regions", "tools.benchmark",
+    "fdbpl.runs", "fdbpl.report", "fdbpl.predict", "fdbpl.evaluate", "fdbpl.export", "fdbpl.doctor", "fdbpl.regions",
+    "tools.benchmark",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from dassl.config import get_cfg_default
@@ -32,7 +32,8 @@ from .feature_cache import iterate_features
 from .image_dataset import dataset_wrapper, decoding_of
 from .registry import TRAINERS, default_config, extend_cfg, import_trainers
 from .run_compatibility import recorded_student
-from .student import Student, load_student_backbone
+from .run_inputs import tested_split
+from .student import Classifier, Student, load_student_backbone
 from .templates import template_of
 from .trainer import PromptTrainer
 
@@ -51,6 +52,20 @@ class Classified(NamedTuple):
     paths: list[str]
     logits: Tensor
     unreadable: list[tuple[str, str]]
+
+
+class ImageFeatures(NamedTuple):
+    """Features of test images.
+
+    Attributes:
+        features: unit, float32 [N, D], on the CPU.
+        images: the N images (Dassl's Datum).
+        dataset: their data set.
+    """
+
+    features: Tensor
+    images: list
+    dataset: Any
 
 
 class TrainedRun:
@@ -183,43 +198,71 @@ class TrainedRun:
         }
         return {name: learner.ctx.detach().float() for name, learner in learners.items()}
 
-    def test_image_features(self, root: str = "") -> tuple[Tensor, list, str]:
-        """Compute the features of the run's test images, or read them from the cache.
+    def data_config(self, dataset: str = "", root: str = "", subset: str = "") -> CfgNode:
+        """The run's configuration, to build its data set or another one.
 
         Args:
+            dataset: YAML of another data set; "" = the run's data set.
             root: folder of the data sets; "" = the run's.
-
-        Returns:
-            Unit features, float32 [N, D]; the N images (Dassl's Datum); the folder of their data set.
+            subset: "all", "base" or "new" classes; "" = the run's, all of another data set.
 
         Raises:
-            UserError: the data set is not registered, or its files are missing.
+            UserError: the data set is not registered.
         """
         cfg = default_config()
         cfg.set_new_allowed(True)
         cfg.merge_from_other_cfg(self.cfg)
+        if dataset:
+            cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.WHITE_BACKGROUND = False, False  # a run on custom data has others
+            merge(cfg, read_yaml(dataset), dataset)
         if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
             raise UserError(
                 f"The data set {cfg.DATASET.NAME} of {self.folder} is not registered here; run the command in the "
                 "checkout that contains it"
             )
         cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
+        if subset or dataset:
+            cfg.DATASET.SUBSAMPLE_CLASSES = subset or "all"
+        return cfg
+
+    def test_features(self, cfg: CfgNode | None = None) -> ImageFeatures:
+        """Compute the features of test images, or read them from the cache.
+
+        Args:
+            cfg: as from `data_config`; None = that of the run.
+
+        Raises:
+            UserError: the files of the data set are missing.
+        """
+        cfg = cfg or self.data_config()
         dataset = build_dataset(cfg)
-        size = cfg.DATALOADER.TEST.BATCH_SIZE
+        images = getattr(dataset, tested_split(cfg, dataset))
         loader = build_data_loader(
-            cfg, data_source=dataset.test, batch_size=size, tfm=self.transform, is_train=False,
+            cfg, data_source=images, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, tfm=self.transform, is_train=False,
             dataset_wrapper=dataset_wrapper(cfg),
         )  # fmt: skip
         with torch.no_grad():
             batches = iterate_features(cfg, self.student(), loader, lambda batch: (batch["img"], batch["label"]))
             features = torch.cat([features.cpu() for features, _ in batches])
-        return features, list(dataset.test), getattr(dataset, "root", cfg.DATASET.ROOT)
+        return ImageFeatures(features, list(images), dataset)
+
+    def classify_features(
+        self, features: Tensor, classnames: list[str] | None = None, template: str | None = None
+    ) -> Tensor:
+        """Logits, float32 [N, C], of the unit features [N, D] of `test_features`; other arguments as for `student`."""
+        with torch.no_grad():
+            classify = self._classifier(self.student(classnames, template), classnames)
+            batches = features.to(self.device).split(self.cfg.DATALOADER.TEST.BATCH_SIZE)
+            return torch.cat([classify(batch).float().cpu() for batch in batches])
+
+    def _classifier(self, student: Student, classnames: list[str] | None) -> Classifier:
+        return self.trainer_class.classifier_of(self.cfg, student, self.negative_prompt_learner(classnames))
 
     def predictor(self, classnames: list[str] | None = None) -> Callable[[Tensor], Tensor]:
         """Return the function of the run's test: images [B, 3, S, S] from `transform` -> logits, float32 [B, C]."""
         with torch.no_grad():
-            student, negative = self.student(classnames), self.negative_prompt_learner(classnames)
-            return torch.no_grad()(student.predictor(self.trainer_class.classifier_of(self.cfg, student, negative)))
+            student = self.student(classnames)
+            return torch.no_grad()(student.predictor(self._classifier(student, classnames)))
 
     def classify(
         self,
