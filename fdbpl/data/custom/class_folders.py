@@ -1,15 +1,13 @@
-"""Reader of class folders: FOLDER/CLASS/..., FOLDER/SPLIT/CLASS/..., or the layout of dataset.yaml."""
+"""Reader of class folders: FOLDER/CLASS/... or FOLDER/SPLIT/CLASS/..."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
 from fdbpl.data.custom.description import FILE_NAMES, Description
-from fdbpl.data.custom.folders import entries, is_folder, visible_folders
+from fdbpl.data.custom.folders import entries, is_folder, list_images, visible_folders
 from fdbpl.data.custom.listing import LabelledImage, Listing, relative_path
-from fdbpl.data.custom.path_pattern import layout_pattern
 from fdbpl.data.custom.split_names import contains_splits, split_of
-from fdbpl.errors import UserError, enumerated, quoted
+from fdbpl.errors import UserError, enumerated
 from fdbpl.io.image_files import Skipped, images_below, is_hidden
 
 
@@ -29,35 +27,6 @@ class ClassFolders:
         Raises:
             UserError: there are no class folders, one is empty, or whether a folder is a class or a split is unclear.
         """
-        if self.description.layout:
-            self._read_layout()
-        else:
-            self._read_folders()
-        return self.listing
-
-    def _read_layout(self) -> None:
-        pattern = layout_pattern(self.description.layout)
-        for file in self._images_below(self.folder):
-            path = relative_path(self.folder, file)
-            match = pattern.fullmatch(path)
-            split = match.groupdict().get("split") if match else None
-            if not match:
-                self.listing.skip(file, f"outside of the layout {self.description.layout}")
-            elif split is None:
-                self.listing.images.append(LabelledImage(path, match["label"]))
-            elif part := self.description.split_values.get(split) or split_of(split):
-                self.listing.images.append(LabelledImage(path, match["label"], part))
-            else:
-                self.listing.skip(file, f"in the folder {split}, which is no split")
-        if not self.listing.images:
-            raise UserError(
-                f"no image of {self.folder} fits the layout {quoted(self.description.layout)} of "
-                f"{self.description.file}; correct the layout"
-            )
-        if "{split}" in self.description.layout:
-            self.listing.split_source = f"folders by the layout {self.description.layout}"
-
-    def _read_folders(self) -> None:
         inner = self._subfolders(self.folder)
         splits = self._split_folders(inner)
         if splits:
@@ -78,7 +47,7 @@ class ClassFolders:
             )
         self._check_nesting(list(classes))
         for path, split in classes.items():
-            for file in self._images_below(path):
+            for file in list_images(path, self.listing):
                 self.listing.images.append(LabelledImage(relative_path(self.folder, file), path.name, split))
         empty = sorted({path.name for path in classes} - {image.label for image in self.listing.images})
         if empty:
@@ -87,16 +56,7 @@ class ClassFolders:
                 f"the class folders {enumerated(empty, 3)} of {self.folder} hold no images"
                 f"{f' (skipped: {skipped})' if skipped else ''}; add some or remove the folders"
             )
-
-    def _images_below(self, folder: Path) -> list[str]:
-        skipped = Skipped()
-        images = images_below(str(folder), skipped)
-        self.listing.hidden += skipped.hidden
-        self.listing.linked += skipped.linked
-        for path in skipped.others:
-            if os.path.dirname(path) != str(self.folder) or os.path.basename(path) not in FILE_NAMES:
-                self.listing.skip(path, "not an image")
-        return images
+        return self.listing
 
     def _split_folders(self, inner: list[Path]) -> dict[Path, str]:
         """Return {sub-folder: split}; empty unless there are folders for training and for validation or testing."""
@@ -123,7 +83,9 @@ class ClassFolders:
             elif split == "train":
                 raise UserError(f"{path} has no class folders, so its images have no class; sort them into some")
             else:
-                self.listing.leave_out_unlabelled(path, self._images_below(path), "in a folder without class folders")
+                self.listing.leave_out_unlabelled(
+                    path, list_images(path, self.listing), "in a folder without class folders"
+                )
         if len(labelled) == 1:
             return dict.fromkeys(classes, "")  # only the training images have classes: they are split
         self.listing.split_source = f"folders {', '.join(sorted(labelled))}"
@@ -186,8 +148,6 @@ class ClassFolders:
 
 def has_class_folders(folder: Path, description: Description) -> bool:
     """Tell whether a folder looks like class folders, of which at least two hold images."""
-    if description.layout:
-        return True
     inner = visible_folders(folder)
     splits = [path for path in inner if split_of(path.name) and path.name not in description.classes]
     if len({split_of(path.name) for path in splits}) > 1:

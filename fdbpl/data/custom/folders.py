@@ -1,9 +1,11 @@
-"""Lists of folders."""
+"""Lists of folders and of the images below them."""
 
 import os
 from pathlib import Path
 
-from fdbpl.io.image_files import is_hidden, raise_unlistable
+from fdbpl.data.custom.description import FILE_NAMES
+from fdbpl.data.custom.listing import Listing
+from fdbpl.io.image_files import Skipped, images_below, is_hidden, raise_unlistable
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
@@ -22,6 +24,18 @@ def entries(folder: Path) -> list[os.DirEntry]:
 def visible_folders(folder: Path) -> list[Path]:
     """The sub-folders that are not hidden, and links to folders, sorted by name."""
     return [Path(entry.path) for entry in entries(folder) if not is_hidden(entry.name) and is_folder(entry)]
+
+
+def list_images(folder: Path, listing: Listing) -> list[str]:
+    """Absolute paths of the images below a folder; other files are recorded in the listing as skipped."""
+    skipped = Skipped()
+    images = images_below(str(folder), skipped)
+    listing.hidden += skipped.hidden
+    listing.linked += skipped.linked
+    for path in skipped.others:
+        if os.path.dirname(path) != str(listing.folder) or os.path.basename(path) not in FILE_NAMES:
+            listing.skip(path, "not an image")
+    return images
 
 
 def is_folder(entry: os.DirEntry) -> bool:

@@ -9,6 +9,7 @@ from fdbpl.data.custom.coop_split import CoopSplit
 from fdbpl.data.custom.description import Description, read_description
 from fdbpl.data.custom.folders import entries
 from fdbpl.data.custom.hugging_face import MetadataFiles, ParquetFiles, metadata_files, parquet_files
+from fdbpl.data.custom.layout import Layout
 from fdbpl.data.custom.listing import Listing
 from fdbpl.data.custom.parquet import image_columns, is_extracted, open_parquet
 from fdbpl.data.custom.split_names import split_of
@@ -76,7 +77,7 @@ def _reader_of_folder(folder: Path, description: Description) -> Reader:
     if description.labels:
         return _reader_of_file(folder / description.labels, folder, description)
     if description.layout:
-        return ClassFolders(folder, description)
+        return Layout(folder, description)
     if files := metadata_files(folder):
         return MetadataFiles(files, folder, description)
     lists = [path for entry in entries(folder) if is_list(path := Path(entry.path))]

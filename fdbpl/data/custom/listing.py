@@ -56,7 +56,15 @@ class Listing:
     linked: int = 0
 
     def skip(self, file: str, reason: str) -> None:
-        self.skipped.append(SkippedFile(os.path.relpath(file, self.folder).replace(os.sep, "/"), reason))
+        """Record a file that is not used, by its path below the folder if it is there."""
+        path = Path(file)
+        shown = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else file
+        self.skipped.append(SkippedFile(shown, reason))
+
+    def guess(self, guess: str) -> None:
+        """Record a decision that dataset.yaml can change, once."""
+        if guess not in self.guesses:
+            self.guesses.append(guess)
 
     def leave_out_unlabelled(self, folder: Path, images: list[str], reason: str) -> None:
         """Skip the images of a test folder that have no class, and tell the user how to predict them."""

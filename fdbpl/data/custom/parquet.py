@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from fdbpl.data.custom.text_table import Table
+from fdbpl.data.custom.text_table import Table, table_of_objects
 from fdbpl.errors import REMEDIES, SystemFailure, UserError, enumerated, shortened
 from fdbpl.io.atomic import read_json, write_json
 from fdbpl.io.image_files import is_image
@@ -74,21 +75,8 @@ def read_text_columns(file: Path) -> Table:
     parquet = open_parquet(file)
     images = set(image_columns(parquet))
     columns = [field.name for field in parquet.schema_arrow if field.name not in images]
-    rows: dict[int, list[str]] = {}
-    for batch in _batches(parquet, columns, file):
-        lists = [batch.column(name).to_pylist() for name in columns]
-        for values in zip(*lists, strict=True):
-            rows[len(rows)] = [_text(value) for value in values]
-    names = [column.lower() for column in columns]
-    return Table(file, names, rows, classes=class_lists(parquet), unit="row")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return json.dumps(value, default=str)
-    return str(value).strip()
+    objects = enumerate(row for batch in _batches(parquet, columns, file) for row in batch.to_pylist())
+    return replace(table_of_objects(file, columns, dict(objects), unit="row"), classes=class_lists(parquet))
 
 
 def _batches(parquet: Any, columns: list[str], file: Path) -> Iterator[Any]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdbpl.data.custom.columns import TableContent, class_column, path_column, read_columns
+from fdbpl.data.custom.columns import class_column, path_column, read_columns
 from fdbpl.data.custom.description import Description
 from fdbpl.data.custom.folders import entries, visible_folders
 from fdbpl.data.custom.image_paths import find_images
@@ -35,27 +35,34 @@ class TableFiles:
             UserError: a table cannot be read, or its columns or images cannot be found.
         """
         listing = Listing(self.format, self.folder)
-        tables = {file: self.read_table(file) for file in self.files}
-        by_file = {file: self.split_of_file(file) if len(tables) > 1 else "" for file in tables}
-        for file, table in tables.items():
-            if by_file[file] not in ("", "train") and self.is_unlabelled(table):
-                listing.skip(str(file), "without a column of classes")
-                listing.guesses.append(
-                    f"the images of {file.name} have no class and are left out; after training, predict them with "
-                    "python -m fdbpl.predict"
-                )
-                continue
-            content = read_columns(table, self.description)
-            where = f"{file.name}: " if len(tables) > 1 else ""
-            listing.guesses += [where + guess for guess in (*table.guesses, *content.guesses)]
-            listing.names.update({name: name.replace("_", " ").replace("-", " ") for name in content.names})
-            self.add_images(listing, table, content, by_file[file])
-        if any(by_file.values()):
+        splits = self.splits_of_files()
+        for file in self.files:
+            table = self.read_table(file)
+            if splits[file] not in ("", "train") and self.is_unlabelled(table):
+                listing.skip(str(file), "without classes")
+                listing.guess(f"the images of {file.name} have no class and are left out")
+            else:
+                self.add_images(listing, table, splits[file])
+        if any(splits.values()):
             listing.split_source = f"files {', '.join(file.name for file in self.files)}"
             listing.forget_split_of_training_only()
         check_unique_paths(listing, str(self.files[0]))
         self.leave_out_test_folders(listing)
         return listing
+
+    def splits_of_files(self) -> dict[Path, str]:
+        """{file: split}; "" for all, if the files do not name several splits.
+
+        Raises:
+            UserError: only some of the files name a split.
+        """
+        splits = {file: self.split_of_file(file) for file in self.files}
+        if len(set(splits.values())) < 2:
+            return dict.fromkeys(splits, "")
+        for file, split in splits.items():
+            if not split:
+                raise UserError(f"{file} is not named for a split, unlike other files there; rename or remove it")
+        return splits
 
     def leave_out_test_folders(self, listing: Listing) -> None:
         """Name the test folders, such as Kaggle's, of which the tables list no image."""
@@ -80,17 +87,19 @@ class TableFiles:
         path = path_column(table, self.description)
         return class_column(table, path, None, self.description) is None and len(table.columns) < 3
 
-    def add_images(self, listing: Listing, table: Table, content: TableContent, split: str) -> None:
+    def add_images(self, listing: Listing, table: Table, split: str) -> None:
+        content = read_columns(table, self.description)
+        for guess in (*table.guesses, *content.guesses):
+            listing.guess(guess)
+        listing.names.update({name: re.sub("[_-]", " ", name) for name in content.names})
         folder = self.images_of(table.file)
         paths = find_images(folder, content.paths, listing, self.description.ending, str(table.file))
-        by_folder = {}
-        if not split and not content.splits:
-            by_folder = self.splits_by_folder(paths)
+        splits, source = content.splits, content.split_source
+        if not split and not splits:
+            splits, source = self.splits_by_folder(paths), "first folders of the paths"
+        listing.split_source = source if splits else listing.split_source
         for line, path in paths.items():
-            part = split or content.splits.get(line) or by_folder.get(line, "")
-            listing.images.append(LabelledImage(path, content.labels[line], part))
-        if content.split_source:
-            listing.split_source = content.split_source
+            listing.images.append(LabelledImage(path, content.labels[line], split or splits.get(line, "")))
 
     def splits_by_folder(self, paths: dict[int, str]) -> dict[int, str]:
         """{line: split} of a format whose folders name the splits."""

@@ -109,12 +109,11 @@ def read_json_lines(file: Path) -> Table:
             if not isinstance(value, dict):
                 raise UserError(f"line {number} of {file} is {quoted(value)}, not a JSON object; correct it")
             objects[number] = value
-    return table_of_objects(file, objects)
+    return table_of_objects(file, list(dict.fromkeys(key for value in objects.values() for key in value)), objects)
 
 
-def table_of_objects(file: Path, objects: dict[int, dict], unit: str = "line") -> Table:
-    """A table whose columns are the keys of the objects; values that are not scalars are kept as JSON."""
-    keys = list(dict.fromkeys(key for value in objects.values() for key in value))
+def table_of_objects(file: Path, keys: list[str], objects: dict[int, dict], unit: str = "line") -> Table:
+    """A table whose columns are `keys` of the objects; values other than texts are written as JSON."""
     rows = {number: [_text(value.get(key)) for key in keys] for number, value in objects.items()}
     return Table(file, [key.lower() for key in keys], rows, unit=unit)
 
@@ -122,7 +121,7 @@ def table_of_objects(file: Path, objects: dict[int, dict], unit: str = "line") -
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _decode(file: Path, guesses: list[str]) -> str:

@@ -182,7 +182,7 @@ def test_parquet_without_metadata_and_with_unlabelled_test_images(tmp_path):
     features = {"image": {"_type": "Image"}, "label": CLASS_LABEL}
     write_parquet(tmp_path / "b" / "test.parquet", {"image": pixels, "label": [-1, -1, -1]}, **features)
     data = read_custom_data(str(tmp_path / "b"))
-    assert sizes(data) == (8, 4, 4) and has_guess(data, "images of test.parquet have no labels")
+    assert sizes(data) == (8, 4, 4) and has_guess(data, "images of test.parquet have no class")
 
 
 @pytest.mark.parametrize(("columns", "features", "words"), [

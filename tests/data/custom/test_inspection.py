@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from fdbpl.data import __main__ as command
-from fdbpl.data.custom.inspection import byte_identical, inspect
+from fdbpl.data.custom.checks import byte_identical
+from fdbpl.data.custom.inspection import inspect
 
 from .files import CLASSES, NAMES, image_bytes, write_classes, write_csv, write_image
 
