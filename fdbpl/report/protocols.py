@@ -1,11 +1,12 @@
-"""Titles of the protocols, order of the data sets in tables, and the published numbers of `published.json`."""
+"""Titles of the protocols, order of the data sets in tables, and the published numbers of `published.yaml`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from statistics import fmean
+
+import yaml
 
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.targets import DEFAULT_TARGETS
@@ -38,49 +39,80 @@ def transfer_protocol(source: str, target: str) -> str:
     return "domain_generalization" if target in SHIFTS.get(source, ()) else "cross_dataset"
 
 
+NEEDS = {  # what a published method needs that plain prompt learning does not
+    "half": "knows the half of the tested class",
+    "images": "uses unlabelled images of the tested classes",
+    "descriptions": "uses descriptions by a language model",
+    "tuned": "tuned for each data set",
+}
+
+
 @dataclass(frozen=True)
 class Published:
     """One row of a published table.
 
     Attributes:
-        over: the data sets of the paper's `average`, without the source.
+        datasets: those of the paper's `average`, without the source.
         source: where the numbers were read.
         values: (base, new, H) or (accuracy,) by data set; None = not published.
+        average: (base, new, H) or (accuracy,); accuracies for each of `by_shots` in few-shot tables.
+        needs: keys of NEEDS.
     """
 
     trainer: str
-    over: list[str]
+    datasets: list[str]
     source: str
     values: dict[str, list[float | None]]
-    average: list[float]
-    note: str = ""
+    average: list[float | None]
+    by_shots: list[int]
+    needs: list[str]
+    note: str
 
     @property
     def name(self) -> str:
-        return f"{self.trainer} (published)"
+        return f"{self.trainer} ({'; '.join(['published', *(NEEDS[key] for key in self.needs)])})"
 
-    def average_of(self, datasets: list[str]) -> list[float] | None:
+    def average_of(self, datasets: list[str]) -> list[float | None] | None:
         """The published average if it is over `datasets`, else the same average of these; None if one is missing."""
-        if set(datasets) == set(self.over):
+        if set(datasets) == set(self.datasets):
             return self.average
         rows = [self.values.get(dataset, [None])[:2] for dataset in datasets]
-        if not rows or any(value is None for row in rows for value in row):
+        numbers = [[value for value in row if value is not None] for row in rows]
+        if not rows or numbers != rows:
             return None
-        means = [fmean(column) for column in zip(*rows, strict=True)]
-        return means if len(means) == 1 else [*means, harmonic_mean(*means)]
+        means = [fmean(column) for column in zip(*numbers, strict=True)]
+        return [*means] if len(means) == 1 else [*means, harmonic_mean(*means)]
 
 
 def read_published(protocol: str, backbone: str, shots: int, source: str = "") -> list[Published]:
-    """Published rows for a protocol, the student's backbone, the number of shots and the source data set."""
+    """Published rows for a protocol, the student's backbone, the number of shots and the source data set.
+
+    Args:
+        shots: 0 in few-shot tables, which have several.
+    """
     setting = (protocol, backbone, shots, source)
     return [
-        Published(**{"over": table["over"], "source": table["source"], "values": {}, "average": [], **row})
+        _published(table, row)
         for table in _published_tables()
         if setting == (table["protocol"], table["backbone"], table["shots"], table.get("source_dataset", ""))
         for row in table["rows"]
     ]
 
 
+def _published(table: dict, row: dict) -> Published:
+    numbers = zip(table["datasets"], row["values"], strict=True) if "values" in row else ()
+    return Published(
+        trainer=row["trainer"],
+        datasets=[name for name in table["datasets"] if name != table.get("source_dataset")],
+        source=row.get("source", table["source"]),
+        values={name: value if isinstance(value, list) else [value] for name, value in numbers if value is not None},
+        average=row.get("average", []),
+        by_shots=table.get("by_shots", []),
+        needs=row.get("needs", []),
+        note=row.get("note", ""),
+    )
+
+
 @cache
 def _published_tables() -> list[dict]:
-    return json.loads(resources.files("fdbpl.report").joinpath("published.json").read_text(encoding="utf-8"))
+    return yaml.safe_load(resources.files("fdbpl.report").joinpath("published.yaml").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ of domain generalization are over the shifted data sets.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -132,9 +133,11 @@ def _make_section(group: Group) -> Section:
     shown = {row.name for table in tables for row in table.rows if row.published}
     rows = [row for row in published if row.name in shown]
     if rows:
-        sources = "; ".join(dict.fromkeys(row.source for row in rows))
-        remarks = "".join(f" {row.trainer}: {row.note}." for row in rows if row.note)
-        notes.append(f"Published numbers in the same setting, not run here: {sources}.{remarks}")
+        names: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            names[row.source].append(row.trainer + (f" ({row.note})" if row.note else ""))
+        sources = "; ".join(f"{', '.join(trainers)}: {source}" for source, trainers in names.items())
+        notes.append(f"Published numbers in the same setting, not run here. {sources}.")
     notes += remarks_on(group.experiments)
     images = "synthetic demo images" if group.synthetic else "photographs"
     shots = "" if group.protocol == "few_shot" else f", {shots_text(group.shots)}"
@@ -181,14 +184,18 @@ def _base2new(group: Group, published: list[Published]) -> tuple[list[Table], li
     return tables, notes
 
 
-def _few_shot(group: Group, _: list[Published]) -> tuple[list[Table], list[str]]:
+def _few_shot(group: Group, published: list[Published]) -> tuple[list[Table], list[str]]:
     tables = []
     for datasets in dataset_sets(group):
         accuracies = group.accuracies_on(datasets)
         columns = [shots_text(count) for count in sorted(set(accuracies["shots"]))]
         one = len(datasets) == 1
         cells = _spread_cells(accuracies) if one else _accuracy_cells(means_over(accuracies, "dataset", datasets))
-        tables.append(_table(group, datasets, accuracies, columns, cells, columns))
+        rows: PublishedValues = {
+            row.name: {shots_text(shots): value for shots, value in zip(row.by_shots, row.average, strict=True)}
+            for row in published if set(row.datasets) == set(datasets)
+        }  # fmt: skip
+        tables.append(_table(group, datasets, accuracies, columns, cells, columns, rows))
     notes = [f"All classes; mean ± standard deviation over runs. {MARK_NOTE}"]
     if len(tables) > 1:
         notes.append("The average is the mean of the data sets' means, for rows that have every data set.")

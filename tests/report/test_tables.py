@@ -174,22 +174,46 @@ def test_published_averages(tree):
     assert texts(whole["TCP (published)"], "base", "new", "H") == ["84.13", "75.36", "79.51"]  # averages alone
 
 
+def test_published_names_say_what_a_method_needs(tree):
+    for name in read_published("base2new", "ViT-B/16", 16)[0].datasets:
+        tree.pair(80.0, 60.0, dataset=name, backbone="ViT-B/16")
+    names = [
+        name
+        for name in tables_of(tree)["base2new", "Average over 11 data sets"]
+        if name.startswith(("MMRL ", "PromptKD"))
+    ]
+    assert names == ["PromptKD (published; uses unlabelled images of the tested classes)",
+                     "MMRL (published; knows the half of the tested class; tuned for each data set)"]  # fmt: skip
+    assert "MMRL, " in notes(tree) and ": zhengli97/Awesome-Prompt-Adapter-Learning-for-VLMs, README" in notes(tree)
+
+
+def test_published_few_shot_averages(tree):
+    for name in read_published("few_shot", "ViT-B/16", 0)[0].datasets:
+        for shots in (1, 16):
+            tree.run("train_all", dataset=name, shots=shots, classes="all", backbone="ViT-B/16")
+    found = tables_of(tree)
+    row = found["few_shot", "Average over 11 data sets"]["CLIP-LoRA (published)"]
+    assert texts(row, "1 shot", "16 shots") == ["72.20", "82.90"]
+    assert "CLIP-LoRA (published)" not in found["few_shot", "dtd"]
+
+
 def test_published_numbers_are_consistent():
-    """Against typing errors; three H are inconsistent in the papers themselves."""
+    """Against typing errors; some H are inconsistent in the papers themselves."""
     off = [
         (row.trainer, name)
         for row in read_published("base2new", "ViT-B/16", 16)
+        if "not that of the two averages" not in row.note
         for name, (base, new, score) in {**row.values, "average": row.average}.items()
-        if abs(h(base, new) - score) > 0.021
+        if None not in (base, new) and abs(h(base, new) - score) > 0.021
     ]
-    assert off == [("PromptKD", "stanford_cars"), ("PromptKD", "ucf101"), ("RPO", "average")]
+    assert off == [("PromptKD", "stanford_cars"), ("PromptKD", "ucf101")]
     transfer = [("cross_dataset", "ViT-B/16", None)]
     transfer += [("domain_generalization", *one) for one in (("ViT-B/16", 6), ("ViT-B/32", 12), ("RN50", 7))]
     for protocol, backbone, count in transfer:
         rows = read_published(protocol, backbone, 16, "imagenet")
         assert rows and count in (None, len(rows))
         for row in rows:
-            means = [row.values[name][0] for name in row.over]
+            means = [row.values[name][0] for name in row.datasets]
             assert statistics.mean(means) == pytest.approx(row.average[0], abs=0.011)
 
 
