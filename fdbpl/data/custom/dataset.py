@@ -33,6 +33,7 @@ class CustomData:
         guesses: those of the notices that say what was guessed.
         skipped: files that are not used, with reasons.
         hidden: number of hidden files and folders, which are not listed.
+        split_note: source of the split.
     """
 
     place: Path
@@ -45,6 +46,7 @@ class CustomData:
     guesses: list[str]
     skipped: list[SkippedFile]
     hidden: int = 0
+    split_note: str = ""
 
     @property
     def classnames(self) -> list[str]:
@@ -135,7 +137,7 @@ def read_custom_data(place: str, training: bool = True) -> CustomData:
     ]
     return CustomData(
         data.place, listing.format, listing.folder, name_of(data.place), template, rows, notices, listing.guesses,
-        listing.skipped, listing.hidden,
+        listing.skipped, listing.hidden, split_note,
     )  # fmt: skip
 
 

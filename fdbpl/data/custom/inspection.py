@@ -47,7 +47,7 @@ class Inspection:
         data = self.data
         return {
             "place": str(data.place), "format": data.format, "folder": str(data.folder), "name": data.name,
-            "template": data.template, "guesses": data.guesses, "hidden": data.hidden,
+            "template": data.template, "split": data.split_note, "guesses": data.guesses, "hidden": data.hidden,
             "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
             "classes": [asdict(one) for one in self.classes], "duplicates": self.duplicates,
             "unreadable": self.unreadable, "warnings": self.warnings, "exit_code": self.exit_code,
@@ -60,6 +60,7 @@ class Inspection:
         lines = [
             f"{data.place}: {data.format}",
             *(f"  guessed: {guess}" for guess in data.guesses),
+            *([f"  split: {data.split_note}"] if data.split_note else []),
             f"{len(classes)} classes, {counts}; template {data.template!r}",
             f"  {'class':{width}}  half  train    val   test  prompt",
         ]

@@ -38,6 +38,7 @@ def pets(tmp_path):
 def test_data_without_warnings(run, pets):
     code, out, err = run(pets)
     assert code == 0 and not err
+    assert "split: default: 50/20/30 %" in out
     assert "class folders" in out and "4 classes, 80 train, 32 val, 48 test; template 'a photo of a {}.'" in out
     table = [line.split() for line in out.splitlines() if "a photo of a" in line][1:]
     assert table[0] == ["dog", "9", "base", "20", "8", "12", "a", "photo", "of", "a", "dog", "9."]
