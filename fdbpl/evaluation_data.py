@@ -9,7 +9,7 @@ from torch import Tensor
 from fdbpl.class_names import spelled_as
 from fdbpl.data.custom import hub
 from fdbpl.data.custom.dataset import read_custom_data
-from fdbpl.data.custom.inspection import find_known
+from fdbpl.data.custom.field_data import find_field_data
 from fdbpl.data.prepare.check import CONFIGS
 from fdbpl.engine.templates import template_of
 from fdbpl.engine.trained_run import TrainedRun
@@ -86,7 +86,7 @@ def classify_data(
         UserError: the data cannot be read, have no test images, or have a class that is not among the names.
     """
     path = hub.local_path(data)
-    known = (data, root) if not path.exists() and (CONFIGS / f"{data}.yaml").is_file() else find_known(path)
+    known = (data, root) if not path.exists() and (CONFIGS / f"{data}.yaml").is_file() else find_field_data(path)
     if known:
         name, folder = known
         cfg = run.data_config(str(CONFIGS / f"{name}.yaml"), str(folder))
