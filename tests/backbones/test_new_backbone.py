@@ -38,7 +38,7 @@ def test_zero_shot_classification():
     torch.testing.assert_close(teacher.encode_image(halves), torch.tensor([[0, 0, 0.5**0.5, 0, 0.5**0.5, 0, 0, 0]]))
 
 
-def test_a_region_bank_of_its_outputs(tmp_path):
+def test_a_region_bank_of_the_outputs(tmp_path):
     teacher = load_backbone("colours:8")
     for name, colour in (("fire", (250, 10, 0)), ("sea", (0, 5, 240))):
         Image.new("RGB", (20, 12), colour).save(tmp_path / f"{name}.png")
@@ -53,11 +53,11 @@ def test_a_region_bank_of_its_outputs(tmp_path):
     assert logits.argmax(-1).tolist() == [0, 0, 1, 1]
 
 
-def test_its_hash_without_loading_it():
+def test_the_hash_without_loading_the_weights():
     assert weights_sha256("colours:8") == load_backbone("colours:8").sha256 != weights_sha256("colours:9")
     assert weights_available("colours:8")
 
 
-def test_a_wrong_name():
+def test_a_name_without_an_image_size():
     with pytest.raises(UserError, match="colours:big has no image size"):
         load_backbone("colours:big")

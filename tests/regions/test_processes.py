@@ -32,8 +32,8 @@ def start(arguments, per_image=200, **streams):
 
 @pytest.mark.slow
 def test_killed_generations_and_simultaneous_ones_produce_the_same_bytes(photos, weights, tmp_path):
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    run = start((photos, straight, weights))
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    run = start((photos, uninterrupted, weights))
     assert run.wait(120) == 0, run.stderr.read()
     clock = random.Random(5)
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_killed_generations_and_simultaneous_ones_produce_the_same_bytes(photos,
         run.wait()
     both = [start((photos, killed, weights)) for _ in range(2)]
     assert [run.wait(120) for run in both] == [0, 0], both[0].stderr.read()
-    assert content(killed) == content(straight)
+    assert content(killed) == content(uninterrupted)
     assert not list(killed.rglob("*.partial"))
 
 

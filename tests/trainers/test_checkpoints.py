@@ -1,6 +1,6 @@
-"""Loading of checkpoints: other classes, other methods, class-specific contexts, official files, unsafe files.
+"""Loading of checkpoints: other classes, other methods, class-specific contexts, official files.
 
-tests/bad_input/files/test_checkpoints.py has the damaged files.
+tests/bad_input/files/test_checkpoints.py has damaged files, tests/hostile has unsafe ones.
 """
 
 import pickle
@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from fdbpl.errors import UserError
-
-from .methods import same
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +110,3 @@ def test_an_official_checkpoint_with_a_pickled_scheduler_is_read(build_shared, t
     trainer = build_shared("CoOp", "official")
     trainer.load_model(folder, epoch=2)
     assert torch.equal(trainer.student.prompt_learner.ctx, ctx.float())
-
-
-class Evil:
-    def __reduce__(self):
-        return (Path.touch, (Path("evil-was-here"),))
-
-
-def test_code_in_a_checkpoint_is_not_executed(build_shared, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = write_file(tmp_path, {"state_dict": {"ctx": torch.zeros(4, 64)}, "scheduler": Evil()})
-    trainer = build_shared("CoOp", "evil")
-    before = trainer.student.prompt_learner.ctx.clone()
-    with pytest.raises(UserError, match="cannot be read safely"):
-        trainer.load_model(folder, epoch=2)
-    assert not (tmp_path / "evil-was-here").exists() and same(trainer.student.prompt_learner.ctx.data, before)

@@ -61,10 +61,10 @@ def test_metrics_of_a_training_record_whether_it_collapsed_and_skipped_steps(tra
 
 def test_a_resumed_training_remembers_its_first_epochs(build):
     settings = {"TRAIN.CHECKPOINT_FREQ": 1}
-    straight = build("CoOp", "straight", **settings)
-    straight.train()
+    uninterrupted = build("CoOp", "uninterrupted", **settings)
+    uninterrupted.train()
     stopped_in_epoch(build("CoOp", "broken", **settings), 3)
     resumed = build("CoOp", "broken", **settings)
     resumed.train()
-    assert resumed.epoch_means == straight.epoch_means and len(straight.epoch_means) == 4
-    assert all(mean.accuracy is not None for mean in straight.epoch_means)
+    assert resumed.epoch_means == uninterrupted.epoch_means and len(uninterrupted.epoch_means) == 4
+    assert all(mean.accuracy is not None for mean in uninterrupted.epoch_means)

@@ -203,14 +203,14 @@ def test_a_training_with_loss_scaling_resumes_exactly(build, capsys):
         overflow_in(trainer, lambda epoch, batch: batch == 0)
         return trainer, recorded_steps(trainer)
 
-    straight, expected = scaled("straight")
-    straight.train()
+    uninterrupted, expected = scaled("uninterrupted")
+    uninterrupted.train()
     broken, steps = scaled("broken")
     stopped_in_epoch(broken, 2)
     resumed, rest = scaled("broken")
     capsys.readouterr()
     resumed.train()
     assert set(rest) == {(2, 0), (2, 1)} and repr(steps | rest) == repr(expected)
-    assert same(learned(resumed), learned(straight))
+    assert same(learned(resumed), learned(uninterrupted))
     assert resumed.optimization.scaler.get_scale() == INITIAL_LOSS_SCALE / 2**3 and resumed.skipped_steps == 3
     assert "Epoch 3: 1 of 2 steps were skipped" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def frozen(trainer) -> dict[str, torch.Tensor]:
 def run(request, build_shared) -> SimpleNamespace:
     """A complete run of a trainer, with its state before."""
     name = request.param
-    trainer = build_shared(name, f"straight/{name}", **settings_of(name))
+    trainer = build_shared(name, f"uninterrupted/{name}", **settings_of(name))
     start, clip, steps = learned(trainer), frozen(trainer), recorded_steps(trainer)
     trainer.train()
     return SimpleNamespace(name=name, trainer=trainer, start=start, clip=clip, steps=steps)

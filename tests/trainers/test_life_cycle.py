@@ -74,18 +74,18 @@ def test_zero_shot_uses_the_template_of_the_data_set(build, capsys):
 
 def test_random_crops_of_worker_processes_resume_exactly(build):
     settings = EACH_EPOCH | {"DATALOADER.NUM_WORKERS": 1, "OPTIM.MAX_EPOCH": 2}
-    straight = build("CoOp", "straight", **settings)
-    straight.train()
+    uninterrupted = build("CoOp", "uninterrupted", **settings)
+    uninterrupted.train()
     stopped_in_epoch(build("CoOp", "broken", **settings), 1)
     resumed = build("CoOp", "broken", **settings)
     resumed.train()
-    assert same(learned(straight), learned(resumed))
+    assert same(learned(uninterrupted), learned(resumed))
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_kill_between_two_modules_resumes_from_their_last_common_epoch(build_shared, damage):
-    straight = build_shared("FDBPL", f"{damage}/straight", **EACH_EPOCH)
-    straight.train()
+    uninterrupted = build_shared("FDBPL", f"{damage}/uninterrupted", **EACH_EPOCH)
+    uninterrupted.train()
     broken = stopped_in_epoch(build_shared("FDBPL", f"{damage}/broken", **EACH_EPOCH), 3)
     last = Path(broken.output_dir, "negative_prompt_learner/model.pth.tar-3")
     content = last.read_bytes()
@@ -94,24 +94,24 @@ def test_a_kill_between_two_modules_resumes_from_their_last_common_epoch(build_s
         last.write_bytes(content[: len(content) // 2])
     resumed = build_shared("FDBPL", f"{damage}/broken", **EACH_EPOCH)
     resumed.train()
-    assert resumed.start_epoch == 2 and same(learned(straight), learned(resumed))
+    assert resumed.start_epoch == 2 and same(learned(uninterrupted), learned(resumed))
 
 
 @pytest.mark.parametrize("frequency", [0, 3])
 def test_the_last_finished_epoch_is_kept_until_the_next_checkpoint(build_shared, monkeypatch, frequency):
     """Resuming repeats no finished epoch; at the end there are only the checkpoints of TRAIN.CHECKPOINT_FREQ."""
     settings = {"OPTIM.MAX_EPOCH": 5, "TRAIN.CHECKPOINT_FREQ": frequency}
-    straight = build_shared("FDBPL", f"every{frequency}/straight", **settings)
-    straight.train()
+    uninterrupted = build_shared("FDBPL", f"every{frequency}/uninterrupted", **settings)
+    uninterrupted.train()
     monkeypatch.setattr("fdbpl.engine.trainer.SAVE_INTERVAL_S", 0)
     broken = stopped_in_epoch(build_shared("FDBPL", f"every{frequency}/broken", **settings), 4)
     folders = {name: Path(broken.output_dir, name) for name in MODULES}
     assert all(checkpoint.epochs(folder) == ([3, 4] if frequency else [4]) for folder in folders.values())
     resumed = build_shared("FDBPL", f"every{frequency}/broken", **settings)
     resumed.train()
-    assert resumed.start_epoch == 4 and same(learned(straight), learned(resumed))
+    assert resumed.start_epoch == 4 and same(learned(uninterrupted), learned(resumed))
     for name, folder in folders.items():
-        assert checkpoint.epochs(folder) == checkpoint.epochs(Path(straight.output_dir, name))
+        assert checkpoint.epochs(folder) == checkpoint.epochs(Path(uninterrupted.output_dir, name))
 
 
 BEST = EACH_EPOCH | {"TEST.FINAL_MODEL": "best_val"}
@@ -127,18 +127,18 @@ def validated(trainer):
 @pytest.mark.parametrize("output", ["broken", "elsewhere"])
 def test_the_best_epoch_survives_a_restart(build, output):
     """Resume in the same folder, and in another one with --resume."""
-    straight = validated(build("CoOp", "straight", **BEST))
-    straight.train()
+    uninterrupted = validated(build("CoOp", "uninterrupted", **BEST))
+    uninterrupted.train()
     broken = stopped_in_epoch(validated(build("CoOp", "broken", **BEST)), 3)
     resumed = validated(build("CoOp", output, **BEST, RESUME=broken.output_dir))
     resumed.train()
-    assert resumed.best_result == straight.best_result == 30.0
-    assert same(learned(resumed), learned(straight)) and resumed.results == straight.results
+    assert resumed.best_result == uninterrupted.best_result == 30.0
+    assert same(learned(resumed), learned(uninterrupted)) and resumed.results == uninterrupted.results
 
 
 def test_a_kill_between_the_best_models_of_two_modules(build_shared, monkeypatch):
-    straight = validated(build_shared("FDBPL", "best/straight", **BEST))
-    straight.train()
+    uninterrupted = validated(build_shared("FDBPL", "best/uninterrupted", **BEST))
+    uninterrupted.train()
     broken = validated(build_shared("FDBPL", "best/broken", **BEST))
     write = checkpoint.write
 
@@ -152,11 +152,11 @@ def test_a_kill_between_the_best_models_of_two_modules(build_shared, monkeypatch
         broken.train()
     resumed = validated(build_shared("FDBPL", "best/broken", **BEST))
     resumed.train()
-    assert resumed.best_result == straight.best_result == 30.0
+    assert resumed.best_result == uninterrupted.best_result == 30.0
     for name in MODULES:
-        best = [checkpoint.read(Path(run.output_dir, name, checkpoint.BEST)) for run in (straight, resumed)]
+        best = [checkpoint.read(Path(run.output_dir, name, checkpoint.BEST)) for run in (uninterrupted, resumed)]
         assert best[0]["epoch"] == 2 and same(*best)
-    assert same(learned(resumed), learned(straight)) and resumed.results == straight.results
+    assert same(learned(resumed), learned(uninterrupted)) and resumed.results == uninterrupted.results
 
 
 def test_resuming_needs_the_checkpoints_of_the_same_method(build_shared, tmp_path):

@@ -1,4 +1,4 @@
-"""Loading of a finished run from its folder, and refusal of folders without one."""
+"""Loading of finished runs; tests/bad_input/files/test_run_folders.py has broken run folders."""
 
 import json
 import shutil
@@ -95,20 +95,3 @@ def test_a_test_run_is_refused_with_the_name_of_its_training(copy):
         write_json(copy / "run.json", {**record, "task": "test 0123 epoch None", "command": ["python", *flag]})
         with pytest.raises(UserError, match="a test of the run in output/the run, LR=3. Give"):
             TrainedRun(copy)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda run: shutil.rmtree(run), "the folder does not exist"),
-        (lambda run: (run / "done.json").unlink(), "unfinished"),
-        (lambda run: (run / "config.yaml").unlink(), "it has no config.yaml"),
-        (lambda run: shutil.rmtree(run / "prompt_learner"), "no checkpoint in .*prompt_learner"),
-        (lambda run: (run / "config.yaml").write_text("TRAINER: {NAME: Nothing}"), "trainer 'Nothing'"),
-        (lambda run: (run / "metrics.json").write_text("{"), "metrics.json"),
-    ],
-)
-def test_broken_run_folders_are_refused(copy, damage, message):
-    damage(copy)
-    with pytest.raises(UserError, match=message):
-        TrainedRun(copy).predictor()

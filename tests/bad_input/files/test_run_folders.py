@@ -156,10 +156,13 @@ def test_broken_config_yaml(workspace, case, check_unusable):
     check_unusable(workspace.run(), str(workspace.run()))
 
 
-@pytest.mark.parametrize("name", ["done.json", "config.yaml"])
-def test_unfinished_runs(workspace, name, check_unusable):
-    (workspace.run() / name).unlink()
-    check_unusable(workspace.run(), [str(workspace.run()), "finished"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("done.json", "unfinished"), ("config.yaml", "it has no config.yaml"), ("prompt_learner", "no checkpoint in ")],
+)
+def test_missing_files(workspace, name, message, check_unusable):
+    (workspace.run() / name).rename(workspace.folder / "elsewhere")
+    check_unusable(workspace.run(), [str(workspace.run()), message])
 
 
 @pytest.mark.parametrize("place", ["nowhere", "config.yaml", "prompt_learner"])
