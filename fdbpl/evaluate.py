@@ -44,12 +44,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """
     names = class_names.parse_classnames(arguments)
 
-    from fdbpl import evaluation_data
     from fdbpl.devices import choose_device
-    from fdbpl.engine.trained_run import load_run
-    from fdbpl.evaluation_files import write_evaluation
+    from fdbpl.engine.trained_run import load_run  # makes dassl importable, which the data sets need
 
     run = load_run(arguments.run, choose_device(arguments.device))
+    from fdbpl import evaluation_data
+    from fdbpl.evaluation_files import write_evaluation
+
     if arguments.joint:
         found = evaluation_data.classify_both_halves(run, arguments.root)
     elif arguments.data:
