@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of child processes
+os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of child processes: tests read their stderr
+os.environ.setdefault("OUTDATED_IGNORE", "1")  # outdated, which upstream's Dassl needs, warns in spite of that
 torch.set_num_threads(1)  # more threads would wait for each other while another test occupies a core
 signal.signal(signal.SIGINT, signal.default_int_handler)  # commands started with `&` ignore it
 

@@ -62,7 +62,7 @@ def host(tmp_path_factory, installed):
     }  # fmt: skip
     words = [str(word) for pair in settings.items() for word in pair]
     path = os.pathsep.join([str(installed), str(Path(dassl.__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
     def run(trainer: str, *arguments: object) -> subprocess.CompletedProcess:
         flags = ["--trainer", trainer, "--root", folder / "data", *arguments]
@@ -155,7 +155,7 @@ write_json("run/metrics.json", {"accuracy": 50.0, "dataset": "demo", "protocol":
 write_json("run/done.json", {})
 """
     path = os.pathsep.join([str(installed), str(Path(dassl.__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     Image.new("RGB", (70, 50), (200, 30, 30)).save(tmp_path / "red.png")
 
     def python(*words: str) -> str:

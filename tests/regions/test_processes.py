@@ -25,7 +25,7 @@ def start(arguments, per_image=200, **streams):
         sys.executable, "-m", "fdbpl.regions", "generate", "--root", root, "--images", root, "--bank", bank,
         "--teacher", weights, "--student", weights, "--per-image", per_image, "--pipeline", "torchvision",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     streams = {"stderr": subprocess.PIPE, **streams}
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, text=True, **streams)
 
