@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train
-from fdbpl import export, predict
+from fdbpl import evaluate, export, predict
 from fdbpl.io.image_files import decoded
 from fdbpl.io.image_reading import DISPLAYED, STORED, TRANSPOSE, read_header, read_image
 from fdbpl.pipelines import build_pipeline, dali_installed, image_sizes
@@ -170,7 +170,7 @@ def words(root: Path, trainer: str, *more: object) -> list[str]:
 
 @pytest.mark.slow
 def test_runs_on_turned_images_equal_those_on_upright_ones(tmp_path):
-    """Bank, training with and without it, test, prediction and export; a bank of the stored pixels is not read."""
+    """Bank, training with and without it, test, prediction, evaluation, export; a bank of stored pixels is not read."""
     results = []
     for orientation in (1, 6):
         folder = tmp_path / str(orientation)
@@ -185,6 +185,9 @@ def test_runs_on_turned_images_equal_those_on_upright_ones(tmp_path):
         succeeds(export.main, [folder / "CoOp", "--features", folder / "features.npz"])
         found["features"] = np.load(folder / "features.npz")["features"].tobytes()
         found["export"] = json.loads((folder / "export" / "classifier.json").read_text())["preprocessing"]
+        for name, data in (("own", []), ("others", ["--data", root])):
+            succeeds(evaluate.main, [folder / "CoOp", *data, "--output", folder / name])
+            found[name] = (folder / name / "predictions.csv").read_text().replace(str(root), "")
         found["predict"] = (folder / "predictions.csv").read_text().replace(str(root), "")
         results.append(found)
     upright, turned = results

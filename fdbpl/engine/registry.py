@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dassl.config import get_cfg_default
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from yacs.config import CfgNode
@@ -79,6 +79,13 @@ def default_config() -> CfgNode:
         importlib.import_module("datasets").extend_cfg(cfg)
     extend_cfg(cfg)
     return cfg
+
+
+def defaults_of_dataset(name: str) -> dict:
+    """Return the `config_defaults` of a data set's class; {} if no such class is registered."""
+    if name not in DATASET_REGISTRY.registered_names():
+        return {}
+    return getattr(DATASET_REGISTRY.get(name), "config_defaults", {})
 
 
 def trainer_names() -> list[str]:

@@ -29,7 +29,7 @@ from fdbpl.runs import RunFolder, peak_memory
 
 from . import DASSL
 from .bank_spec import ensure_bank
-from .registry import default_config, region_bank_spec, trainer_names
+from .registry import default_config, defaults_of_dataset, region_bank_spec, trainer_names
 from .run_inputs import inputs_of, test_record, tested_split
 
 
@@ -157,13 +157,6 @@ def build_config(arguments: argparse.Namespace) -> CfgNode:
         raise UserError("The run folder is missing; give one, for example --output-dir output/my_run")
     cfg.freeze()
     return cfg
-
-
-def defaults_of_dataset(name: str) -> dict:
-    """Return the `config_defaults` of a data set's class; {} if no such class is registered."""
-    if name not in DATASET_REGISTRY.registered_names():
-        return {}
-    return getattr(DATASET_REGISTRY.get(name), "config_defaults", {})
 
 
 def flag_values(arguments: argparse.Namespace) -> dict:

@@ -30,7 +30,7 @@ from fdbpl.runs.folder import read_metrics
 from . import checkpoint
 from .feature_cache import iterate_features
 from .image_dataset import dataset_wrapper, decoding_of
-from .registry import TRAINERS, default_config, extend_cfg, import_trainers
+from .registry import TRAINERS, default_config, defaults_of_dataset, extend_cfg, import_trainers
 from .run_compatibility import recorded_student
 from .run_inputs import tested_split
 from .student import Classifier, Student, load_student_backbone
@@ -213,8 +213,9 @@ class TrainedRun:
         cfg.set_new_allowed(True)
         cfg.merge_from_other_cfg(self.cfg)
         if dataset:
+            values = read_yaml(dataset)
             cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.WHITE_BACKGROUND = False, False  # a run on custom data has others
-            merge(cfg, read_yaml(dataset), dataset)
+            merge(cfg, {**defaults_of_dataset(values.get("DATASET.NAME", "")), **values}, dataset)
         if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
             raise UserError(
                 f"The data set {cfg.DATASET.NAME} of {self.folder} is not registered here; run the command in the "
