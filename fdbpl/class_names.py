@@ -18,7 +18,7 @@ MAX_LISTED = 30  # class names in a message
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --classes and --classes-file, which exclude each other."""
     group = parser.add_mutually_exclusive_group()
-    meaning = "class names in place of the run's, as a row of CSV; put a name with a comma in quotes"
+    meaning = "class names instead of the run's, as a row of CSV; put a name with a comma in quotes"
     group.add_argument("--classes", metavar="A,B,C", help=meaning)
     group.add_argument("--classes-file", type=Path, metavar="FILE", help="the same as a text file, one name per line")
 
@@ -63,7 +63,7 @@ def check_distinct(names: Sequence[str], where: str, remedy: str) -> None:
         pair = " and ".join(shortened((ascii if same_on_screen else repr)(one)) for one in (first, name))
         raise UserError(
             f"CLIP cannot tell the class names {pair} in {where} apart: its tokenizer ignores case, spacing, Unicode "
-            f"composition and whatever follows <|endoftext|>; {remedy}"
+            f"composition and all text after <|endoftext|>; {remedy}"
         )
 
 

@@ -161,7 +161,7 @@ def packages() -> Iterator[Finding]:
         found = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
         yield Finding("problem", found, INSTALL)
     else:
-        yield Finding("fine", f"{len(others)} of requirements.txt, besides those below")
+        yield Finding("fine", f"{len(others)} of requirements.txt, apart from those below")
 
 
 def torch() -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def classify_test_images(run: TrainedRun, root: str = "", names: list[str] | Non
 
     Args:
         root: folder of the data sets; "" = the run's.
-        names: class names in place of the run's.
+        names: class names instead of the run's.
 
     Raises:
         UserError: the data set is missing, or one of its classes is not among `names`.

@@ -37,7 +37,7 @@ def clip_package() -> ModuleType:
     if not hasattr(package, "tokenize"):
         where = getattr(package, "__file__", None) or "a folder named clip"
         raise UserError(
-            f"Another package called clip is installed in place of OpenAI's, at {where}. "
+            f"Another package called clip is installed instead of OpenAI's, at {where}. "
             "Run: pip uninstall -y clip && pip install openai-clip"
         )
     return package

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fdbpl.demo.forms import CUT_OUTLINES, FORMS
+from fdbpl.demo.forms import CUT_OUTLINES, FORMS, Part
 
 BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "noisy", "cloudy")
 UNSEEN_BACKGROUNDS = ("waves", "rings", "tiles", "grain")  # no demo model was pre-trained on these
@@ -79,35 +79,53 @@ def unseen_background(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.
     return np.clip(0.5 + 0.25 * light / (light.std() + 1e-6), 0, 1).astype(np.float32)
 
 
-def form_masks(
-    form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int, line: float = 0
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draw the masks of a form and of its outline.
+def form_mask(
+    form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int
+) -> np.ndarray:
+    """Draw the mask of a filled form.
 
     Args:
         form: name and sense.
         place: [2, 2] matrix from the form's coordinates to pixels.
         centre: position of the form's origin, in pixels.
-        line: width of the outline in pixels; 0 for no outline.
 
     Returns:
-        The mask of the filled form and that of its outline (None without one), float32 [H, W] in [0, 1].
+        float32 [H, W] in [0, 1].
     """
-    size = (width * OVERSAMPLING, height * OVERSAMPLING)
-    area, outline = Image.new("L", size), Image.new("L", size) if line else None
-    draw_area, draw_outline = ImageDraw.Draw(area), ImageDraw.Draw(outline) if line else None
+    return _mask(_area(form, place, centre, width, height))
+
+
+def outline_mask(
+    form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int, line: float
+) -> np.ndarray:
+    """Draw the mask of a form's outline of `line` pixels; the other arguments and the result are as for `form_mask`."""
+    image = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING))
+    draw = ImageDraw.Draw(image)
     parts = FORMS[form[1]][form[0]]
     for part in parts:
-        corners = [tuple(corner) for corner in (part.outline @ place.T + np.array(centre)) * OVERSAMPLING]
-        draw_area.polygon(corners, fill=255 if part.filled else 0)
-        if line:
-            if part.filled and len(parts) > 1:
-                draw_outline.polygon(corners, fill=0)  # hides the seams between filled parts
-            draw_outline.line(corners + corners[:2], fill=255, width=max(1, round(line * OVERSAMPLING)), joint="curve")
-    filled = np.asarray(area.reduce(OVERSAMPLING), np.float32) / 255
-    if not line:
-        return filled, None
-    lines = np.asarray(outline.reduce(OVERSAMPLING), np.float32) / 255
-    if form in CUT_OUTLINES:
-        lines = lines * np.asarray(area.filter(ImageFilter.MaxFilter(5)).reduce(OVERSAMPLING), np.float32) / 255
-    return filled, lines
+        corners = _corners(part, place, centre)
+        if part.filled and len(parts) > 1:
+            draw.polygon(corners, fill=0)  # hides the seams between filled parts
+        draw.line(corners + corners[:2], fill=255, width=max(1, round(line * OVERSAMPLING)), joint="curve")
+    if form not in CUT_OUTLINES:
+        return _mask(image)
+    area = _area(form, place, centre, width, height).filter(ImageFilter.MaxFilter(5))
+    return _mask(image) * np.asarray(area.reduce(OVERSAMPLING), np.float32) / 255
+
+
+def _area(
+    form: tuple[str, int], place: np.ndarray, centre: tuple[float, float], width: int, height: int
+) -> Image.Image:
+    area = Image.new("L", (width * OVERSAMPLING, height * OVERSAMPLING))
+    draw = ImageDraw.Draw(area)
+    for part in FORMS[form[1]][form[0]]:
+        draw.polygon(_corners(part, place, centre), fill=255 if part.filled else 0)
+    return area
+
+
+def _corners(part: Part, place: np.ndarray, centre: tuple[float, float]) -> list[tuple[float, float]]:
+    return [tuple(corner) for corner in (part.outline @ place.T + np.array(centre)) * OVERSAMPLING]
+
+
+def _mask(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.reduce(OVERSAMPLING), np.float32) / 255

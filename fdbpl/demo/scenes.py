@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fdbpl.demo.drawing import BACKGROUNDS, UNSEEN_BACKGROUNDS, background, clouds, form_masks, grid, stripes
+from fdbpl.demo.drawing import (
+    BACKGROUNDS,
+    UNSEEN_BACKGROUNDS,
+    background,
+    clouds,
+    form_mask,
+    grid,
+    outline_mask,
+    stripes,
+)
 from fdbpl.demo.forms import EVERYDAY, NAMES, WORKSHOP
 from fdbpl.interruption import init_pool_worker
 
@@ -168,7 +177,7 @@ def add_distractors(rng: np.random.Generator, image: np.ndarray, medium: str, pl
         if rng.random() < 0.5:
             form = NAMES[rng.integers(len(NAMES))], int(rng.random() < 0.5)
             angle, radius = rng.normal() * 0.3, side * rng.uniform(0.07, 0.11)
-            mask, _ = form_masks(form, rotation(angle) * radius, (x, y), width, height)
+            mask = form_mask(form, rotation(angle) * radius, (x, y), width, height)
         else:
             blob, radius = Image.new("L", (width, height)), side * rng.uniform(0.03, 0.07)
             ImageDraw.Draw(blob).ellipse([x - radius, y - radius, x + radius, y + radius], fill=255)
@@ -194,13 +203,14 @@ def add_object(
     turn = rotation(rng.normal() * (0.138 if workshop_style else 0.11))
     line = 0 if fill == "solid" else max(1.0, place.radius * rng.uniform(0.07, 0.15))
     matrix = turn @ np.array([[stretch, shear], [0, 1 / stretch]]) * place.radius
-    area, outline = form_masks(form, matrix, (place.x, place.y), width, height, line)
     colour = colour + rng.normal(size=3).astype(np.float32) * 12
-    mask, paint = area[..., None], colour
-    x, y = grid(width, height)
     if fill == "outlined":
-        mask = outline[..., None]
-    elif fill == "solid" and medium == "photo":
+        mask = outline_mask(form, matrix, (place.x, place.y), width, height, line)[..., None]
+    else:
+        mask = form_mask(form, matrix, (place.x, place.y), width, height)[..., None]
+    x, y = grid(width, height)
+    paint = colour
+    if fill == "solid" and medium == "photo":
         angle = rng.random() * 2 * math.pi
         light = ((x - place.x) * math.cos(angle) + (y - place.y) * math.sin(angle)) / (place.radius * 1.2)
         paint = colour * (1 + 0.28 * np.clip(light, -1, 1))[..., None]

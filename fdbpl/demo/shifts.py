@@ -7,7 +7,7 @@ from PIL import Image
 
 from fdbpl.demo.corruptions import CORRUPTIONS, corrupted
 from fdbpl.demo.dataset import DEMO
-from fdbpl.demo.drawing import UNSEEN_BACKGROUNDS, clouds, form_masks, grid, stripes
+from fdbpl.demo.drawing import UNSEEN_BACKGROUNDS, clouds, form_mask, grid, outline_mask, stripes
 from fdbpl.demo.forms import NAMES, WORKSHOP
 from fdbpl.demo.scenes import draw_frame, draw_look, draw_scene, draw_workshop_image, rotation
 from fdbpl.demo.synthetic_dataset import SyntheticDataset
@@ -24,9 +24,10 @@ def draw_sketch(rng: np.random.Generator, name: int, number: int) -> Image.Image
         stretch = math.exp(rng.normal() * 0.09)
         matrix = rotation(turn + rng.normal() * 0.04) @ np.diag([stretch, 1 / stretch]) * place.radius
         line = place.radius * rng.uniform(0.04, 0.08)
-        area, outline = form_masks((NAMES[name], WORKSHOP), matrix, (place.x, place.y), width, height, line)
+        outline = outline_mask((NAMES[name], WORKSHOP), matrix, (place.x, place.y), width, height, line)
         pressure = np.clip(4 * (clouds(rng, width, height, 14) - 0.3), 0, 1) * rng.uniform(0.6, 0.9)
         image = image + (pencil - image) * outline * pressure
+    area = form_mask((NAMES[name], WORKSHOP), matrix, (place.x, place.y), width, height)
     hatching = stripes(rng, *grid(width, height), place.radius * rng.uniform(0.05, 0.09))
     image = image + (pencil - image) * area * hatching * rng.uniform(0.1, 0.6)
     for _ in range(rng.integers(1, 4)):  # construction lines across the sheet

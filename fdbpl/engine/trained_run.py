@@ -350,7 +350,7 @@ class TrainedRun:
             for part in path:
                 node = node.setdefault(part, CfgNode()) if isinstance(node, CfgNode) else None
             if not isinstance(node, CfgNode) or isinstance(node.get(name), CfgNode):
-                raise UserError(f"{file} contains {quoted(key)}, which is no configuration key; give another run")
+                raise UserError(f"{file} contains {quoted(key)}, which is not a configuration key; give another run")
             node[name] = values[key]
         return cfg
 

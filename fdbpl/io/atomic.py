@@ -106,7 +106,7 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # reading a pipe would block
-        raise UserError(f"{path} should be {what}, but is no regular file; check the path")
+        raise UserError(f"{path} should be {what}, but is not a regular file; check the path")
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:

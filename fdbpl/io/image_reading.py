@@ -73,7 +73,7 @@ def read_image(source: str | os.PathLike | BytesIO, side: int = 0, decoding: Dec
     """Read the first frame as RGB.
 
     Args:
-        side: length of the shorter edge after the resize of the test transform, in pixels; 0 = no such resize.
+        side: length of the shorter edge after the resize of the test transform, in pixels; 0 = no resize.
 
     Raises:
         UnreadableImage: no file, no image, truncated, more than 8 bits per channel, or too large.
@@ -159,7 +159,7 @@ def _check_regular_file(path: str | os.PathLike) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no image of a known format"
+        return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:120] or type(error).__name__

@@ -93,7 +93,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag} {value} is too small. It has to be at least {least}.")
     low, high = arguments.scale
     if not 0 < low <= high <= 1:
-        raise UserError(f"--scale {low} {high} is no range above 0 and up to 1. Write e.g. --scale 0.08 0.936")
+        raise UserError(f"--scale {low} {high} is not a range above 0 and up to 1. Write e.g. --scale 0.08 0.936")
     if not arguments.root.is_dir():
         raise UserError(f"The folder --root {arguments.root} does not exist. Give the folder above the images.")
     names = class_names.read_lines(arguments.classnames) if arguments.classnames else []

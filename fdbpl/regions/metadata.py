@@ -58,7 +58,7 @@ class BankMetadata:
         """Decoding of the images.
 
         Raises:
-            UserError: this version knows no such decoding.
+            UserError: this version does not support the decoding.
         """
         for decoding in DECODINGS:
             if self.interpolation == interpolation_of(decoding):

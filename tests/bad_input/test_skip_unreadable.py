@@ -22,7 +22,7 @@ SKIP = ("DATASET.SKIP_UNREADABLE", "True")
 ALL = ("DATASET.NUM_SHOTS", "-1")
 BROKEN = {
     "banded/banded_0.jpg": (b"", "empty"),
-    "dotted/dotted_3.jpg": (b"text", "no image of a known format"),
+    "dotted/dotted_3.jpg": (b"text", "not an image of a known format"),
     "woven/woven_5.jpg": (encode(scene(), "JPEG")[:-200], "image file is truncated"),
 }
 NAMED = [f"{path}: {reason}" for path, (_, reason) in BROKEN.items()]
@@ -80,7 +80,7 @@ def test_more_than_twenty_broken_images_are_listed_in_a_file(training, root, ima
     (images / paths[1]).write_bytes(b"text")
     training.refused(root, *ALL, names=str(listing))
     lines = listing.read_text().splitlines()
-    assert len(lines) == 23 and f"{paths[1]}: no image of a known format" in lines
+    assert len(lines) == 23 and f"{paths[1]}: not an image of a known format" in lines
     for path in paths:
         draw_image(images / path, "red")
     training.succeeds(root, *ALL)

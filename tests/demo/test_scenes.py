@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fdbpl.demo.drawing import form_masks
+from fdbpl.demo.drawing import form_mask, outline_mask
 from fdbpl.demo.forms import EVERYDAY, FORMS, NAMES, WORKSHOP
 from fdbpl.demo.scenes import COLOURS, FILLS, MEDIA, NOTHING, Facts, draw_pool, draw_scene
 from tools.demo_pretraining.captions import GRADED_WORDS, WORKSHOP_WORDS, CaptionStyle, caption, consistent
@@ -16,7 +16,7 @@ STYLE = CaptionStyle(generic=0.4, graded=(0.25, 0.16))
 
 
 def filled(form: tuple[str, int]) -> np.ndarray:
-    return form_masks(form, np.eye(2) * 26, (32, 32), 64, 64)[0]
+    return form_mask(form, np.eye(2) * 26, (32, 32), 64, 64)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -43,7 +43,7 @@ def test_all_56_forms_differ_also_when_flipped():
 
 @pytest.mark.parametrize("name", ["crescent", "cross", "circle"])
 def test_the_outline_follows_the_form(name):
-    area, outline = form_masks((name, EVERYDAY), np.eye(2) * 26, (32, 32), 64, 64, 4)
+    area, outline = filled((name, EVERYDAY)), outline_mask((name, EVERYDAY), np.eye(2) * 26, (32, 32), 64, 64, 4)
     assert outline.max() == 1
     assert outline.sum() < area.sum()
     near = np.asarray(Image.fromarray((area * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(9)))

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         return check_all(names, root)
     for name in names:
         if name not in SOURCES:
-            print(f"{name}: nothing to download (synthetic images are drawn on first use; own images are in place)")
+            print(f"{name}: nothing to download (synthetic images are drawn on first use; custom data are not copied)")
     downloaded = [name for name in names or SOURCES if name in SOURCES]
     if arguments.list:
         print(table(downloaded))

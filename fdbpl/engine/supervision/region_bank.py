@@ -225,7 +225,7 @@ class RegionBankSupervision(Supervision):
 
 
 def _vocabulary(cfg: CfgNode, dataset) -> list[str]:
-    """Return the words of TRAINER.FDBPL.VOCABULARY that are no class of this training; empty without a vocabulary."""
+    """Return the words of TRAINER.FDBPL.VOCABULARY that are not classes of this training; [] without a vocabulary."""
     file = cfg.TRAINER.FDBPL.VOCABULARY
     if not file:
         return []
