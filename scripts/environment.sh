@@ -17,7 +17,7 @@ CALLED_FROM="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 for variable in FDBPL_VENV DATA IMAGES TARGET_IMAGES SYNTHETIC OUTPUT FDBPL_DASSL FDBPL_SHARED FDBPL_PARITY; do
     value="${!variable:-}"
-    if [[ "$value/" = \~/* ]]; then # behind quotes the shell has not expanded it
+    if [[ "$value/" = \~/* ]]; then # the shell does not expand it in quotes
         value="$HOME${value#\~}"
         export "$variable=$value"
     fi

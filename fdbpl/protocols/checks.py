@@ -101,8 +101,8 @@ def check_epoch(run: Path, epoch: str) -> None:
     """
     if not (run / "run.json").is_file():
         raise UserError(f"There is no training run in {run}. Run base2new_train.sh with the same arguments first")
-    learnt = [pointer.parent for pointer in run.glob("*/checkpoint")]
-    if epoch and not all((folder / f"model.pth.tar-{epoch}").is_file() for folder in learnt):
-        numbers = {int(file.name.rpartition("-")[2]) for folder in learnt for file in folder.glob("model.pth.tar-*")}
+    learned = [pointer.parent for pointer in run.glob("*/checkpoint")]
+    if epoch and not all((folder / f"model.pth.tar-{epoch}").is_file() for folder in learned):
+        numbers = {int(file.name.rpartition("-")[2]) for folder in learned for file in folder.glob("model.pth.tar-*")}
         there = ", ".join(map(str, sorted(numbers)))
         raise UserError(f"{run} holds no weights of epoch {epoch}, only of {there}. Set LOADEP to one of these")

@@ -255,9 +255,9 @@ def result(number: int, job, answer: Path) -> JobResult:
     while not answer.exists() and time.monotonic() < patience:
         time.sleep(0.2)
     try:
-        told = read_record(answer, "how a job ended", code=int, line=str)
+        record = read_record(answer, "how a job ended", code=int, line=str)
     except UserError:
         log = (job.stderr() or "").strip().splitlines()
         state = "" if os.path.exists(job.paths.result_pickle) else f"job {job.job_id} ended as {job.state}: "
         return JobResult(number, 1, f"{state}{log[-1] if log else 'it left no log'}")
-    return JobResult(number, told["code"], told["line"])
+    return JobResult(number, record["code"], record["line"])

@@ -103,7 +103,7 @@ class OwnImages:
 
 
 def own_image_places(dataset: str, targets: Sequence[str]) -> tuple[str, str]:
-    """Where the user's images for the data set `folder` lie: those to train on, and those among the targets; "" = none.
+    """Paths of the user's images (data set `folder`) for the training and for the tests on targets; "" stands for none.
 
     Raises:
         UserError: they are not named, or both are the same.
@@ -334,7 +334,7 @@ def generate_regions(words: Sequence[str]) -> int:
 def run_attached(command: Sequence[str]) -> int:
     """Run a command that ends with this process: it gets SIGTERM when this one does or is killed. Its exit code.
 
-    The terminal sends Ctrl-C to both; the command says so, and this process exits with the command's code.
+    The terminal sends Ctrl-C to both; the command prints the message, and this process exits with the command's code.
     """
     process = subprocess.Popen([sys.executable, "-m", "fdbpl.interruption", *command])
     interrupted = 0

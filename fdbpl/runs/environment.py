@@ -40,7 +40,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "--no-optional-locks", "-C", str(CODE), *arguments]  # a kill would leave index.lock behind
+    command = ["git", "--no-optional-locks", "-C", str(CODE), *arguments]  # a kill would leave index.lock
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

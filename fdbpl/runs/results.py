@@ -19,16 +19,16 @@ def shots_text(number: int) -> str:
     return "all images" if number == -1 else counted(number, "shot")
 
 
-def base2new_line(base: Path, new: Path, learnt: str = "base") -> str:
+def base2new_line(base: Path, new: Path, learned: str = "base") -> str:
     """Return `FDBPL demo seed1: base 00.00 new 00.00 H 00.00`.
 
     Args:
         base, new: folders of the runs that were tested on the base and on the new classes.
-        learnt: the classes of the training, "base" or "all"; "all" is mentioned.
+        learned: the classes of the training, "base" or "all"; "all" is mentioned.
     """
     first, second = _metrics_of(base), _metrics_of(new)
     accuracies = first["accuracy"], second["accuracy"]
-    mark = " (learnt from all classes)" if learnt == "all" else ""
+    mark = " (learned from all classes)" if learned == "all" else ""
     return (
         f"{first['trainer']} {first['dataset']} seed{first['seed']}{mark}: base {accuracies[0]:.2f} "
         f"new {accuracies[1]:.2f} H {harmonic_mean(*accuracies):.2f}{_collapse(first)}"

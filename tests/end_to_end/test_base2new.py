@@ -75,7 +75,7 @@ def test_training_on_all_classes_is_a_separate_result(scripts, tmp_path):
     lines = run.succeed_here("base2new_train.sh", "demo", 1, "ZeroshotCLIP", LEARN="all", SHOTS="-1")
     assert "trains on all images of each class, with all class names" in lines[0]
     base, new, h = re.fullmatch(
-        r"ZeroshotCLIP demo seed1 \(learnt from all classes\): base ([\d.]+) new ([\d.]+) H ([\d.]+)", lines[-1]
+        r"ZeroshotCLIP demo seed1 \(learned from all classes\): base ([\d.]+) new ([\d.]+) H ([\d.]+)", lines[-1]
     ).groups()
     part = "demo/shots_-1/ZeroshotCLIP/demo/seed1"
     halves = [metrics(run.output / "base2new_all" / f"test_{half}" / part) for half in ("base", "new")]

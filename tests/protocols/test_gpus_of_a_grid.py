@@ -1,4 +1,4 @@
-"""Jobs that run at a time use different GPUs. The number of GPUs is made up; jobs only print which they are given."""
+"""Concurrent jobs use different GPUs. The number of GPUs is simulated; jobs only print CUDA_VISIBLE_DEVICES."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ def ends(launch, commands, jobs):
 
 
 def occupying(folder: Path) -> list[str]:
-    """A job that fails where another one has its GPU at the same time."""
+    """A job that fails if another job has its GPU at the same time."""
     gpu = f"{folder}/gpu$CUDA_VISIBLE_DEVICES"
     return ["sh", "-c", f'mkdir "{gpu}" && sleep 0.2 && rmdir "{gpu}" && echo $CUDA_VISIBLE_DEVICES']
 
 
-def test_each_slot_has_its_gpu_and_keeps_it(tmp_path):
+def test_each_slot_keeps_its_gpu(tmp_path):
     found = ends(in_process, [occupying(tmp_path)] * 6, 2)
     assert [code for code, _ in found] == [0] * 6 and {line for _, line in found} == {"0", "1"}
 
 
-def test_jobs_of_submitit_on_this_machine_have_theirs(tmp_path):
+def test_local_jobs_of_submitit_have_different_gpus(tmp_path):
     pytest.importorskip("submitit")
     commands = [[*occupying(tmp_path), str(number)] for number in range(3)]
     found = ends(launcher("local", "timeout_min=5", tmp_path / "output"), commands, 2)
@@ -54,11 +54,11 @@ def test_more_jobs_than_gpus_share_them():
 
 
 @pytest.mark.parametrize(
-    ("environment", "jobs", "told"),
+    ("environment", "jobs", "shown"),
     [({"CUDA_VISIBLE_DEVICES": "5"}, 2, "5"), ({"NPROC": "2"}, 2, "unset"), ({}, 1, "unset")],
 )
-def test_what_the_user_says_holds_and_processes_of_one_run_see_all(monkeypatch, environment, jobs, told):
+def test_settings_of_the_user_win_and_processes_of_one_run_see_all(monkeypatch, environment, jobs, shown):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     found = ends(in_process, [["sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-unset}"]] * 2, jobs)
-    assert found == [(0, told)] * 2
+    assert found == [(0, shown)] * 2

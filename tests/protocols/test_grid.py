@@ -1,3 +1,5 @@
+"""Grids: cells, calls of scripts, region banks, checks of settings, the record and the exit code."""
+
 import json
 import os
 import subprocess
@@ -16,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def in_the_project(monkeypatch):
+def project_folder(monkeypatch):
     monkeypatch.chdir(ROOT)
     for name in ("OUTPUT", "DATA", "STUDENT", "CFG", "SHOTS", "TARGETS", "LEARN", "JOBS", "EACH", "LAUNCHER", "SLURM"):
         monkeypatch.delenv(name, raising=False)
@@ -47,19 +49,19 @@ def finish_pair(output, trainer, config, seed, base, new, **metrics):
     return run
 
 
-def test_the_runs_of_a_comparison():
+def test_runs_of_a_comparison():
     rows = [row(), row("FDBPL_VPT", "FDBPL_VPT", "demo_vit"), row("FDBPL", "FDBPL"),
             row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10")]  # fmt: skip
     comparison = compared(Path("out"), *rows, common=("OPTIM.LR", "1"), seeds=("1", "2", "1"))
     calls = [" ".join(cell.call()) for cell in comparison.cells]
-    assert len(calls) == len(set(calls)) == 8  # what is typed twice runs once
+    assert len(calls) == len(set(calls)) == 8  # a seed that is named twice runs once
     assert calls[5] == "env CFG=demo_vit OUTPUT=out SHOTS=16 bash scripts/base2new_train.sh demo 2 FDBPL_VPT OPTIM.LR 1"
     made = [" ".join(call) for call in banks(comparison.cells)]  # one for each draw of regions and seed, by FDBPL
     assert len(made) == 4 and sum("REGIONS.PER_IMAGE 10" in call for call in made) == 2
     assert all("SUB=base bash scripts/generate_regions.sh" in call and "FDBPL_VPT" not in call for call in made)
 
 
-def test_the_runs_of_a_transfer_and_the_banks_of_each_number_of_shots():
+def test_runs_of_a_transfer_and_banks_of_each_number_of_shots():
     (cell,) = compared(Path("out"), row(targets="a b"), protocol="cross_dataset", seeds=["3"]).cells
     assert cell.call() == ["env", "CFG=demo", "OUTPUT=out", "SHOTS=16", "TARGETS=a b", "bash",
                            "scripts/cross_dataset.sh", "demo", "3", "CoOp"]  # fmt: skip
@@ -70,7 +72,7 @@ def test_the_runs_of_a_transfer_and_the_banks_of_each_number_of_shots():
     assert banks(compared(Path("out"), row()).cells) == []
 
 
-def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
+def test_a_cell_is_not_finished_if_its_files_are_newer(tmp_path):
     config = tmp_path / "demo.yaml"
     config.touch()
     (cell,) = compared(tmp_path, row(file=config), seeds=["1"]).cells
@@ -80,25 +82,25 @@ def test_a_cell_is_finished_until_something_it_was_made_from_is_newer(tmp_path):
     for place, folder in enumerate(cell.folders):
         os.utime(folder / "done.json", (now + place, now + place))
     assert cell.finished
-    os.utime(config, (now + 5, now + 5))  # the run itself must say whether it still holds
+    os.utime(config, (now + 5, now + 5))  # train.py compares the configuration
     assert not cell.finished
     os.utime(config, (now - 5, now - 5))
     os.utime(cell.folders[0] / "done.json", (now + 9, now + 9))  # trained again, not tested again
     assert not cell.finished
 
 
-def test_own_pictures_are_called_as_their_folder_is(tmp_path):
+def test_own_images_are_named_after_their_folder(tmp_path):
     (cell,) = compared(tmp_path, row(dataset="folder", own="my_photos"), protocol="few_shot", seeds=["1"]).cells
     finish(cell.folders[0], 50.0)
     assert cell.folders[0] == tmp_path / "train_all/my_photos/shots_16/CoOp/demo/seed1"
     assert cell.call()[-3:] == ["folder", "1", "CoOp"]
-    assert not cell.finished  # they may have changed: the run says
+    assert not cell.finished  # the images may have changed: train.py compares them
     GridRecord(tmp_path).update([cell], "done")
     assert cells_of(tmp_path)[0]["dataset"] == "my_photos"
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         ({"each": "SPLIT"}, "EACH is .* must be KEY=VALUE,VALUE"),
         ({"each": "SPLIT="}, "EACH is .* must be KEY=VALUE,VALUE"),
@@ -109,8 +111,8 @@ def test_own_pictures_are_called_as_their_folder_is(tmp_path):
         ({"shots": ("1", "2")}, "SHOTS has 2 numbers, but base2new takes one"),
     ],
 )
-def test_mistakes_are_sentences(settings, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_refused_settings(settings, message):
+    with pytest.raises(UserError, match=message):
         compared(Path("out"), row(), **settings)
 
 
@@ -129,8 +131,8 @@ def test_mistakes_are_sentences(settings, sentence):
         (("RESUME", "here"), "--resume"),
     ],
 )
-def test_what_a_protocol_sets_is_no_override(overrides, advice):
-    """Neither for all rows, nor of one row, nor as values to run through."""
+def test_keys_of_the_protocol_cannot_be_overridden(overrides, advice):
+    """In overrides of all rows, of one row, and in EACH."""
     for arguments in (
         {"common": overrides}, {"each": f"{overrides[-2]}={overrides[-1]},{overrides[-1]}"},
         {"row": row("few", "CoOp", "demo", *overrides)},
@@ -154,7 +156,7 @@ CSC = ("TRAINER.COOP.CSC", "True")
         ("domain_generalization", "imagenet", "imagenet_sketch imagenet_r"),
     ],
 )  # fmt: skip
-def test_class_specific_contexts_are_refused_where_other_classes_are_tested(protocol, dataset, targets):
+def test_class_specific_contexts_are_refused_if_other_classes_are_tested(protocol, dataset, targets):
     with pytest.raises(UserError, match=r"TRAINER.COOP.CSC True .* serves these classes only.*Set .* False"):
         specific(protocol, "CoOp_KDPL", "demo", targets, dataset, *CSC)
 
@@ -165,7 +167,7 @@ def test_class_specific_contexts_are_refused_where_other_classes_are_tested(prot
 )
 def test_class_specific_contexts_serve_the_same_classes(protocol, dataset, targets):
     assert specific(protocol, "CoOp", "demo", targets, dataset, *CSC).cells
-    assert specific("base2new", "KgCoOp", "demo", "", "demo", *CSC).cells  # CoOp's setting says nothing of KgCoOp
+    assert specific("base2new", "KgCoOp", "demo", "", "demo", *CSC).cells  # a setting of CoOp does not apply to KgCoOp
 
 
 def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
@@ -176,15 +178,15 @@ def test_class_specific_contexts_of_a_file_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("targets", "sentence"),
+    ("targets", "message"),
     [("demo_colours demo_colours", "demo_colours twice"), ("demo_colours demo", "demo, the data set")],
 )
-def test_a_target_is_neither_the_source_nor_named_twice(targets, sentence):
-    with pytest.raises(UserError, match=f"TARGETS contains {sentence}"):
+def test_targets_that_repeat_or_equal_the_source(targets, message):
+    with pytest.raises(UserError, match=f"TARGETS contains {message}"):
         compared(Path("out"), row(targets=targets), protocol="cross_dataset")
 
 
-def test_a_grid_that_learns_from_all_classes_calls_its_script_so(tmp_path):
+def test_a_grid_of_trainings_on_all_classes(tmp_path):
     (cell,) = compared(tmp_path, row("FDBPL", "FDBPL"), protocol="base2new_all", seeds=["1"], shots=("-1",)).cells
     assert "LEARN=all" in cell.call() and cell.call()[-4:-2] == ["scripts/base2new_train.sh", "demo"]
     assert cell.folders[0] == tmp_path / "train_all/demo/shots_-1/FDBPL/demo/seed1" and len(cell.folders) == 3
@@ -195,7 +197,7 @@ def cells_of(path):
     return json.loads((path / "grid.json").read_text())["cells"]
 
 
-def test_the_record_of_a_grid_is_merged(tmp_path):
+def test_records_of_grids_are_merged(tmp_path):
     cells = compared(tmp_path, row(targets="a"), protocol="cross_dataset").cells
     GridRecord(tmp_path).update(cells, "planned")
     GridRecord(tmp_path).update(cells[:1], "failed", "no disk")
@@ -211,7 +213,7 @@ def test_the_record_of_a_grid_is_merged(tmp_path):
     assert (third["protocol"], third["label"], third["status"]) == ("few_shot", "other", "done")
 
 
-def test_grids_at_the_same_time_lose_no_cell(tmp_path):
+def test_concurrent_grids_lose_no_cell(tmp_path):
     code = (
         "import sys; from pathlib import Path; from fdbpl.protocols.grid import *;"
         "from fdbpl.protocols.grid_record import GridRecord\n"
@@ -224,7 +226,7 @@ def test_grids_at_the_same_time_lose_no_cell(tmp_path):
     assert len(cells_of(tmp_path)) == 60
 
 
-def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
+def test_a_record_that_cannot_be_read_or_written(tmp_path):
     (tmp_path / "grid.json").write_text("{")
     with pytest.raises(UserError, match="the record of a grid"):
         GridRecord(tmp_path).update([], "done")
@@ -234,8 +236,8 @@ def test_a_record_that_cannot_be_kept_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(("codes", "expected"), [((2, 2), 2), ((0, 2), 2), ((2, 1), 1), ((-9, 2), 1), ((3, 3), 1)])
-def test_a_grid_ends_with_the_code_of_the_runs_that_failed(tmp_path, monkeypatch, codes, expected):
-    """2 if all of them failed by the user's input."""
+def test_exit_code_of_a_grid_with_failed_runs(tmp_path, monkeypatch, codes, expected):
+    """2 if all of them failed because of the user's input."""
 
     def launch(commands, jobs):
         for number, code in enumerate(codes[: len(commands)]):
@@ -284,7 +286,7 @@ def test_wrong_settings_of_a_grid(tmp_path, monkeypatch, words, variables, messa
     ("words", "variables", "message"),
     [(["base2old"], {}, "'base2old' is not a protocol"), ([], {"STUDENT": "vit_x"}, "STUDENT 'vit_x'")],
 )
-def test_wrong_settings_of_the_papers_grid(monkeypatch, words, variables, message):
+def test_wrong_settings_of_the_grid_of_the_paper(monkeypatch, words, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
@@ -300,7 +302,7 @@ def plan_of(capsys, monkeypatch, command, words, **variables) -> tuple[list[str]
     return [line for line in lines if line.startswith("  ")], [line for line in lines if not line.startswith("  ")]
 
 
-def test_the_rows_of_the_ablation(capsys, monkeypatch, tmp_path):
+def test_rows_of_the_ablation(capsys, monkeypatch, tmp_path):
     settings = {"STUDENT": "demo", "EACH": "DATASET.DEMO.CLASS_SPLIT=1,2", "OUTPUT": str(tmp_path / "output")}
     calls, lines = plan_of(capsys, monkeypatch, grids.ablation, ["demo", "1"], **settings)
     assert lines[0].startswith("base2new: 14 runs (7 rows, data sets demo, seeds 1, shots 16), 0 done, 14 to do")
@@ -309,7 +311,7 @@ def test_the_rows_of_the_ablation(capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
-def test_the_papers_grid(capsys, monkeypatch, tmp_path):
+def test_the_grid_of_the_paper(capsys, monkeypatch, tmp_path):
     settings = {"STUDENT": "rn50", "DATASETS": "dtd", "OUTPUT": str(tmp_path / "output")}
     calls, lines = plan_of(capsys, monkeypatch, grids.paper, ["base2new cross_dataset"], **settings)
     heads = [line.split(" (")[0] for line in lines if " runs (" in line]

@@ -1,4 +1,4 @@
-"""Grids through submitit: its local executor, and Slurm as far as three small programs stand in for it."""
+"""Grids through submitit: its local executor, and Slurm simulated by three small programs."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SCRIPT = "echo some; echo {n} done; test {n} != 2 || {{ echo 'error: broken {n}'
 COMMANDS = [["sh", "-c", SCRIPT.format(n=n)] for n in (1, 2, 3)]
 
 SBATCH = r"""#!/bin/bash
-state() { echo "$1" > "$SLURM_ROOT/new_$2" && mv "$SLURM_ROOT/new_$2" "$SLURM_ROOT/state_$2"; } # sacct reads it whole
+state() { echo "$1" > "$SLURM_ROOT/new_$2" && mv "$SLURM_ROOT/new_$2" "$SLURM_ROOT/state_$2"; } # atomically, for sacct
 cd "$SLURM_ROOT"
 number=$(($(cat number 2>/dev/null || echo 70) + 1))
 echo $number > number
@@ -68,25 +68,25 @@ def endings(launch, commands, jobs=2):
     return sorted((ended.number, ended.code, ended.line) for ended in launch(commands, jobs))
 
 
-def test_local_jobs_end_as_children_do(tmp_path, monkeypatch):
+def test_local_jobs_give_the_results_of_child_processes(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     here = endings(in_process, COMMANDS)
     assert here == [(0, 0, "1 done"), (1, 3, "broken 2"), (2, 0, "3 done")]
     assert endings(launcher("local", "timeout_min=5", tmp_path / "out put"), COMMANDS) == here
 
 
-def test_slurm_jobs_are_arrays_with_the_settings(tmp_path, slurm):
+def test_slurm_jobs_are_arrays_with_the_given_settings(tmp_path, slurm):
     launch = launcher("slurm", "partition=gpu gpus_per_node=1 comment='a word'", tmp_path / "out put")
     assert endings(launch, COMMANDS) == [(0, 0, "1 done"), (1, 3, "broken 2"), (2, 0, "3 done")]
     submitted = (slurm / "submitted.sh").read_text()
     for flag in ("array=0-2%2", "partition=gpu", "gpus-per-node=1", "comment='a word'", "time=240", "job-name=fdbpl"):
         assert f"#SBATCH --{flag}\n" in submitted
     assert submitted.count("#!/bin/bash") == 1
-    assert endings(launch, COMMANDS[:1]) == [(0, 0, "1 done")]  # a single one is no array
+    assert endings(launch, COMMANDS[:1]) == [(0, 0, "1 done")]  # not an array
     assert json.loads((tmp_path / "out put/jobs/submitted.json").read_text()) == {}
 
 
-def test_slurm_jobs_outlive_an_interruption_and_are_waited_for_again(tmp_path, slurm, capsys):
+def test_slurm_jobs_outlive_an_interruption(tmp_path, slurm, capsys):
     wait = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo {{n}} went"
     commands = [COMMANDS[0], *(["sh", "-c", wait.format(n=n)] for n in (1, 2))]
     running = launcher("slurm", "", tmp_path)(commands, 3)
@@ -100,7 +100,7 @@ def test_slurm_jobs_outlive_an_interruption_and_are_waited_for_again(tmp_path, s
     assert (slurm / "submitted.sh").read_text().count("#!/bin/bash") == 1
 
 
-def test_a_job_that_dies_says_so(tmp_path, slurm, monkeypatch):
+def test_a_job_without_a_result(tmp_path, slurm, monkeypatch):
     monkeypatch.setattr(launchers, "PATIENCE", 0.0)
     monkeypatch.setattr(submitit.SlurmJob.watcher, "_delay_s", 0)
     srun = slurm / "srun"
@@ -120,7 +120,7 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as behind a shell's `&`
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell's `&` does
     )  # fmt: skip
     while not (tmp_path / "started").exists():
         time.sleep(0.05)
@@ -133,7 +133,7 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "sentence"),
+    ("name", "settings", "message"),
     [
         ("sge", "", "LAUNCHER is 'sge', but it must be slurm, local or empty"),
         ("local", "partition", "SLURM is 'partition', but it must be KEY=VALUE pairs"),
@@ -142,8 +142,8 @@ def test_an_interrupted_local_grid_leaves_nothing_running(tmp_path):
         ("local", "gpus_per_node=many", "does not accept SLURM=.*gpus_per_node"),
     ],
 )
-def test_mistakes_are_sentences(tmp_path, name, settings, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_refused_settings(tmp_path, name, settings, message):
+    with pytest.raises(UserError, match=message):
         launcher(name, settings, tmp_path)
 
 
@@ -151,17 +151,17 @@ def test_mistakes_are_sentences(tmp_path, name, settings, sentence):
     "settings", ["timeout_min=1", "timeout_min=0", "timeout_min=-5", "time=1", "timeout_min=240 time=1.5",
                  "timeout_min=5 signal_delay_s=300"]
 )  # fmt: skip
-def test_a_time_limit_within_which_no_job_can_work_is_refused(tmp_path, slurm, settings):
+def test_a_time_limit_that_is_too_short(tmp_path, slurm, settings):
     with pytest.raises(UserError, match="too short.*queued again without end"):
         launcher("slurm", settings, tmp_path)
 
 
 @pytest.mark.parametrize("settings", ["timeout_min=2", "time=2", "time=1-00:00:00", "timeout_min=6 signal_delay_s=300"])
-def test_a_time_limit_that_leaves_time_is_accepted(tmp_path, slurm, settings):
+def test_a_time_limit_that_is_long_enough(tmp_path, slurm, settings):
     launcher("slurm", settings, tmp_path)
 
 
-def test_without_slurm_or_submitit_is_a_sentence(tmp_path, monkeypatch):
+def test_without_slurm_or_submitit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SystemFailure, match="no srun here"):
         launcher("slurm", "", tmp_path)
@@ -178,7 +178,7 @@ def test_settings():
     }  # fmt: skip
 
 
-def test_a_grid_through_a_launcher_notes_each_end(tmp_path, monkeypatch, capsys):
+def test_results_of_a_launcher_are_reported_one_by_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     noted = []
     (failed,) = run_jobs(COMMANDS, 1, launcher("local", "", tmp_path), noted.append)

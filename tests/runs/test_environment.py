@@ -1,4 +1,4 @@
-"""What is recorded of the code, without touching it."""
+"""The recorded state of the code."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ from fdbpl.runs import environment
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_state_of_the_code_is_read_and_git_s_own_files_are_left_alone(tmp_path, monkeypatch):
-    """`git status` writes its index anew where times of files have changed; killed then, it leaves a lock."""
+def test_reading_the_state_of_the_code_does_not_write_to_git(tmp_path, monkeypatch):
+    """A plain `git status` rewrites the index if times of files have changed, and leaves a lock if it is killed."""
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
     file = tmp_path / "file"
     file.write_text("content")

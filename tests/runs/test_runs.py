@@ -1,3 +1,5 @@
+"""Run folders, lines of results, and jobs of a grid that run at the same time."""
+
 import fcntl
 import json
 import os
@@ -30,7 +32,7 @@ def finished(path, config=CONFIG, task="train"):
     return folder
 
 
-def test_a_finished_run_is_recognised_at_full_precision_wherever_it_lies(tmp_path):
+def test_a_finished_run_is_recognised_also_after_a_move(tmp_path):
     finished(tmp_path)
     again = RunFolder(tmp_path, {**CONFIG, "OUTPUT_DIR": "elsewhere"})
     assert again.finished_metrics() == {"accuracy": 200 / 3}
@@ -44,27 +46,27 @@ def test_an_interrupted_run_is_not_finished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "task", "sentence"),
+    ("config", "task", "message"),
     [
         ({**CONFIG, "OPTIM": {"LR": 0.1, "MAX_EPOCH": 100}}, "train", "OPTIM.LR 0.05 instead of 0.1"),
         ({**CONFIG, "NEW": 1}, "train", "NEW None instead of 1"),
         (CONFIG, "test", "task 'train' instead of 'test'"),
     ],
 )
-def test_another_run_in_the_folder_is_refused(tmp_path, config, task, sentence):
+def test_another_run_in_the_folder_is_refused(tmp_path, config, task, message):
     finished(tmp_path)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         RunFolder(tmp_path, config, task).finished_metrics()
 
 
-def test_the_folder_explains_itself(tmp_path):
+def test_files_of_a_run_folder(tmp_path):
     finished(tmp_path)
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["packages"]["torch"] and record["command"] and record["config"] == CONFIG
     assert (tmp_path / "config.yaml").read_text() == "SEED: 1\n"
 
 
-def test_a_new_attempt_keeps_the_old_log_aside(tmp_path):
+def test_a_new_attempt_keeps_the_old_log(tmp_path):
     (tmp_path / "log.txt").write_text("first attempt")
     (tmp_path / ".x.partial").touch()
     RunFolder(tmp_path, CONFIG).start("")
@@ -108,7 +110,7 @@ def test_result_lines(tmp_path):
         base2new_line(base, tmp_path / "absent")
 
 
-def test_a_grid_goes_on_after_a_failure_and_names_it(capsys):
+def test_a_grid_continues_after_a_failure(capsys):
     script = "echo some; echo {n} done; test {n} != 2 || {{ echo broken {n} >&2; exit 3; }}"
     commands = [["sh", "-c", script.format(n=n)] for n in (1, 2, 3)]
     (failed,) = run_jobs(commands, 2)
