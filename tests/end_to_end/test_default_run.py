@@ -6,6 +6,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from fdbpl.runs.metrics import harmonic_mean
 
 from ..bad_input.calls import call, refused
 
+ROOT = Path(__file__).resolve().parents[2]
 LINE = r"(\w+) demo seed(\d+): base (\d+\.\d\d) new (\d+\.\d\d) H (\d+\.\d\d)"
 
 
@@ -114,6 +117,19 @@ def test_predictions_have_the_accuracy_of_the_run(scripts, tmp_path):
     assert 100 * sum(first[path] == name for path, name in wanted.items()) / len(wanted) == run["accuracy"]
     message = refused(predict.main, [folder, next(iter(wanted))], "is not a finished training run")
     assert str(scripts.folder("train_base", "FDBPL")) in message
+
+
+def test_evaluation_of_base_and_new_classes_together(scripts, tmp_path):
+    """In a process of its own, which has to find Dassl before it imports the data sets."""
+    folder = scripts.folder("train_base", "FDBPL")
+    words = [sys.executable, "-m", "fdbpl.evaluate", folder, "--joint", "--output", tmp_path]
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, env=scripts.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "scores.json").read_text())
+    joint, alone = found["joint"], metrics(folder)["accuracy"]
+    assert f"Joint: base {joint['base']:.2f} new {joint['new']:.2f} H {joint['H']:.2f}" in done.stdout
+    assert len(found["classnames"]) == 28 and 40 < joint["base"] <= alone  # the new classes distract
+    assert "Image features looked up" in done.stdout
 
 
 def test_export(scripts, tmp_path):

@@ -12,7 +12,7 @@ import sklearn.metrics
 import torch
 from PIL import Image
 
-from fdbpl import evaluate, evaluation_data
+from fdbpl import evaluate, evaluation_data, scores
 from fdbpl.engine.trained_run import load_run
 from fdbpl.runs.metrics import harmonic_mean
 
@@ -50,6 +50,27 @@ def folder(data_root, tmp_path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_scores_of_a_test_are_those_of_its_predictions(finished, method):
+    """Recomputed from predictions.csv, by scikit-learn where it has them."""
+    run = load_run(finished(method, **{"TEST.SAVE_PREDICTIONS": True}))
+    (_, _, _, *names), *rows = table(run.folder / "predictions.csv")
+    labels = [names.index(row[1]) for row in rows]
+    probabilities = np.array([row[3:] for row in rows], dtype=float)
+    predictions, classes = probabilities.argmax(axis=1), list(range(len(names)))
+    summary = scores.summarize(scores.outcomes(np.log(probabilities), np.array(labels)), len(names))
+    summary["accuracy"] = 100 * sklearn.metrics.accuracy_score(labels, predictions)
+    summary["macro_f1"] = 100 * sklearn.metrics.f1_score(
+        labels, predictions, average="macro", labels=sorted(set(labels))
+    )
+    summary["balanced_accuracy"] = 100 * sklearn.metrics.balanced_accuracy_score(labels, predictions)
+    summary["nll"] = sklearn.metrics.log_loss(
+        labels, probabilities / probabilities.sum(1, keepdims=True), labels=classes
+    )
+    for key in SCORES:
+        assert run.metrics[key] == pytest.approx(summary[key], abs=1e-6), key
 
 
 @pytest.mark.parametrize("method", METHODS)
