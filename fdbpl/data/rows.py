@@ -57,16 +57,16 @@ def _item(row: Any, where: str, remedy: str) -> Item:
     if not isinstance(row, list) or [type(value) for value in row] != [str, int, str]:
         raise UserError(f"{where} is {quoted(row)}, not [path, label, class name] (str, int, str); {remedy}")
     path, label, name = row
-    if not path or "\0" in path or os.path.isabs(path) or ".." in path.split("/") or not _is_text(path):
+    if not path or "\0" in path or os.path.isabs(path) or ".." in path.split("/") or not is_text(path):
         raise UserError(f"the path {quoted(path)} of {where} does not stay below the image folder; {remedy}")
     if label < 0:
         raise UserError(f"the label {quoted(label)} of {where} is negative; {remedy}")
-    if not name.strip() or not _is_text(name):
+    if not name.strip() or not is_text(name):
         raise UserError(f"the class name {quoted(name)} of {where} is empty or not valid text; {remedy}")
     return path, label, name
 
 
-def _is_text(word: str) -> bool:
+def is_text(word: str) -> bool:
     """Return whether a string can be encoded as UTF-8; JSON can hold lone surrogates."""
     try:
         word.encode()

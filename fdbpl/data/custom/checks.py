@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def class_warnings(classes: list[ClassSummary], shots: int) -> list[str]:
         found.append(f"{len(untested)} classes have no test images ({enumerated(untested, 5)})")
     if len(classes) < MIN_FOR_HALVES:
         found.append(f"{len(classes)} classes are too few for base-to-new, which needs {MIN_FOR_HALVES}")
-    numbers = [one.name for one in classes if one.name.replace(" ", "").isdecimal()]
+    numbers = [one.name for one in classes if re.fullmatch("n?[0-9 ]+", one.name)]  # also WordNet's, n01440764
     if numbers:
         found.append(
             f"{len(numbers)} class names are numbers ({enumerated(numbers, 5)}), which mean nothing to CLIP: give "

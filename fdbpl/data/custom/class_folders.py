@@ -81,7 +81,10 @@ class ClassFolders:
                 labelled.append(path.name)
                 classes.update(dict.fromkeys(self._subfolders(path), split))
             elif split == "train":
-                raise UserError(f"{path} has no class folders, so its images have no class; sort them into some")
+                raise UserError(
+                    f"{path} has no class folders, so its images have no class; sort them into some, or, if the file "
+                    f"names contain the class, write layout: '{path.name}/{{class}}.*.jpg' in {self.description.file}"
+                )
             else:
                 self.listing.leave_out_unlabelled(
                     path, list_images(path, self.listing), "in a folder without class folders"

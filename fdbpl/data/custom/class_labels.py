@@ -8,6 +8,7 @@ from fdbpl.data.custom.description import Description, check_known
 from fdbpl.data.custom.listing import Listing
 from fdbpl.data.custom.name_files import names_of_numbers, read_names
 from fdbpl.data.custom.split_names import split_of
+from fdbpl.data.rows import is_text
 from fdbpl.errors import UserError, enumerated, quoted
 
 PREFIX = re.compile(r"(?:[0-9]+|n[0-9]{8})[._ -]+(?=[^\W\d])")  # of CUB's and ImageNet's folders
@@ -36,7 +37,7 @@ def class_names(place: Path, listing: Listing, description: Description) -> tupl
     for label in order:
         name = given.get(label) or listing.names.get(label) or _readable(label, strip)
         names[label] = " ".join(name.split())
-        if not names[label]:
+        if not names[label] or not is_text(names[label]):
             raise UserError(f"{quoted(label)} in {place} gives no class name; give one under classes in {file}")
     if given:
         return names, source

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from fdbpl.data.rows import is_text
 from fdbpl.errors import UserError
 
 
@@ -112,7 +113,5 @@ def relative_path(folder: Path, file: str | os.PathLike) -> str:
 
 
 def check_utf8(path: str, folder: Path) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"the file name {path!a} below {folder} is not valid UTF-8; rename it") from None
+    if not is_text(path):
+        raise UserError(f"the file name {path!a} below {folder} is not valid UTF-8; rename it")

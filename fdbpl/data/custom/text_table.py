@@ -15,6 +15,7 @@ from fdbpl.io.image_files import is_image
 SEPARATORS = ",;\t|"
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)", " ": "spaces"}
 TABLE_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
 MAX_TEXT = 2**30  # bytes of a decompressed table
 
 
@@ -130,6 +131,8 @@ def _decode(file: Path, guesses: list[str]) -> str:
         if not file.is_file():
             raise UserError(f"{file} is no regular file; check the path")
         data = file.read_bytes()
+        if data.startswith(EXCEL):
+            raise UserError(f"{file} is an Excel or zip file, not a text file; save it as CSV")
         if data[:2] == b"\x1f\x8b":
             with gzip.open(file) as stream:
                 data = stream.read(MAX_TEXT + 1)

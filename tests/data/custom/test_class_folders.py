@@ -104,7 +104,7 @@ def test_an_unlabelled_test_folder_is_left_out(tmp_path):
     (("train/cat/1.jpg", "train/dog/1.jpg"), ["the sub-folders train of"]),
     (("seg_train/cat/1.jpg", "seg_test/cat/1.jpg"), ["the sub-folders seg_test, seg_train of"]),
     (("train/cat/1.jpg", "val/cat/1.jpg", "valid/cat/1.jpg"), ["several folders for the val split (val, valid)"]),
-    (("train/1.jpg", "test/cat/1.jpg"), ["train has no class folders"]),
+    (("train/1.jpg", "test/cat/1.jpg"), ["train has no class folders", "layout: 'train/{class}.*.jpg'"]),
     (("photo/cat/1.jpg", "photo/dog/1.jpg", "sketch/cat/1.jpg", "sketch/dog/1.jpg"),
      ["have the same sub-folders (cat, dog)", "layout: '*/{class}/*'"]),
     (("cat/train/1.jpg", "cat/test/1.jpg", "dog/1.jpg"), ["cat has sub-folders named like splits (test, train)"]),

@@ -68,6 +68,7 @@ def test_rows_without_names(tmp_path, split):
     (change_rows(lambda path, label, name: [path, True, name]), "its label must be a number"),
     (change_rows(lambda path, label, name: [path, float("inf"), name]), "its label must be a number"),
     (change_rows(lambda path, label, name: [path]), "row 0 of train in"),
+    (change_rows(lambda path, label, name: [path, label, f"{name}\ud800"]), "gives no class name"),
     (change_rows(lambda path, label, name: "x"), "not [path, label, class name]"),
     (change_rows(lambda path, label, name: [f"../{label}/{path}x", label, name]), "is not below"),
 ])  # fmt: skip

@@ -66,6 +66,7 @@ def test_json(run, pets):
     (lambda pets: [write_image(pets / "owl" / f"{k}.png") for k in range(4)],
      "1 classes have fewer than 16 training images (owl 2)"),
     (lambda pets: [write_image(pets / "7" / f"{k}.png") for k in range(40)], "1 class names are numbers (7)"),
+    (lambda pets: (pets / "dog-9").rename(pets / "n01440764"), "1 class names are numbers (n01440764)"),
     (lambda pets: (pets / "dog-10" / "more").symlink_to(pets / "dog-9"),
      "byte-identical images in several classes: 40 groups"),
     (lambda pets: (pets / "dataset.yaml").write_text(UNTESTED),

@@ -219,7 +219,8 @@ def test_refused_tables(tmp_path, rows, header, table, words):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"", "image paths (columns: none)"), ("path,class\nimages/x.jpg,Käfer\n".encode("latin-1"), "save it as UTF-8"),
+    (b"", "image paths (columns: none)"), (b"PK\x03\x04" + bytes(20), "is an Excel or zip file"),
+    ("path,class\nimages/x.jpg,Käfer\n".encode("latin-1"), "save it as UTF-8"),
     (b"\xff\xd8\xff\xe0" + bytes(200), "labels.csv"), (b"path,class\nimages/x.jpg,ca\0t\n", "zero bytes"),
     (b'path,class\n"images/x.jpg,cat\n', "is not a valid CSV"),
     (b"path,class\n" + b"x" * 200_000 + b",cat\n", "is not a valid CSV"), (b"\x1f\x8bpath,class", "labels.csv"),
