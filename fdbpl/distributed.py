@@ -69,7 +69,7 @@ def start(use_gpu: bool) -> None:
 
 
 def stop() -> None:
-    """Leave the process group. Not after an error with nccl: it may wait for processes that wait for this one."""
+    """Leave the process group, except after an error with nccl, where it could wait for waiting processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -134,7 +134,7 @@ def export_features(run, file: Path, root: str = "") -> str:
 
 
 def preprocessing(cfg, decoding) -> dict:
-    """Settings of decoding and of Dassl's test transform: RGB, resize, centre crop, values in [0, 1], minus mean,
+    """Describe decoding and Dassl's test transform: RGB, resize, centre crop, values in [0, 1], minus mean,
     divided by std."""
     normalized = "normalize" in cfg.INPUT.TRANSFORMS
     return {

@@ -88,7 +88,7 @@ class GaussianAverage:
 
 
 class GaussianPromptAveraging(PromptTrainer):
-    """Replaces the trained prompts by their Gaussian average over the epochs. Checkpoints contain the sum so far."""
+    """Replacement of the trained prompts by their Gaussian average over epochs. Checkpoints contain the sum so far."""
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -54,7 +54,7 @@ class TemplateEnsembleStudent(FixedTextStudent):
 
 
 class ZeroshotTrainer(PromptTrainer):
-    """Tests CLIP without training, with the data set's template or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
+    """Test of CLIP without training, with the data set's template or TRAINER.ZEROSHOTCLIP.TEMPLATE."""
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -53,7 +53,7 @@ class _SourceFailed(Exception):
 
 
 class Downloader:
-    """Downloads files and remembers which hosts are unreachable.
+    """Downloader of files, which remembers unreachable hosts.
 
     Args:
         timeout: seconds to wait for a connection, and for the next bytes.

@@ -5,7 +5,7 @@ from yacs.config import CfgNode
 
 def extend_cfg(cfg: CfgNode) -> None:
     # the field's data sets are read as stored; custom data (datasets/folder.py) set both
-    cfg.INPUT.EXIF_ORIENTATION = False  # True: rotate and mirror images as their EXIF metadata ask for
+    cfg.INPUT.EXIF_ORIENTATION = False  # True: rotate and mirror images according to their EXIF metadata
     cfg.INPUT.WHITE_BACKGROUND = False  # True: compose transparent pixels over white; False: drop the alpha channel
 
     cfg.OPTIM.ADAM_EPS = 1e-8  # of the Adam optimisers (TCP: 1e-3)

@@ -17,7 +17,7 @@ class DivergenceError(Exception):
 
 
 class Optimization:
-    """Takes the steps of all trained modules together.
+    """Joint optimization steps of all trained modules.
 
     If the scaled float16 gradient of one module overflows, the step of all modules is skipped and the loss scale is
     halved. At scale 1 the overflow is an error, so a training skips at most 12 steps in a row at the initial scale.

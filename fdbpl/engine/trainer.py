@@ -48,7 +48,7 @@ TIMER_INTERVAL_S = 1.0  # least interval between two records of the time, so tha
 
 
 class PromptTrainer(Method, TrainerX):
-    """Trains the parameters of a student with the losses of a supervision.
+    """Trainer of a student's parameters with the losses of a supervision.
 
     Between the checkpoints of TRAIN.CHECKPOINT_FREQ there is one of the last finished epoch; the next one replaces it.
 

@@ -30,7 +30,7 @@ from fdbpl.pipelines.resize import resize_region
 
 
 class DaliPipeline:
-    """Feeds file contents and crop windows to DALI's threads. Axis order is HW.
+    """Pipeline that passes file contents and crop windows to DALI's threads. Axis order is HW.
 
     Args:
         root: folder that the paths are relative to. size: side of the regions in pixels.
@@ -100,7 +100,7 @@ class DaliPipeline:
             self._pipeline = self._build()  # DALI pipelines do not recover from errors
             self._same_as_pillow.update(
                 dict.fromkeys(paths, False)
-            )  # one is damaged: Pillow decodes it or says why not
+            )  # a file is damaged: Pillow decodes it or reports the reason
             (decoded,) = self._retry(paths, boxes)
         pixels = [self._copy(decoded[sample]) for sample in range(len(batch))]
         if not self.whole:

@@ -17,7 +17,7 @@ from fdbpl.pipelines.resize import resize_region
 
 
 class TorchvisionPipeline:
-    """Decodes in threads, ahead of the consumer and in the order of the requests.
+    """Pipeline that decodes in threads, ahead of the consumer and in the order of the requests.
 
     Args:
         root: folder that the paths are relative to. size: side of the regions in pixels.

@@ -40,7 +40,7 @@ class _Batch(NamedTuple):
 
 
 class BankWriter:
-    """Writes shards, student features and text features of a bank.
+    """Writer of the shards, student features and text features of a bank.
 
     The teacher never waits for decoder or disk: one thread samples and decodes regions ahead, across the boundaries of
     shards, and another one writes the previous shard.

@@ -15,7 +15,7 @@ NOTHING = {"seconds": 0.0, "regions": 0, "student_features": 0, "runs": 0}
 
 
 class CostRecorder:
-    """Adds the work of this process to the bank's cost record.
+    """Recorder of this process's work in the bank's cost record.
 
     Args:
         bank: folder of the bank.

@@ -25,7 +25,7 @@ MAX_DEPTH = 4  # folders around a target in an archive
 
 @dataclass
 class Outcome:
-    """Titles of the parts of a data set that are still missing."""
+    """Outcome of an installation: titles of the parts of a data set that are still missing."""
 
     manual: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)

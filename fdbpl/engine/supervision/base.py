@@ -25,7 +25,7 @@ class Loader(Protocol):
 
 
 class Supervision:
-    """Reads batches and computes the losses of a student on them. It is built when training starts, never for a test.
+    """Reader of batches and losses of a student on them. It is built when training starts, never for a test.
 
     Args:
         cfg: the whole configuration.
