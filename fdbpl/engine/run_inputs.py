@@ -9,7 +9,7 @@ from fdbpl.io.atomic import read_record
 
 
 def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:
-    """Return the split that a test reads: "val" if TEST.SPLIT (or `wanted`) selects it and it has images, else "test"."""
+    """Return the split of a test: "val" if TEST.SPLIT (or `wanted`) selects it and it is not empty, else "test"."""
     return "val" if (wanted or cfg.TEST.SPLIT) == "val" and dataset.val else "test"
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
     make.add_argument("--dali-device", default="cpu", help="device on which DALI decodes: cpu, or gpu (not measured)")
     make.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per processor, at most 8)")
-    make.add_argument("--exif-orientation", action="store_true", help="rotate and mirror images according to their EXIF metadata")
+    make.add_argument("--exif-orientation", action="store_true", help="display images according to their EXIF metadata")
     make.add_argument("--white-background", action="store_true", help="compose transparent pixels over white")
     make.add_argument("--device", default="", help=DEVICE)
     make.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
