@@ -1,4 +1,4 @@
-"""Results of a verification: one line each, and an exit code."""
+"""Findings of a verification, printed one per line, and the exit code."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,20 +10,20 @@ class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:
-        mark: OK, NOTE (worth knowing) or WRONG.
+        mark: OK, NOTE (for information) or WRONG.
         place: file or folder.
-        sentence: what was found there; for WRONG also how to fix it.
+        message: the finding; for WRONG also how to fix it.
     """
 
     mark: str
     place: object
-    sentence: str
+    message: str
 
 
-def tell(findings: Iterable[Finding]) -> int:
+def print_findings(findings: Iterable[Finding]) -> int:
     """Print each finding as it arrives; return 1 if any is WRONG, else 0."""
     code = 0
-    for mark, place, sentence in findings:
-        print(f"{mark:<5} {place}: {sentence}", flush=True)
+    for mark, place, message in findings:
+        print(f"{mark:<5} {place}: {message}", flush=True)
         code = max(code, int(mark == WRONG))
     return code

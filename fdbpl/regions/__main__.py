@@ -199,7 +199,7 @@ def readable(images: list[str], arguments: argparse.Namespace) -> list[str]:
 def verify(arguments: argparse.Namespace) -> int:
     """Print the findings of every bank and return the exit code: 0 = valid, 1 = invalid, 2 = not verified."""
     from fdbpl.devices import choose_device
-    from fdbpl.findings import tell
+    from fdbpl.findings import print_findings
     from fdbpl.regions.verify import Sample, verify_bank
 
     for flag, value in (("--sample", arguments.sample), ("--batch-size", arguments.batch_size)):
@@ -211,7 +211,7 @@ def verify(arguments: argparse.Namespace) -> int:
     codes = []
     for bank in arguments.bank:
         try:
-            codes.append(tell(verify_bank(bank, sample, images)))
+            codes.append(print_findings(verify_bank(bank, sample, images)))
         except (UserError, SystemFailure) as error:  # continue with the other banks
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             codes.append(error.exit_code)

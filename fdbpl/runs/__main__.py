@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from fdbpl.errors import UserError, cli_error_handler
-from fdbpl.findings import tell
+from fdbpl.findings import print_findings
 from fdbpl.runs.discovery import RUN_FILES, find_run_folders
 from fdbpl.runs.verify import verify_run
 
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with cli_error_handler():
         folders = [folder for place in arguments.places for folder in run_folders(place)]
-        sys.exit(max(tell(verify_run(folder)) for folder in folders))
+        sys.exit(max(print_findings(verify_run(folder)) for folder in folders))
 
 
 def run_folders(place: Path) -> list[Path]:

@@ -84,16 +84,6 @@ def test_class_specific_contexts_are_limited_to_their_classes(build_shared):
             )
 
 
-def test_both_prompt_spaces_of_fdbpl_are_saved_and_loaded(build_shared):
-    trainer = build_shared("FDBPL", "both", **{"OPTIM.MAX_EPOCH": 2})
-    trainer.train()
-    other = build_shared("FDBPL", "loaded", bank=False)
-    other.load_model(trainer.output_dir, epoch=2)
-    for name, module in trainer._models.items():
-        assert torch.equal(module.ctx, other._models[name].ctx)
-    assert not torch.equal(*(module.ctx for module in other._models.values()))
-
-
 def test_an_official_checkpoint_with_a_pickled_scheduler_is_read(build_shared, tmp_path):
     """CoOp's files contain a pickled torch scheduler, 77 positions of tokens, and half precision."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)

@@ -1,4 +1,4 @@
-"""KDPL-CA: words of a vocabulary in place of the class names."""
+"""KDPL-CA: words of a vocabulary instead of the class names."""
 
 import hashlib
 from pathlib import Path

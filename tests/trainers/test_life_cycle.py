@@ -26,16 +26,6 @@ def test_log_and_results(build, capsys):
     assert re.search(r"epoch \[1/4\] batch \[1/2\] .* loss [\d.-]+ \([\d.-]+\) .*lr 1.0000e-05", text)
 
 
-def test_equal_seeds_give_equal_runs(build):
-    runs = [build("CoOp", f"run{number}", **{"SEED": seed, "TRAINER.COOP.CTX_INIT": "", "TRAINER.COOP.N_CTX": 4})
-            for number, seed in enumerate((1, 1, 2))]  # fmt: skip
-    for state in ("untrained", "trained"):
-        first, second, other = map(learned, runs)
-        assert same(first, second) and not same(first, other), state
-        for run in runs:
-            run.train()
-
-
 def test_learning_rates_equal_those_of_dassl(build):
     trainer = build("CoOp")
     rates, epoch = [], trainer.run_epoch

@@ -85,11 +85,11 @@ def test_the_bank_is_specific_to_the_weights_of_the_run(finished, build, tmp_pat
     (other,), (bank,) = (find_banks(trainer.cfg, trainer.dm.dataset) for trainer in (plain, taught))
     assert other != bank
     findings = list(verify_bank(bank, Sample(data_root)))
-    assert all(finding.mark == OK for finding in findings) and "agree with the teacher" in findings[-1].sentence
+    assert all(finding.mark == OK for finding in findings) and "agree with the teacher" in findings[-1].message
 
     change_weights(folder)
     findings = list(verify_bank(bank, Sample(data_root)))
-    assert findings[-1].mark == WRONG and "teacher has the SHA-256" in findings[-1].sentence
+    assert findings[-1].mark == WRONG and "teacher has the SHA-256" in findings[-1].message
     with pytest.raises(UserError, match=f"no region bank of run:.*only .*{bank.name[-8:]}"):
         build("FDBPL", "changed", bank=False, **teacher_settings(folder)).train()
     again = build("FDBPL", "again", **teacher_settings(folder))  # generates another bank
@@ -99,28 +99,16 @@ def test_the_bank_is_specific_to_the_weights_of_the_run(finished, build, tmp_pat
 METHODS = ("CoOp_KDPL", "PromptKD", "FDBPL")
 
 
-def unfinished(folder: Path) -> None:
-    (folder / "done.json").unlink()
-
-
 def truncated(folder: Path) -> None:
     for path in (folder / "MultiModalPromptLearner").glob("model*"):
         path.write_bytes(path.read_bytes()[:1000])
-
-
-def renamed(folder: Path) -> None:
-    config = folder / "config.yaml"
-    config.write_text(config.read_text().replace("NAME: MaPLe", "NAME: Nothing"))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (shutil.rmtree, "is not a finished training run: the folder does not exist"),
-        (unfinished, "is not a finished training run: .* unfinished"),
-        (lambda folder: (folder / "config.yaml").write_text("TRAINER: ["), "is not valid YAML"),
         (truncated, "cannot be read safely"),
-        (renamed, "trainer 'Nothing'"),
     ],
 )
 def test_a_broken_run_is_refused(finished, build_shared, tmp_path, damage, message):
