@@ -5,7 +5,7 @@ The only part of the report that needs torch, the region bank and the image file
 
 import base64
 import io
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -24,10 +25,12 @@ from fdbpl.engine.batch import TrainBatch
 from fdbpl.engine.image_dataset import decoding_of
 from fdbpl.engine.trained_run import load_run
 from fdbpl.errors import UserError
+from fdbpl.io.image_reading import UnreadableImage, read_image
 from fdbpl.pipelines import RegionRequests
 from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.lookup import RegionLookup
+from fdbpl.report.classes import Tested
 from fdbpl.report.cost import bank_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.method_names import supervision_of
@@ -101,8 +104,36 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     if negative is None:
         predictions.append([[]] * count)
     rows = zip(crop(SIDE), image.tolist(), weights.tolist(), *predictions, strict=True)
-    regions = [Region(_jpeg(pixels), images[index], weight, *top) for pixels, index, weight, *top in rows]
+    regions = [Region(_jpeg(to_pil_image(pixels)), images[index], weight, *top) for pixels, index, weight, *top in rows]
     return regions, len(images) * per_image
+
+
+def make_thumbnails(tested: list[Tested]) -> dict[tuple[str, str], str]:
+    """Data URIs of misclassified images in the folder of their data set, by path of the run and of the image."""
+    found = {}
+    for run, mistakes in ((one.worst_of, one.mistakes) for one in tested if one.worst_of):
+        for mistake in mistakes:
+            with suppress(UserError, UnreadableImage, OSError, AttributeError):
+                cfg = CfgNode(run.record["config"])
+                root = Path(_root_of(cfg)).resolve()
+                file = next(filter(Path.is_file, (root / mistake.path, Path(mistake.path))), root).resolve()
+                if file != root and file.is_relative_to(root):  # an evaluation stores whole paths
+                    image = read_image(file, decoding=decoding_of(cfg))
+                    image.thumbnail((SIDE, SIDE))
+                    found[run.path, mistake.path] = _jpeg(image)
+    return found
+
+
+def _root_of(cfg: CfgNode) -> str:
+    """Folder of the run's data set.
+
+    Raises:
+        UserError: the data set is not registered.
+    """
+    registry.default_config()  # registers the data sets of a checkout
+    if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
+        raise UserError(f"its data set {cfg.DATASET.NAME} is not registered; write the report in a checkout of FDBPL")
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME).root_of(cfg)
 
 
 def _read_dataset(cfg: CfgNode, bank: Path) -> Any:
@@ -111,10 +142,7 @@ def _read_dataset(cfg: CfgNode, bank: Path) -> Any:
     Raises:
         UserError: the data set is not registered, or its images do not exist.
     """
-    registry.default_config()  # registers the data sets of a checkout
-    if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
-        raise UserError(f"its data set {cfg.DATASET.NAME} is not registered; write the report in a checkout of FDBPL")
-    root = DATASET_REGISTRY.get(cfg.DATASET.NAME).root_of(cfg)
+    root = _root_of(cfg)
     known = next((shard.images[0] for shard in RegionBank.open(bank).shards()), "")
     if not known or not Path(root, known).is_file():
         raise UserError(f"its images do not exist at {root} any more")
@@ -144,8 +172,8 @@ def _top(logits: torch.Tensor, names: list[str], count: int) -> list[list[tuple[
     ]
 
 
-def _jpeg(pixels: torch.Tensor) -> str:
-    """Encode pixels, uint8 [3, S, S], as a data URI."""
+def _jpeg(image: Image.Image) -> str:
+    """Encode an image as a data URI."""
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(file, "JPEG", quality=82, optimize=True)
+    image.save(file, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from fdbpl.report import charts, cost, significance
+from fdbpl.report.classes import SCORES, Tested
 from fdbpl.report.data import datasets_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.figures import to_symbol
@@ -48,24 +50,35 @@ class Gallery:
 
 
 def render_page(
-    output: Path, results: Results, sections: list[Section], folder: Path, galleries: list[Gallery] | None
+    output: Path,
+    results: Results,
+    sections: list[Section],
+    tested: list[Tested],
+    folder: Path,
+    galleries: list[Gallery] | None,
+    thumbnails: Mapping[tuple[str, str], str],
 ) -> str:
     """The page of the runs below `output`, as a file in `folder` with relative links to the run folders.
 
     Args:
         galleries: None = not requested.
+        thumbnails: data URIs of misclassified images, by path of the run and of the image.
     """
     base2new, few_shot = (make_groups(results, protocol) for protocol in ("base2new", "few_shot"))
     banks = cost.bank_costs(output, results)
     few_shot_charts, score_charts = charts.few_shot_charts(few_shot), charts.score_charts(base2new)
     learning, learning_left_out = charts.learning_charts([*base2new, *few_shot])
-    looks = dict.fromkeys(look for one in [*few_shot_charts, *score_charts] for look, _ in one.legend)
+    reliability = [one.calibration for one in tested if one.calibration]
+    looks = dict.fromkeys(look for one in [*few_shot_charts, *score_charts, *reliability] for look, _ in one.legend)
     return template("report.html").render(
         summary=_summary(results),
         data=datasets_of(results.runs),
         sections=sections,
         level=significance.LEVEL,
         links={run.path: _link(run.folder, folder) for run in results.runs},
+        tested=tested,
+        score_names=list(SCORES),
+        thumbnails=thumbnails,
         few_shot=few_shot_charts,
         scores=score_charts,
         learning=learning,

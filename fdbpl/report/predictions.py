@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fdbpl.report.runs import Run, printable
+
 MAX_BYTES = 2**29  # of an unpacked confusion.npz
 
 
@@ -23,6 +25,13 @@ class Predictions:
     @property
     def correct(self) -> np.ndarray:
         return self.labels == self.predicted
+
+
+def concatenate(parts: list[Predictions]) -> Predictions:
+    """Predictions of several runs with the same classes."""
+    fields = ("labels", "predicted", "confidences")
+    arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in fields]
+    return Predictions(parts[0].classnames, *arrays)
 
 
 @dataclass(frozen=True)
@@ -59,25 +68,28 @@ def _read_confusion(file: Path, _: int) -> Predictions | None:
     return Predictions(names, labels, predicted, confidences)
 
 
-def read_mistakes(folder: Path, count: int) -> list[Mistake]:
-    """The `count` misclassified images of predictions.csv with the least probable labels; none without this file."""
+def read_mistakes(run: Run, count: int) -> list[Mistake]:
+    """The `count` most confident mistakes in a run's predictions.csv, or in that of an evaluation of its test."""
+    files = [run.folder / "predictions.csv", run.folder / "evaluation" / run.dataset / "predictions.csv"]
+    file = next((file for file in files if file.is_file()), None)
+    if not file:
+        return []
     try:
-        table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False, encoding_errors="replace")
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding_errors="replace")
         probabilities = table.iloc[:, 3:].to_numpy(dtype=float)
     except (OSError, ValueError):
         return []
-    names = [str(name) for name in table.columns[3:]]
-    if not names or not set(table.iloc[:, 1]) <= set(names):
+    if table.shape[1] < 4:
         return []
-    labels = np.array([names.index(label) for label in table.iloc[:, 1]], dtype=int)
-    of_labels = probabilities[np.arange(len(table)), labels]
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    worst = wrong[np.argsort(of_labels[wrong], kind="stable")][:count]
-    return [
-        Mistake(
-            table.iloc[row, 0],
-            names[labels[row]],
-            [(names[place], float(probabilities[row, place])) for place in np.argsort(-probabilities[row])[:3]],
-        )
-        for row in worst
-    ]
+    wrong = np.flatnonzero(table.iloc[:, 1] != table.iloc[:, 2])
+    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    return [_mistake(table, row, probabilities[row]) for row in worst]
+
+
+def _mistake(table: pd.DataFrame, row: int, probabilities: np.ndarray) -> Mistake:
+    path, label, predicted = (printable(text) for text in table.iloc[row, :3])
+    if len(probabilities) == 1:  # an evaluation stores that of the predicted class only
+        return Mistake(path, label, [(predicted, float(probabilities[0]))])
+    names = [printable(str(name)) for name in table.columns[3:]]
+    order = np.argsort(-probabilities, kind="stable")[:3]
+    return Mistake(path, label, [(names[place], float(probabilities[place])) for place in order])

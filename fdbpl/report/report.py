@@ -35,26 +35,28 @@ def write_report(
     output = Path(output)
     results = read_results(output)
     try:  # here and not above: --help does not wait for these packages
+        from fdbpl.report.classes import make_tested
         from fdbpl.report.formats import to_csv, to_latex, to_markdown
         from fdbpl.report.page import render_page
         from fdbpl.report.tables import make_sections
 
         if gallery:
-            from fdbpl.report.gallery import make_galleries
+            from fdbpl.report.gallery import make_galleries, make_thumbnails
     except ImportError as error:
         raise SystemFailure(
             f"The report needs pandas, matplotlib and jinja2, and its gallery needs the trainers ({error}). Run pip "
             "install -r requirements.txt, or leave the gallery out with --no-gallery"
         ) from error
 
-    sections = make_sections(results)
+    sections, tested = make_sections(results), make_tested(results)
     galleries = make_galleries(output, results) if gallery else None
+    thumbnails = make_thumbnails(tested) if gallery else {}
     folder = Path(folder) if folder else output / "report"
     for name, text in {
         "table.md": to_markdown(sections, results),
         "table.csv": to_csv(results),
         "table.tex": to_latex(sections),
-        "report.html": render_page(output, results, sections, folder, galleries),
+        "report.html": render_page(output, results, sections, tested, folder, galleries, thumbnails),
     }.items():
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:

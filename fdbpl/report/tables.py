@@ -26,7 +26,7 @@ LOG_NOTE = f"{LOG_MARK} read from a log of Dassl, which prints one decimal for e
 LOWER_MARK = "↓"
 MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown: italic)."
 LOWER_NOTE = (
-    f"{LOWER_MARK} is significantly lower than the best value of the column (p < {LEVEL} over runs of equal seed and "
+    f"{LOWER_MARK}: significantly lower than the best value of the column (p < {LEVEL} over runs of equal seed and "
     "over test images, as far as there are several runs and stored predictions); other differences may be chance."
 )
 BASE2NEW = ["base", "new", "H"]

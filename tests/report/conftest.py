@@ -5,6 +5,7 @@ import re
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 LOG = """***************
@@ -142,6 +143,14 @@ class Tree:
         key = self.run("base2new/train_base", accuracy=base, **run)
         self.run("base2new/test_new", accuracy=new, **{**run, "tests": key, "classes": "new"})
         return key
+
+    def predictions(self, path: str, predicted: list[int], confidence=0.75) -> None:
+        """Write confusion.npz of a run with images of the classes cat, dog, owl, cat ... and their scores."""
+        labels = np.arange(len(predicted)) % 3
+        np.savez(self.output / path / "confusion.npz", classnames=np.array(["cat", "dog", "owl"]), labels=labels,
+                 predictions=np.array(predicted), confidences=np.full(len(labels), confidence))  # fmt: skip
+        file = self.output / path / "metrics.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"ece": 5.0, "brier": 0.25}))
 
     def bank(self, cost=None, dataset="demo") -> str:
         """Write a bank below OUTPUT; return the line of a run's log that names it."""
