@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from fdbpl.class_names import spelled_as
 from fdbpl.data.custom import hub
@@ -117,15 +118,21 @@ def _classify_custom(run: TrainedRun, place: str, names: list[str] | None, batch
         raise UserError(f"{place} has no test images; add some, or change the split in dataset.yaml")
     if not names:
         names = run.classnames if spelled_as(classnames, run.classnames) else classnames
+    if len(names) < 2:
+        raise UserError(
+            f"{names[0]!r} is the only class, so every prediction is right. Give at least two with --classes."
+        )
     by_path = {os.path.join(data.folder, path): label for path, label, _ in rows}
     labels = dict(zip(by_path, _labels(list(by_path.values()), classnames, names).tolist(), strict=True))
     paths: list[str] = []
     logits: list[Tensor] = []
     unreadable: dict[str, str] = {}
-    for batch in run.classify(list(by_path), names, batch_size):
-        paths += batch.paths
-        logits.append(batch.logits)
-        unreadable |= dict(batch.unreadable)
+    with tqdm(total=len(by_path), unit="image", disable=None) as progress:
+        for batch in run.classify(list(by_path), names, batch_size):
+            paths += batch.paths
+            logits.append(batch.logits)
+            unreadable |= dict(batch.unreadable)
+            progress.update(len(batch.paths) + len(batch.unreadable))
     if not paths:
         raise UserError(f"None of the {len(unreadable)} test images of {place} can be read")
     known = torch.tensor([labels[path] for path in paths])

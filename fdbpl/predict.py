@@ -95,7 +95,8 @@ def predict(arguments: argparse.Namespace) -> None:
             print(f"{len(paths) - len(tally.unreadable)} of {len(paths)} images: {arguments.output}")
     if labels is not None:
         unlabelled = len(paths) - len(labels)
-        print(one_line(f"Compared with {arguments.labels}: {tally.summary(names)}; {unlabelled} images have no label"))
+        more = f"; {unlabelled} images have no label" if unlabelled else ""
+        print(one_line(f"Compared with {arguments.labels}: {tally.summary(names)}{more}"))
     check_readable(tally.unreadable, len(paths), arguments.output)
 
 

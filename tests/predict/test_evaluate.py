@@ -154,6 +154,7 @@ def test_other_classes(finished, folder, data_root, tmp_path, capsys):
     for name in ("wolf", "fox"):
         shutil.copytree(next(folder.iterdir()), other / name)
     assert scores_of(run, "--data", other, "--output", tmp_path / "e")["classnames"] == ["fox", "wolf"]
+    refused(evaluate.main, [run, "--data", other, "--classes", "fox"], ["'fox' is the only class"])
     shutil.copytree(other / "wolf", folder / "wolf")
     refused(evaluate.main, [run, "--data", folder], ["wolf", "give all classes with --classes"])
     names = ",".join([*NAMES[:5], "wolf", "yurt"])

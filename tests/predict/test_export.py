@@ -1,4 +1,4 @@
-"""The exported classifier, used by the very examples of docs/PREDICT.md, says what the toolbox says."""
+"""Exported classifiers: the examples of docs/PREDICT.md give the probabilities of `fdbpl.predict`."""
 
 import json
 import os
@@ -22,36 +22,36 @@ DIFFERENCE = {"TRAINER.FDBPL.TEST_LOGITS": "difference"}
 NAMES = ["wolf", "sea lion", "a yurt, in winter"]
 
 
-def says(example: str, tmp_path, capsys, monkeypatch, *arguments) -> dict[str, float]:
-    """{class name: probability} that an example of the docs prints."""
+def run_example(example: str, tmp_path, capsys, monkeypatch, *arguments) -> dict[str, float]:
+    """Run an example of the docs and return the {class name: probability} that it prints."""
     script = tmp_path / "example.py"
     script.write_text(example)
     monkeypatch.setattr(sys, "argv", ["example.py", *map(str, arguments)])
     capsys.readouterr()
     runpy.run_path(str(script))
     lines = capsys.readouterr().out.splitlines()
-    return {name: float(chance) for chance, name in (line.split(" ", 1) for line in lines)}
+    return {name: float(probability) for probability, name in (line.split(" ", 1) for line in lines)}
 
 
-def predicted(run, picture, tmp_path, *arguments) -> dict[str, float]:
-    """The same from `fdbpl.predict`."""
+def predicted(run, photo, tmp_path, *arguments) -> dict[str, float]:
+    """Return {class name: probability} of `fdbpl.predict`."""
     output = tmp_path / "predictions.json"
-    predict.main([str(run), str(picture), "--output", str(output), *arguments])
+    predict.main([str(run), str(photo), "--output", str(output), *arguments])
     (row,) = json.loads(output.read_text())
     return {pair["class"]: pair["probability"] for pair in row["classes"]}
 
 
 @pytest.fixture
-def picture(data_root) -> Path:
+def photo(data_root) -> Path:
     return data_root / "tiny" / "images" / "3_7.jpg"
 
 
 @pytest.mark.parametrize("method", ["CoOp", "FDBPL", "TCP", "KgCoOp", "ZeroshotCLIP2"])
-def test_with_torch_and_clip_alone(method, finished, picture, tmp_path, capsys, monkeypatch):
+def test_with_torch_and_clip_alone(method, finished, photo, tmp_path, capsys, monkeypatch):
     run = finished(method)
     export.main([str(run), "--to", str(tmp_path / "classifier")])
-    expected = predicted(run, picture, tmp_path)
-    found = says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    expected = predicted(run, photo, tmp_path)
+    found = run_example(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
     assert list(found) == list(expected) and found == pytest.approx(expected, abs=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_the_known_classes_are_printed_and_written(finished, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monkeypatch):
+def test_with_open_clip(finished, student_file, photo, tmp_path, capsys, monkeypatch):
     """Under an architecture of the tiny CLIP's measures, from the file in place of `openai`."""
     open_clip = pytest.importorskip("open_clip")
     tower = {"width": 64, "layers": 2}
@@ -83,12 +83,12 @@ def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monke
     open_clip.add_model_config(tmp_path / "tiny-quickgelu.json")
     run = finished("CoOp")
     export.main([str(run), "--to", str(tmp_path / "classifier"), "--classes", 'wolf,sea lion,"a yurt, in winter"'])
-    expected = predicted(run, picture, tmp_path, "--classes", 'wolf,sea lion,"a yurt, in winter"')
+    expected = predicted(run, photo, tmp_path, "--classes", 'wolf,sea lion,"a yurt, in winter"')
     example = OPEN_CLIP.replace("import json, sys, clip", "import json, sys, open_clip")
     for words, tiny in (("ViT-B-32-quickgelu", "tiny-quickgelu"), ("openai", Path(student_file).with_name("state.pt"))):
         assert f'"{words}"' in example
         example = example.replace(f'"{words}"', repr(str(tiny)))
-    found = says(example, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    found = run_example(example, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
     assert set(found) == set(NAMES) and found == pytest.approx(expected, abs=1e-5)
 
 
@@ -97,18 +97,18 @@ def test_with_open_clip(finished, student_file, picture, tmp_path, capsys, monke
     [("VPT", ["visual prompts"]), ("MaPLe", ["visual prompts"]), ("FDBPL_PromptSRC", ["visual prompts"]),
      ("PromptKD", ["visual prompts", "projector"])],
 )  # fmt: skip
-def test_with_visual_prompts(method, needs, finished, picture, tmp_path, capsys, monkeypatch):
+def test_with_visual_prompts(method, needs, finished, photo, tmp_path, capsys, monkeypatch):
     run = finished(method)
     export.main([str(run), "--to", str(tmp_path / "classifier")])
     assert json.loads((tmp_path / "classifier" / "classifier.json").read_text())["needs"] == needs
-    expected = predicted(run, picture, tmp_path)
-    found = says(VISUAL, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    expected = predicted(run, photo, tmp_path)
+    found = run_example(VISUAL, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
     assert list(found) == list(expected) and found == pytest.approx(expected, abs=1e-5)
     with pytest.raises(AssertionError, match="needs"):  # the plain example does not pretend
-        says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+        run_example(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
 
 
-def test_the_difference_of_two_spaces(finished, picture, tmp_path):
+def test_the_difference_of_two_spaces(finished, photo, tmp_path):
     folder = finished("FDBPL", **DIFFERENCE)
     export.main([str(folder), "--to", str(tmp_path)])
     classifier = json.loads((tmp_path / "classifier.json").read_text())
@@ -116,13 +116,13 @@ def test_the_difference_of_two_spaces(finished, picture, tmp_path):
     tensors, run = load_file(tmp_path / "text_features.safetensors"), load_run(folder)
     from PIL import Image
 
-    image = run.transform(Image.open(picture).convert("RGB"))[None]
+    image = run.transform(Image.open(photo).convert("RGB"))[None]
     x = run.backbone.encode_image(image)
     found = tensors["logit_scale"] * x @ (tensors["text_features"] - tensors["negative_text_features"]).T
     assert found[0].tolist() == pytest.approx(run.predictor()(image)[0].tolist(), abs=1e-5)
 
 
-def test_what_the_json_says(finished, student_file, tmp_path):
+def test_content_of_classifier_json(finished, student_file, tmp_path):
     folder = finished("CoOp")
     export.main([str(folder), "--to", str(tmp_path)])
     classifier, run = json.loads((tmp_path / "classifier.json").read_text()), load_run(folder)
@@ -132,17 +132,22 @@ def test_what_the_json_says(finished, student_file, tmp_path):
     assert classifier["template"] == "a drawing of a {}." and classifier["trainer"] == "CoOp"
     assert classifier["backbone"] == {"name": student_file, "sha256": run.backbone.sha256}
     steps = {type(step).__name__: step for step in run.transform.transforms}
-    stated = classifier["preprocessing"]
-    assert [stated["resize"]] * 2 == stated["size"] == list(steps["CenterCrop"].size) and stated["crop"] == "center"
-    assert steps["Resize"].size in (stated["resize"], [stated["resize"]])
-    assert steps["Resize"].interpolation.value == stated["interpolation"]
-    assert (stated["mean"], stated["std"]) == (list(steps["Normalize"].mean), list(steps["Normalize"].std))
+    preprocessing = classifier["preprocessing"]
+    assert [preprocessing["resize"]] * 2 == preprocessing["size"] == list(steps["CenterCrop"].size) and preprocessing[
+        "crop"
+    ] == "center"
+    assert steps["Resize"].size in (preprocessing["resize"], [preprocessing["resize"]])
+    assert steps["Resize"].interpolation.value == preprocessing["interpolation"]
+    assert (preprocessing["mean"], preprocessing["std"]) == (
+        list(steps["Normalize"].mean),
+        list(steps["Normalize"].std),
+    )
     record = json.loads((folder / "run.json").read_text())
     assert classifier["run"] == {"fingerprint": record["fingerprint"], "dataset": "TinyDataset", "seed": 1}
 
 
-def test_files_of_two_exports_are_refused(finished, picture, tmp_path, capsys, monkeypatch):
-    """The second is stopped between its two files: the old names stand beside the new features."""
+def test_files_of_two_exports_are_refused(finished, photo, tmp_path, capsys, monkeypatch):
+    """The second export is interrupted between its two files, so the names are old and the features new."""
     command = [str(finished("CoOp")), "--to", str(tmp_path / "classifier")]
     export.main(command)
     write = export.write_json
@@ -151,10 +156,10 @@ def test_files_of_two_exports_are_refused(finished, picture, tmp_path, capsys, m
         export.main([*command, "--classes", ",".join(f"another {number}" for number in range(10))])
     assert stop.value.code == 130
     with pytest.raises(AssertionError, match="the files belong to different exports"):
-        says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+        run_example(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
     monkeypatch.setattr(export, "write_json", write)
     export.main(command)
-    assert says(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", picture)
+    assert run_example(CLIP, tmp_path, capsys, monkeypatch, tmp_path / "classifier", photo)
 
 
 @pytest.mark.parametrize("method", ["CoCoOp", "FDBPL_CoCoOp"])

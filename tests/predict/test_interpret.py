@@ -79,11 +79,14 @@ def test_predictions_are_those_of_the_test(method, build_shared, finished):
     assert 100 * sum(row["label"] == row["prediction"] for row in table) / len(table) == pytest.approx(accuracy)
     names = trainer.dm.dataset.classnames
     for row in table:
-        chances = [float(row[name]) for name in names]
-        assert sum(chances) == pytest.approx(1, abs=1e-5) and names[int(np.argmax(chances))] == row["prediction"]
+        probabilities = [float(row[name]) for name in names]
+        assert (
+            sum(probabilities) == pytest.approx(1, abs=1e-5)
+            and names[int(np.argmax(probabilities))] == row["prediction"]
+        )
 
 
-def test_features_of_the_checkout_s_data_sets_can_be_exported():
+def test_the_configuration_has_the_keys_of_all_data_sets():
     from dassl.data.datasets import DATASET_REGISTRY
 
     defaults = default_config()
