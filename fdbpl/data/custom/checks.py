@@ -25,7 +25,7 @@ class ClassSummary:
 
 
 def class_warnings(classes: list[ClassSummary], shots: int) -> list[str]:
-    """Warnings of classes with few images, and of names that mean nothing to CLIP."""
+    """Return warnings of classes with few images, and of names that mean nothing to CLIP."""
     found = []
     few = [f"{one.name} {one.train}" for one in classes if one.train < shots]
     if few:
@@ -45,7 +45,7 @@ def class_warnings(classes: list[ClassSummary], shots: int) -> list[str]:
 
 
 def byte_identical(folder: str | os.PathLike, paths: list[str]) -> list[list[str]]:
-    """Groups of images with the same bytes; only files of equal sizes are read."""
+    """Return groups of images with the same bytes; only files of equal sizes are read."""
     by_size: dict[int, list[str]] = {}
     for path in paths:
         by_size.setdefault(os.path.getsize(os.path.join(folder, path)), []).append(path)
@@ -63,7 +63,7 @@ def byte_identical(folder: str | os.PathLike, paths: list[str]) -> list[list[str
 
 
 def duplicate_warnings(groups: list[list[str]], rows: dict[str, list[Item]]) -> list[str]:
-    """Warnings of byte-identical images in several splits or classes."""
+    """Return warnings of byte-identical images in several splits or classes."""
     split_of = {path: part for part, items in rows.items() for path, _, _ in items}
     class_of = {path: name for items in rows.values() for path, _, name in items}
     found = []

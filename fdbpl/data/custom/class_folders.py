@@ -150,7 +150,7 @@ class ClassFolders:
 
 
 def has_class_folders(folder: Path, description: Description) -> bool:
-    """Tell whether a folder looks like class folders, of which at least two hold images."""
+    """Return whether a folder looks like class folders, of which at least two hold images."""
     inner = visible_folders(folder)
     splits = [path for path in inner if split_of(path.name) and path.name not in description.classes]
     if len({split_of(path.name) for path in splits}) > 1:

@@ -15,7 +15,7 @@ PREFIX = re.compile(r"(?:[0-9]+|n[0-9]{8})[._ -]+(?=[^\W\d])")  # of CUB's and I
 
 
 def class_names(place: Path, listing: Listing, description: Description) -> tuple[dict[str, str], str]:
-    """Return {label: class name} in label order, and where the names come from.
+    """Return {label: class name} in label order, and the source of the names.
 
     The order is that of dataset.yaml, then that of the format, then natural order.
 
@@ -76,7 +76,7 @@ def check_classes(place: Path, names: dict[str, str], description: Description, 
 
 
 def natural(text: str) -> list:
-    """Sorting key for natural order: numbers by value, letters without case."""
+    """Return the sorting key for natural order: numbers by value, letters without case."""
     words = re.split("([0-9]+)", text.casefold())
     return [[int(word) if number % 2 else word for number, word in enumerate(words)], text]
 

@@ -1,26 +1,15 @@
-"""Recognition of the columns of a table: image path, class (or one column per class), split."""
+"""Recognition of the columns of a table: image path, and class or one column per class."""
 
 import re
 from dataclasses import dataclass
 
+from fdbpl.data.custom.column_names import CLASS_NAMES, PATH_NAMES, given_column
 from fdbpl.data.custom.description import Description
-from fdbpl.data.custom.split_names import split_of
+from fdbpl.data.custom.split_column import read_split_column
 from fdbpl.data.custom.text_table import Table
 from fdbpl.errors import UserError, enumerated, quoted
 from fdbpl.io.image_files import is_image
 
-PATH_NAMES = (
-    "path", "file_name", "filename", "file_path", "filepath", "file", "image", "image_path", "imagepath", "img",
-    "img_path", "image_name", "imagename", "image_file", "image_filename", "images", "image_id", "imageid", "img_id",
-    "id", "photo", "uuid", "name",
-)  # fmt: skip
-CLASS_NAMES = (
-    "class", "class_name", "classname", "label_name", "labelname", "category_name", "canonical_class", "label",
-    "category", "species", "breed", "target", "labels", "classes", "class_label", "ground_truth", "y", "class_id",
-    "label_id", "category_id", "tag",
-)  # fmt: skip
-SPLIT_NAMES = ("split", "splits", "set", "subset", "part", "partition", "phase", "usage")
-SPLIT_NUMBERS = {"0": "train", "1": "val", "2": "test"}
 INDEX_NAMES = ("", "index", "unnamed: 0")
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false", ""}
 SET_FLAGS = {"1", "1.0", "true"}
@@ -56,24 +45,23 @@ def read_columns(table: Table, description: Description) -> TableContent:
             f"{table.file} has {table.columns.count(repeated[0])} columns {repeated[0]!r}; keep one of them"
         )
     path = path_column(table, description)
-    split = _given_column(table, description, "split")
-    split_number, splits, split_source = _splits(table, {path}, description, split)
-    labels, names, label_note = _labels(table, path, split_number, description)
+    split = read_split_column(table, path, description)
+    labels, names, label_note = _labels(table, path, split.number, description)
     paths = table.column(path)
     for line, text in paths.items():
         if not text or not labels[line]:
             raise UserError(
                 f"{table.unit} {line} of {table.file} has no {'class' if text else 'path'}; complete or delete it"
             )
-    refuse_multi_label(labels, table)
+    check_single_label(labels, table)
     note = f"{table.columns[path]!r} is the image path, {label_note}"
     guesses = [note] if note != "'path' is the image path, 'class' is the class" else []
-    return TableContent(paths, labels, splits, names, split_source, guesses)
+    return TableContent(paths, labels, split.parts, names, split.source, guesses)
 
 
 def path_column(table: Table, description: Description) -> int:
-    """Number of the column with the image paths: by its name, else by its contents."""
-    given = _given_column(table, description, "path")
+    """Return the number of the column with the image paths: by its name, else by its contents."""
+    given = given_column(table, description, "path")
     if given is not None:
         return given
     if "path" in table.columns:
@@ -90,8 +78,8 @@ def path_column(table: Table, description: Description) -> int:
 
 
 def class_column(table: Table, path: int, split: int | None, description: Description) -> int | None:
-    """Number of the column with the classes; None if no column stands out."""
-    given = _given_column(table, description, "class")
+    """Return the number of the column with the classes; None if no column stands out."""
+    given = given_column(table, description, "class")
     if given is not None:
         return given
     for name in (*table.classes, *CLASS_NAMES):
@@ -103,7 +91,7 @@ def class_column(table: Table, path: int, split: int | None, description: Descri
     return others[0] if len(others) == 1 else None
 
 
-def refuse_multi_label(labels: dict[int, str], table: Table) -> None:
+def check_single_label(labels: dict[int, str], table: Table) -> None:
     """Check that no image has several classes, e.g. cat|dog or ['cat', 'dog'].
 
     Raises:
@@ -123,7 +111,7 @@ def refuse_multi_label(labels: dict[int, str], table: Table) -> None:
 def _labels(
     table: Table, path: int, split: int | None, description: Description
 ) -> tuple[dict[int, str], list[str], str]:
-    """The labels by line, class names in label order (if defined), and a note on where they are from."""
+    """Return the labels by line, class names in label order (if the table defines it), and a note on their source."""
     number = class_column(table, path, split, description)
     if number is None:
         flags = [other for other in _other_columns(table, path, split) if _is_flag(table, other)]
@@ -167,77 +155,6 @@ def _one_hot(table: Table, flags: list[int]) -> dict[int, str]:
             )
         labels[line] = chosen[0]
     return labels
-
-
-def _splits(
-    table: Table, others: set[int], description: Description, given: int | None
-) -> tuple[int | None, dict[int, str], str]:
-    """Number of the split column, {line: part}, and where the split is from; nothing if no column gives the split.
-
-    A column gives the split by its name, or by holding nothing but names of splits.
-
-    Raises:
-        UserError: several columns do so, or a field does not name a split.
-    """
-    numbers = [number for number in range(len(table.columns)) if number not in others]
-    class_given = _given_column(table, description, "class")
-    numbers = [number for number in numbers if number != class_given and table.columns[number] != "class"]
-    if given is None:
-        flags = [table.columns[number] for number in numbers if split_of(table.columns[number].removeprefix("is"))]
-        if flags and any(name in CLASS_NAMES for name in table.columns):
-            raise UserError(
-                f"{table.file} has a column {flags[0]!r}, which seems to give the split; replace it by a column split "
-                "with train, val or test in every row, or give it another name"
-            )
-        columns = [
-            number
-            for number in numbers
-            if table.columns[number] in SPLIT_NAMES
-            or (table.rows and all(_part(text, description) for text in table.column(number).values()))
-        ]
-    else:
-        columns = [given]
-    if len(columns) > 1:
-        several = " and ".join(repr(table.columns[number]) for number in columns)
-        raise UserError(
-            f"the columns {several} of {table.file} both seem to give the split; keep one of them, or name it under "
-            f"columns in {description.file}"
-        )
-    if not columns or not any(table.column(columns[0]).values()):
-        return None, {}, ""
-    name, fields = table.columns[columns[0]], table.column(columns[0])
-    where = f"the column {name!r} of {table.file}"
-    remedy = f"write train, val or test, or give its values under split_values in {description.file}"
-    if name != "split":
-        remedy += f", or rename the column {name!r} if it is not about the split"
-    if set(fields.values()) <= SPLIT_NUMBERS.keys() and not description.split_values:
-        if not {"0", "2"} <= set(fields.values()):
-            raise UserError(
-                f"{where} holds numbers, which are read as 0 for train, 1 for val and 2 for test, but not both 0 and "
-                f"2; {remedy}"
-            )
-        parts = {line: SPLIT_NUMBERS[text] for line, text in fields.items()}
-        return columns[0], parts, f"column {name}: 0 train, 1 val, 2 test"
-    for line, text in fields.items():
-        if not _part(text, description):
-            raise UserError(f"{where} holds {quoted(text) if text else 'nothing'} in {table.unit} {line}; {remedy}")
-    return columns[0], {line: _part(text, description) for line, text in fields.items()}, f"column {name}"
-
-
-def _part(text: str, description: Description) -> str:
-    return description.split_values.get(text) or split_of(text)
-
-
-def _given_column(table: Table, description: Description, what: str) -> int | None:
-    name = description.columns.get(what, "").lower()
-    if not name:
-        return None
-    if name in table.columns:
-        return table.columns.index(name)
-    if name.isdecimal() and 0 < int(name) <= len(table.columns):
-        return int(name) - 1
-    columns = enumerated(map(quoted, table.columns), 8)
-    raise UserError(f"{table.file} has no column {name!r} as {description.file} says (it has {columns}); correct it")
 
 
 def _other_columns(table: Table, path: int, split: int | None) -> list[int]:

@@ -142,7 +142,7 @@ def read_custom_data(place: str, training: bool = True) -> CustomData:
 
 
 def name_of(path: Path) -> str:
-    """Name of the folder, followed by that of the file; characters unsuited to paths and tables become _."""
+    """Return the name of the folder, followed by that of the file; characters unsuited to paths and tables become _."""
     names = [path.name] if path.is_dir() else [path.parent.name, Path(path.name.removesuffix(".gz")).stem]
     name = "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_.-")[:60] for part in names).strip("-") or "folder"
     ours = Path(__file__).resolve().parents[3] / "configs" / "datasets" / f"{name}.yaml"

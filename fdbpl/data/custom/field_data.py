@@ -19,7 +19,7 @@ class UncheckedItem(NamedTuple):
 
 
 def find_field_data(path: Path) -> tuple[str, Path] | None:
-    """The name in configs/datasets and the data root of a data set's folder; None if `path` is another folder.
+    """Return the name in configs/datasets and the data root of a data set's folder; None if `path` is another folder.
 
     Raises:
         UserError: `path` is the folder above several data sets.
@@ -37,7 +37,7 @@ def find_field_data(path: Path) -> tuple[str, Path] | None:
 
 
 def _kinds() -> dict[str, type[SplitDataset]]:
-    """{name in configs/datasets: class} of the data sets that have their own folder."""
+    """Return {name in configs/datasets: class} of the data sets that have their own folder."""
     kinds = {}
     for file in sorted(CONFIGS.glob("*.yaml")):
         kind = dataset_class(file.stem)

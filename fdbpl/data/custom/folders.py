@@ -9,7 +9,7 @@ from fdbpl.io.image_files import Skipped, images_below, is_hidden, raise_unlista
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder, sorted by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
         UserError: the folder cannot be read.
@@ -22,12 +22,12 @@ def entries(folder: Path) -> list[os.DirEntry]:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """The sub-folders that are not hidden, and links to folders, sorted by name."""
+    """Return the sub-folders, without hidden ones and with links to folders, sorted by name."""
     return [Path(entry.path) for entry in entries(folder) if not is_hidden(entry.name) and is_folder(entry)]
 
 
 def list_images(folder: Path, listing: Listing) -> list[str]:
-    """Absolute paths of the images below a folder; other files are recorded in the listing as skipped."""
+    """Return the absolute paths of the images below a folder; record other files in the listing as skipped."""
     skipped = Skipped()
     images = images_below(str(folder), skipped)
     listing.hidden += skipped.hidden
@@ -39,7 +39,7 @@ def list_images(folder: Path, listing: Listing) -> list[str]:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Tell whether an entry is a folder or a link to one; a link to itself is neither."""
+    """Return whether an entry is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
     except OSError:

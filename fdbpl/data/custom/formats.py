@@ -48,7 +48,7 @@ def find_reader(path: Path) -> tuple[Reader, Description]:
 
 
 def image_root(place: str) -> Path:
-    """The folder that the image paths of a place start from; nothing is downloaded or extracted."""
+    """Return the folder that the image paths of a place start from; nothing is downloaded or extracted."""
     path = hub.local_path(place)
     if not path.exists():
         return path

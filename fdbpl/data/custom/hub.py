@@ -11,7 +11,7 @@ _NAME = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)/?")
 
 
 def local_path(place: str) -> Path:
-    """Absolute path of a place; the download folder if it is hf://OWNER/NAME or hf://OWNER/NAME/FOLDER.
+    """Return the absolute path of a place; the download folder if it is hf://OWNER/NAME or hf://OWNER/NAME/FOLDER.
 
     Raises:
         UserError: the name is not of this form.

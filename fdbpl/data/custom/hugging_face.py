@@ -37,7 +37,7 @@ class MetadataFiles(TableFiles):
         return next((split for name in folders if (split := split_of(name))), "")
 
     def splits_by_folder(self, paths: dict[int, str]) -> dict[int, str]:
-        """The splits of images whose first folders all name one, with more than one split in use."""
+        """Return the splits of images whose first folders all name one, if more than one split is in use."""
         splits = {line: split_of(path.partition("/")[0]) if "/" in path else "" for line, path in paths.items()}
         return splits if all(splits.values()) and len(set(splits.values())) > 1 else {}
 
@@ -77,7 +77,7 @@ class ParquetFiles(TableFiles):
         return self.folder / self.description.images
 
     def is_unlabelled(self, table: Table) -> bool:
-        """Tell whether all labels are -1 or empty, as in test files of competitions."""
+        """Return whether all labels are -1 or empty, as in test files of competitions."""
         columns = [table.column(table.columns.index(name)) for name in table.classes]
         return any(set(column.values()) <= {"-1", ""} for column in columns)
 
@@ -93,7 +93,7 @@ class ParquetFiles(TableFiles):
 
 
 def metadata_files(folder: Path) -> list[Path]:
-    """The metadata files in a folder, or in its split folders."""
+    """Return the metadata files in a folder, or in its split folders."""
     at_root = [folder / name for name in METADATA if (folder / name).is_file()]
     if len(at_root) > 1:
         raise UserError(f"{folder} has {enumerated([file.name for file in at_root])}; keep one of them")
@@ -104,7 +104,7 @@ def metadata_files(folder: Path) -> list[Path]:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files with image columns in a folder and the folders below it.
+    """Return the Parquet files with image columns in a folder and the folders below it.
 
     Raises:
         UserError: they belong to several data sets (different columns).
@@ -125,7 +125,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path, depth: int) -> list[Path]:
-    """Visible folders up to `depth` levels below a folder."""
+    """Return the visible folders up to `depth` levels below a folder."""
     found: list[Path] = []
     for path in visible_folders(folder):
         found.append(path)

@@ -45,7 +45,7 @@ def find_images(folder: Path, paths: dict[int, str], listing: Listing, ending: s
 
 
 def _existing(folder: Path, paths: dict[int, str]) -> dict[int, str]:
-    """{line: absolute path} of the files that exist as written; lists each folder once."""
+    """Return {line: absolute path} of the files that exist as written; lists each folder once."""
     names: dict[str, set[str]] = {}
     found = {}
     for line, path in paths.items():
@@ -99,7 +99,7 @@ class ImageIndex:
                 table.setdefault(key(parts[-1]), []).append(parts)
 
     def search(self, path: str, source: str) -> str:
-        """Absolute path of the image that `path` means; "" if there is none.
+        """Return the absolute path of the image that `path` means; "" if there is none.
 
         Raises:
             UserError: several images fit equally well.
@@ -129,6 +129,6 @@ class ImageIndex:
 
 
 def _is_suffix(one: list[str], other: list[str]) -> bool:
-    """Tell whether the longer list of folders ends with the shorter one, regardless of case."""
+    """Return whether the longer list of folders ends with the shorter one, regardless of case."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return all(first.casefold() == second.casefold() for first, second in pairs)

@@ -83,7 +83,7 @@ class Listing:
             self.split_source = ""
 
     def skipped_summary(self) -> str:
-        """Counts of the skipped files by reason, with the first two of each; "" if there are none."""
+        """Return counts of the skipped files by reason, with the first two of each; "" if there are none."""
         by_reason: dict[str, list[str]] = {}
         for path, reason in self.skipped:
             by_reason.setdefault(reason, []).append(path)
@@ -97,7 +97,7 @@ class Listing:
 
 
 def relative_path(folder: Path, file: str | os.PathLike) -> str:
-    """Path of an image relative to the folder, with / as separator.
+    """Return the path of an image relative to the folder, with / as separator.
 
     Raises:
         UserError: the image is not below the folder, or its name is not UTF-8.

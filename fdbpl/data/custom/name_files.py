@@ -12,7 +12,7 @@ NAME_FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt", 
 
 
 def names_of_numbers(labels: list[str], folder: Path) -> tuple[dict[str, str], str] | None:
-    """Names for labels that are the numbers 0, 1, 2 ... or 1, 2, 3 ..., from a text file with that many lines."""
+    """Return names for labels that are the numbers 0, 1, 2 ... or 1, 2, 3 ..., from a text file with as many lines."""
     if not labels or not all(label.isdecimal() and len(label) < 7 for label in labels):
         return None
     files = [folder / name for name in NAME_FILES if (folder / name).is_file()]

@@ -41,14 +41,14 @@ def open_parquet(file: Path) -> Any:
 
 
 def features(parquet: Any) -> dict[str, dict]:
-    """{column: Hugging Face's description of it} from the metadata of the schema."""
+    """Return {column: Hugging Face's description of it} from the metadata of the schema."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         return dict(json.loads((parquet.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"])
     return {}
 
 
 def class_lists(parquet: Any) -> dict[str, list[str]]:
-    """{column in lower case: class names in label order} of the columns with class labels."""
+    """Return {column in lower case: class names in label order} of the columns with class labels."""
     return {
         column.lower(): [str(name) for name in feature["names"]]
         for column, feature in features(parquet).items()
@@ -57,7 +57,7 @@ def class_lists(parquet: Any) -> dict[str, list[str]]:
 
 
 def image_columns(parquet: Any) -> list[str]:
-    """The columns that hold images: by their description, else bytes or {bytes, path}."""
+    """Return the columns that hold images: by their description, else bytes or {bytes, path}."""
     named = [column for column, feature in features(parquet).items() if _is_image_feature(feature)]
     return named or [field.name for field in parquet.schema_arrow if "binary" in str(field.type)]
 
@@ -89,14 +89,14 @@ def _batches(parquet: Any, columns: list[str], file: Path) -> Iterator[Any]:
 
 
 def cache_folder(place: Path) -> Path:
-    """The folder for the images of the Parquet files at `place`: FDBPL_CACHE/custom/NAME-HASH, by the path."""
+    """Return the folder for the images of the Parquet files at `place`: FDBPL_CACHE/custom/NAME-HASH, by the path."""
     cache = Path(os.environ.get("FDBPL_CACHE") or "~/.cache/fdbpl").expanduser().absolute()
     digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
     return cache / "custom" / f"{place.stem[:40]}-{digest}"
 
 
 def is_extracted(place: Path) -> bool:
-    """Tell whether the images of the Parquet files at `place` were extracted before."""
+    """Return whether the images of the Parquet files at `place` were extracted before."""
     return (cache_folder(place) / INDEX).is_file()
 
 

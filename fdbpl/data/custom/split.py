@@ -14,7 +14,7 @@ SHARES = (0.5, 0.2, 0.3)  # of train, val and test, as in CoOp
 
 
 def assign_split(listing: Listing, description: Description, training: bool = True) -> tuple[dict[str, str], str]:
-    """Return {path: part}, and where the split comes from.
+    """Return {path: part}, and the source of the split.
 
     Args:
         training: False: without a given split, all images are test images.
@@ -89,5 +89,5 @@ def hashed_split(paths: Sequence[str], shares: Sequence[float]) -> dict[str, str
 
 
 def _nearest(number: float) -> int:
-    """The nearest integer, halves rounded up; exact although 0.7 has no exact binary form."""
+    """Return the nearest integer, halves rounded up; exact although 0.7 has no exact binary form."""
     return math.floor(round(number, 6) + 0.5)

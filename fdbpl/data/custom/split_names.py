@@ -17,6 +17,6 @@ def split_of(name: str) -> str:
 
 
 def contains_splits(names: Iterable[str]) -> bool:
-    """Tell whether words in `names` name the training split and another one, e.g. seg_train and seg_test."""
+    """Return whether words in `names` name the training split and another one, e.g. seg_train and seg_test."""
     splits = {split_of(word) for name in names for word in re.split(r"[\W\d_]+", name)} - {""}
     return "train" in splits and len(splits) > 1

@@ -23,7 +23,7 @@ class TableFiles:
     format = "CSV"
 
     def __init__(self, files: Sequence[Path], folder: Path, description: Description):
-        """Reads `files`, whose paths start from `folder`."""
+        """Read `files`, whose paths start from `folder`."""
         self.files = files
         self.folder = folder
         self.description = description
@@ -51,7 +51,7 @@ class TableFiles:
         return listing
 
     def splits_of_files(self) -> dict[Path, str]:
-        """{file: split}; "" for all, if the files do not name several splits.
+        """Return {file: split}; "" for all, if the files do not name several splits.
 
         Raises:
             UserError: only some of the files name a split.
@@ -80,7 +80,7 @@ class TableFiles:
         return split_of(re.sub(r"(\.\w+)+$", "", file.name))
 
     def images_of(self, file: Path) -> Path:
-        """The folder that the paths of a table start from."""
+        """Return the folder that the paths of a table start from."""
         return self.description.folder / self.description.images if self.description.images else file.parent
 
     def is_unlabelled(self, table: Table) -> bool:
@@ -102,7 +102,7 @@ class TableFiles:
             listing.images.append(LabelledImage(path, content.labels[line], split or splits.get(line, "")))
 
     def splits_by_folder(self, paths: dict[int, str]) -> dict[int, str]:
-        """{line: split} of a format whose folders name the splits."""
+        """Return {line: split} of a format whose folders name the splits."""
         return {}
 
 
@@ -131,7 +131,7 @@ class SplitLists(TableFiles):
 
 
 def is_list(file: Path) -> bool:
-    """Tell whether a text file is named for a split and starts with `path label`."""
+    """Return whether a text file is named for a split and starts with `path label`."""
     if not file.is_file() or file.suffix.lower() not in LIST_ENDINGS or not split_of(file.stem):
         return False
     try:
@@ -143,7 +143,7 @@ def is_list(file: Path) -> bool:
 
 
 def table_files(folder: Path) -> list[Path]:
-    """The CSV and TSV files in a folder, without Kaggle's sample_submission.csv."""
+    """Return the CSV and TSV files in a folder, without Kaggle's sample_submission.csv."""
     return [
         Path(entry.path)
         for entry in entries(folder)

@@ -45,7 +45,7 @@ class Table:
         return {line: row[number] if number < len(row) else "" for line, row in self.rows.items()}
 
     def values(self, number: int, count: int = 200) -> list[str]:
-        """The first non-empty fields of a column."""
+        """Return the first non-empty fields of a column."""
         fields = (row[number] for row in list(self.rows.values())[:count] if number < len(row))
         return [text for text in fields if text]
 
@@ -90,7 +90,7 @@ def read_csv(file: Path, delimiter: str = "") -> Table:
 
 
 def text_lines(file: Path) -> list[str]:
-    """The lines of a text file; raises as `read_csv`."""
+    """Return the lines of a text file; raises as `read_csv`."""
     return _decode(file, []).splitlines()
 
 
@@ -114,7 +114,7 @@ def read_json_lines(file: Path) -> Table:
 
 
 def table_of_objects(file: Path, keys: list[str], objects: dict[int, dict], unit: str = "line") -> Table:
-    """A table whose columns are `keys` of the objects; values other than texts are written as JSON."""
+    """Return a table whose columns are `keys` of the objects; values other than texts are written as JSON."""
     rows = {number: [_text(value.get(key)) for key in keys] for number, value in objects.items()}
     return Table(file, [key.lower() for key in keys], rows, unit=unit)
 
@@ -126,7 +126,7 @@ def _text(value: Any) -> str:
 
 
 def _decode(file: Path, guesses: list[str]) -> str:
-    """Text of a file in UTF-8 or UTF-16, with a byte order mark or without, which gzip may have compressed."""
+    """Return the text of a file in UTF-8 or UTF-16, with or without a byte order mark, decompressed if it is gzip."""
     try:
         if not file.is_file():
             raise UserError(f"{file} is no regular file; check the path")

@@ -80,5 +80,5 @@ def refusal(place: object) -> str:
 
 
 def has_guess(data: CustomData, *words: str) -> bool:
-    """Tell whether one of the printed guesses contains all `words`."""
+    """Return whether one of the printed guesses contains all `words`."""
     return any(all(word in guess for word in words) for guess in data.guesses)
