@@ -11,6 +11,7 @@ from fdbpl.demo import shifts
 from fdbpl.demo.colours import COLOURS
 from fdbpl.demo.dataset import DEMO
 from fdbpl.demo.synthetic_dataset import CLASS_SPLITS, DRAWS, SyntheticDataset
+from fdbpl.demo.two_senses import HARD
 from fdbpl.errors import UserError, enumerated
 
 
@@ -81,6 +82,14 @@ class DemoColours(DrawnDataset):
 
     dataset_dir = "demo_colours"
     source = COLOURS
+
+
+@DATASET_REGISTRY.register()
+class DemoHard(DrawnDataset):
+    """Demo's names, the base half in the workshop sense and the new half in the everyday sense."""
+
+    dataset_dir = "demo_hard"
+    source = HARD
 
 
 @DATASET_REGISTRY.register()

@@ -19,7 +19,7 @@ EACH_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.pare
 STUDENTS = {"demo_vit": "demo:vit-student", "demo": "demo:rn-student", "rn50": "RN50", "vit_b32": "ViT-B/32",
             "vit_b16": "ViT-B/16"}  # fmt: skip
 DATASETS = {"ImageNet", "StanfordCars", "OxfordFlowers", "FGVCAircraft", "DescribableTextures", "EuroSAT", "", "Demo",
-            "DemoColours", "DemoCorrupted", "DemoSketch", "DemoWorld"}  # fmt: skip
+            "DemoColours", "DemoCorrupted", "DemoHard", "DemoSketch", "DemoWorld"}  # fmt: skip
 
 
 def load(file: Path) -> tuple:
