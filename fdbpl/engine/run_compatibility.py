@@ -35,6 +35,7 @@ def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: S
     if record is None:
         return
     keys = [*TEST_INPUT, *(TEACHER if student.uses_teacher_features else ())]
+    keys += ["DATASET.SUBSAMPLE_CLASSES"] * student.class_specific
     own = flatten(plain(cfg))
     keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith(".PREC")]
     theirs = flatten(record["config"])

@@ -56,6 +56,7 @@ class Student(nn.Module):
     uses_teacher_features = False  # True: the class features are the teacher's, in tests as well (PromptKD)
     serves_as_teacher = True  # False if class features need more than class names (CoCoOp, PromptKD)
     text_follows_image = False  # True: the class features depend on the image (CoCoOp)
+    class_specific = False  # True: trains parameters with one row per class, which serve the training classes only
     learns_text = True  # False: nothing is trained in the text tower
     text_chunk = 0  # prompts that pass the text tower at a time (MODEL.TEXT_CHUNK); 0 = all
 

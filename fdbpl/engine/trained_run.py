@@ -165,13 +165,18 @@ class TrainedRun:
             template: prompt template for frozen texts; None = that of the training.
 
         Raises:
-            UserError: the contexts are class-specific (CSC) and these are other classes; a checkpoint is missing,
-                broken or of another method.
+            UserError: trained parameters or contexts (CSC) are class-specific and these are other classes; a checkpoint
+                is missing, broken or of another method.
         """
         names = classnames or self.classnames
         student = self.trainer_class.new_student(
             self.cfg, self.backbone, names, template or self.template, lambda: self._teacher_features(names)
         )
+        if student.class_specific and names != self.classnames:
+            raise UserError(
+                f"The run in {self.folder} trained parameters of its own {len(self.classnames)} classes, which other "
+                "classes cannot use. Leave the class names out"
+            )
         for name, module in student.trainable_modules().items():
             self._restore(module, name, student.ignored_keys)
         return student.to(self.device).eval().requires_grad_(False)

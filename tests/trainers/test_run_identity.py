@@ -12,6 +12,7 @@ from fdbpl.engine import checkpoint
 from fdbpl.engine.trained_run import TrainedRun
 from fdbpl.errors import UserError
 from fdbpl.runs.folder import fingerprint
+from trainers.coop import CoOpStudent
 
 from .conftest import TrainPy, tiny_clip_file
 from .methods import same, stopped_in_epoch
@@ -87,6 +88,16 @@ def test_weights_of_another_kind_are_not_tested(run, trained, case):
     trainer, overrides, message = TESTS[case]
     assert message in run.refused(trainer, "test", "--eval-only", "--model-dir", trained, **NEW, **overrides)
     assert not (run.folder / "test/metrics.json").exists()
+
+
+def test_parameters_of_classes_are_not_used_for_other_classes(run, trained, monkeypatch):
+    monkeypatch.setattr(CoOpStudent, "class_specific", True)
+    message = run.refused("CoOp", "new", "--eval-only", "--model-dir", trained, **NEW)
+    assert "DATASET.SUBSAMPLE_CLASSES 'base' (here 'new')" in message
+    finished = TrainedRun(trained)
+    assert finished.student(finished.classnames)
+    with pytest.raises(UserError, match=r"parameters of its own \d+ classes"):
+        finished.student(["wolf", "yurt"])
 
 
 def test_the_clip_of_a_test_is_identified_by_its_weights(run, base, tmp_path, student_file):
