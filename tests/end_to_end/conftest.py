@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from PIL import Image, ImageDraw
 
 import train
 from fdbpl.protocols import __main__ as protocols
@@ -40,6 +41,15 @@ class Scripts:
             "OUTPUT": str(self.output),
             "OMP_NUM_THREADS": "1",  # two threads wait for each other where another process has the second core
         }
+
+    def elsewhere(self, folder: Path) -> "Scripts":
+        """Scripts with the output in `folder`, and the same images and features of test images."""
+        other = type(self)(folder, self.data)
+        features = self.data.with_name("demo_features")
+        features.mkdir(exist_ok=True)
+        other.output.mkdir(parents=True)
+        (other.output / "features").symlink_to(features)
+        return other
 
     @property
     def environment(self) -> dict[str, str]:
@@ -125,4 +135,17 @@ def launch(commands: Sequence[list[str]], jobs: int) -> Iterator[JobResult]:
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     folder = tmp_path_factory.getbasetemp()
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    return Scripts(tmp_path_factory.mktemp("scripts"), shared / "demo_images")
+    return Scripts(shared, shared / "demo_images").elsewhere(tmp_path_factory.mktemp("scripts"))
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's images: 40 in four classes, for trainings that take a second."""
+    folder = tmp_path_factory.mktemp("own") / "shapes"
+    for colour in ("red", "blue", "green", "yellow"):
+        (folder / f"{colour}_shape").mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGB", (90, 70 + number), "grey")
+            ImageDraw.Draw(image).ellipse((10, 10, 60 + number, 60), fill=colour)
+            image.save(folder / f"{colour}_shape" / f"{number}.png")
+    return folder

@@ -21,31 +21,6 @@ def test_other_trainers_run_through_the_same_script(scripts, trainer, overrides)
     assert metrics(scripts.folder("test_new", trainer, config, shots=4))["accuracy"] > 3 * 100 / 14
 
 
-def test_two_processes_give_the_same_run(scripts):
-    """NPROC=2: torchrun; one log, one set of checkpoints."""
-    small, two = (*SHORT, "REGIONS.PER_IMAGE", 4), ("TRAIN.PRINT_FREQ", 1)
-    scripts.succeed_here("base2new_train.sh", "demo", 1, "FDBPL", *small, SHOTS="8")
-    scripts.succeed("base2new_train.sh", "demo", 1, "FDBPL", *small, *two, SHOTS="8", NPROC="2")
-    name = "demo+OPTIM.MAX_EPOCH=3+REGIONS.PER_IMAGE=4"
-    names = (name, f"{name}+TRAIN.PRINT_FREQ=1")
-    for part in ("train_base", "test_new"):
-        one, several = (metrics(scripts.folder(part, "FDBPL", name, shots=8)) for name in names)
-        assert (one["processes"], several["processes"]) == (1, 2)
-        assert one["accuracy"] == pytest.approx(several["accuracy"], abs=0.3)
-    log = (scripts.folder("train_base", "FDBPL", names[1], shots=8) / "log.txt").read_text()
-    assert log.count("epoch [3/3] batch [3/3]") == 1 and log.count("Checkpoint saved to") == 2
-
-
-def test_cached_student_features_give_the_same_run(scripts):
-    accuracies = []
-    for cached in (True, False):
-        overrides = ("OPTIM.MAX_EPOCH", 2, "REGIONS.CACHE_STUDENT_FEATURES", cached)
-        scripts.succeed_here("base2new_train.sh", "demo", 1, "FDBPL", *overrides, SHOTS="4")
-        config = f"demo+OPTIM.MAX_EPOCH=2+REGIONS.CACHE_STUDENT_FEATURES={cached}"
-        accuracies.append(metrics(scripts.folder("train_base", "FDBPL", config, shots=4))["accuracy"])
-    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.5)
-
-
 def test_photographs(scripts, photographs, tmp_path):
     scripts = type(scripts)(tmp_path, data=photographs)
     arguments = ("caltech101", 1, "FDBPL", "OPTIM.MAX_EPOCH", 2, "REGIONS.PER_IMAGE", 2)
@@ -71,7 +46,7 @@ def test_a_wrong_argument_ends_in_one_line(scripts, arguments, environment, mess
 
 def test_training_on_all_classes_is_a_separate_result(scripts, tmp_path):
     """LEARN=all: one training on all images of all classes, and a test on each half."""
-    run = type(scripts)(tmp_path, data=scripts.data)
+    run = scripts.elsewhere(tmp_path)
     lines = run.succeed_here("base2new_train.sh", "demo", 1, "ZeroshotCLIP", LEARN="all", SHOTS="-1")
     assert "trains on all images of each class, with all class names" in lines[0]
     base, new, h = re.fullmatch(
@@ -85,12 +60,12 @@ def test_training_on_all_classes_is_a_separate_result(scripts, tmp_path):
 
 
 def test_a_test_without_its_training(scripts, tmp_path):
-    run = type(scripts)(tmp_path, data=scripts.data).here("base2new_test.sh", "demo", 1, "CoOp")
+    run = scripts.elsewhere(tmp_path).here("base2new_test.sh", "demo", 1, "CoOp")
     assert run.returncode == 2 and "Traceback" not in run.stderr and "train_base" in run.stderr
 
 
 def test_two_calls_at_once_train_once(scripts, tmp_path):
-    scripts = type(scripts)(tmp_path, data=scripts.data)
+    scripts = scripts.elsewhere(tmp_path)
     calls = [scripts.start("few_shot.sh", "demo", 1, "CoOp", "OPTIM.MAX_EPOCH", 4, SHOTS="2") for _ in range(2)]
     ends = [call.communicate(timeout=300) for call in calls]
     assert [call.returncode for call in calls] == [0, 0], ends

@@ -49,7 +49,7 @@ def test_a_table_of_two_trainers_and_no_repeated_runs(scripts):
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(scripts, tmp_path):
-    scripts = type(scripts)(tmp_path, data=scripts.data)
+    scripts = scripts.elsewhere(tmp_path)
     run = scripts.here("compare.sh", "few_shot", "demo", "1", "ZeroshotCLIP ProGrad_KDPL", SHOTS="1")
     assert run.returncode == 2 and "Traceback" not in run.stderr  # caused by the user's input only
     assert re.search(r"ProGrad_KDPL.*registered name.*ProGrad.*\n.*1 runs failed", run.stderr)
@@ -63,7 +63,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(scripts, tmp_path):
 
 
 def test_values_of_each_are_averaged(scripts, tmp_path):
-    run = type(scripts)(tmp_path, data=scripts.data)
+    run = scripts.elsewhere(tmp_path)
     settings = {"STUDENT": "demo", "EACH": "DATASET.DEMO.CLASS_SPLIT=1,2"}
     rows = table(run.succeed_here("compare.sh", "demo", "1", "ZeroshotCLIP", **settings))
     values = [value["accuracy"] for name, value in results(run).items() if "train_base" in name]
@@ -79,7 +79,7 @@ def test_a_launched_grid_is_resumed_to_the_same_results(scripts, tmp_path):
     expected = table(scripts.succeed_here("compare.sh", *arguments, **settings))
     assert expected["CoOp (OPTIM.MAX_EPOCH=1)"][0] == "2"
 
-    launched = type(scripts)(tmp_path / "with a space", data=scripts.data)
+    launched = scripts.elsewhere(tmp_path / "with a space")
     process = launched.start("compare.sh", *arguments, LAUNCHER="local", **settings)
     while not list(launched.output.rglob("done.json")):
         assert process.poll() is None, process.communicate()
@@ -101,7 +101,7 @@ def test_a_launched_grid_is_resumed_to_the_same_results(scripts, tmp_path):
 
 
 def test_a_transfer_grid_has_targets(scripts, tmp_path):
-    run = type(scripts)(tmp_path, data=scripts.data)
+    run = scripts.elsewhere(tmp_path)
     settings = {"STUDENT": "demo", "SHOTS": "1", "TARGETS": "demo_corrupted"}
     rows = table(run.succeed_here("compare.sh", "domain_generalization", "demo", "1", "ZeroshotCLIP", **settings))
     (cell,) = grid(run)

@@ -30,7 +30,7 @@ LINE = r"(\w+) demo seed(\d+): base (\d+\.\d\d) new (\d+\.\d\d) H (\d+\.\d\d)"
 @pytest.fixture(scope="module")
 def scripts(scripts, tmp_path_factory):
     """Scripts with an output folder of their own: its only bank is that of the default run."""
-    return type(scripts)(tmp_path_factory.mktemp("default"), data=scripts.data)
+    return scripts.elsewhere(tmp_path_factory.mktemp("default"))
 
 
 @pytest.fixture(scope="module", autouse=True)

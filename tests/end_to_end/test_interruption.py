@@ -6,19 +6,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-import train
-
-from ..bad_input.calls import call
-
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("OPTIM.MAX_EPOCH", 6, "TRAIN.CHECKPOINT_FREQ", 1, "REGIONS.PER_IMAGE", 8)
 COMMAND = ("few_shot.sh", "demo", 1, "FDBPL", *SETTINGS)
 
@@ -26,7 +19,7 @@ COMMAND = ("few_shot.sh", "demo", 1, "FDBPL", *SETTINGS)
 @pytest.fixture(scope="module")
 def uninterrupted(scripts):
     """An uninterrupted run in an output folder of its own."""
-    straight = type(scripts)(scripts.output.parent / "straight", data=scripts.data)
+    straight = scripts.elsewhere(scripts.output.with_name("uninterrupted"))
     straight.succeed_here(*COMMAND, SHOTS="8")
     return straight
 
@@ -65,7 +58,7 @@ def run_folder(scripts) -> Path:
 
 
 def test_killed_in_generation_and_in_training(scripts, uninterrupted, tmp_path):
-    killed = type(scripts)(tmp_path, data=scripts.data)
+    killed = scripts.elsewhere(tmp_path)
     kill_when(killed.start(*COMMAND, SHOTS="8"), lambda: list(killed.output.rglob("regions-*.safetensors")))
     assert len(bank_bytes(killed.output)) < len(bank_bytes(uninterrupted.output))
     kill_when(killed.start(*COMMAND, SHOTS="8"), lambda: list(killed.output.rglob("model.pth.tar-3")))
@@ -76,22 +69,20 @@ def test_killed_in_generation_and_in_training(scripts, uninterrupted, tmp_path):
 
 
 def test_resuming_with_another_number_of_processes(scripts, uninterrupted, tmp_path):
-    """Three epochs in one process, two more in two, the last in one; each writes one log and one result."""
-    straight, run = run_folder(uninterrupted), tmp_path / "run"
+    """Three epochs in one process, two more in two (NPROC=2), the last in one; each writes one log and one result."""
+    resumed, straight = scripts.elsewhere(tmp_path), run_folder(uninterrupted)
+    run = resumed.output / straight.relative_to(uninterrupted.output)
     shutil.copytree(straight, run)
-    words = json.loads((run / "run.json").read_text())["command"][2:]  # after the interpreter and train.py
-    words[words.index("--output-dir") + 1] = str(run)
+    (resumed.output / "regions").symlink_to(uninterrupted.output / "regions")
     numbers = json.loads((straight / "metrics.json").read_text())
     for processes, epochs in ((2, 3), (1, 5)):
         for file in (run / "done.json", run / "metrics.json", *run.glob("*/model.pth.tar-*")):
             if file.suffix == ".json" or int(file.name.rpartition("-")[2]) > epochs:
                 file.unlink()
         if processes == 1:
-            assert call(train.main, words).code == 0
+            resumed.succeed_here(*COMMAND, SHOTS="8")
         else:
-            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-            command = [sys.executable, *torchrun, "train.py", *words]
-            subprocess.run(command, env=scripts.environment, check=True, timeout=300, capture_output=True, cwd=ROOT)
+            resumed.succeed(*COMMAND, SHOTS="8", NPROC=str(processes))
         log, found = (run / "log.txt").read_text(), json.loads((run / "metrics.json").read_text())
         assert log.count(f"Resuming from epoch {epochs} ") == 1 and f"Processes: {processes}\n" in log
         saved = re.findall(r"Checkpoint saved to .*/(.*)/model.pth.tar-(\d)", log)

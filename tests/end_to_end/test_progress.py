@@ -7,7 +7,7 @@ import re
 import struct
 import termios
 
-SETTINGS = ("OPTIM.MAX_EPOCH", 3, "REGIONS.PER_IMAGE", 3, "REGIONS.SEED", 7, "DATALOADER.TEST.BATCH_SIZE", 97)
+SETTINGS = ("OPTIM.MAX_EPOCH", 3, "REGIONS.PER_IMAGE", 3, "DATALOADER.TEST.BATCH_SIZE", 4)
 
 
 def on_a_terminal(scripts, script: str, *arguments: object, **environment: str) -> str:
@@ -30,13 +30,14 @@ def on_a_terminal(scripts, script: str, *arguments: object, **environment: str) 
     return written.decode()
 
 
-def test_bars_on_a_terminal_and_lines_in_the_log(scripts):
-    written = on_a_terminal(scripts, "few_shot.sh", "demo", 1, "FDBPL", *SETTINGS, SHOTS="2")
+def test_bars_on_a_terminal_and_lines_in_the_log(scripts, small_images, tmp_path):
+    scripts = type(scripts)(tmp_path, small_images)
+    written = on_a_terminal(scripts, "few_shot.sh", "folder", 1, "FDBPL", *SETTINGS, SHOTS="2", CFG="demo")
     for bar in ("Labelling regions", "Training", "Testing"):
         assert re.search(rf"\r{bar}: +\d+%\|.*\| \d+/\d+ \[\d\d:\d\d<(\d\d:\d\d|\?)", written), bar
     line = r"epoch \[3/3\] batch \[1/1\] time .* eta 0:00:00"
     assert re.search(rf"\r *\r{line}\r\n", written)  # the bar was cleared before the line
-    (folder,) = (scripts.output / "train_all" / "demo").glob("shots_2/FDBPL/*REGIONS.SEED=7/seed1")
+    (folder,) = (scripts.output / "train_all" / "shapes").glob("shots_2/FDBPL/*/seed1")
     log = (folder / "log.txt").read_text()
     assert re.search(rf"^{line}$", log, re.MULTILINE)
     assert "\r" not in log and "%|" not in log
