@@ -127,6 +127,7 @@ def extract_images(place: Path, files: Sequence[Path], names: dict[Path, str]) -
             raise SystemFailure(
                 f"cannot write images to {cache} ({error.strerror}); {remedy}, or set FDBPL_CACHE to another folder"
             ) from error
+        os.sync()  # the images reach the disk before the index that lists them
         write_json(cache / INDEX, {"state": state, "paths": {os.fspath(file): rows for file, rows in paths.items()}})
     return paths
 
@@ -138,14 +139,8 @@ def _extract(file: Path, cache: Path, prefix: str) -> list[str]:
         found = f"several image columns ({enumerated(columns, 5)})" if columns else "no column of images"
         raise UserError(f"{file} has {found}; one is needed")
     paths: list[str] = []
-    with tqdm(
-        total=parquet.metadata.num_rows,
-        desc=f"Extracting {file.name}",
-        unit="image",
-        leave=False,
-        delay=1,
-        disable=None,
-    ) as progress:
+    rows = parquet.metadata.num_rows
+    with tqdm(total=rows, desc=f"Extracting {file.name}", unit="image", leave=False, delay=1, disable=None) as progress:
         for batch in _batches(parquet, columns, file):
             for value in batch.column(columns[0]).to_pylist():
                 paths.append(_write_image(value, cache, f"{prefix}/{len(paths):08d}", f"row {len(paths)} of {file}"))
@@ -163,7 +158,7 @@ def _write_image(value: Any, cache: Path, stem: str, where: str) -> str:
         return f"/{path}"
     relative = f"{stem}-{hashlib.sha256(content).hexdigest()[:12]}{_ending(content, path)}"
     target = cache / relative
-    if not target.is_file() or target.stat().st_size != len(content):
+    if not target.is_file() or target.read_bytes() != content:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         temporary.write_bytes(content)
