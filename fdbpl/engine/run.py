@@ -222,7 +222,7 @@ def compare_inputs(folder: RunFolder, cfg: CfgNode, arguments: argparse.Namespac
     except (UserError, SystemFailure) as error:  # there is nothing to compare with
         print(f"The data and the weights of {folder.path} are not compared: {error}")
         return
-    folder.refuse_other_inputs(inputs_of(cfg, dataset, student, not arguments.eval_only))
+    folder.check_inputs(inputs_of(cfg, dataset, student, not arguments.eval_only))
 
 
 def choose_seed(cfg: CfgNode, arguments: argparse.Namespace) -> int:

@@ -123,7 +123,7 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        """Whether all runs are done, none of them older than its training or than the YAML files.
+        """True if all runs are done and none is older than its training or than the YAML files.
 
         Otherwise, and for own images, which may have changed, the script is called: train.py compares the inputs.
         """

@@ -25,7 +25,7 @@ class JobResult:
     line: str
 
 
-Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (commands, how many at a time) -> as they end
+Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (commands, number at a time) -> results as they come
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
@@ -52,7 +52,7 @@ def stop(process: subprocess.Popen) -> None:
 def job_environment(slot: int, jobs: int) -> dict[str, str]:
     """Environment variables of the job in `slot` of `jobs`: its share of the processors, and a GPU of its own.
 
-    Where there are fewer GPUs than jobs, several jobs use one. A run of several processes (NPROC) sees all GPUs.
+    If there are fewer GPUs than jobs, several jobs share one. A run of several processes (NPROC) sees all GPUs.
     Variables that the user has set are left out.
     """
     share = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}

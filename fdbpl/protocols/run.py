@@ -277,7 +277,7 @@ def _next_commands(folder: Path) -> str:
 
 
 def _introduction(run: ProtocolRun) -> str:
-    """What the protocol trains and tests on, in one line."""
+    """One line about the training and test data of the protocol."""
     what = f"{run.trainer} on {run.dataset}, seed {run.seed}, trains on {run.images_text} of each"
     names = "with all class names"
     if run.protocol.transfers:

@@ -115,7 +115,7 @@ class RunFolder:
             return None
         return read_metrics(self.path)
 
-    def refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
+    def check_inputs(self, inputs: dict[str, Any]) -> None:
         """Compare the data and the weights with those that the folder's run has recorded.
 
         Raises:
@@ -172,7 +172,7 @@ class RunFolder:
             UserError: an earlier attempt had others.
         """
         if self.inputs is not None or any(self.path.glob("*/checkpoint")):
-            self.refuse_other_inputs(inputs)
+            self.check_inputs(inputs)
         self.inputs = inputs
         self._record.update(fingerprint=self.fingerprint, inputs=inputs)
         write_json(self.path / "run.json", self._record)

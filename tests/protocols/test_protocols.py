@@ -16,21 +16,10 @@ from fdbpl.protocols.configs import config_file
 from fdbpl.protocols.run import ProtocolRun
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIABLES = [
-    "DATA",
-    "IMAGES",
-    "TARGET_IMAGES",
-    "SYNTHETIC",
-    "SHOTS",
-    "STUDENT",
-    "CFG",
-    "TARGETS",
-    "LEARN",
-    "NPROC",
-    "SUB",
-    "LOADEP",
-    "DETERMINISTIC",
-]
+VARIABLES = (
+    "DATA", "IMAGES", "TARGET_IMAGES", "SYNTHETIC", "SHOTS", "STUDENT", "CFG", "TARGETS", "LEARN", "NPROC", "SUB",
+    "LOADEP", "DETERMINISTIC",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

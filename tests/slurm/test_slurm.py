@@ -38,8 +38,8 @@ def cluster(tmp_path_factory) -> Iterator[Path]:
         started = subprocess.run(["bash", CLUSTER, "start", folder], stdout=log, stderr=log, timeout=600)
     if started.returncode == 3:
         pytest.skip("the packages of Slurm cannot be installed here")
-    said = (folder / "started").read_text()
-    assert started.returncode == 0 and "idle" in said, said
+    log_text = (folder / "started").read_text()
+    assert started.returncode == 0 and "idle" in log_text, log_text
     yield folder
     subprocess.run(["bash", CLUSTER, "stop", folder], check=False, capture_output=True)
 
@@ -120,8 +120,8 @@ def test_ctrl_c_leaves_the_jobs_to_slurm(tmp_path):
     first = start()
     wait_for((tmp_path / "attempts").exists)
     first.send_signal(signal.SIGINT)
-    said = first.communicate(timeout=30)[1]
-    assert first.returncode == 130 and "1 jobs go on in Slurm" in said and running_jobs()
+    errors = first.communicate(timeout=30)[1]
+    assert first.returncode == 130 and "1 jobs go on in Slurm" in errors and running_jobs()
     second = start()
     time.sleep(3)
     (tmp_path / "go").touch()
