@@ -25,7 +25,7 @@ class JobResult:
     line: str
 
 
-Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (commands, number at a time) -> results as they come
+Launcher = Callable[[Sequence[list[str]], int], Iterator[JobResult]]  # (commands, number at a time)
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
