@@ -41,7 +41,7 @@ def download(place: str) -> Path:
         return path
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+        from huggingface_hub.utils import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
     except ImportError as error:
         raise UserError(f"{place} needs huggingface_hub ({error}). Run: pip install huggingface_hub") from error
     print(f"Downloading {place} to {folder}", flush=True)
