@@ -68,10 +68,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def summary(result: dict) -> list[str]:
     """Lines that describe the content of scores.json."""
     lines = [
-        f"{result['data']}: {result['images']} images, accuracy {result['accuracy']:.2f} %, balanced accuracy "
-        f"{result['balanced_accuracy']:.2f} %, macro-F1 {result['macro_f1']:.2f} %",
-        f"Calibration error {result['ece']:.2f} % (adaptive {result['adaptive_ece']:.2f} %), Brier score "
-        f"{result['brier']:.4f}, negative log-likelihood {result['nll']:.4f}",
+        f"{one_line(result['data'])}: {result['images']} images, accuracy {result['accuracy']:.2f} %, "
+        f"balanced accuracy {result['balanced_accuracy']:.2f} %, macro-F1 {result['macro_f1']:.2f} %",
+        f"Calibration error {result['ece']:.2f} % (adaptive {result['adaptive_ece']:.2f} %), "
+        f"Brier score {result['brier']:.4f}, negative log-likelihood {result['nll']:.4f}",
     ]
     tested = [
         pair for pair in zip(result["per_class_accuracy"], result["classnames"], strict=True) if pair[0] is not None

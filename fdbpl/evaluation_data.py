@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from fdbpl.class_names import spelled_as
 from fdbpl.data.custom import hub
@@ -22,7 +23,8 @@ class ClassifiedData:
     """Labelled images and their logits.
 
     Attributes:
-        name: of the data, for the output folder.
+        name: of the output folder.
+        source: description of the data for people: the data set, or its path.
         classnames: C class names.
         logits: float32 [N, C].
         labels: int64 [N].
@@ -32,6 +34,7 @@ class ClassifiedData:
     """
 
     name: str
+    source: str
     classnames: list[str]
     logits: Tensor
     labels: Tensor
@@ -50,7 +53,8 @@ def classify_test_images(run: TrainedRun, root: str = "", names: list[str] | Non
     Raises:
         UserError: the data set is missing, or one of its classes is not among `names`.
     """
-    return _classify_dataset(run, "test", run.data_config(root=root), names, run.template)
+    source = f"{run.dataset} ({run.subset} classes)"
+    return _classify_dataset(run, "test_images", source, run.data_config(root=root), names, run.template)
 
 
 def classify_both_halves(run: TrainedRun, root: str = "") -> ClassifiedData:
@@ -68,7 +72,8 @@ def classify_both_halves(run: TrainedRun, root: str = "") -> ClassifiedData:
     images = [*base.images, *new.images]
     logits = run.classify_features(torch.cat([base.features, new.features]), names)
     paths = [image.impath for image in images]
-    return ClassifiedData("joint", names, logits, torch.tensor(labels), paths, base_images=len(base.images))
+    source = f"{run.dataset} (base and new classes)"
+    return ClassifiedData("joint", source, names, logits, torch.tensor(labels), paths, base_images=len(base.images))
 
 
 def classify_data(
@@ -91,7 +96,7 @@ def classify_data(
     if known:
         name, folder = known
         cfg = run.data_config(str(CONFIGS / f"{name}.yaml"), str(folder))
-        return _classify_dataset(run, name, cfg, names)
+        return _classify_dataset(run, name, name, cfg, names)
     if not data.startswith(hub.PREFIX) and not path.exists():
         raise UserError(
             f"There is no folder or file {data}, and no data set of this name in configs/datasets; check the path"
@@ -100,14 +105,14 @@ def classify_data(
 
 
 def _classify_dataset(
-    run: TrainedRun, name: str, cfg, names: list[str] | None, template: str | None = None
+    run: TrainedRun, name: str, source: str, cfg: CfgNode, names: list[str] | None, template: str | None = None
 ) -> ClassifiedData:
     features, images, dataset = run.test_features(cfg)
     template = template or run.trainer_class.choose_template(run.cfg, template_of(cfg, dataset))
     names = names or list(dataset.classnames)
     labels = _labels([image.label for image in images], list(dataset.classnames), names)
     logits = run.classify_features(features, names, template)
-    return ClassifiedData(name, names, logits, labels, [image.impath for image in images])
+    return ClassifiedData(name, source, names, logits, labels, [image.impath for image in images])
 
 
 def _classify_custom(run: TrainedRun, place: str, names: list[str] | None, batch_size: int) -> ClassifiedData:
@@ -136,7 +141,7 @@ def _classify_custom(run: TrainedRun, place: str, names: list[str] | None, batch
     if not paths:
         raise UserError(f"None of the {len(unreadable)} test images of {place} can be read")
     known = torch.tensor([labels[path] for path in paths])
-    return ClassifiedData(data.name, names, torch.cat(logits), known, paths, unreadable=unreadable)
+    return ClassifiedData(data.name, str(data.place), names, torch.cat(logits), known, paths, unreadable=unreadable)
 
 
 def _labels(labels: list[int], classnames: list[str], names: list[str]) -> Tensor:

@@ -46,7 +46,7 @@ def write_evaluation(folder: Path, run: TrainedRun, found: ClassifiedData) -> di
     if importlib.util.find_spec("matplotlib"):
         write_bytes(folder / "confusion.png", draw_confusion(confusion, names))
     content = {
-        "data": found.name,
+        "data": found.source,
         "run": {"folder": str(run.folder), "fingerprint": run.fingerprint},
         "images": len(found.labels),
         **values,

@@ -70,7 +70,7 @@ def _read_confusion(file: Path, _: int) -> Predictions | None:
 
 def read_mistakes(run: Run, count: int) -> list[Mistake]:
     """The `count` most confident mistakes in a run's predictions.csv, or in that of an evaluation of its test."""
-    files = [run.folder / "predictions.csv", run.folder / "evaluation" / run.dataset / "predictions.csv"]
+    files = [run.folder / "predictions.csv", run.folder / "evaluation" / "test_images" / "predictions.csv"]
     file = next((file for file in files if file.is_file()), None)
     if not file:
         return []

@@ -86,7 +86,7 @@ def test_files(finished, tmp_path, capsys):
     run = load_run(finished("CoOp"))
     capsys.readouterr()
     evaluate.main([str(run.folder)])
-    out, place = capsys.readouterr().out, run.folder / "evaluation" / "test"
+    out, place = capsys.readouterr().out, run.folder / "evaluation" / "test_images"
     found = json.loads((place / "scores.json").read_text())
     predictions = table(place / "predictions.csv")[1:]
     labels, predicted = [row[1] for row in predictions], [row[2] for row in predictions]
@@ -100,7 +100,7 @@ def test_files(finished, tmp_path, capsys):
     assert [float(row[2]) for row in table(place / "per_class.csv")[1:]] == pytest.approx(100 * recalls, abs=1e-4)
     with Image.open(place / "confusion.png") as image:
         assert image.width > 300
-    assert f"test: 10 images, accuracy {found['accuracy']:.2f} %, balanced accuracy" in out
+    assert f"TinyDataset (base classes): 10 images, accuracy {found['accuracy']:.2f} %, balanced accuracy" in out
     assert f"Written to {place}: confusion.csv, confusion.npz, confusion.png, per_class.csv, " in out
     shutil.rmtree(run.folder / "evaluation")
 

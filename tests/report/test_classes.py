@@ -62,7 +62,7 @@ def test_halves_and_targets_have_sections_of_their_own(tree):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["predictions.csv", "evaluation/demo/predictions.csv"])
+@pytest.mark.parametrize("place", ["predictions.csv", "evaluation/test_images/predictions.csv"])
 def test_most_confident_mistakes(tree, place):
     """With the probabilities of all classes from a run, or that of the prediction from an evaluation."""
     path = add_run(tree, [CAT, DOG, OWL])
