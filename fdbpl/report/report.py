@@ -61,7 +61,9 @@ def write_report(
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:
         results = results.of_cells(cells)
-    return to_markdown(make_sections(results, protocol), results).rstrip()
+        sections = make_sections(results)
+    asked = [section for section in sections if protocol in (None, section.protocol)]
+    return to_markdown(asked, results).rstrip()
 
 
 def read_results(output: Path) -> Results:

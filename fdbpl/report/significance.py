@@ -8,7 +8,7 @@ to chance, i.e. the larger p is below LEVEL divided by the number of comparisons
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from fdbpl.report.predictions import read_predictions
 from fdbpl.report.runs import Run
 
 LEVEL = 0.05
-REPLICATES = 9_999  # of the bootstrap
+REPLICATES = 3_999  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Difference:
     runs: int
     over_runs: float | None
     over_images: float | None
-    comparisons: int = 1
+    comparisons: int
 
     @property
     def significant(self) -> bool:
@@ -44,36 +44,40 @@ class Difference:
 
 
 def compare(
-    accuracies: pd.DataFrame, runs: Mapping[str, Run], column: str, best: str, row: str, comparisons: int = 1
-) -> Difference | None:
-    """Compare a column of two rows; None where they have no runs with the same seed on every data set.
+    accuracies: pd.DataFrame, runs: Mapping[str, Run], column: str, best: str, rows: Sequence[str]
+) -> dict[str, Difference]:
+    """Compare a column of rows with the best row, for rows that have runs with the same seeds on every data set.
 
     Args:
         accuracies: row, column, dataset, pair (equal in runs that belong together), accuracy and paths (of run
             folders); the value of a row is the mean over data sets of the means over runs.
         runs: by path.
     """
-    values = _paired(accuracies, column, "accuracy", best, row)
-    if set(values.index.unique("dataset")) != set(accuracies.loc[accuracies["column"] == column, "dataset"]):
-        return None
-    difference = values[best] - values[row]
     halves = ["base", "new"] if column == "H" else [column]
-    found = [_image_results(_paired(accuracies, half, "paths", best, row), runs) for half in halves]
-    images = [half for half in found if half]
-    return Difference(
-        float(difference.groupby("dataset").mean().mean()),
-        len(difference),
-        t_test({name: part.to_numpy() for name, part in difference.groupby("dataset")}),
-        bootstrap(images) if len(images) == len(halves) else None,
-        comparisons,
-    )
+    values = _by_pair(accuracies, column, "accuracy")
+    paths = [_by_pair(accuracies, half, "paths") for half in halves]
+    found = {}
+    for row in rows:
+        paired = values[[best, row]].dropna()
+        if set(paired.index.unique("dataset")) == set(values.index.unique("dataset")):
+            difference = paired[best] - paired[row]
+            images = [_image_results(half[[best, row]].dropna(), runs) for half in paths]
+            known = [half for half in images if half]
+            found[row] = Difference(
+                float(difference.groupby("dataset").mean().mean()),
+                len(difference),
+                t_test({name: part.to_numpy() for name, part in difference.groupby("dataset")}),
+                bootstrap(known) if len(known) == len(halves) else None,
+                len(rows),
+            )
+    return found
 
 
-def _paired(accuracies: pd.DataFrame, column: str, values: str, *rows: str) -> pd.DataFrame:
-    """Values of two rows by data set and pair, for the pairs that both rows have."""
-    chosen = accuracies[(accuracies["column"] == column) & accuracies["row"].isin(rows)]
-    table = chosen.pivot_table(index=["dataset", "pair"], columns="row", values=values, aggfunc="first")
-    return table.reindex(columns=list(rows)).dropna()
+def _by_pair(accuracies: pd.DataFrame, column: str, values: str) -> pd.DataFrame:
+    """Values of a column by data set and pair, with a column for each row."""
+    index = ["dataset", "pair", "row"]
+    chosen = accuracies[accuracies["column"] == column].drop_duplicates(index)
+    return chosen.set_index(index)[values].unstack()
 
 
 def t_test(differences: Mapping[str, np.ndarray]) -> float | None:
@@ -90,11 +94,11 @@ def t_test(differences: Mapping[str, np.ndarray]) -> float | None:
     return float(2 * stats.t.sf(abs(mean) * len(differences) / math.sqrt(variances.sum()), freedom))
 
 
-Images = list[tuple[float, np.ndarray]]  # weight, and float [N, 2]: share of the runs of each row that are correct
+Images = list[tuple[float, np.ndarray]]  # weight, and int [A, B]: images that a and b runs of the rows recognise
 
 
 def _image_results(paths: pd.DataFrame, runs: Mapping[str, Run]) -> Images | None:
-    """Results by test image of the runs, averaged over those on the same images; None if one has no predictions."""
+    """Results on the images of each test, of all pairs of runs on them; None if a run has no predictions."""
     found: Images = []
     for _, part in paths.groupby("dataset"):
         tests = defaultdict(list)
@@ -104,25 +108,28 @@ def _image_results(paths: pd.DataFrame, runs: Mapping[str, Run]) -> Images | Non
             digests = {run.facts["digest of test images"] for run in tested}
             if not one or not other or len(digests) > 1 or not np.array_equal(one.labels, other.labels):
                 return None
-            tests[digests.pop()].append(np.stack([one.correct, other.correct], axis=1))
+            tests[digests.pop()].append((one.correct, other.correct))
         weight = 1 / (paths.index.unique("dataset").size * len(part))
-        found += [(weight * len(results), np.mean(results, axis=0)) for results in tests.values()]
+        for results in tests.values():
+            ours, theirs = np.sum(results, axis=0)
+            size = len(results) + 1
+            found.append((weight, np.bincount(size * ours + theirs, minlength=size**2).reshape(size, size)))
     return found
 
 
 def bootstrap(halves: list[Images]) -> float:
     """p of the difference of accuracies, or of the harmonic means of two halves, being 0 for other test images.
 
-    Images with equal results are interchangeable, so that multinomial counts of the distinct results are drawn.
+    Images with equal results are interchangeable: multinomial counts of the results are drawn.
     """
     random = np.random.default_rng(0)
     accuracies = []
     for images in halves:
         total = np.zeros((REPLICATES, 2))
-        for weight, results in images:
-            distinct, counts = np.unique(results, axis=0, return_counts=True)
-            drawn = random.multinomial(len(results), counts / len(results), size=REPLICATES)
-            total += weight * (drawn @ distinct) / len(results)
+        for weight, counts in images:
+            results, size = np.argwhere(counts), counts.sum()
+            drawn = random.multinomial(size, counts[counts > 0] / size, size=REPLICATES)
+            total += weight * (drawn @ results) / size
         accuracies.append(total)
     means = accuracies[0] if len(accuracies) == 1 else stats.hmean(np.maximum(accuracies, 1e-12), axis=0)
     difference = means[:, 0] - means[:, 1]

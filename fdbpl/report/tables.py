@@ -115,10 +115,9 @@ Cells = dict[tuple[str, str], TableCell]  # by row and column
 PublishedValues = dict[str, Mapping[str, float | None]]  # by name of the row, then by column
 
 
-def make_sections(results: Results, protocol: str | None = None) -> list[Section]:
-    """All tables, or those of one protocol; tables of photographs come before those of the embedded demo."""
-    protocols = [protocol] if protocol else list(PROTOCOL_TITLES)
-    return [_make_section(group) for name in protocols for group in make_groups(results, name)]
+def make_sections(results: Results) -> list[Section]:
+    """All tables; of each protocol those of photographs come before those of the embedded demo."""
+    return [_make_section(group) for protocol in PROTOCOL_TITLES for group in make_groups(results, protocol)]
 
 
 def _make_section(group: Group) -> Section:
@@ -342,8 +341,9 @@ def _compare_with_best(
 ) -> None:
     """Add to each cell of a column its difference from the first of the best ones."""
     known = [row for row in rows if row.cells[place].value is not None]
-    best = next((row for row in known if row.cells[place].mark == "best"), None)
-    for row in known:
-        if best and row is not best:
-            found = compare(accuracies, runs, column, best.name, row.name, len(known) - 1)
-            row.cells[place] = replace(row.cells[place], difference=found)
+    best = next((row.name for row in known if row.cells[place].mark == "best"), None)
+    if best:
+        others = [row.name for row in known if row.name != best]
+        found = compare(accuracies, runs, column, best, others)
+        for row in known:
+            row.cells[place] = replace(row.cells[place], difference=found.get(row.name))

@@ -115,7 +115,7 @@ def test_rate_of_false_marks():
     """p of true null hypotheses is uniform, over runs on three data sets and over test images."""
     random = np.random.default_rng(0)
     runs = [t_test({name: random.normal(size=3) for name in "abc"}) for _ in range(500)]
-    images = [bootstrap([[(1.0, (random.random((300, 2)) < 0.7).astype(float))]]) for _ in range(300)]
+    images = [bootstrap([[(1.0, random.multinomial(300, [0.1, 0.2, 0.2, 0.5]).reshape(2, 2))]]) for _ in range(300)]
     for found in (runs, images):
         assert 0.02 < np.mean(np.array(found) < 0.05) < 0.08
         assert 0.4 < np.mean(found) < 0.6
@@ -123,11 +123,12 @@ def test_rate_of_false_marks():
 
 def test_bootstrap_agrees_with_resampled_images():
     random = np.random.default_rng(1)
-    results = (random.random((200, 2)) < (0.75, 0.68)).astype(float)
+    results = random.random((200, 2)) < (0.75, 0.68)
     drawn = results[random.integers(0, 200, (20_000, 200))].mean(axis=1)
     difference = pd.Series(drawn[:, 0] - drawn[:, 1])
     expected = 2 * min((difference <= 0).mean(), (difference >= 0).mean())
-    assert bootstrap([[(1.0, results)]]) == pytest.approx(expected, abs=0.015)
+    counts = np.bincount(results @ [2, 1], minlength=4).reshape(2, 2)
+    assert bootstrap([[(1.0, counts)]]) == pytest.approx(expected, abs=0.015)
 
 
 @pytest.mark.parametrize("damage", ["text", "pickle", "range", "shape"])
