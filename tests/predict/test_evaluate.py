@@ -174,7 +174,7 @@ def test_a_data_set_by_name(finished, data_root, tmp_path, monkeypatch):
     assert found["classnames"] == NAMES and found["accuracy"] == pytest.approx(100 * np.mean(correct))
 
 
-@pytest.mark.parametrize("method", METHODS[:4])
+@pytest.mark.parametrize("method", METHODS)
 def test_base_and_new_images_among_all_classes(finished, data_root, tmp_path, capsys, method):
     run = load_run(finished(method))
     found = scores_of(run.folder, "--joint", "--output", tmp_path / "e")
