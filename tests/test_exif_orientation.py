@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import train
 from fdbpl import evaluate, export, predict
-from fdbpl.io.image_files import decoded
+from fdbpl.io.image_batches import decoded
 from fdbpl.io.image_reading import DISPLAYED, STORED, TRANSPOSE, read_header, read_image
 from fdbpl.pipelines import build_pipeline, dali_installed, image_sizes
 

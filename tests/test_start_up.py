@@ -34,6 +34,7 @@ def test_help_imports_nothing_heavy(how, what):
     assert "usage:" in run.stdout
 
 
-def test_errors_and_atomic_files_do_not_import_torch():
-    code = "import sys, fdbpl.errors, fdbpl.io.atomic; sys.exit('torch' in sys.modules)"
+def test_parts_of_every_script_do_not_import_torch():
+    modules = "fdbpl.errors, fdbpl.io.atomic, fdbpl.protocols.run, fdbpl.data.custom.dataset"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

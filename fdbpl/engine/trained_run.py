@@ -22,7 +22,7 @@ from fdbpl.backbones import Backbone
 from fdbpl.config import known_keys, merge, read_yaml, rename_keys
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
-from fdbpl.io.image_files import decoded
+from fdbpl.io.image_batches import decoded
 from fdbpl.io.image_reading import DISPLAYED, Decoding
 from fdbpl.prompts import PromptLearner
 from fdbpl.runs.folder import read_metrics

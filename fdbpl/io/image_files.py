@@ -1,41 +1,21 @@
-"""Search for image files, and decode them in batches."""
+"""Search for image files."""
 
 import glob
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from fdbpl.errors import UserError, enumerated
-from fdbpl.io.image_reading import STORED, Decoding, UnreadableImage, read_image
-from fdbpl.io.threads import decode_pool, thread_count
 
 COMMON = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif")  # common image extensions, for messages
 OTHER_KINDS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow opens them, but needs other programs to decode
 SYSTEM_NAMES = {
     "__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "lost+found",
 }  # fmt: skip
-PREFETCHED = 2  # batches
-
-
-class Decoded(NamedTuple):
-    """A batch of decoded files.
-
-    Attributes:
-        paths: the B readable files.
-        images: [B, 3, S, S]; None where B = 0.
-        unreadable: (path, reason) of the other files.
-    """
-
-    paths: list[str]
-    images: Tensor | None
-    unreadable: list[tuple[str, str]]
 
 
 def find_images(places: list[str]) -> tuple[list[str], "Skipped"]:
@@ -153,43 +133,3 @@ def raise_unlistable(error: OSError) -> NoReturn:
         f"The folder {error.filename} cannot be read ({error.strerror}). Change its permissions, move it away, or "
         "give the other folders instead"
     ) from error
-
-
-def decoded(
-    paths: list[str],
-    transform: Callable,
-    batch_size: int,
-    threads: int = 0,
-    side: int = 0,
-    decoding: Decoding = STORED,
-) -> Iterator[Decoded]:
-    """Decode files in order and yield them in batches; only a few batches are in memory at once.
-
-    Args:
-        transform: PIL image in RGB -> [3, S, S].
-        threads: decoding threads; 0 = one per processor, at most 8.
-        side, decoding: as for `read_image`.
-    """
-
-    def read(path: str) -> Tensor | str:
-        try:
-            return transform(read_image(path, side, decoding))
-        except UnreadableImage as error:
-            return str(error)
-
-    pending: deque = deque()
-    with decode_pool(thread_count(threads)) as pool:
-        for start in range(0, len(paths), batch_size):
-            part = paths[start : start + batch_size]
-            pending.append((part, [pool.submit(read, path) for path in part]))
-            if len(pending) > PREFETCHED:
-                yield _collect(*pending.popleft())
-        while pending:
-            yield _collect(*pending.popleft())
-
-
-def _collect(paths: list[str], futures: list) -> Decoded:
-    pairs = list(zip(paths, (future.result() for future in futures), strict=True))
-    readable = [(path, image) for path, image in pairs if isinstance(image, Tensor)]
-    images = torch.stack([image for _, image in readable]) if readable else None
-    return Decoded([path for path, _ in readable], images, [pair for pair in pairs if isinstance(pair[1], str)])

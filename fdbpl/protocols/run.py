@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fdbpl.config import pairs
+from fdbpl.data.custom.dataset import read_custom_data
 from fdbpl.errors import UserError, quoted
 from fdbpl.interruption import Terminated
 from fdbpl.protocols.checks import check_epoch
@@ -90,10 +91,6 @@ class OwnImages:
 
     @classmethod
     def read(cls, place: str) -> "OwnImages":
-        from fdbpl.data.custom.dataset import (
-            read_custom_data,  # imports torch, which no other protocol needs
-        )
-
         found = read_custom_data(place)
         return cls(str(found.place), found.name, found.digest)
 

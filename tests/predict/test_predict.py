@@ -12,8 +12,9 @@ from PIL import Image
 
 from fdbpl import predict
 from fdbpl.engine.trained_run import load_run
-from fdbpl.io import image_files
-from fdbpl.io.image_files import decoded, find_images
+from fdbpl.io import image_batches
+from fdbpl.io.image_batches import decoded
+from fdbpl.io.image_files import find_images
 from fdbpl.prediction_files import UnfinishedPredictions
 
 
@@ -148,8 +149,8 @@ class Interrupted:
     """Interrupt the command after some batches."""
 
     def __init__(self, patch: pytest.MonkeyPatch, after: int):
-        self.collect, self.left = image_files._collect, after
-        patch.setattr(image_files, "_collect", self)
+        self.collect, self.left = image_batches._collect, after
+        patch.setattr(image_batches, "_collect", self)
 
     def __call__(self, *arguments):
         self.left -= 1
@@ -167,8 +168,10 @@ def interrupt(words: list[str], after: int) -> None:
 
 def count_classified(monkeypatch) -> list[str]:
     """A list to which the images are added that are decoded from now on."""
-    paths, collect = [], image_files._collect
-    monkeypatch.setattr(image_files, "_collect", lambda part, futures: (paths.extend(part), collect(part, futures))[1])
+    paths, collect = [], image_batches._collect
+    monkeypatch.setattr(
+        image_batches, "_collect", lambda part, futures: (paths.extend(part), collect(part, futures))[1]
+    )
     return paths
 
 
