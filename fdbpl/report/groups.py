@@ -78,7 +78,7 @@ def _make_group(protocol: str, key: tuple, experiments: list[Experiment], result
     for row, one in zip(names, experiments, strict=True):
         dataset = one.train.dataset
         trainings.append({"row": row, "planned": planned[row, dataset], **one.train.as_row()})
-        for column, value in one.values.items():
+        for column, value in (one.values | (one.train.joint if protocol.startswith("base2new") else {})).items():
             paths = (one.tests[column].path,) if column in one.tests else ()
             column = shots_text(one.train.shots) if protocol == "few_shot" else column
             accuracies.append((row, dataset, one.train.shots, column, value, paths, one.pair))

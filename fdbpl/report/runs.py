@@ -121,6 +121,16 @@ class Run(Outcome):
             "digest of weights": str(self.student)[:8] if self.student else None,
         }
 
+    @cached_property
+    def joint(self) -> dict[str, float]:
+        """Accuracies of base and new images among all classes, from `python -m fdbpl.evaluate RUN --joint`, if any."""
+        try:
+            scores = read_record(self.folder / "evaluation/joint/scores.json", "scores", run=dict, joint=dict)
+            values = {f"joint {half}": float(scores["joint"][half]) for half in ("base", "new")}
+        except (UserError, *MALFORMED):
+            return {}
+        return values if scores["run"].get("fingerprint") == self.key else {}
+
     def as_row(self) -> dict[str, Any]:
         """The run as a line of a data frame; NaN or None where a value was not recorded."""
         names = ("trainer", "dataset", "classes", "shots", "seed", "backbone", "epochs", "accuracy", "test_images")

@@ -30,6 +30,7 @@ LOWER_NOTE = (
     "over test images, as far as there are several runs and stored predictions); other differences may be chance."
 )
 BASE2NEW = ["base", "new", "H"]
+JOINT = ["joint base", "joint new", "joint H"]
 MEAN_H = "mean H of runs"
 COSTS = {  # column -> aggregation over runs, format
     "parameters": (lambda values: values.max() if values.nunique() == 1 else math.nan, ",.0f"),
@@ -166,11 +167,14 @@ def _base2new(group: Group, published: list[Published]) -> tuple[list[Table], li
         for one in published:
             if values := one.values.get(datasets[0]) if len(datasets) == 1 else one.average_of(datasets):
                 rows[one.name] = dict(zip(BASE2NEW, values, strict=True))
-        tables.append(_table(group, datasets, accuracies, [*BASE2NEW, MEAN_H, *COSTS], cells, BASE2NEW, rows))
+        joint = JOINT if JOINT[0] in set(accuracies["column"]) else []
+        tables.append(_table(group, datasets, accuracies, [*BASE2NEW, MEAN_H, *joint, *COSTS], cells, BASE2NEW, rows))
     notes = [
         "Mean ± standard deviation over runs. H is the harmonic mean of the row's base and new, as in published "
         f"tables; {MEAN_H} is the mean of each run's H, which is never larger. {MARK_NOTE}"
     ]
+    if any(JOINT[0] in table.columns for table in tables):
+        notes.append("Joint: images of base and of new classes, each classified among all classes (evaluate --joint).")
     if len(tables) > 1:
         notes.append(
             "Average over data sets: the mean of the data sets' means for base and new, for rows that have every data "
@@ -251,9 +255,10 @@ def means_over(accuracies: pd.DataFrame, over: str, required: Collection[str], c
 
 
 def base2new_means(group: Group, datasets: list[str]) -> pd.DataFrame:
-    """base, new and H of each row, averaged over data sets; NaN where a data set is missing."""
+    """base, new and H of each row, also joint, averaged over data sets; NaN where a data set is missing."""
     means = means_over(group.accuracies, "dataset", datasets).unstack()
-    means["H"] = [harmonic_mean(base, new) for base, new in zip(means["base"], means["new"], strict=True)]
+    for base, new, score in (BASE2NEW, JOINT) if JOINT[0] in means else (BASE2NEW,):
+        means[score] = [harmonic_mean(*pair) for pair in zip(means[base], means[new], strict=True)]
     return means
 
 

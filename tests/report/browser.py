@@ -3,16 +3,19 @@
 python tests/report/browser.py REPORT.html FOLDER
 """
 
+import io
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SCREENSHOTS = {  # name -> width, dark, element (None: the first screen)
     "report-top": (1280, False, None),
+    "report-classes": (1280, False, "#classes .charts"),
     "report-score": (1280, False, "#score"),
     "report-cost": (1280, False, "#cost"),
     "report-regions": (1280, False, "#gallery"),
@@ -49,7 +52,11 @@ def main() -> None:
     with chromium() as browser:
         for name, (width, dark, element) in SCREENSHOTS.items():
             page, _, _ = open_page(browser, file, width, dark)
-            (page.locator(element) if element else page).screenshot(path=folder / f"{name}.png")
+            page.evaluate("document.querySelectorAll('#classes details').forEach(part => part.open = true)")
+            if element:
+                page.add_style_tag(content="nav { display: none; }")
+            image = (page.locator(element).first if element else page).screenshot()
+            Image.open(io.BytesIO(image)).quantize(128).save(folder / f"{name}.png", optimize=True)
             print(folder / f"{name}.png")
 
 

@@ -304,9 +304,9 @@ def test_the_page_does_not_scroll_sideways(open_report, width):
         sections = page.evaluate("[...document.querySelectorAll('section')].map(section => section.id)")
         assert sections == [
             "summary",
-            "data",
             "tables",
             "classes",
+            "data",
             "few-shot",
             "score",
             "learning",

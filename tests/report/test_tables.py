@@ -82,6 +82,24 @@ def test_average_h_is_that_of_the_average_accuracies(tree):
     assert texts(found["MaPLe"], "base", "new", "H") == ["-", "-", "-"]  # a data set is missing
 
 
+def test_joint_accuracies_of_an_evaluation(tree):
+    keys = [tree.pair(80.0, 60.0, seed=seed) for seed in (1, 2)]
+    tree.pair(80.0, 60.0, trainer="MaPLe")
+    for seed, (base, new) in enumerate(((70.0, 40.0), (60.0, 50.0)), start=1):
+        content = {"run": {"fingerprint": keys[seed - 1]}, "joint": {"base": base, "new": new}}
+        place = f"base2new/train_base/demo/shots_16/CoOp/demo/seed{seed}/evaluation/joint/scores.json"
+        tree.write(place, content)
+    rows = tables_of(tree)["base2new", "demo"]
+    assert texts(rows["CoOp"], "joint base", "joint new", "joint H") == [
+        "65.00 ± 7.07",
+        "45.00 ± 7.07",
+        f"{h(65, 45):.2f}",
+    ]
+    assert texts(rows["MaPLe"], "joint base", "joint H") == ["-", "-"] and "Joint: images" in notes(tree)
+    tree.write(place, content | {"run": {"fingerprint": "of another run"}})
+    assert texts(tables_of(tree)["base2new", "demo"]["CoOp"], "joint base") == ["70.00"]
+
+
 def test_best_and_second_best_are_marked(tree):
     for trainer, base in (("CoOp", 80.0), ("MaPLe", 80.001), ("VPT", 70.0), ("IVLP", 60.0)):
         tree.pair(base, 50.0, trainer=trainer)
