@@ -210,6 +210,7 @@ def zero_shot(data, template="a photo of a {}.", per_class=8) -> float:
     return 100 * (features @ texts.T).argmax(1).eq(labels).float().mean().item()
 
 
+@pytest.mark.slow
 def test_shifts_are_harder_than_the_demo_and_well_above_chance():
     easiest = zero_shot(DEMO)
     for data in SHIFTS:

@@ -109,12 +109,13 @@ def test_own_images_as_source_and_as_target(own, scripts, tmp_path, script, sour
     settings = {"IMAGES": str(own.data), "TARGETS": targets, "DATA": str(tmp_path / "none"), "CFG": "demo"}
     words = (script, source, 1, "ZeroshotCLIP")
     before = sorted(own.data.rglob("*"))
-    settings |= {"SYNTHETIC": str(scripts.data), "OUTPUT": str(tmp_path / "out"), place: str(other)}
+    output = scripts.elsewhere(tmp_path).output
+    settings |= {"SYNTHETIC": str(scripts.data), "OUTPUT": str(output), place: str(other)}
     lines = own.succeed_here(*words, **settings)
     name = "my_first_photos_é" if source == "folder" else source
     results = r" ".join(rf"{target.replace('folder', 'sketches')} [\d.]+" for target in targets.split())
     assert re.fullmatch(rf"ZeroshotCLIP {name} seed1 shots 16 -> {results} average [\d.]+", lines[-1])
-    (file,) = (tmp_path / "out" / "evaluation" / "sketches" / name).rglob("metrics.json")
+    (file,) = (output / "evaluation" / "sketches" / name).rglob("metrics.json")
     assert json.loads(file.read_text())["protocol"]["classnames"] == ["black shape", "red shape"]
     assert sorted(own.data.rglob("*")) == before and len(list(other.rglob("*"))) == 6
 

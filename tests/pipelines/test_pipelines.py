@@ -246,18 +246,21 @@ def measure(root, *before: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @needs_dali
 def test_measurement(odd):
     ended = measure(odd)
     assert ended.returncode == 0 and ended.stdout.count("regions/s") == 8 and "not installed" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_measurement_without_dali(odd):
     ended = measure(odd, "sys.modules['nvidia.dali'] = None")
     assert ended.returncode == 0 and "Traceback" not in ended.stderr
     assert ended.stdout.count("regions/s") == 4 and "NVIDIA DALI is not installed" in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_measurement_without_gpu(odd):
     ended = measure(odd, "sys.argv += ['--device', 'cuda']")
