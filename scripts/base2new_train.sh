@@ -8,6 +8,9 @@
 # LEARN=all trains on all classes, including the new ones, and tests both halves: the published setting of PromptKD, with
 # SHOTS=all. Its runs are in train_all and base2new_all, and its results have a table of their own.
 #
+# JOINT=1 also classifies the test images of both halves among all classes, as a deployed classifier does
+# (python -m fdbpl.evaluate RUN --joint), and prints these accuracies.
+#
 # Environment variables: DATA (data sets; default data), IMAGES (your own images, the data set folder), SYNTHETIC (the
 # demo's data sets; default OUTPUT/synthetic), OUTPUT (default output), SHOTS (default 16; all: all images), STUDENT
 # (vit_b16, vit_b32, rn50, demo, demo_vit) or CFG (a file of configs/trainers/<TRAINER>, without .yaml); --help prints the

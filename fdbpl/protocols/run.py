@@ -15,6 +15,7 @@ from fdbpl.config import pairs
 from fdbpl.data.custom.dataset import read_custom_data
 from fdbpl.errors import UserError, quoted
 from fdbpl.interruption import Terminated
+from fdbpl.io.atomic import read_json
 from fdbpl.protocols.checks import check_epoch
 from fdbpl.protocols.configs import (
     check_dataset,
@@ -258,8 +259,20 @@ def run_protocol(protocol: str, words: Sequence[str]) -> int:
         print(transfer_line(folders[0], folders[1:], untested))
     else:
         base, new = folders[-2:]
+        if variable("JOINT"):
+            status = _evaluate_joint(folders[0])
         print(base2new_line(base, new, "all" if name == "base2new_all" else "base"))
     return status
+
+
+def _evaluate_joint(folder: Path) -> int:
+    """Classify the test images of both halves among all classes, unless this was done; the exit code."""
+    file = folder / "evaluation" / "joint" / "scores.json"
+    if not file.is_file():
+        return run_attached([sys.executable, "-m", "fdbpl.evaluate", str(folder), "--joint"])
+    joint = read_json(file, "the scores of an evaluation")["joint"]
+    print(f"Joint: base {joint['base']:.2f} new {joint['new']:.2f} H {joint['H']:.2f}")
+    return 0
 
 
 def _next_commands(folder: Path) -> str:

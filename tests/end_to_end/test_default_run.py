@@ -6,8 +6,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,17 +117,17 @@ def test_predictions_have_the_accuracy_of_the_run(scripts, tmp_path):
     assert str(scripts.folder("train_base", "FDBPL")) in message
 
 
-def test_evaluation_of_base_and_new_classes_together(scripts, tmp_path):
-    """In a process of its own, which has to find Dassl before it imports the data sets."""
+def test_evaluation_of_base_and_new_classes_together(scripts, default_run):
+    """By the real script, whose processes have to find Dassl before they import the data sets."""
+    lines = scripts.succeed("base2new_train.sh", JOINT="1")
+    assert lines[-1] == default_run[-1]
     folder = scripts.folder("train_base", "FDBPL")
-    words = [sys.executable, "-m", "fdbpl.evaluate", folder, "--joint", "--output", tmp_path]
-    done = subprocess.run(list(map(str, words)), cwd=ROOT, env=scripts.environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "scores.json").read_text())
+    found = json.loads((folder / "evaluation" / "joint" / "scores.json").read_text())
     joint, alone = found["joint"], metrics(folder)["accuracy"]
-    assert f"Joint: base {joint['base']:.2f} new {joint['new']:.2f} H {joint['H']:.2f}" in done.stdout
+    line = f"Joint: base {joint['base']:.2f} new {joint['new']:.2f} H {joint['H']:.2f}"
+    assert line in lines and line in scripts.succeed_here("base2new_train.sh", JOINT="1")  # not evaluated again
     assert len(found["classnames"]) == 28 and 40 < joint["base"] <= alone  # the new classes distract
-    assert "Image features looked up" in done.stdout
+    assert any("Image features looked up" in line for line in lines)
 
 
 def test_export(scripts, tmp_path):
