@@ -18,6 +18,7 @@ class DataSet:
         test_images: None where it was not recorded.
         digest: first digits of the SHA-256 of the tested images' paths and labels.
         left_out: reasons by path of unreadable images that DATASET.SKIP_UNREADABLE left out.
+        skipped: counts of the files of custom data that are not used, by reason.
     """
 
     name: str
@@ -28,6 +29,7 @@ class DataSet:
     test_images: int | None
     digest: str
     left_out: dict[str, str]
+    skipped: str
 
 
 def datasets_of(runs: list[Run]) -> list[DataSet]:
@@ -54,6 +56,7 @@ def _describe(name: str, half: str, facts: tuple, runs: list[Run]) -> DataSet:
         found = part_of(run.metrics, "left_out").get("images")
         if isinstance(found, dict):
             left_out |= {printable(str(path)): printable(str(reason)) for path, reason in found.items()}
+    logs = (log for run in runs if run.config.get("DATASET.NAME") == "Folder" for log in run.logs())
     return DataSet(
         name,
         half,
@@ -63,4 +66,5 @@ def _describe(name: str, half: str, facts: tuple, runs: list[Run]) -> DataSet:
         int(images) if images else None,
         digest or "",
         left_out,
+        next((printable(log.skipped) for log in logs if log.skipped), ""),
     )

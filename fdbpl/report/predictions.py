@@ -1,6 +1,7 @@
 """Stored predictions of a test: confusion.npz of every run, predictions.csv of runs with TEST.SAVE_PREDICTIONS."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from fdbpl.report.runs import Run, printable
 
-MAX_BYTES = 2**29  # of an unpacked confusion.npz
+MAX_BYTES = 2**30  # of an unpacked confusion.npz, and of a predictions.csv
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def _read_confusion(file: Path, _: int) -> Predictions | None:
         with np.load(file, allow_pickle=False) as content:
             names = [str(name) for name in content["classnames"]]
             parts = [content[name] for name in ("labels", "predictions", "confidences")]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return None
     labels, predicted, confidences = parts
     in_range = all(one.dtype.kind in "iu" and ((one >= 0) & (one < len(names))).all() for one in (labels, predicted))
-    if not in_range or confidences.dtype.kind != "f" or not len(labels) or len({part.shape for part in parts}) != 1:
+    same_shape = len({part.shape for part in parts}) == labels.ndim == 1
+    if not in_range or not same_shape or not len(labels) or confidences.dtype.kind != "f":
         return None
     return Predictions(names, labels, predicted, confidences)
 
@@ -72,15 +74,17 @@ def read_mistakes(run: Run, count: int) -> list[Mistake]:
     """The `count` most confident mistakes in a run's predictions.csv, or in that of an evaluation of its test."""
     files = [run.folder / "predictions.csv", run.folder / "evaluation" / "test_images" / "predictions.csv"]
     file = next((file for file in files if file.is_file()), None)
-    if not file:
+    if not file or file.stat().st_size > MAX_BYTES:
         return []
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding_errors="replace")
-        probabilities = table.iloc[:, 3:].to_numpy(dtype=float)
+        columns = pd.read_csv(file, nrows=0, encoding_errors="replace").columns
+        kinds = {name: "float32" if place > 2 else "str" for place, name in enumerate(columns)}
+        table = pd.read_csv(file, dtype=kinds, keep_default_na=False, encoding_errors="replace")
     except (OSError, ValueError):
         return []
     if table.shape[1] < 4:
         return []
+    probabilities = table.iloc[:, 3:].to_numpy()
     wrong = np.flatnonzero(table.iloc[:, 1] != table.iloc[:, 2])
     worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [_mistake(table, row, probabilities[row]) for row in worst]

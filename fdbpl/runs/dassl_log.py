@@ -16,6 +16,7 @@ LOSS = re.compile(r" loss (\S+) \((\S+)\)")
 RATE = re.compile(r" lr (\S+)")
 ACCURACY = re.compile(r"\* accuracy: ([\d.eE+-]+)%")
 BANK = re.compile(r"Region bank: (.+) \((?:teacher|teacher and student) looked up")
+SKIPPED = re.compile(r"  skipped: (.+)")
 PROTOCOL_KEYS = ("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES")
 
 
@@ -31,6 +32,7 @@ class DasslLog:
         accuracy: the last one after that end, in percent, as printed.
         losses, rates: mean loss (up to the last printed batch) and learning rate of each epoch.
         bank: folder of the region bank that was read.
+        skipped: counts of the files of custom data that are not used, by reason.
     """
 
     arguments: dict[str, str] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class DasslLog:
     losses: dict[int, float] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
     bank: str = ""
+    skipped: str = ""
 
     @property
     def tests(self) -> bool:
@@ -107,6 +110,8 @@ def _parse_body(log: DasslLog, line: str, text: str) -> None:
         log.accuracy = _number(accuracy[1])
     elif bank := BANK.match(line):
         log.bank = bank[1]
+    elif skipped := SKIPPED.match(line):
+        log.skipped = skipped[1]
 
 
 def _parse_progress(log: DasslLog, text: str, epoch: int, epochs: int, batch: int, batches: int) -> None:

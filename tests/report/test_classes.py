@@ -76,8 +76,8 @@ def test_most_confident_mistakes(tree, place):
             evaluated = [(*row[:3], max(row[3:])) for row in rows]
             csv.writer(stream).writerows([("path", "label", "prediction", "probability"), *evaluated])
     first, second = result_of(tree).mistakes
-    assert (first.path, first.label, first.classes[0]) == ("c.jpg", "dog", ("cat", 0.8))
-    assert (second.path, second.label, second.classes[0]) == ("b.jpg", "cat", ("dog", 0.6))
+    assert (first.path, first.label, first.classes[0]) == ("c.jpg", "dog", ("cat", pytest.approx(0.8)))
+    assert (second.path, second.label, second.classes[0]) == ("b.jpg", "cat", ("dog", pytest.approx(0.6)))
     assert len(first.classes) == (2 if place == "predictions.csv" else 1)
 
 

@@ -165,13 +165,15 @@ def test_data_sets_of_the_runs(tree):
     names = {"classnames": ["cat", "<dog>"], "template": "a photo of a {}.", "train_images": 8, "test_images": 40}
     more = {"protocol": names, "tested": {"sha256": "0123456789ab"}}
     tree.run("train_all", classes="all", shots=4, left_out={"count": 1, "images": {"a/b.jpg": "truncated"}}, **more)
-    tree.run("train_all", classes="all", shots=4, seed=2, **more)
+    log = "  skipped: 2 no images (a.txt, b.txt)\n"
+    tree.run("train_all", classes="all", shots=4, seed=2, log=log, values={"DATASET.NAME": "Folder"}, **more)
     tree.run("train_all", classes="all", shots=2, **(more | {"protocol": names | {"train_images": 4}}))
     (found,) = datasets_of(read_results(tree.output).runs)
     assert found == DataSet("demo", "all", ["cat", "<dog>"], "a photo of a {}.", {2: [4], 4: [8]}, 40, "01234567",
-                            {"a/b.jpg": "truncated"})  # fmt: skip
+                            {"a/b.jpg": "truncated"}, "2 no images (a.txt, b.txt)")  # fmt: skip
     text = " ".join(Text(page_of(tree)).text.split())
     assert "4 (2 shots), 8 (4 shots)40" in text and "cat, <dog>" in text and "a/b.jpg: truncated" in text
+    assert "Skipped files: 2 no images (a.txt, b.txt)" in text
 
 
 def test_settings_of_the_tables(tree):

@@ -131,15 +131,24 @@ def test_bootstrap_agrees_with_resampled_images():
     assert bootstrap([[(1.0, counts)]]) == pytest.approx(expected, abs=0.015)
 
 
-@pytest.mark.parametrize("damage", ["text", "pickle", "range", "shape"])
+@pytest.mark.parametrize("damage", ["text", "pickle", "range", "shape", "dimensions", "bytes"])
 def test_broken_predictions_are_not_read(tree, damage):
     tree.run("", at="run", classes="all")
     file, labels = tree.output / "run/confusion.npz", np.arange(4) % 2
     content = {"classnames": np.array(["cat", "dog"]), "labels": labels, "predictions": labels,
                "confidences": np.ones(4)}  # fmt: skip
-    content |= {"pickle": {"labels": np.array([None] * 4)}, "range": {"labels": labels + 1},
-                "shape": {"labels": labels[:3]}}.get(damage, {})  # fmt: skip
-    np.savez(file, **content)
+    changes = {
+        "pickle": {"labels": np.array([None] * 4)},
+        "range": {"labels": labels + 1},
+        "shape": {"labels": labels[:3]},
+        "dimensions": {name: content[name].reshape(2, 2) for name in ("labels", "predictions", "confidences")},
+    }
+    content |= changes.get(damage, {})
+    np.savez_compressed(file, **content)
     if damage == "text":
         file.write_text("no archive")
+    if damage == "bytes":
+        content = bytearray(file.read_bytes())
+        content[60:90] = bytes(30)
+        file.write_bytes(content)
     assert read_predictions(tree.output / "run") is None
