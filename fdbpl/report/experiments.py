@@ -61,7 +61,7 @@ class Experiment:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Inputs of the accuracies on the training's data set besides the settings; None = not recorded."""
+        """Inputs of the accuracies on the training's data set other than the settings; None = not recorded."""
         if self.each:  # the plan averages over e.g. class splits, whose test images differ
             return {}
         new = self.tests["new"].facts if "new" in self.tests else {}

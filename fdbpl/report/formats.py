@@ -17,9 +17,10 @@ LATEX = str.maketrans({
 })  # fmt: skip
 CSV_COLUMNS = [
     "label", "trainer", "config", "overrides", "settings", "trained_on", "tested_on", "classes", "shots", "seed",
-    "backbone", "epochs", "task", "state", "accuracy", "error_rate", "macro_f1", "H", "precision", "parameters",
-    "steps", "processes", "train_images", "test_images", "left_out", "seconds_build", "seconds_prepare",
-    "seconds_train", "seconds_step", "seconds_test", "seconds_total", "mib_host", "folder",
+    "backbone", "epochs", "task", "state", "accuracy", "error_rate", "macro_f1", "balanced_accuracy", "ece",
+    "adaptive_ece", "brier", "nll", "H", "precision", "parameters", "steps", "processes", "train_images", "test_images",
+    "left_out", "seconds_build", "seconds_prepare", "seconds_train", "seconds_step", "seconds_test", "seconds_total",
+    "mib_host", "folder",
 ]  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet computes
 

@@ -24,7 +24,8 @@ STAGES = {  # names of the stages by their keys in `seconds` of metrics.json
     "test": "testing",
 }
 NUMBERS = {  # columns of a run's line in a data frame -> keys of metrics.json
-    **{name: name for name in ("error_rate", "macro_f1", "parameters", "steps", "processes")},
+    **{name: name for name in ("error_rate", "macro_f1", "balanced_accuracy", "ece", "adaptive_ece", "brier", "nll")},
+    **{name: name for name in ("parameters", "steps", "processes")},
     **{f"seconds_{stage}": f"seconds.{stage}" for stage in (*STAGES, "step", "total")},
     "mib_host": "peak_memory_mib.host",
     "train_images": "protocol.train_images",
@@ -113,7 +114,7 @@ class Run(Outcome):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Inputs of the accuracy besides the settings; None where they were not recorded."""
+        """Inputs of the accuracy other than the settings; None where they were not recorded."""
         sha256 = part_of(self.metrics, "tested").get("sha256")
         return {
             "test images": self.test_images,

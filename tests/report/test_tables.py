@@ -274,7 +274,7 @@ def test_printed_result_of_a_collapsed_training(tree):
 
 
 def test_csv_has_every_run_at_full_precision(tree):
-    tree.pair(80 + 1 / 3, 60 + 1 / 7, config="demo+OPTIM.LR=1", left_out={"count": 3},
+    tree.pair(80 + 1 / 3, 60 + 1 / 7, config="demo+OPTIM.LR=1", left_out={"count": 3}, ece=1 / 3,
               protocol={"train_images": 4, "test_images": 9})  # fmt: skip
     tree.pair(50.0, None, seed=2)
     write_report(tree.output, gallery=False)
@@ -286,7 +286,7 @@ def test_csv_has_every_run_at_full_precision(tree):
     assert (train["overrides"], train["train_images"], train["test_images"], train["left_out"]) == (
         "OPTIM.LR=1", "4", "9", "3"
     )  # fmt: skip
-    assert len(train["settings"]) == 12
+    assert len(train["settings"]) == 12 and float(train["ece"]) == 1 / 3
     assert float(test["H"]) == pytest.approx(h(80 + 1 / 3, 60 + 1 / 7), abs=1e-12)
     assert by_place["test", "2"]["state"] == "unfinished: in its test" and by_place["test", "2"]["accuracy"] == ""
 
