@@ -31,9 +31,11 @@ def results(scripts) -> dict[str, dict]:
     }
 
 
+TWO_TRAINERS = ("demo", "1", "ZeroshotCLIP FDBPL", *SHORT, "REGIONS.PER_IMAGE", 2)
+
+
 def test_a_table_of_two_trainers_and_no_repeated_runs(scripts):
-    arguments = ("demo", "1", "ZeroshotCLIP FDBPL", *SHORT, "REGIONS.PER_IMAGE", 2)
-    settings = {"STUDENT": "demo", "SHOTS": "2"}
+    arguments, settings = TWO_TRAINERS, {"STUDENT": "demo", "SHOTS": "2"}
     lines = scripts.succeed_here("compare.sh", *arguments, **settings)
     assert any(line.startswith("Region banks of all runs") for line in lines)
     rows = table(lines)
@@ -46,6 +48,43 @@ def test_a_table_of_two_trainers_and_no_repeated_runs(scripts):
     done = {file: file.stat().st_mtime_ns for file in scripts.output.rglob("done.json")}
     assert table(scripts.succeed_here("compare.sh", *arguments, **settings)) == rows
     assert {file: file.stat().st_mtime_ns for file in scripts.output.rglob("done.json")} == done
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_a_grid_in_a_browser(scripts, width):
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    from ..report.browser import chromium, open_page
+
+    lines = scripts.succeed_here("compare.sh", *TWO_TRAINERS, STUDENT="demo", SHOTS="2")
+    assert lines[-1].startswith(f"Report of all runs: {scripts.output / 'report' / 'report.html'}")
+    try:
+        with chromium() as browser:
+            for dark in (False, True):
+                check_page(*open_page(browser, scripts.output / "report" / "report.html", width, dark), width)
+    except playwright.Error as error:
+        if "Executable doesn't exist" not in str(error):
+            raise
+        pytest.skip(f"Chromium cannot be started: {error}")
+
+
+def check_page(page, errors: list[str], requests: list[str], width: int) -> None:
+    """Sort and filter a table, follow a number to its runs, and read a confusion matrix."""
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator("#tables table").first
+    names = table.locator("tbody th")
+    table.locator("thead button").first.click()
+    first = names.all_text_contents()
+    table.locator("thead button").first.click()
+    assert len(first) == 2 and names.all_text_contents() == first[::-1]
+    page.locator(".filter").fill("zeroshotclip")
+    assert names.locator("visible=true").count() == 1
+    page.locator(".filter").fill("")
+    table.locator("tr", has_text="FDBPL").locator("td a").nth(1).click()
+    assert "train_base" in page.locator(":target a").first.get_attribute("href")
+    label = page.locator("#classes figure [role=img]", has_text="star").last.get_attribute("aria-label")
+    assert label.startswith("Confusion matrix of ")
+    assert errors == [] and all(address.startswith(("file:", "data:")) for address in requests)
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(scripts, tmp_path):
