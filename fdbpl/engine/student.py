@@ -169,8 +169,13 @@ class Student(nn.Module):
         """Return a student with other class names that shares (does not copy) the trainable parameters.
 
         Raises:
-            UserError: the contexts are class-specific (CSC).
+            UserError: parameters or contexts (CSC) are class-specific.
         """
+        if self.class_specific:
+            raise UserError(
+                f"TRAINER.{self.cfg_key} trains parameters of the training classes, which do not fit the words of a "
+                "vocabulary. Leave TRAINER.KDPL.CLASS_AGNOSTIC and TRAINER.FDBPL.VOCABULARY out"
+            )
         if any(getattr(module, "class_specific", False) for module in self.trainable_modules().values()):
             raise UserError(
                 f"TRAINER.{self.cfg_key}.CSC True cannot be combined with a vocabulary (TRAINER.KDPL.CLASS_AGNOSTIC, "

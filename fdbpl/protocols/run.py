@@ -282,6 +282,7 @@ def _next_commands(folder: Path) -> str:
     return (
         f"Run folder: {folder}\n"
         f"Classify images: {program} -m fdbpl.predict {path} photos --output predictions.csv\n"
+        f"Evaluate on labelled images: {program} -m fdbpl.evaluate {path} --data labelled_photos\n"
         f"Export the classifier: {program} -m fdbpl.export {path}"
     )
 

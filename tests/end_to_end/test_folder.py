@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fdbpl import predict
+from fdbpl.evaluate import main as evaluate_main
 from fdbpl.export import main as export_main
 
 from ..bad_input.calls import succeeds
@@ -41,7 +42,7 @@ def test_a_classifier_of_own_images(own, tmp_path):
     """train.sh prints commands that work as they are, in spite of special characters in all paths."""
     lines = own.succeed("train.sh", "folder", 1, "CoOp", "OPTIM.MAX_EPOCH", 1, CFG="demo")
     assert "CoOp on folder, seed 1, trains on all images of each class, with all class names" in lines[0]
-    folder, classify, export = lines[-4:-1]
+    folder, classify, evaluate, export = lines[-5:-1]
     assert re.fullmatch(r"CoOp my_first_photos_é seed1: all images [\d.]+", lines[-1])
     run = Path(folder.removeprefix("Run folder: "))
     assert json.loads((run / "metrics.json").read_text())["protocol"]["train_images"] == 18
@@ -49,6 +50,9 @@ def test_a_classifier_of_own_images(own, tmp_path):
     assert words[:3] == [sys.executable, "-m", "fdbpl.predict"] and words[-2:] == ["--output", "predictions.csv"]
     words[words.index("photos")], words[-1] = str(own.data), str(tmp_path / "predictions.csv")
     assert succeeds(predict.main, words[3:]).out == f"36 of 36 images: {tmp_path / 'predictions.csv'}\n"
+    words = shlex.split(evaluate.removeprefix("Evaluate on labelled images: "))
+    assert words[:3] == [sys.executable, "-m", "fdbpl.evaluate"] and words[-2:] == ["--data", "labelled_photos"]
+    assert "accuracy" in succeeds(evaluate_main, [*words[3:-1], str(own.data)]).out
     words = shlex.split(export.removeprefix("Export the classifier: "))
     assert words[:3] == [sys.executable, "-m", "fdbpl.export"] and succeeds(export_main, words[3:])
     assert (run / "export" / "text_features.safetensors").is_file()

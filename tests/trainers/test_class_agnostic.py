@@ -68,6 +68,13 @@ def test_class_specific_contexts_are_refused(name, build, agnostic):
         build(name, **agnostic, **{f"{key}CSC": True, f"{key}CTX_INIT": ""}).train()
 
 
+def test_class_specific_parameters_are_refused(build, agnostic, monkeypatch):
+    trainer = build("CoOp_KDPL", **agnostic)
+    monkeypatch.setattr(type(trainer.student), "class_specific", True)
+    with pytest.raises(UserError, match="TRAINER.COOP trains parameters of the training classes"):
+        trainer.train()
+
+
 def test_promptkd_needs_the_class_names(build, agnostic):
     with pytest.raises(UserError, match="CLASS_AGNOSTIC True cannot be used with PromptKD"):
         build("PromptKD", **agnostic, **{"DATASET.ROOT": "/nowhere"})
