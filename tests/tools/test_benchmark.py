@@ -17,6 +17,7 @@ from tools.benchmark.memory import PeakMemory
 from tools.benchmark.page import page
 from tools.benchmark.profiles import PROFILES, Pipeline
 from tools.benchmark.run import run
+from tools.benchmark.synthetic_inputs import SyntheticInputs
 from tools.benchmark.targets import break_even, of_kind, seconds_of_a_region, targets
 from tools.benchmark.timing import interleaved, summary
 
@@ -142,6 +143,13 @@ def test_the_page_names_what_was_not_measured():
     assert "* (d) " in compared and "(a, half)" not in compared
     missing = rest.partition("## Not measured")[2]
     assert "* (a, half) " in missing and "* With 500 classes: (a)." in missing
+
+
+def test_inputs_are_independent(inputs, tmp_path):
+    fewer = SyntheticInputs(tmp_path, images=2, classes=5)
+    for made, count in ((inputs, 4), (fewer, 2)):
+        trainer = made.build_trainer(made.config("FDBPL", "tiny", "tiny teacher", 3, count))
+        assert len(trainer.dm.dataset.train_x) == count and len(trainer.dm.dataset.test) == len(made.paths)
 
 
 def test_without_dali_the_other_pipelines_are_measured(inputs, monkeypatch):

@@ -78,7 +78,7 @@ class SyntheticInputs:
         self.root = photos or folder
         self.paths = photographs(photos, images) if photos else draw_images(folder / FOLDER, images)
         self.names = class_names(classes)
-        _register(self)
+        _register()
 
     def config(self, trainer: str, student: str, teacher: str, classes: int, images: int, **values) -> CfgNode:
         """Return the frozen configuration of a run on the first `images` images with the first `classes` names.
@@ -135,6 +135,7 @@ class SyntheticInputs:
         """Complete the region bank of a configuration, then build its trainer and prepare the first step."""
         from dassl.engine import build_trainer
 
+        _here[:] = [self]
         with contextlib.redirect_stdout(io.StringIO()):
             plan = registry.region_bank_spec(cfg)
             if plan is not None:
@@ -147,13 +148,12 @@ class SyntheticInputs:
         return trainer
 
 
-_here: list[SyntheticInputs] = []  # inputs of the registered data set
+_here: list[SyntheticInputs] = []  # inputs that the registered data set reads: those of the trainer that is built
 
 
-def _register(inputs: SyntheticInputs) -> None:
+def _register() -> None:
     from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 
-    _here[:] = [inputs]
     if "BenchmarkImages" in DATASET_REGISTRY.registered_names():
         return
 
