@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Create the environment and run the tests in JOBS processes (default: 2).   bash scripts/test.sh [PYTEST ARGUMENTS ...]
-#   bash scripts/test.sh                        lint and all tests, about 12 minutes on 2 cores
-#   bash scripts/test.sh -m "not slow"          without the slow tests
+#   bash scripts/test.sh                        lint and all tests, about 8 minutes on 2 cores
+#   bash scripts/test.sh -m "not slow"          without the slow tests, 2 minutes
 #   bash scripts/test.sh tests/prompts -x       some files
 # FDBPL_DASSL=<checkout of Dassl.pytorch> runs the same tests on upstream's Dassl.
 # FDBPL_SHARED=<folder> adds tests on real photographs and on numbers of the official implementations.
