@@ -4,10 +4,11 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar, cast
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def decode_pool(count: int) -> ThreadPoolExecutor:
 
     Otherwise each thread would start an OpenMP team, and these would compete for the processors.
     """
-    return ThreadPoolExecutor(count, initializer=_stay_alone)
+    return ThreadPoolExecutor(count, initializer=_stay_alone, initargs=(_loaded_libraries(),))
 
 
 def prefetch(items: Iterable[Item], count: int) -> Iterator[Item]:
@@ -38,6 +39,16 @@ def prefetch(items: Iterable[Item], count: int) -> Iterator[Item]:
         pool.shutdown(cancel_futures=True)
 
 
-def _stay_alone() -> None:
+@cache
+def _loaded_libraries() -> ThreadpoolController:
+    """List the loaded libraries, once and not in a pool's threads.
+
+    The list is made under the lock of the dynamic linker by a callback that needs the interpreter lock. A thread that
+    holds the latter and waits for the former, as DALI does when a pipeline is deleted, would never go on.
+    """
+    return ThreadpoolController()
+
+
+def _stay_alone(libraries: ThreadpoolController) -> None:
     torch.get_num_threads()  # torch sets the number of OpenMP threads at its first call in a thread, so call it first
-    threadpool_limits(1, user_api="openmp")
+    libraries.limit(limits=1, user_api="openmp")
