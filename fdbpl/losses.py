@@ -67,6 +67,12 @@ def entropy_weight(teacher_logits: Tensor, epsilon: float = 0.0) -> Tensor:
     return (1 - uncertainty / math.log(classes)).clamp(0, 1)
 
 
+def mixed_logits(logits: Tensor, probabilities: Tensor, share: float) -> Tensor:
+    """ln((1 - m) softmax(logits) + m p) with m = `share`: [B, C] twice -> [B, C]."""
+    mixture = (1 - share) * _log_softmax(logits).exp() + share * probabilities
+    return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()
+
+
 def weighted_mean(values: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
     """Mean over the batch of w L, or sum w L / sum w if `normalize`: [B] twice -> scalar."""
     weighted = weights * values

@@ -51,6 +51,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.NORMALIZE_WEIGHT = False  # True: sum w L / sum w instead of the mean of w L
     cfg.TRAINER.FDBPL.UNCERTAIN_WEIGHT = 0.0  # weight of -H(q+) in uninformative regions, also for the positive space
     cfg.TRAINER.FDBPL.LABEL_WEIGHT = 0.0  # weight of the cross entropy with the images' labels in informative regions
+    cfg.TRAINER.FDBPL.IMAGE_MEAN = 0.0  # share of the image's mean distribution, over all its regions, in the targets
+    cfg.TRAINER.FDBPL.POSITIVE_AREA = 0.0  # smaller regions, as a share of the image, feed the negative terms only
     cfg.TRAINER.FDBPL.VOCABULARY = (
         ""  # words to distil in addition to the class names: a file with one per line, or kdpl
     )
@@ -126,6 +128,8 @@ class RegionDistillation(PromptTrainer):
         t = batch.teacher_logits  # [B, C]
         assert t is not None
         w = self.region_weight(t, batch.entropy)  # [B]: 1 = informative region, 0 = no class in it
+        v = w if batch.positive_factor is None else w * batch.positive_factor  # weight of the positive terms
+        target = t if batch.target_logits is None else batch.target_logits  # [B, C]
 
         # Region-Aware Dual Prompt: the positive space follows the teacher in informative regions,
         # the negative space is trained towards "none of these classes" in the others.
@@ -133,28 +137,28 @@ class RegionDistillation(PromptTrainer):
         f_positive, *f_negative = student.text_features(*negative, image_features=x)  # [C, D] each
         s_positive = student.logits(x, f_positive)  # [B, C]
         mean = partial(weighted_mean, normalize=weights.NORMALIZE_WEIGHT)
-        losses = {"positive": mean(symmetric_kl(t, s_positive, weights.ALPHA, weights.BETA), w)}
+        losses = {"positive": mean(symmetric_kl(target, s_positive, weights.ALPHA, weights.BETA), v)}
         if f_negative:
             s_negative = student.logits(x, f_negative[0])
             losses["negative"] = weights.NEGATIVE_WEIGHT * mean(negative_loss(s_negative), 1 - w)
-            losses["coupling"] = weights.COUPLING_WEIGHT * mean(coupling(s_positive, s_negative), w)
+            losses["coupling"] = weights.COUPLING_WEIGHT * mean(coupling(s_positive, s_negative), v)
 
             # Prompt-Cascaded Difference: first order d_c = f+_c - f-_c, second order between two classes of the batch.
             agreement = (s_positive - s_negative) / student.backbone.logit_scale  # x_i . d_c
-            pcd = cascaded_difference(agreement, t.argmax(dim=-1), w, weights.PCD_MARGIN)
+            pcd = cascaded_difference(agreement, t.argmax(dim=-1), v, weights.PCD_MARGIN)
             losses["pcd"] = weights.PCD_WEIGHT * pcd
 
         # Extensions, off by default.
         if weights.UNCERTAIN_WEIGHT:
             losses["uncertain"] = weights.UNCERTAIN_WEIGHT * mean(negative_loss(s_positive), 1 - w)
         if batch.labels is not None:
-            losses["label"] = weights.LABEL_WEIGHT * mean(cross_entropy(s_positive, batch.labels, reduction="none"), w)
+            losses["label"] = weights.LABEL_WEIGHT * mean(cross_entropy(s_positive, batch.labels, reduction="none"), v)
         if batch.word_logits is not None:
             f_words = self.supervision.word_features(batch, x)  # [K, D]
             t_words = torch.cat([t, batch.word_logits], dim=-1)  # [B, C + K]
             s_words = torch.cat([s_positive, student.logits(x, f_words)], dim=-1)
             distance = symmetric_kl(t_words, s_words, weights.ALPHA, weights.BETA)
-            losses["vocabulary"] = weights.VOCABULARY_WEIGHT * mean(distance, w)
+            losses["vocabulary"] = weights.VOCABULARY_WEIGHT * mean(distance, v)
         return {**losses, **student.regularization_losses(batch, StudentOutput(x, f_positive, s_positive))}
 
     def region_weight(self, teacher_logits: Tensor, entropy: Tensor | None = None) -> Tensor:

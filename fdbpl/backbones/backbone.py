@@ -62,8 +62,16 @@ class Backbone:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Encode C texts to unit embeddings: float32 [C, D]."""
-        return nn.functional.normalize(self.text_features(texts), dim=-1)
+        """Encode C texts to unit embeddings: float32 [C, D].
+
+        A text of several lines gets the normalised mean of the unit embeddings of its lines.
+        """
+        lines = [text.split("\n") for text in texts]
+        features = nn.functional.normalize(self.text_features([line for group in lines for line in group]), dim=-1)
+        if len(features) == len(texts):
+            return features
+        means = [group.mean(dim=0) for group in features.split([len(group) for group in lines])]
+        return nn.functional.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: list[str]) -> Tensor:

@@ -54,6 +54,7 @@ class SplitDataset(DatasetBase):
         root: absolute data root.
         all_classnames: class names of all labels in label order, whichever half is in use.
         sizes: actual sizes, independent of shots and half; to be compared with `official`.
+        all_train: with REGIONS.ALL_IMAGES all training images of the classes in use, else those of the few shots.
         protocol: the images and class names that training uses.
         digests: SHA-256 of the class names and the rows of train, val and test in use.
         left_out: {path below the images: reason} of unreadable images; None if these are an error.
@@ -85,6 +86,8 @@ class SplitDataset(DatasetBase):
         if shots < -1 or shots == 0:
             raise UserError(f"DATASET.NUM_SHOTS is {shots}; set a number of at least 1, or -1 for all images")
         if shots >= 1 and not self.test_only:
+            if cfg.get("REGIONS", {}).get("ALL_IMAGES"):
+                splits["all_train"] = splits["train"]
             splits["train"], splits["val"] = few_shot_lists(
                 splits["train"], splits["val"], shots, cfg.SEED, self.few_shot_folders(cfg)
             )
@@ -101,6 +104,7 @@ class SplitDataset(DatasetBase):
         val, test = self.images_of(splits["val"]), self.images_of(splits["test"])
         train = test if self.test_only else self.images_of(splits["train"])  # the same object: trainers compare by `is`
         super().__init__(train_x=train, val=val, test=test)
+        self.all_train = self.images_of(splits["all_train"]) if "all_train" in splits else train
         self.digests = {part: digest(self.classnames, rows) for part, rows in splits.items()}
         self.protocol = {
             "subsample": subsample,

@@ -12,20 +12,37 @@ from fdbpl.backbones import Backbone
 from fdbpl.errors import UserError, enumerated
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.metadata import SCHEMA, BankMetadata, digest, first_mismatch, interpolation_of, read_identity
-from fdbpl.templates import fill_template
 
 from . import teachers
 from .image_dataset import decoding_of
 
 
+def training_items(cfg: CfgNode, dataset) -> list:
+    """Return the images whose regions a training reads, as Dassl's items: the few shots, or all of their classes.
+
+    Raises:
+        UserError: the data set belongs to other code, which knows no other images.
+    """
+    if not cfg.REGIONS.ALL_IMAGES:
+        return dataset.train_x
+    if not hasattr(dataset, "all_train"):
+        raise UserError(
+            f"REGIONS.ALL_IMAGES True needs a data set of this project, and {cfg.DATASET.NAME} gives only its few-shot "
+            "images; train on all images with DATASET.NUM_SHOTS -1"
+        )
+    return dataset.all_train
+
+
 def training_images(cfg: CfgNode, dataset) -> tuple[Path, list[str]]:
-    """Return the data root and the relative paths of the training images, in the order of `dataset.train_x`.
+    """Return the data root and the relative paths of the images of `training_items`, in their order.
 
     Raises:
         UserError: an image is outside of the data root.
     """
     root = _data_root(cfg, dataset)
-    paths = [Path(os.path.relpath(Path(item.impath).absolute(), root)).as_posix() for item in dataset.train_x]
+    paths = [
+        Path(os.path.relpath(Path(item.impath).absolute(), root)).as_posix() for item in training_items(cfg, dataset)
+    ]
     outside = [path for path in paths if path.startswith("..")]
     if outside:
         raise UserError(
@@ -59,7 +76,7 @@ def expected_metadata(cfg: CfgNode, dataset) -> dict:
         "seed": regions.SEED,
         "interpolation": interpolation_of(decoding_of(cfg)),
         "content": regions.TARGET,
-        "classes": digest(fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames))
+        "classes": digest(teachers.teacher_prompts(cfg, dataset, dataset.classnames))
         if is_topk(cfg) else "",
     }  # fmt: skip
     sha256 = teachers.teacher_sha256(cfg)

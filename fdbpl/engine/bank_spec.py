@@ -21,6 +21,7 @@ class BankSpec:
         student: loads the student's backbone, if the bank holds its image features as well.
         prompts: texts whose teacher features the bank holds; with "topk:K", the classes of the probabilities.
         pipeline, device, batch_size, workers, dali_device: how the regions are processed.
+        second: bank of a second teacher for the same regions.
     """
 
     root: Path
@@ -36,13 +37,18 @@ class BankSpec:
     batch_size: int
     workers: int
     dali_device: str
+    second: "BankSpec | None" = None
 
 
 def ensure_bank(spec: BankSpec) -> GenerationReport:
-    """Generate the missing regions of a bank; nothing that exists is generated again.
+    """Generate the missing regions of a bank, after those of a second teacher; nothing that exists is generated again.
 
     Raises:
         UserError: another bank in the folder, changed or unreadable images, or another teacher.
         SystemFailure: a file cannot be written.
     """
-    return generate(**vars(spec))
+    arguments = dict(vars(spec))
+    second = arguments.pop("second")
+    if second is not None:
+        print(ensure_bank(second))
+    return generate(**arguments)

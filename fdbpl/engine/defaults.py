@@ -17,7 +17,11 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TEACHER = CfgNode()
     cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
     cfg.TEACHER.TEMPLATE = ""  # text around the class name; "" = the data set's template
+    cfg.TEACHER.TEMPLATES = ""  # mean of several prompts of a class: imagenet, or a JSON file {class: [sentences]}
     cfg.TEACHER.PREC = "fp32"  # fp32 | fp16 | bf16
+    cfg.TEACHER.SECOND = CfgNode()
+    cfg.TEACHER.SECOND.NAME = ""  # another teacher, whose bank holds the same regions; "" = none
+    cfg.TEACHER.SECOND.COMBINE = "mean"  # mean of both log probabilities | confidence: weighted by 1 - H(p) / ln C
 
     cfg.TRAINER.KDPL = CfgNode()
     cfg.TRAINER.KDPL.ALPHA = 0.5  # weight of KL(teacher || student)
@@ -28,6 +32,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
     cfg.REGIONS = CfgNode()
     cfg.REGIONS.ROOT = "output/regions"  # folder of all banks
+    cfg.REGIONS.ALL_IMAGES = False  # True: regions of all training images of the classes; the shots only give labels
     cfg.REGIONS.PER_IMAGE = 50  # regions of each image
     cfg.REGIONS.PER_EPOCH = 1  # number of these that an epoch reads
     cfg.REGIONS.STEPS_PER_EPOCH = 0  # batches of an epoch, for any number of images; 0 = determined by PER_EPOCH

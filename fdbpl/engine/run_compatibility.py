@@ -14,7 +14,7 @@ from .student import Student
 
 BACKBONE = "MODEL.BACKBONE.NAME"
 TEST_INPUT = ("INPUT.SIZE", "INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
-TEACHER = ("TEACHER.NAME", "TEACHER.TEMPLATE")
+TEACHER = ("TEACHER.NAME", "TEACHER.TEMPLATE", "TEACHER.TEMPLATES")
 # settings that a resumed training may change: length and rates, validation, speed of reading
 CHANGEABLE = ("OPTIM.", "TRAIN.", "TEST.", "DATALOADER.", "MODEL.TEXT_CHUNK", "USE_CUDA")
 

@@ -1,11 +1,16 @@
-"""Inputs of a run in addition to its configuration: the rows of its data and the weights of its CLIP."""
+"""Inputs of a run in addition to its configuration: the rows of its data, the weights of its CLIP, and text files."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
+from fdbpl.config import flatten, plain
 from fdbpl.io.atomic import read_record
+
+# keys that can name a file, whose content the result depends on
+FILE_KEYS = ("TEACHER.TEMPLATES", "TRAINER.FDBPL.VOCABULARY", "TRAINER.KDPL.VOCABULARY")
 
 
 def tested_split(cfg: CfgNode, dataset, wanted: str | None = None) -> str:
@@ -33,7 +38,11 @@ def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[
         trains: False for a test, which reads one split only.
     """
     read = dataset.digests if trains else {split: dataset.digests[split] for split in [tested_split(cfg, dataset)]}
-    return {"data": dict(read), "student": student, "resumed_from": _origin(cfg) if trains else None}
+    inputs = {"data": dict(read), "student": student, "resumed_from": _origin(cfg) if trains else None}
+    values = flatten(plain(cfg))
+    files = {key: Path(values.get(key, "")).expanduser() for key in FILE_KEYS}
+    sha256 = {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file.is_file()}
+    return {**inputs, "files": sha256} if sha256 else inputs
 
 
 def _origin(cfg: CfgNode) -> str | None:

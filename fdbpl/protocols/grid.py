@@ -40,10 +40,10 @@ class Row:
         """The name of the data set in run folders and results."""
         return self.own or self.dataset
 
-    def overrides_of(self, node: str) -> tuple[tuple[str, str], ...]:
-        """The overrides whose keys begin with `node`."""
+    def overrides_of(self, *nodes: str) -> tuple[tuple[str, str], ...]:
+        """The overrides whose keys begin with one of `nodes`."""
         pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
-        return tuple(sorted(pair for pair in pairs if pair[0].startswith(node)))
+        return tuple(sorted(pair for pair in pairs if pair[0].startswith(nodes)))
 
 
 def variants(each: str) -> list[tuple[str, ...]]:
@@ -192,14 +192,15 @@ class Grid:
 def banks(cells: Sequence[Cell]) -> list[list[str]]:
     """Calls that generate the region banks of `cells` once, before several runs at a time read them.
 
-    Of the cells that read the same regions one generates them: FDBPL itself if it is among them, since its bank holds
-    the student's features as well.
+    Of the cells that need the same regions, teachers and words one generates them: FDBPL itself if it is among them,
+    since its bank holds the student's features as well.
     """
     makers: dict[tuple, Cell] = {}
     for cell in cells:
         if cell.row.trainer.startswith("FDBPL"):
             shared = cell.overrides[: len(cell.overrides) - len(cell.row.overrides)]
-            key = (cell.row.dataset, cell.seed, cell.shots, shared, cell.row.overrides_of("REGIONS."))
+            needed = cell.row.overrides_of("REGIONS.", "TEACHER.", "TRAINER.FDBPL.VOCABULARY")
+            key = (cell.row.dataset, cell.seed, cell.shots, shared, needed)
             if key not in makers or (cell.row.trainer == "FDBPL" != makers[key].row.trainer):
                 makers[key] = cell
     return [cell.call("generate_regions.sh", SUB=cell.protocol.classes) for cell in makers.values()]

@@ -33,4 +33,5 @@ def missing_weights(cells: list[Cell]) -> list[str]:
         names[settings["MODEL.BACKBONE.NAME"]] = None
         if cell.row.trainer.startswith(("FDBPL", "PromptKD")) or cell.row.trainer.endswith("_KDPL"):
             names[settings["TEACHER.NAME"]] = None
-    return [name for name in names if not name.startswith("run:") and not weights_available(name)]
+            names[settings.get("TEACHER.SECOND.NAME", "")] = None
+    return [name for name in names if name and not name.startswith("run:") and not weights_available(name)]

@@ -56,13 +56,13 @@ class RegionLookup:
         """Return the teacher's image embeddings: float32 [B, D], of unit length up to float16 rounding."""
         return self._gather(self._tensors, "embeddings", image_index, region).float()
 
-    def teacher_logits(self, image_index: Tensor, region: Tensor) -> Tensor:
-        """Return the teacher's logits over the prompts, float32 [B, C]; log-probabilities for top-K banks."""
+    def teacher_logits(self, image_index: Tensor, region: Tensor, first: int | None = None) -> Tensor:
+        """Return the teacher's logits over the `first` prompts, float32 [B, C]; log-probabilities for top-K banks."""
         if self._classes is None:
             raise UserError("RegionLookup needs the class prompts to compute logits.")
         if self.identity["content"] == "embedding":
-            return self.identity["logit_scale"] * self.embeddings(image_index, region) @ self._classes.T
-        return self._recover_probabilities(image_index, region).log()
+            return self.identity["logit_scale"] * self.embeddings(image_index, region) @ self._classes[:first].T
+        return self._recover_probabilities(image_index, region)[:, :first].log()
 
     def entropy(self, image_index: Tensor, region: Tensor) -> Tensor:
         """Return the entropy of the teacher's distribution divided by ln C, float32 [B] in [0, 1]."""
@@ -81,6 +81,10 @@ class RegionLookup:
     def boxes(self, image_index: Tensor, region: Tensor) -> Tensor:
         """Return the boxes as fractions of the image, float32 [B, 4]: top, left, height, width."""
         return self._gather(self._tensors, "boxes", image_index, region)
+
+    def areas(self, image_index: Tensor, region: Tensor) -> Tensor:
+        """Return the areas as shares of the image, float32 [B]."""
+        return self.boxes(image_index, region)[:, 2:].prod(dim=-1)
 
     def flips(self, image_index: Tensor, region: Tensor) -> Tensor:
         """Return bool [B], True for mirrored regions."""

@@ -37,7 +37,6 @@ from fdbpl.report.method_names import supervision_of
 from fdbpl.report.page import Gallery, Region
 from fdbpl.report.protocols import sort_datasets
 from fdbpl.report.runs import Run, printable
-from fdbpl.templates import fill_template
 
 MAX_REGIONS = 24  # per data set
 MAX_IMAGES = 128  # whose regions are considered
@@ -79,7 +78,7 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     images = images[:: max(len(images) // MAX_IMAGES, 1)]
 
     per_image = trained.cfg.REGIONS.PER_IMAGE
-    prompts = fill_template(teachers.teacher_template(trained.cfg, dataset), dataset.classnames)
+    prompts = teachers.teacher_prompts(trained.cfg, dataset, dataset.classnames)
     lookup = RegionLookup(bank, images, per_image, prompts)
     image, number = torch.meshgrid(torch.arange(len(images)), torch.arange(per_image), indexing="ij")
     image, number = image.flatten(), number.flatten()

@@ -36,10 +36,25 @@ NOT_IDENTITY = {
     "TEST.SAVE_PREDICTIONS",
 }
 # keys that the records of older versions lack, with the value of those runs
-ADDED = {"REGIONS.DALI_DEVICE": "cpu", "INPUT.EXIF_ORIENTATION": False, "INPUT.WHITE_BACKGROUND": False}
+ADDED = {
+    "REGIONS.DALI_DEVICE": "cpu",
+    "INPUT.EXIF_ORIENTATION": False,
+    "INPUT.WHITE_BACKGROUND": False,
+    "TRAINER.FDBPL.IMAGE_MEAN": 0.0,
+    "TRAINER.FDBPL.POSITIVE_AREA": 0.0,
+    "TEACHER.TEMPLATES": "",
+    "REGIONS.ALL_IMAGES": False,
+    "TEACHER.SECOND.NAME": "",
+    "TEACHER.SECOND.COMBINE": "mean",
+}
 
 
-DATA_PARTS = {"train": "training images", "val": "validation images", "test": "test images"}
+DATA_PARTS = {
+    "train": "training images",
+    "val": "validation images",
+    "test": "test images",
+    "all_train": "unlabelled training images",
+}
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +88,8 @@ class RunFolder:
     Attributes:
         inputs: further inputs that the result depends on; None before they have been read:
             {"data": {part: SHA-256 of its rows and class names}, "student": SHA-256 of the weights of
-            MODEL.BACKBONE or None, "resumed_from": fingerprint or folder of the run that RESUME continues, or None}.
+            MODEL.BACKBONE or None, "resumed_from": fingerprint or folder of the run that RESUME continues, or None},
+            and "files": {key: SHA-256 of the file that it names} if there are such keys.
     """
 
     def __init__(self, path: str | os.PathLike, config: dict[str, Any], task: str = "train"):
@@ -219,6 +235,10 @@ def _other_inputs(stored: dict[str, Any], inputs: dict[str, Any]) -> str:
     other = [words for part, words in DATA_PARTS.items() if part in theirs and theirs[part] != ours.get(part)]
     if other:
         return f"on other {' and other '.join(other)} (or other names of their classes)"
+    theirs, ours = (part.get("files") or {} for part in (stored, inputs))
+    other = [key for key in theirs.keys() & ours.keys() if theirs[key] != ours[key]]
+    if other:
+        return f"with another content of the file {other[0]}"
     if None not in (stored.get("student"), inputs["student"]) and stored["student"] != inputs["student"]:
         return f"with other weights in MODEL.BACKBONE (SHA-256 {stored['student']:.12}, now {inputs['student']:.12})"
     return ""

@@ -51,13 +51,15 @@ def finish_pair(output, trainer, config, seed, base, new, **metrics):
 
 def test_runs_of_a_comparison():
     rows = [row(), row("FDBPL_VPT", "FDBPL_VPT", "demo_vit"), row("FDBPL", "FDBPL"),
-            row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10")]  # fmt: skip
+            row("few", "FDBPL", "demo", "REGIONS.PER_IMAGE", "10"),
+            row("two", "FDBPL", "demo", "TEACHER.SECOND.NAME", "ViT-B/32")]  # fmt: skip
     comparison = compared(Path("out"), *rows, common=("OPTIM.LR", "1"), seeds=("1", "2", "1"))
     calls = [" ".join(cell.call()) for cell in comparison.cells]
-    assert len(calls) == len(set(calls)) == 8  # a seed that is named twice runs once
-    assert calls[5] == "env CFG=demo_vit OUTPUT=out SHOTS=16 bash scripts/base2new_train.sh demo 2 FDBPL_VPT OPTIM.LR 1"
-    made = [" ".join(call) for call in banks(comparison.cells)]  # one for each draw of regions and seed, by FDBPL
-    assert len(made) == 4 and sum("REGIONS.PER_IMAGE 10" in call for call in made) == 2
+    assert len(calls) == len(set(calls)) == 10  # a seed that is named twice runs once
+    assert calls[6] == "env CFG=demo_vit OUTPUT=out SHOTS=16 bash scripts/base2new_train.sh demo 2 FDBPL_VPT OPTIM.LR 1"
+    made = [" ".join(call) for call in banks(comparison.cells)]  # by FDBPL
+    assert len(made) == 6 and sum("REGIONS.PER_IMAGE 10" in call for call in made) == 2
+    assert sum("TEACHER.SECOND.NAME ViT-B/32" in call for call in made) == 2
     assert all("SUB=base bash scripts/generate_regions.sh" in call and "FDBPL_VPT" not in call for call in made)
 
 

@@ -44,12 +44,13 @@ class OnlineTeacher(Supervision):
                 "own size"
             )
         self.logit_scale = self.teacher.logit_scale if self.own_scale else student.backbone.logit_scale
-        template, names = teachers.teacher_template(cfg, dataset), dataset.classnames
         if settings.CLASS_AGNOSTIC:
-            template, names = _class_agnostic_template(cfg), read_vocabulary(settings.VOCABULARY)
-        self.texts = self.teacher.encode_text(fill_template(template, names))
-        if settings.CLASS_AGNOSTIC:
-            self.train_student = student.with_classes(names)
+            words = read_vocabulary(settings.VOCABULARY)
+            prompts = fill_template(_class_agnostic_template(cfg), words)
+            self.train_student = student.with_classes(words)
+        else:
+            prompts = teachers.teacher_prompts(cfg, dataset, dataset.classnames)
+        self.texts = self.teacher.encode_text(prompts)
         # from the student's normalisation to the teacher's: one multiplication, one addition
         mean, std, own_mean, own_std = (
             torch.tensor(values, device=device).view(1, 3, 1, 1)
@@ -66,6 +67,13 @@ class OnlineTeacher(Supervision):
         settings = cfg.TRAINER.KDPL
         if settings.K_MAX < 2:
             raise UserError(f"TRAINER.KDPL.K_MAX is {settings.K_MAX}; it must be at least 2 words")
+        if settings.CLASS_AGNOSTIC and cfg.TEACHER.TEMPLATES:
+            raise UserError(
+                "TEACHER.TEMPLATES cannot be used with TRAINER.KDPL.CLASS_AGNOSTIC True, whose words are no classes of "
+                "the data set; leave one of them out"
+            )
+        if cfg.TEACHER.SECOND.NAME:
+            raise UserError("TEACHER.SECOND.NAME needs a region bank, i.e. an FDBPL trainer; leave it out")
         if max(settings.ALPHA, settings.BETA) <= 0:
             raise UserError("TRAINER.KDPL.ALPHA and BETA are both 0.0, so there is no loss; set one of them above 0.0")
 
@@ -75,8 +83,7 @@ class OnlineTeacher(Supervision):
 
     @classmethod
     def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
-        texts = fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames)
-        return load_teacher().encode_text(texts)
+        return load_teacher().encode_text(teachers.teacher_prompts(cfg, dataset, dataset.classnames))
 
     def read(self, batch: dict) -> TrainBatch:
         total = len(batch["img"])

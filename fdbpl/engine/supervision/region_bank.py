@@ -7,24 +7,26 @@ cropped from the image files.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, load_backbone
 from fdbpl.class_names import clip_tokens
 from fdbpl.distributed import barrier, shard, world_size
 from fdbpl.errors import UserError
+from fdbpl.losses import entropy_weight, mixed_logits
 from fdbpl.pipelines import BACKENDS, DALI_DEVICES, RegionRequests, build_pipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.generation import top_k
 from fdbpl.regions.lookup import RegionLookup
 from fdbpl.regions.metadata import BankMetadata, first_mismatch, read_identity
-from fdbpl.templates import fill_template
 
 from .. import teachers
 from ..bank_discovery import (
@@ -37,6 +39,7 @@ from ..bank_discovery import (
     metadata_of,
     require_unique,
     training_images,
+    training_items,
 )
 from ..bank_spec import BankSpec, ensure_bank
 from ..batch import TrainBatch
@@ -46,6 +49,8 @@ from ..student import Student
 from .base import Loader, Supervision, TeacherLoader
 from .region_batches import RegionBatches
 from .vocabulary import read_vocabulary
+
+UNLABELLED = -100  # cross entropy ignores these labels
 
 
 class RegionBankSupervision(Supervision):
@@ -64,23 +69,18 @@ class RegionBankSupervision(Supervision):
         if cfg.REGIONS.GENERATE:
             print(ensure_bank(self.bank_spec(cfg, dataset, student)))
             barrier()
-        self.folder = _bank_folder(cfg, dataset)
         self.root, self.images = training_images(cfg, dataset)
         self.looks_up_features = _looks_up_features(cfg, student)
         self.crops_regions = not (self.looks_up_features and student.frozen_image_tower)
         backbone = student.backbone
-        template = teachers.teacher_template(cfg, dataset)
         words = _vocabulary(cfg, dataset)
         self.word_student = student.with_classes(words) if words else None
         if self.word_student is not None:
             self.word_student.on_train_start()
-        self.lookup = RegionLookup(
-            self.folder,
-            self.images,
-            cfg.REGIONS.PER_IMAGE,
-            fill_template(template, dataset.classnames + words),
-            (backbone.name, backbone.sha256) if self.looks_up_features else None,
-        )
+        self.lookup = self._open(cfg, words, (backbone.name, backbone.sha256) if self.looks_up_features else None)
+        self.folder = self.lookup.bank.folder
+        second = teachers.second_teacher(cfg)
+        self.lookups = [self.lookup] if second is None else [self.lookup, self._open(second, words)]
         self.batches = RegionBatches(
             self.images,
             cfg.REGIONS.PER_IMAGE,
@@ -90,8 +90,8 @@ class RegionBankSupervision(Supervision):
             cfg.REGIONS.STEPS_PER_EPOCH,
             self._crop if self.crops_regions else None,
         )
-        reads_labels = cfg.TRAINER.FDBPL.LABEL_WEIGHT > 0
-        self.labels = torch.tensor([item.label for item in dataset.train_x]) if reads_labels else None
+        self.labels = _labels(cfg, dataset) if cfg.TRAINER.FDBPL.LABEL_WEIGHT > 0 else None
+        self.image_means = self._image_means() if cfg.TRAINER.FDBPL.IMAGE_MEAN else None
         if self.crops_regions:
             self.pipeline = build_pipeline(
                 cfg.REGIONS.PIPELINE, self.root, backbone.image_size,
@@ -99,7 +99,14 @@ class RegionBankSupervision(Supervision):
                 dali_device=cfg.REGIONS.DALI_DEVICE, decoding=decoding_of(cfg),
             )  # fmt: skip
         looked_up = "teacher and student" if self.looks_up_features else "teacher"
+        for lookup in self.lookups[1:]:
+            print(f"Region bank of the second teacher: {lookup.bank.folder}")
         print(f"Region bank: {self.folder} ({looked_up} looked up, {len(self.images)} images)")
+
+    def _open(self, cfg: CfgNode, words: list[str], student: tuple[str, str] | None = None) -> RegionLookup:
+        """Open the bank of a configuration with the prompts of its teacher."""
+        prompts = teachers.teacher_prompts(cfg, self.dataset, self.dataset.classnames, words)
+        return RegionLookup(_bank_folder(cfg, self.dataset), self.images, cfg.REGIONS.PER_IMAGE, prompts, student)
 
     @classmethod
     def check_cfg(cls, cfg: CfgNode) -> None:
@@ -118,13 +125,21 @@ class RegionBankSupervision(Supervision):
             ("RATIO", _is_range(regions.RATIO), "a range above 0.0"),
         ):
             require(allowed, f"REGIONS.{key}", expected, regions[key])
+        mean, area, largest = cfg.TRAINER.FDBPL.IMAGE_MEAN, cfg.TRAINER.FDBPL.POSITIVE_AREA, regions.SCALE[1]
+        require(0 <= mean <= 1, "TRAINER.FDBPL.IMAGE_MEAN", "from 0.0 to 1.0", mean)
+        expected = f"at least 0.0 and below {largest}, the largest area of REGIONS.SCALE"
+        require(0 <= area < largest, "TRAINER.FDBPL.POSITIVE_AREA", expected, area)
         if regions.TARGET != "embedding":
             top_k(regions.TARGET, 1)
-            if cfg.TRAINER.FDBPL.VOCABULARY:
-                raise UserError(
-                    f"TRAINER.FDBPL.VOCABULARY needs REGIONS.TARGET embedding; a bank of {regions.TARGET} knows the "
-                    "probabilities of its own classes only"
-                )
+            for key, value in (
+                ("TRAINER.FDBPL.VOCABULARY", cfg.TRAINER.FDBPL.VOCABULARY),
+                ("TEACHER.SECOND.NAME", cfg.TEACHER.SECOND.NAME),
+            ):
+                if value:
+                    raise UserError(
+                        f"{key} needs REGIONS.TARGET embedding; a bank of {regions.TARGET} knows the largest "
+                        "probabilities of its own classes only"
+                    )
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset, student: Student | type[Student]) -> BankSpec:
@@ -144,6 +159,7 @@ class RegionBankSupervision(Supervision):
         else:
             identity = metadata_of(cfg, dataset, load_teacher())
 
+        second = teachers.second_teacher(cfg)
         return BankSpec(
             root=root,
             images=images,
@@ -153,15 +169,14 @@ class RegionBankSupervision(Supervision):
             per_image=cfg.REGIONS.PER_IMAGE,
             student=partial(load_backbone, cfg.MODEL.BACKBONE.NAME, device)
             if _looks_up_features(cfg, student) else None,
-            prompts=fill_template(
-                teachers.teacher_template(cfg, dataset),
-                dataset.classnames if is_topk(cfg) else names + _vocabulary(cfg, dataset),
-            ),
+            prompts=teachers.teacher_prompts(cfg, dataset, dataset.classnames)
+            if is_topk(cfg) else teachers.teacher_prompts(cfg, dataset, names, _vocabulary(cfg, dataset)),
             pipeline=cfg.REGIONS.PIPELINE,
             device=device,
             batch_size=cfg.REGIONS.BATCH_SIZE,
             workers=cfg.DATALOADER.NUM_WORKERS,
             dali_device=cfg.REGIONS.DALI_DEVICE,
+            second=replace(cls.bank_spec(second, dataset, student), student=None) if second else None,
         )  # fmt: skip
 
     @classmethod
@@ -171,7 +186,7 @@ class RegionBankSupervision(Supervision):
     @classmethod
     def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
         """Look the features up in a bank that holds them; otherwise encode the class names with the teacher."""
-        texts = fill_template(teachers.teacher_template(cfg, dataset), dataset.classnames)
+        texts = teachers.teacher_prompts(cfg, dataset, dataset.classnames)
         banks = find_banks(cfg, dataset) if getattr(dataset, "dataset_dir", None) else []  # None outside of a training
         if banks:
             return RegionBank.open(require_unique(banks, cfg)).text_features(texts)
@@ -185,13 +200,19 @@ class RegionBankSupervision(Supervision):
         self.batches.set_epoch(epoch)
 
     def read(self, batch: dict) -> TrainBatch:
-        image, region = batch["image_index"], batch["region"]
-        logits = self.lookup.teacher_logits(image, region).to(self.device, non_blocking=True)
+        image, region, settings = batch["image_index"], batch["region"], self.cfg.TRAINER.FDBPL
+        logits = self.teacher_logits(image, region).to(self.device, non_blocking=True)
         classes = len(self.dataset.classnames)
         found = TrainBatch(teacher_logits=logits[:, :classes])
+        if self.image_means is not None:
+            means = self.image_means[image].to(self.device, non_blocking=True)
+            found = found._replace(target_logits=mixed_logits(logits[:, :classes], means, settings.IMAGE_MEAN))
+        if settings.POSITIVE_AREA:
+            factor = _positive_factor(self.lookup.areas(image, region), settings.POSITIVE_AREA)
+            found = found._replace(positive_factor=factor.to(self.device, non_blocking=True))
         if self.word_student is not None:  # the most likely words of the batch according to the teacher
             likely = logits.softmax(dim=-1).mean(dim=0)[classes:]
-            words = likely.topk(min(self.cfg.TRAINER.FDBPL.VOCABULARY_K, len(likely))).indices
+            words = likely.topk(min(settings.VOCABULARY_K, len(likely))).indices
             found = found._replace(words=words, word_logits=logits[:, classes + words])
         if self.labels is not None:
             found = found._replace(labels=self.labels[image].to(self.device, non_blocking=True))
@@ -204,10 +225,39 @@ class RegionBankSupervision(Supervision):
             found = found._replace(images=batch["img"].to(self.device, non_blocking=True), total=len(image))
         return found
 
+    def teacher_logits(self, image: Tensor, region: Tensor, first: int | None = None) -> Tensor:
+        """Return logits over the `first` prompts, float32 [B, C]: those of the teacher, or of both teachers combined.
+
+        Two teachers give the mean of their log probabilities, by confidence weighted with 1 - H(p) / ln C.
+        """
+        logits = [lookup.teacher_logits(image, region, first) for lookup in self.lookups]
+        if len(logits) == 1:
+            return logits[0]
+        log_p = torch.stack(logits).log_softmax(dim=-1)  # [2, B, C]
+        if self.cfg.TEACHER.SECOND.COMBINE == "mean":
+            return log_p.mean(dim=0)
+        confidence = entropy_weight(log_p[..., : len(self.dataset.classnames)])  # of the classes, not of further words
+        share = confidence / confidence.sum(dim=0).clamp(min=1e-6)
+        return (share[..., None] * log_p).sum(dim=0)
+
     def word_features(self, batch: TrainBatch, image_features: Tensor) -> Tensor:
         """Return the student's unit features of the batch's words, float32 [K, D]."""
         assert self.word_student is not None
         return self.word_student.text_features(image_features=image_features, classes=batch.words)[0]
+
+    def _image_means(self) -> Tensor:
+        """Return the mean of the teacher's distributions over all regions of each image, float32 [N, C].
+
+        They are computed from the stored embeddings. 16,000 images and 1,000 classes take 64 MB.
+        """
+        count, classes = self.cfg.REGIONS.PER_IMAGE, len(self.dataset.classnames)
+        means = torch.empty(len(self.images), classes)
+        stored = torch.from_numpy(np.argsort(self.images)).split(16)  # the bank's shards hold images in this order
+        for image in tqdm(stored, desc="Mean distributions of the images", leave=False, disable=None):
+            region = torch.arange(count).repeat(len(image))
+            logits = self.teacher_logits(image.repeat_interleave(count), region, classes)
+            means[image] = logits.softmax(dim=-1).view(len(image), count, classes).mean(dim=1)
+        return means
 
     def _crop(self, order: Tensor, region: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the rows of each whole batch and the pixels of this process's share of it."""
@@ -222,6 +272,21 @@ class RegionBankSupervision(Supervision):
         )
         for rows, (_, images) in zip(batches, self.pipeline(requests), strict=True):
             yield rows, images
+
+
+def _labels(cfg: CfgNode, dataset) -> Tensor:
+    """Return the labels of the few-shot images and UNLABELLED for the others, int64 [N]."""
+    known = {item.impath: item.label for item in dataset.train_x}
+    return torch.tensor([known.get(item.impath, UNLABELLED) for item in training_items(cfg, dataset)])
+
+
+def _positive_factor(areas: Tensor, least: float) -> Tensor:
+    """Return B / n for the n regions of at least this area and 0 for the others, float32 [B].
+
+    The batch mean of a term times this factor is its mean over the n regions, so the loss keeps its scale.
+    """
+    large = areas >= least
+    return large * (len(large) / large.sum().clamp(min=1))
 
 
 def _vocabulary(cfg: CfgNode, dataset) -> list[str]:
