@@ -69,7 +69,7 @@ def export(run, folder: Path, names: list[str] | None = None) -> str:
     names = names or run.classnames
     with torch.no_grad():
         student = run.student(names)
-        tensors = {"text_features": student.text_features()[0], **student.image_tensors()}
+        tensors = {"text_features": student.classifier_features(), **student.image_tensors()}
         negative = run.negative_prompt_learner(names)
         difference = negative is not None and run.cfg.TRAINER.FDBPL.TEST_LOGITS == "difference"
         if difference:

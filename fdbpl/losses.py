@@ -73,6 +73,15 @@ def mixed_logits(logits: Tensor, probabilities: Tensor, share: float) -> Tensor:
     return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()
 
 
+def rank_weight(weights: Tensor) -> Tensor:
+    """Rank of each weight in the batch, scaled to [0, 1]: [B] -> [B]. Ties share their mean rank; one region: 1."""
+    if len(weights) == 1:
+        return torch.ones_like(weights)
+    smaller = (weights[:, None] > weights).sum(dim=-1)
+    ties = (weights[:, None] == weights).sum(dim=-1) - 1
+    return (smaller + ties / 2) / (len(weights) - 1)
+
+
 def weighted_mean(values: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
     """Mean over the batch of w L, or sum w L / sum w if `normalize`: [B] twice -> scalar."""
     weighted = weights * values
@@ -89,6 +98,20 @@ def negative_loss(negative_logits: Tensor) -> Tensor:
         [B] in [-ln C, 0].
     """
     return -entropy(negative_logits)
+
+
+def none_loss(teacher_logits: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+    """KL(r || q) over the classes and "none of these", r = (w p, 1 - w) with p the teacher's distribution.
+
+    Args:
+        teacher_logits: [B, C]. weights: w, [B]. logits: of the student, with "none of these" last, [B, C + 1].
+
+    Returns:
+        [B], >= 0 up to rounding.
+    """
+    p, w = _log_softmax(teacher_logits).exp(), weights[:, None].clamp(0, 1)
+    target = torch.cat([w * p, 1 - w], dim=-1)
+    return F.kl_div(_log_softmax(logits), target, reduction="none").sum(dim=-1)
 
 
 def coupling(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def predict(arguments: argparse.Namespace) -> None:
                 progress.update(len(batch))
         if saved:
             tally.add(saved)
-            write_predictions(arguments.output, saved, labels)
+            write_predictions(arguments.output, saved, labels, run.rejects)
             saved.delete()
             print(f"{len(paths) - len(tally.unreadable)} of {len(paths)} images: {arguments.output}")
     if labels is not None:
@@ -113,12 +113,14 @@ def predict_images(run, paths: list[str], names: list[str], top: int, batch_size
         UserError: the run cannot serve these class names, or a logit is NaN or infinite.
     """
     start = 0
-    for readable, logits, unreadable in run.classify(paths, names, batch_size):
+    for readable, logits, unreadable, none in run.classify(paths, names, batch_size):
         order = logits.sort(dim=-1, descending=True, stable=True).indices[:, :top]
         probabilities = logits.softmax(dim=-1).gather(1, order)
         predicted = {path: Prediction(path, [], reason) for path, reason in unreadable}
-        for path, labels, row in zip(readable, order.tolist(), probabilities.tolist(), strict=True):
-            predicted[path] = Prediction(path, [(names[label], p) for label, p in zip(labels, row, strict=True)])
+        rows = zip(readable, order.tolist(), probabilities.tolist(), none or [None] * len(readable), strict=True)
+        for path, labels, row, p_none in rows:
+            classes = [(names[label], p) for label, p in zip(labels, row, strict=True)]
+            predicted[path] = Prediction(path, classes, none=p_none)
         yield [predicted[path] for path in paths[start : start + len(predicted)]]
         start += len(predicted)
 
@@ -142,7 +144,8 @@ def open_unfinished(
 
 
 def describe(prediction: Prediction) -> str:
-    return f"{prediction.image}: {', '.join(f'{name} {100 * p:.1f} %' for name, p in prediction.classes)}"
+    none = "" if prediction.none is None else f" (none of these {100 * prediction.none:.1f} %)"
+    return f"{prediction.image}: {', '.join(f'{name} {100 * p:.1f} %' for name, p in prediction.classes)}{none}"
 
 
 class Tally:
@@ -158,7 +161,7 @@ class Tally:
         self.unreadable: dict[str, str] = {}
 
     def add(self, predictions: Iterable[Prediction]) -> None:
-        for image, classes, unreadable in predictions:
+        for image, classes, unreadable, _ in predictions:
             if unreadable:
                 self.unreadable[image] = unreadable
             elif image in self.labels:

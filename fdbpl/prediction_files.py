@@ -24,11 +24,13 @@ class Prediction(NamedTuple):
     Attributes:
         classes: (class name, probability), in descending order; empty if the image cannot be read.
         unreadable: reason why the image cannot be read.
+        none: probability that it shows none of the classes; None if the run has no prompt for it.
     """
 
     image: str
     classes: list[tuple[str, float]]
     unreadable: str = ""
+    none: float | None = None
 
 
 class UnfinishedPredictions:
@@ -86,8 +88,8 @@ class UnfinishedPredictions:
         return done
 
     def add(self, predictions: list[Prediction]) -> None:
-        for image, classes, unreadable in predictions:
-            line = {"image": [image, *_stat(image)], "classes": classes, "unreadable": unreadable}
+        for image, classes, unreadable, none in predictions:
+            line = {"image": [image, *_stat(image)], "classes": classes, "unreadable": unreadable, "none": none}
             self.stream.write(json.dumps(line).encode() + b"\n")
         self.stream.flush()
 
@@ -97,7 +99,8 @@ class UnfinishedPredictions:
         next(self.stream)
         for line in self.stream:
             content = json.loads(line)
-            yield Prediction(content["image"][0], [(name, p) for name, p in content["classes"]], content["unreadable"])
+            classes = [(name, p) for name, p in content["classes"]]
+            yield Prediction(content["image"][0], classes, content["unreadable"], content.get("none"))
 
     def delete(self) -> None:
         self.file.unlink(missing_ok=True)
@@ -136,25 +139,29 @@ def check_format(output: Path) -> None:
         )
 
 
-def write_predictions(output: Path, predictions: Iterable[Prediction], labels: dict[str, str] | None = None) -> None:
+def write_predictions(
+    output: Path, predictions: Iterable[Prediction], labels: dict[str, str] | None = None, none: bool = False
+) -> None:
     """Write the predictions of the readable images atomically, in the format that the ending names.
 
-    CSV and Parquet have a row for each image and rank: image, rank, class, probability [, label].
+    CSV and Parquet have a row for each image and rank: image, rank, class, probability [, label] [, none].
 
     Args:
         labels: known class of images by path; "" is written for the others.
+        none: whether the predictions have a probability of "none of these".
 
     Raises:
         SystemFailure: the file cannot be written.
     """
-    entries = ((image, classes, _label(image, labels)) for image, classes, unreadable in predictions if not unreadable)
+    entries = ((one.image, one.classes, _more(one, labels)) for one in predictions if not one.unreadable)
     if output.suffix.lower() == ".json":
         _write_json(output, entries)
         return
-    columns = ["image", "rank", "class", "probability", *([] if labels is None else ["label"])]
+    more_columns = [name for name, given in (("label", labels is not None), ("none", none)) if given]
+    columns = ["image", "rank", "class", "probability", *more_columns]
     rows = (
-        [image, rank, name, _rounded(p), *label]
-        for image, classes, label in entries
+        [image, rank, name, _rounded(p), *more.values()]
+        for image, classes, more in entries
         for rank, (name, p) in enumerate(classes, start=1)
     )
     if output.suffix.lower() == ".parquet":
@@ -166,12 +173,12 @@ def write_predictions(output: Path, predictions: Iterable[Prediction], labels: d
         table.writerows([*row[:3], f"{row[3]:.8g}", *row[4:]] for row in rows)
 
 
-def _write_json(output: Path, entries: Iterable[tuple[str, list[tuple[str, float]], list[str]]]) -> None:
+def _write_json(output: Path, entries: Iterable[tuple[str, list[tuple[str, float]], dict]]) -> None:
     with atomic_open(output, errors="backslashreplace") as stream:  # undecodable file names become JSON escapes
         separator = "[\n"
-        for image, classes, label in entries:
+        for image, classes, more in entries:
             ranked = [{"class": name, "probability": _rounded(p)} for name, p in classes]
-            entry = {"image": image, "classes": ranked, **({"label": label[0]} if label else {})}
+            entry = {"image": image, "classes": ranked, **more}
             stream.write(separator + json.dumps(entry, ensure_ascii=False))
             separator = ",\n"
         stream.write("[]\n" if separator == "[\n" else "\n]\n")
@@ -181,7 +188,7 @@ def _write_parquet(output: Path, columns: list[str], rows: Iterable[list]) -> No
     import pyarrow as pa  # optional dependency
     import pyarrow.parquet as pq
 
-    types = {"rank": pa.int32(), "probability": pa.float64()}
+    types = {"rank": pa.int32(), "probability": pa.float64(), "none": pa.float64()}
     schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
     with atomic_open(output) as stream, pq.ParquetWriter(stream, schema) as writer:
         group: list[dict] = []
@@ -193,8 +200,10 @@ def _write_parquet(output: Path, columns: list[str], rows: Iterable[list]) -> No
         writer.write_table(pa.Table.from_pylist(group, schema))
 
 
-def _label(image: str, labels: dict[str, str] | None) -> list[str]:
-    return [] if labels is None else [labels.get(image, "")]
+def _more(prediction: Prediction, labels: dict[str, str] | None) -> dict[str, str | float]:
+    """Return what is known of an image in addition to the classes, by column."""
+    label: dict[str, str | float] = {} if labels is None else {"label": labels.get(prediction.image, "")}
+    return label if prediction.none is None else {**label, "none": _rounded(prediction.none)}
 
 
 def _rounded(probability: float) -> float:

@@ -64,7 +64,7 @@ class CoCoOpStudent(Student):
     def build_classifier(self) -> Classifier:
         def classify(image_features: Tensor) -> Tensor:
             parts = image_features.split(max(1, SEQUENCES // len(self.classnames)))
-            return torch.cat([self.logits(part, self.text_features(image_features=part)[0]) for part in parts])
+            return torch.cat([self.logits(part, self.classifier_features(part)) for part in parts])
 
         return classify
 

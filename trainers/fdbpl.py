@@ -5,6 +5,7 @@ docs/FDBPL.md compares every line with the paper and with the released code (`tr
 `trainers/promptsrc_off.py`).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,14 +15,24 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.engine.batch import TrainBatch
+from fdbpl.engine.gaussian_average import GaussianPromptAveraging
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import check_context_words, require
 from fdbpl.engine.student import Classifier, Student, StudentOutput
 from fdbpl.engine.supervision.base import Supervision
 from fdbpl.engine.supervision.region_bank import RegionBankSupervision
-from fdbpl.engine.trainer import PromptTrainer
 from fdbpl.errors import UserError
-from fdbpl.losses import cascaded_difference, coupling, entropy_weight, negative_loss, symmetric_kl, weighted_mean
+from fdbpl.losses import (
+    cascaded_difference,
+    class_distance,
+    coupling,
+    entropy_weight,
+    negative_loss,
+    none_loss,
+    rank_weight,
+    symmetric_kl,
+    weighted_mean,
+)
 from fdbpl.prompts import PromptLearner
 
 from .coop import CoOpStudent
@@ -48,19 +59,25 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.FDBPL.TEST_LOGITS = "positive"  # positive | difference (ablation: logits s+ - s-)
 
     # Extensions of the paper's method, off by default (docs/FDBPL.md)
+    cfg.TRAINER.FDBPL.RANK_WEIGHT = False  # True: w is the rank of 1 - H(p) / ln C in the batch, scaled to [0, 1]
     cfg.TRAINER.FDBPL.NORMALIZE_WEIGHT = False  # True: sum w L / sum w instead of the mean of w L
     cfg.TRAINER.FDBPL.UNCERTAIN_WEIGHT = 0.0  # weight of -H(q+) in uninformative regions, also for the positive space
+    cfg.TRAINER.FDBPL.NONE_WEIGHT = 0.0  # weight of KL to (w p, 1 - w) over the classes and a prompt "none of these"
+    cfg.TRAINER.FDBPL.NONE_CTX_INIT = "a photo of nothing"  # initial words of this prompt, which has no class name
     cfg.TRAINER.FDBPL.LABEL_WEIGHT = 0.0  # weight of the cross entropy with the images' labels in informative regions
     cfg.TRAINER.FDBPL.IMAGE_MEAN = 0.0  # share of the image's mean distribution, over all its regions, in the targets
     cfg.TRAINER.FDBPL.POSITIVE_AREA = 0.0  # smaller regions, as a share of the image, feed the negative terms only
-    cfg.TRAINER.FDBPL.VOCABULARY = (
-        ""  # words to distil in addition to the class names: a file with one per line, or kdpl
-    )
+    cfg.TRAINER.FDBPL.VOCABULARY = ""  # words to distil as well: a file with one per line, or kdpl
     cfg.TRAINER.FDBPL.VOCABULARY_K = 100  # number of words in each batch, the most likely ones according to the teacher
     cfg.TRAINER.FDBPL.VOCABULARY_WEIGHT = 1.0  # weight of their term
+    cfg.TRAINER.FDBPL.VOCABULARY_PULL = 0.0  # weight of 1 - mean cosine of their features to the frozen ones, as in DOR
+    cfg.TRAINER.FDBPL.FROZEN_TEXT_WEIGHT = 0.0  # mu of the class features t + mu t_frozen of a test
+    cfg.TRAINER.FDBPL.GPA = False  # Gaussian average of the epochs' prompts, as in PromptSRC
+    cfg.TRAINER.FDBPL.GPA_MEAN = 0.75  # its mean, in units of OPTIM.MAX_EPOCH
+    cfg.TRAINER.FDBPL.GPA_STD = 0.05  # its standard deviation, in the same units
 
 
-class RegionDistillation(PromptTrainer):
+class RegionDistillation(GaussianPromptAveraging):
     """Any student, supervised by the region bank, without labels and without an online teacher.
 
     A student with prompts in the text tower gets a second, negative prompt space: a context at the input of the frozen
@@ -69,7 +86,7 @@ class RegionDistillation(PromptTrainer):
 
     supervision_class: type[Supervision] = RegionBankSupervision
     supervision: RegionBankSupervision
-    negative_prompt_learner: PromptLearner | None
+    prompt_spaces: dict[str, PromptLearner]
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -78,14 +95,6 @@ class RegionDistillation(PromptTrainer):
         require(settings.TEST_LOGITS in TEST_LOGITS, "TRAINER.FDBPL.TEST_LOGITS", choices, settings.TEST_LOGITS)
         epsilon = settings.ENTROPY_EPSILON
         require(epsilon >= 0, "TRAINER.FDBPL.ENTROPY_EPSILON", "at least 0.0", epsilon)
-        for key in ("UNCERTAIN_WEIGHT", "LABEL_WEIGHT", "VOCABULARY_WEIGHT"):
-            require(settings[key] >= 0, f"TRAINER.FDBPL.{key}", "at least 0.0", settings[key])
-        require(settings.VOCABULARY_K >= 1, "TRAINER.FDBPL.VOCABULARY_K", "at least 1 word", settings.VOCABULARY_K)
-        if settings.VOCABULARY and student_class.uses_teacher_features:
-            raise UserError(
-                f"TRAINER.FDBPL.VOCABULARY cannot be used with {type(self).__name__}, whose class features are the "
-                "teacher's and not learned; leave it out"
-            )
         if settings.TEST_LOGITS == "difference" and not student_class.learns_text:
             raise UserError(
                 f"TRAINER.FDBPL.TEST_LOGITS difference needs a negative prompt space, which {type(self).__name__} does "
@@ -94,30 +103,89 @@ class RegionDistillation(PromptTrainer):
         if student_class.learns_text:
             words = settings.NEGATIVE_CTX_INIT
             check_context_words(self.settings(cfg), self.settings_key(), "TRAINER.FDBPL.NEGATIVE_CTX_INIT", words)
+        self.check_extensions(cfg)
+
+    def check_extensions(self, cfg: CfgNode) -> None:
+        settings, name = cfg.TRAINER.FDBPL, type(self).__name__
+        for key in (
+            "UNCERTAIN_WEIGHT", "LABEL_WEIGHT", "NONE_WEIGHT", "VOCABULARY_WEIGHT", "VOCABULARY_PULL",
+            "FROZEN_TEXT_WEIGHT",
+        ):  # fmt: skip
+            require(settings[key] >= 0, f"TRAINER.FDBPL.{key}", "at least 0.0", settings[key])
+        require(settings.VOCABULARY_K >= 1, "TRAINER.FDBPL.VOCABULARY_K", "at least 1 word", settings.VOCABULARY_K)
+        require(settings.GPA_STD > 0, "TRAINER.FDBPL.GPA_STD", "above 0.0", settings.GPA_STD)
+        fixed_text, own_average = not self.student_class.learns_text, super().averaging(cfg)
+        for wrong, message in (
+            (settings.VOCABULARY and self.student_class.uses_teacher_features,
+             f"VOCABULARY cannot be used with {name}, whose class features are the teacher's; leave it out"),
+            (settings.FROZEN_TEXT_WEIGHT and fixed_text,
+             f"FROZEN_TEXT_WEIGHT cannot be used with {name}, whose text is fixed; leave it out"),
+            (settings.VOCABULARY_PULL and fixed_text,
+             f"VOCABULARY_PULL cannot be used with {name}, whose text is fixed; leave it out"),
+            (settings.NONE_WEIGHT and fixed_text,
+             f"NONE_WEIGHT cannot be used with {name}, whose text is fixed; leave it out"),
+            (settings.VOCABULARY_PULL and not settings.VOCABULARY,
+             "VOCABULARY_PULL needs words; give TRAINER.FDBPL.VOCABULARY too"),
+            (settings.RANK_WEIGHT and not settings.REGION_WEIGHT,
+             "RANK_WEIGHT True needs REGION_WEIGHT True; with False every weight is 1"),
+            (settings.NONE_WEIGHT and settings.TEST_LOGITS == "difference",
+             "NONE_WEIGHT needs TEST_LOGITS positive, the logits that its prompt is trained with"),
+            (settings.GPA and own_average,
+             f"GPA cannot be used with {name}, which averages by {self.settings_key()}.GPA_MEAN; leave it out"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(f"TRAINER.FDBPL.{message}")
 
     def build_student(self, backbone: Backbone, classnames: list[str]) -> Student:
         student = super().build_student(backbone, classnames)
-        self.negative_prompt_learner = self.new_negative_prompts(self.cfg, backbone, classnames)
+        self.prompt_spaces = self.new_prompt_spaces(self.cfg, backbone, classnames)
+        return student
+
+    @property
+    def negative_prompt_learner(self) -> PromptLearner | None:
+        return self.prompt_spaces.get("negative_prompt_learner")
+
+    @classmethod
+    def new_student(
+        cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
+        teacher_features: Callable[[], Tensor],
+    ) -> Student:  # fmt: skip
+        student = super().new_student(cfg, backbone, classnames, template, teacher_features)
+        student.frozen_text_weight = cfg.TRAINER.FDBPL.FROZEN_TEXT_WEIGHT
         return student
 
     @classmethod
-    def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
-        """Return the untrained negative prompt space; None if the student's text is fixed."""
+    def new_prompt_spaces(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> dict[str, PromptLearner]:
+        """Return the untrained negative space, and the prompt "none of these"; {} if the student's text is fixed."""
         if not cls.student_class.learns_text:
-            return None
-        settings = cls.settings(cfg)
-        return PromptLearner(
+            return {}
+        own, settings = cls.settings(cfg), cfg.TRAINER.FDBPL
+        negative = PromptLearner(
             backbone.model,
             classnames,
-            cfg.TRAINER.FDBPL.N_CTX,
-            cfg.TRAINER.FDBPL.NEGATIVE_CTX_INIT,
-            settings.get("CSC", False),
-            settings.get("CLASS_TOKEN_POSITION", "end"),
+            settings.N_CTX,
+            settings.NEGATIVE_CTX_INIT,
+            own.get("CSC", False),
+            own.get("CLASS_TOKEN_POSITION", "end"),
         )
+        spaces = {"negative_prompt_learner": negative}
+        if settings.NONE_WEIGHT:  # a prompt without a class name
+            none = PromptLearner(backbone.model, [""], settings.N_CTX, settings.NONE_CTX_INIT)
+            spaces["none_prompt_learner"] = none
+        return spaces
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        negative = self.negative_prompt_learner
-        return super().trainable_modules() | ({} if negative is None else {"negative_prompt_learner": negative})
+        return {**super().trainable_modules(), **self.prompt_spaces}
+
+    def averaging(self, cfg: CfgNode) -> tuple[float, float] | None:
+        settings, epochs = cfg.TRAINER.FDBPL, cfg.OPTIM.MAX_EPOCH
+        own = (settings.GPA_MEAN * epochs, settings.GPA_STD * epochs) if settings.GPA else None
+        return own or super().averaging(cfg)
+
+    def averaged_modules(self) -> dict[str, nn.Module]:
+        if not self.cfg.TRAINER.FDBPL.GPA:
+            return super().averaged_modules()
+        return {f"{name}.": module for name, module in self.trainable_modules().items()}
 
     def compute_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Return the loss of a batch of B regions."""
@@ -148,27 +216,42 @@ class RegionDistillation(PromptTrainer):
             pcd = cascaded_difference(agreement, t.argmax(dim=-1), v, weights.PCD_MARGIN)
             losses["pcd"] = weights.PCD_WEIGHT * pcd
 
-        # Extensions, off by default.
+        output = StudentOutput(x, f_positive, s_positive)
+        extensions = self.extension_losses(batch, w, v, output)
+        return {**losses, **extensions, **student.regularization_losses(batch, output)}
+
+    def extension_losses(self, batch: TrainBatch, w: Tensor, v: Tensor, output: StudentOutput) -> dict[str, Tensor]:
+        """Return the terms of the extensions that are switched on; w and v as in `compute_losses`."""
+        weights, t, s = self.cfg.TRAINER.FDBPL, batch.teacher_logits, output.logits
+        assert t is not None
+        mean = partial(weighted_mean, normalize=weights.NORMALIZE_WEIGHT)
+        losses = {}
         if weights.UNCERTAIN_WEIGHT:
-            losses["uncertain"] = weights.UNCERTAIN_WEIGHT * mean(negative_loss(s_positive), 1 - w)
+            losses["uncertain"] = weights.UNCERTAIN_WEIGHT * mean(negative_loss(s), 1 - w)
         if batch.labels is not None:
-            losses["label"] = weights.LABEL_WEIGHT * mean(cross_entropy(s_positive, batch.labels, reduction="none"), v)
+            losses["label"] = weights.LABEL_WEIGHT * mean(cross_entropy(s, batch.labels, reduction="none"), v)
         if batch.word_logits is not None:
-            f_words = self.supervision.word_features(batch, x)  # [K, D]
+            f_words = self.supervision.word_features(batch, output.image_features)  # [K, D]
             t_words = torch.cat([t, batch.word_logits], dim=-1)  # [B, C + K]
-            s_words = torch.cat([s_positive, student.logits(x, f_words)], dim=-1)
+            s_words = torch.cat([s, self.student.logits(output.image_features, f_words)], dim=-1)
             distance = symmetric_kl(t_words, s_words, weights.ALPHA, weights.BETA)
             losses["vocabulary"] = weights.VOCABULARY_WEIGHT * mean(distance, v)
-        return {**losses, **student.regularization_losses(batch, StudentOutput(x, f_positive, s_positive))}
+            if weights.VOCABULARY_PULL:
+                pull = class_distance(f_words, self.supervision.frozen_words[batch.words])
+                losses["vocabulary_pull"] = weights.VOCABULARY_PULL * pull
+        if "none_prompt_learner" in self.prompt_spaces:
+            (f_none,) = self.student.encode(self.prompt_spaces["none_prompt_learner"]())  # [1, D]
+            s_none = torch.cat([s, self.student.logits(output.image_features, f_none)], dim=-1)  # [B, C + 1]
+            losses["none"] = weights.NONE_WEIGHT * none_loss(t, w, s_none).mean()
+        return losses
 
     def region_weight(self, teacher_logits: Tensor, entropy: Tensor | None = None) -> Tensor:
-        """w = 1 - H(p) / ln C of each region, float32 [B]; H(p) / ln C is `entropy` if it is given."""
+        """w = 1 - H(p) / ln C of each region, or its rank, float32 [B]; H(p) / ln C is `entropy` if it is given."""
         settings = self.cfg.TRAINER.FDBPL
         if not settings.REGION_WEIGHT:
             return torch.ones(len(teacher_logits), device=teacher_logits.device)
-        if entropy is not None:
-            return 1 - entropy
-        return entropy_weight(teacher_logits, settings.ENTROPY_EPSILON)
+        w = entropy_weight(teacher_logits, settings.ENTROPY_EPSILON) if entropy is None else 1 - entropy
+        return rank_weight(w) if settings.RANK_WEIGHT else w
 
     def build_classifier(self) -> Classifier:
         return self.classifier_of(self.cfg, self.student, self.negative_prompt_learner)

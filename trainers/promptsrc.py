@@ -5,7 +5,6 @@ Official file: `trainers/promptsrc.py` of muzairkhattak/PromptSRC; there 4 + 4 t
 frozen CLIP.
 """
 
-import math
 from functools import cached_property
 
 import torch
@@ -14,13 +13,12 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.engine.batch import TrainBatch
+from fdbpl.engine.gaussian_average import GaussianPromptAveraging
 from fdbpl.engine.registry import register
 from fdbpl.engine.settings import require
 from fdbpl.engine.student import StudentOutput
 from fdbpl.engine.supervision.online_teacher import OnlineTeacher
 from fdbpl.engine.templates import IMAGENET_TEMPLATES
-from fdbpl.engine.trainer import PromptTrainer
-from fdbpl.errors import UserError
 from fdbpl.losses import kl_forward
 from fdbpl.templates import fill_template
 
@@ -71,63 +69,19 @@ class PromptSRCStudent(IVLPStudent):
         }
 
 
-class GaussianAverage:
-    """Weighted sum of the parameters over epochs 1 ... E: w_e ~ exp(-(e - mean)^2 / (2 std^2)), normalised to 1."""
-
-    def __init__(self, epochs: int, mean: float, std: float):
-        exponents = [-((epoch - mean) ** 2) / (2 * std**2) for epoch in range(1, epochs + 1)]
-        density = [math.exp(exponent - max(exponents)) for exponent in exponents]  # no underflow
-        self.weights = [value / sum(density) for value in density]
-        self.total: dict[str, Tensor] = {}
-
-    def add(self, epoch: int, state: dict[str, Tensor]) -> None:
-        """Add the parameters at the end of `epoch`, counted from 0."""
-        for name, value in state.items():
-            part = self.weights[epoch] * value.detach().clone()
-            self.total[name] = self.total[name] + part if name in self.total else part
-
-
-class GaussianPromptAveraging(PromptTrainer):
-    """Replacement of the trained prompts by their Gaussian average over epochs. Checkpoints contain the sum so far."""
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        std = self.settings(cfg).GPA_STD
-        require(std > 0, f"{self.settings_key()}.GPA_STD", "above 0.0", std)
-
-    def build_model(self) -> None:
-        super().build_model()
-        settings = self.settings(self.cfg)
-        self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, settings.GPA_MEAN, settings.GPA_STD)
-
-    def after_epoch(self) -> None:
-        (learner,) = self.student.trainable_modules().values()
-        parameters = dict(learner.named_parameters())
-        self.average.add(self.epoch, parameters)
-        if self.epoch + 1 == self.max_epoch:
-            print("Using the Gaussian average of the epochs' prompts")
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(self.average.total[name])
-        super().after_epoch()
-
-    def extra_state(self) -> dict[str, Tensor]:
-        return self.average.total
-
-    def restore_extra_state(self, state: dict[str, Tensor]) -> None:
-        if not state:
-            raise UserError(
-                f"The checkpoints to resume from have no average of the epochs so far, which {type(self).__name__} "
-                "needs; give --resume a run of this method"
-            )
-        self.average.total = {name: value.to(self.device) for name, value in state.items()}
-
-
 @register
 class PromptSRC(GaussianPromptAveraging):
     """PromptSRC with few-shot labels."""
 
     student_class = PromptSRCStudent
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        std = cfg.TRAINER.PROMPTSRC.GPA_STD
+        require(std > 0, "TRAINER.PROMPTSRC.GPA_STD", "above 0.0", std)
+
+    def averaging(self, cfg: CfgNode) -> tuple[float, float] | None:
+        return cfg.TRAINER.PROMPTSRC.GPA_MEAN, cfg.TRAINER.PROMPTSRC.GPA_STD
 
 
 @register

@@ -55,9 +55,9 @@ class Method:
         return cls.student_class(cls.settings(cfg), backbone, classnames, template)
 
     @classmethod
-    def new_negative_prompts(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> PromptLearner | None:
-        """Return an untrained negative prompt space; None for trainers other than FDBPL's."""
-        return None
+    def new_prompt_spaces(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> dict[str, PromptLearner]:
+        """Return the untrained prompts that are trained next to the student's, by module; only FDBPL has some."""
+        return {}
 
     @classmethod
     def choose_template(cls, cfg: CfgNode, template: str) -> str:

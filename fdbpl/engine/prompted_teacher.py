@@ -34,7 +34,7 @@ class PromptedTeacher(Backbone):
     def __init__(self, name: str, template: str, device: str):
         self._run, self._template = _load(name, device), template
         clip = self._run.backbone
-        sha256 = run_sha256(name) or _digest(clip.sha256, self._run.folder)
+        sha256 = run_sha256(name) or _digest(clip.sha256, self._run)
         super().__init__(**{**vars(clip), "name": name, "sha256": sha256})
         self._student = self._student_for(["class"])
 
@@ -47,7 +47,7 @@ class PromptedTeacher(Backbone):
     def encode_text(self, texts: list[str]) -> Tensor:
         """Return unit features of bare class names, float32 [C, D]."""
         with local_only():
-            return F.normalize(self._student_for(texts).text_features()[0], dim=-1)
+            return F.normalize(self._student_for(texts).classifier_features(), dim=-1)
 
     def _student_for(self, classnames: list[str]) -> Student:
         student = self._run.student(classnames, self._template)
@@ -59,7 +59,7 @@ def run_sha256(name: str) -> str | None:
     """Return the hex digest of a run's CLIP and checkpoints; None if the CLIP's hash is known only after loading it."""
     run = _load(name)
     sha256 = weights_sha256(run.cfg.MODEL.BACKBONE.NAME)
-    return None if sha256 is None else _digest(sha256, run.folder)
+    return None if sha256 is None else _digest(sha256, run)
 
 
 def _load(name: str, device: str = "cpu") -> TrainedRun:
@@ -72,10 +72,12 @@ def _load(name: str, device: str = "cpu") -> TrainedRun:
     return run
 
 
-def _digest(clip_sha256: str, run: Path) -> str:
-    """Hash the trained parameters, not the files around them."""
+def _digest(clip_sha256: str, run: TrainedRun) -> str:
+    """Hash the trained parameters, not the files around them, and the share of the frozen text."""
     sha = hashlib.sha256(clip_sha256.encode())
-    for folder in sorted(path.parent for path in run.glob("*/checkpoint")):
+    if run.cfg.TRAINER.FDBPL.FROZEN_TEXT_WEIGHT:
+        sha.update(f"frozen text {run.cfg.TRAINER.FDBPL.FROZEN_TEXT_WEIGHT}".encode())
+    for folder in sorted(path.parent for path in run.folder.glob("*/checkpoint")):
         state = checkpoint.read(checkpoint.find_checkpoint(folder, None))["state_dict"]
         for key in sorted(state):
             sha.update(key.encode())

@@ -10,11 +10,13 @@ from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_record
 from fdbpl.runs.folder import DATA_PARTS, identity
 
+from .run_inputs import digests_of_files
 from .student import Student
 
 BACKBONE = "MODEL.BACKBONE.NAME"
 TEST_INPUT = ("INPUT.SIZE", "INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
 TEACHER = ("TEACHER.NAME", "TEACHER.TEMPLATE", "TEACHER.TEMPLATES")
+TEST_ONLY = "TRAINER.FDBPL.FROZEN_TEXT_WEIGHT"  # without effect on a training
 # settings that a resumed training may change: length and rates, validation, speed of reading
 CHANGEABLE = ("OPTIM.", "TRAIN.", "TEST.", "DATALOADER.", "MODEL.TEXT_CHUNK", "USE_CUDA")
 
@@ -37,7 +39,7 @@ def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: S
     keys = [*TEST_INPUT, *(TEACHER if student.uses_teacher_features else ())]
     keys += ["DATASET.SUBSAMPLE_CLASSES"] * student.class_specific
     own = flatten(plain(cfg))
-    keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith(".PREC")]
+    keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith((".PREC", TEST_ONLY))]
     theirs = flatten(record["config"])
     differing = _differing(theirs, own, ["TRAINER.NAME"]) or _differing(theirs, own, keys)
     if "INPUT.TRANSFORMS" in theirs and ("normalize" in theirs["INPUT.TRANSFORMS"]) != (
@@ -74,6 +76,8 @@ def check_resumed_run(folder: str | Path, cfg: CfgNode, digests: dict[str, str],
     data = _inputs(record).get("data") or {}
     if data.get("train", digests.get("train")) != digests.get("train"):
         differing.append(f"other {DATA_PARTS['train']}")
+    files, here = _inputs(record).get("files") or {}, digests_of_files(cfg)
+    differing += [f"another content of the file {key}" for key in files if files[key] != here.get(key)]
     if differing:
         raise UserError(
             f"The training in {folder} cannot be continued with these settings: it was run with {_format(differing)}. "

@@ -39,10 +39,15 @@ def inputs_of(cfg: CfgNode, dataset, student: str | None, trains: bool) -> dict[
     """
     read = dataset.digests if trains else {split: dataset.digests[split] for split in [tested_split(cfg, dataset)]}
     inputs = {"data": dict(read), "student": student, "resumed_from": _origin(cfg) if trains else None}
+    files = digests_of_files(cfg)
+    return {**inputs, "files": files} if files else inputs
+
+
+def digests_of_files(cfg: CfgNode) -> dict[str, str]:
+    """Return the SHA-256 of the files that FILE_KEYS name, by key."""
     values = flatten(plain(cfg))
     files = {key: Path(values.get(key, "")).expanduser() for key in FILE_KEYS}
-    sha256 = {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file.is_file()}
-    return {**inputs, "files": sha256} if sha256 else inputs
+    return {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file.is_file()}
 
 
 def _origin(cfg: CfgNode) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,7 @@ class Student(nn.Module):
     class_specific = False  # True: trains parameters with one row per class, which serve the training classes only
     learns_text = True  # False: nothing is trained in the text tower
     text_chunk = 0  # prompts that pass the text tower at a time (MODEL.TEXT_CHUNK); 0 = all
+    frozen_text_weight = 0.0  # mu of the class features t + mu t_frozen of a test (TRAINER.FDBPL.FROZEN_TEXT_WEIGHT)
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
         super().__init__()
@@ -143,6 +145,17 @@ class Student(nn.Module):
         with self.autocast():
             return self.backbone.encode_text(fill_template(template, self.classnames))
 
+    def classifier_features(self, image_features: Tensor | None = None) -> Tensor:
+        """Return the unit class features of a test, [C, D] or [B, C, D]: t, or the normalised t + mu t_frozen."""
+        (features,) = self.text_features(image_features=image_features)
+        if not self.frozen_text_weight:
+            return features
+        return F.normalize(features + self.frozen_text_weight * self._template_features, dim=-1)
+
+    @cached_property
+    def _template_features(self) -> Tensor:
+        return self.frozen_text_features(self.template)
+
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Return scaled cosines [B, C] in float32."""
         if text_features.dim() == 3:
@@ -157,7 +170,7 @@ class Student(nn.Module):
 
     def build_classifier(self) -> Classifier:
         """Return a function from image features [B, D] to logits [B, C] that encodes the class names only once."""
-        (text_features,) = self.text_features()
+        text_features = self.classifier_features()
         return lambda image_features: self.logits(image_features, text_features)
 
     def predictor(self, classifier: Classifier | None = None) -> Callable[[Tensor], Tensor]:
@@ -182,7 +195,7 @@ class Student(nn.Module):
                 "TRAINER.FDBPL.VOCABULARY): contexts of the training classes do not fit its words. Leave one out"
             )
         other = type(self)(self.settings, self.backbone, classnames, self.template).to(self.backbone.device)
-        other.text_chunk = self.text_chunk
+        other.text_chunk, other.frozen_text_weight = self.text_chunk, self.frozen_text_weight
         for name, module in self.trainable_modules().items():
             for path, parameter in module.named_parameters():
                 owner, _, last = path.rpartition(".")
@@ -191,7 +204,7 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, 3, S, S] to logits [B, C]."""
-        return self.outputs(batch_from_images(images)).logits
+        return self.predictor()(images)
 
     def autocast(self) -> AbstractContextManager:
         """Return the autocast context of PREC amp and bf16. Losses are computed outside of it, in float32."""

@@ -47,11 +47,13 @@ class Classified(NamedTuple):
         paths: the B readable files.
         logits: float32 [B, C] on the CPU, scaled.
         unreadable: (path, reason) of the other files.
+        none: probability that a readable image shows none of the classes, if the run trained a prompt for it.
     """
 
     paths: list[str]
     logits: Tensor
     unreadable: list[tuple[str, str]]
+    none: list[float] | None = None
 
 
 class ImageFeatures(NamedTuple):
@@ -183,18 +185,24 @@ class TrainedRun:
 
     def negative_prompt_learner(self, classnames: list[str] | None = None) -> PromptLearner | None:
         """Return FDBPL's negative prompt space; None for other trainers and students without text prompts."""
-        learner = self.trainer_class.new_negative_prompts(self.cfg, self.backbone, classnames or self.classnames)
-        if learner is not None:
-            self._restore(learner, "negative_prompt_learner")
+        return self.prompt_spaces(classnames).get("negative_prompt_learner")
+
+    def prompt_spaces(self, classnames: list[str] | None = None) -> dict[str, PromptLearner]:
+        """Return the prompts that were trained next to the student's, by module; {} for trainers other than FDBPL's."""
+        spaces = self.trainer_class.new_prompt_spaces(self.cfg, self.backbone, classnames or self.classnames)
+        for name, learner in spaces.items():
+            self._restore(learner, name)
             learner.to(self.device).eval().requires_grad_(False)
-        return learner
+        return spaces
+
+    @property
+    def rejects(self) -> bool:
+        """True if predictions have a probability of "none of these" (TRAINER.FDBPL.NONE_WEIGHT)."""
+        return (self.folder / "none_prompt_learner").is_dir()
 
     def contexts(self) -> dict[str, Tensor]:
         """Return the learned context vectors of the text tower's input by module, float32 [M, d] or [C, M, d] (CSC)."""
-        modules = dict(self.student().trainable_modules())
-        negative = self.negative_prompt_learner()
-        if negative is not None:
-            modules["negative_prompt_learner"] = negative
+        modules = {**self.student().trainable_modules(), **self.prompt_spaces()}
         learners = {
             name: learner
             for name, module in modules.items()
@@ -264,11 +272,22 @@ class TrainedRun:
     def _classifier(self, student: Student, classnames: list[str] | None) -> Classifier:
         return self.trainer_class.classifier_of(self.cfg, student, self.negative_prompt_learner(classnames))
 
-    def predictor(self, classnames: list[str] | None = None) -> Callable[[Tensor], Tensor]:
-        """Return the function of the run's test: images [B, 3, S, S] from `transform` -> logits, float32 [B, C]."""
+    def predictor(self, classnames: list[str] | None = None, with_none: bool = False) -> Callable[[Tensor], Tensor]:
+        """Return the function of the run's test: images [B, 3, S, S] from `transform` -> logits, float32 [B, C].
+
+        Args:
+            with_none: append the logit of FDBPL's prompt "none of these", if the run trained one: [B, C + 1].
+        """
         with torch.no_grad():
             student = self.student(classnames)
-            return torch.no_grad()(student.predictor(self._classifier(student, classnames)))
+            classify = self._classifier(student, classnames)
+            none = self.prompt_spaces(classnames).get("none_prompt_learner") if with_none else None
+            if none is None:
+                return torch.no_grad()(student.predictor(classify))
+            (f_none,) = student.encode(none())
+            return torch.no_grad()(
+                student.predictor(lambda x: torch.cat([classify(x), student.logits(x, f_none)], dim=-1))
+            )
 
     def classify(
         self,
@@ -287,18 +306,19 @@ class TrainedRun:
         Raises:
             UserError: the run cannot serve these class names, or a logit is NaN or infinite.
         """
-        predict = self.predictor(classnames)
+        predict, count = self.predictor(classnames, with_none=True), len(classnames or self.classnames)
         warnings.filterwarnings("ignore", module="PIL")  # about unusual but readable files
         batches = decoded(
             paths, self.transform, batch_size or self.cfg.DATALOADER.TEST.BATCH_SIZE, side=max(self.cfg.INPUT.SIZE),
             decoding=decoding or self.decoding,
         )  # fmt: skip
-        empty = torch.empty(0, len(classnames or self.classnames))
+        empty = torch.empty(0, count)
         for readable, images, unreadable in batches:
             logits = empty if images is None else predict(images).float().cpu()
             if not logits.isfinite().all():
                 raise UserError(f"the logits of the run in {self.folder} contain NaN or Inf; train it again")
-            yield Classified(readable, logits, unreadable)
+            none = logits.softmax(dim=-1)[:, count].tolist() if logits.shape[1] > count else None
+            yield Classified(readable, logits[:, :count], unreadable, none)
 
     @property
     def decoding(self) -> Decoding:

@@ -15,6 +15,8 @@ from fdbpl.losses import (
     kl_forward,
     kl_reverse,
     negative_loss,
+    none_loss,
+    rank_weight,
     symmetric_kl,
 )
 
@@ -81,6 +83,21 @@ def test_entropy_weight_with_the_epsilon_of_the_release():
     expected = 1 + (p * (p + 1e-6).log()).sum(-1) / math.log(9)
     torch.testing.assert_close(entropy_weight(t, 1e-6), expected)
     assert entropy_weight(torch.tensor([[500.0, 0.0, 0.0]]), 1e-6).item() == 1.0
+
+
+def test_ranks_share_their_mean_if_equal():
+    assert rank_weight(torch.tensor([0.3, 0.9, 0.0, 0.3])).tolist() == pytest.approx([0.5, 1, 0, 0.5])
+    assert rank_weight(torch.tensor([0.2, 0.2])).tolist() == [0.5, 0.5] and rank_weight(torch.zeros(1)).tolist() == [1]
+
+
+def test_none_of_the_classes_in_closed_form():
+    teacher = torch.tensor([[math.log(3.0), 0.0]]).expand(3, 2)  # p = (3/4, 1/4)
+    student = torch.zeros(3, 3, requires_grad=True)  # q = 1/3
+    loss = none_loss(teacher, torch.tensor([0.5, 0.0, 1.0]), student)
+    targets = [(0.375, 0.125, 0.5), (1.0,), (0.75, 0.25)]
+    assert loss.tolist() == pytest.approx([sum(r * math.log(3 * r) for r in row) for row in targets], abs=1e-6)
+    loss.sum().backward()
+    assert torch.isfinite(student.grad).all()
 
 
 def test_extreme_logits_stay_finite():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fdbpl.engine.batch import TrainBatch
-from trainers.promptsrc import GaussianAverage
+from fdbpl.engine.gaussian_average import GaussianAverage
 
 from .official import settings_of
 

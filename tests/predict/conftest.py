@@ -55,8 +55,8 @@ def finished(build_shared):  # noqa: F811
             torch.manual_seed(len(made))
             with torch.no_grad():
                 for module in trainer._models.values():
-                    for key, value in module.state_dict().items():
-                        if value.is_floating_point() and "token_" not in key:
+                    for parameter, value in module.state_dict().items():
+                        if value.is_floating_point() and "token_" not in parameter:
                             value.mul_(1 + 0.3 * torch.rand_like(value)).add_(0.01 * torch.rand_like(value))
             trainer.save_model(0, trainer.output_dir)
             trainer.test()

@@ -85,6 +85,21 @@ def test_predictions_of_the_test_set_have_the_accuracy_of_the_run(finished, data
         assert len(table) == len(wanted) and 100 * correct / len(table) == pytest.approx(run.metrics["accuracy"])
 
 
+def test_the_probability_of_none_of_the_classes(finished, photos, tmp_path, capsys):
+    run = load_run(finished("FDBPL", **{"TRAINER.FDBPL.NONE_WEIGHT": 1.0}))
+    for words in ([], ["--output", str(tmp_path / "p.csv")], ["--output", str(tmp_path / "p.json")]):
+        predict.main([str(run.folder), str(photos / "a.jpg"), *words])
+    assert "(none of these " in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "p.json").read_text())
+    image = run.transform(Image.open(photos / "a.jpg").convert("RGB"))[None]
+    (chances,) = run.predictor(with_none=True)(image).softmax(dim=-1).tolist()
+    assert entry["none"] == pytest.approx(chances[5], rel=1e-4)
+    assert {float(row["none"]) for row in rows(tmp_path / "p.csv")} == {entry["none"]}
+    ranked = {pair["class"]: pair["probability"] for pair in entry["classes"]}
+    expected = [chance / sum(chances[:5]) for chance in chances[:5]]
+    assert [ranked[name] for name in run.classnames] == pytest.approx(expected, rel=1e-4)
+
+
 def test_other_names_with_commas(finished, photos, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("wolf\n\nsea, calm\nyurt\n", encoding="utf-8-sig")

@@ -5,8 +5,8 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 
 from fdbpl.engine import registry
+from fdbpl.engine.gaussian_average import GaussianAverage
 from fdbpl.errors import UserError
-from trainers.promptsrc import GaussianAverage
 
 from .methods import cfg_key_of, one_of_each_student, trained
 

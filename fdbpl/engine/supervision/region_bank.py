@@ -46,6 +46,7 @@ from ..batch import TrainBatch
 from ..image_dataset import decoding_of
 from ..settings import require
 from ..student import Student
+from ..templates import DEFAULT_TEMPLATE
 from .base import Loader, Supervision, TeacherLoader
 from .region_batches import RegionBatches
 from .vocabulary import read_vocabulary
@@ -77,6 +78,8 @@ class RegionBankSupervision(Supervision):
         self.word_student = student.with_classes(words) if words else None
         if self.word_student is not None:
             self.word_student.on_train_start()
+            if cfg.TRAINER.FDBPL.VOCABULARY_PULL:
+                self.frozen_words = self.word_student.frozen_text_features(DEFAULT_TEMPLATE)  # [words, D]
         self.lookup = self._open(cfg, words, (backbone.name, backbone.sha256) if self.looks_up_features else None)
         self.folder = self.lookup.bank.folder
         second = teachers.second_teacher(cfg)
