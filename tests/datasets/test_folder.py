@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from dassl.config import get_cfg_default
 
-import datasets
 from datasets.folder import Folder
 from fdbpl.data.custom.dataset import read_custom_data
 from fdbpl.engine import registry
@@ -20,8 +18,7 @@ def pets(tmp_path):
 
 
 def config(place, cache, **keys):
-    cfg = get_cfg_default()
-    datasets.extend_cfg(cfg)
+    cfg = registry.default_config()
     cfg.DATASET.FOLDER, cfg.DATASET.FEWSHOT_DIR, cfg.DATASET.NUM_SHOTS, cfg.SEED = str(place), str(cache), 16, 1
     for key, value in keys.items():
         cfg.DATASET[key] = value
@@ -58,7 +55,6 @@ def test_two_folders_of_one_name_have_two_banks(tmp_path):
     roots = set()
     for place in ("a", "b"):
         cfg = config(write_classes(tmp_path / place / "pets"), tmp_path / "cache")
-        registry.extend_cfg(cfg)
         roots.add(bank_root(cfg, Folder(cfg)))
     assert len(roots) == 2
 
