@@ -24,7 +24,9 @@ SETTINGS = {
     "CoOp_KDPL": {"TRAINER.KDPL.CLASS_AGNOSTIC": True, "TRAINER.KDPL.K_MAX": 6},  # words of the whole batch
     "TCP": {"OPTIM.NAME": "adam", "OPTIM.LR": 1e-3},
     "FDBPL_KgCoOp": {"REGIONS.CACHE_STUDENT_FEATURES": False},  # the frozen image tower runs in training
-}
+    "FDBPL_TCP": {"TRAINER.FDBPL.RANK_WEIGHT": True, "TRAINER.FDBPL.NONE_WEIGHT": 1.0, "TRAINER.FDBPL.GPA": True,
+                  "TRAINER.FDBPL.FROZEN_TEXT_WEIGHT": 0.5},
+}  # fmt: skip
 BATCH_OF_TWO = {"DATALOADER.TRAIN_X.BATCH_SIZE": 2}
 # four processes: unequal shares of 5 classes; with a batch of two, two processes have no images
 FOUR = {
