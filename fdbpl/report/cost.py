@@ -20,20 +20,21 @@ def bank_costs(output: Path, results: Results) -> pd.DataFrame:
     """Banks that the finished trainings read: dataset, name, seconds of the generation (NaN = unknown) and reason."""
     banks = {}
     for run in results.trainings:
-        if supervision_of(run.trainer) == "bank" and (bank := bank_of(output, run)):
-            banks[run.dataset, bank] = _generation_seconds(bank)
+        if supervision_of(run.trainer) == "bank":
+            banks |= {(run.dataset, bank): _generation_seconds(bank) for bank in banks_of(output, run)}
     rows = [(dataset, bank.name, *cost) for (dataset, bank), cost in banks.items()]
     return pd.DataFrame(rows, columns=["dataset", "name", "seconds", "reason"])
 
 
-def bank_of(output: Path, run: Run) -> Path | None:
-    """The bank that a run's log names, there or below `output` if the folder has moved; None if it does not exist."""
-    for log in reversed(run.logs()):
-        if log.bank:
-            named = Path(log.bank)
-            moved = output / "regions" / named.parent.name / named.name
-            return next((folder for folder in (moved, named) if (folder / "manifest.json").is_file()), None)
-    return None
+def banks_of(output: Path, run: Run) -> list[Path]:
+    """The banks that a run's log names, that of a second teacher last, there or below `output` if the folder has moved.
+
+    Banks that do not exist any more are left out.
+    """
+    named = [Path(bank) for bank in next((log.banks for log in reversed(run.logs()) if log.banks), [])]
+    places = [(output / "regions" / bank.parent.name / bank.name, bank) for bank in named]
+    found = [next((folder for folder in pair if (folder / "manifest.json").is_file()), None) for pair in places]
+    return [folder for folder in found if folder is not None]
 
 
 def _generation_seconds(bank: Path) -> tuple[float, str]:

@@ -31,7 +31,7 @@ from fdbpl.pipelines.torchvision import TorchvisionPipeline
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.lookup import RegionLookup
 from fdbpl.report.classes import Tested
-from fdbpl.report.cost import bank_of
+from fdbpl.report.cost import banks_of
 from fdbpl.report.experiments import Results
 from fdbpl.report.method_names import supervision_of
 from fdbpl.report.page import Gallery, Region
@@ -69,9 +69,10 @@ def _make_regions(output: Path, run: Run, count: int) -> tuple[list[Region], int
     Raises:
         UserError: the bank, the images or the weights do not exist.
     """
-    bank = bank_of(output, run)
-    if bank is None:
+    banks = banks_of(output, run)
+    if not banks:
         raise UserError("its region bank does not exist any more")
+    bank = banks[0]
     trained = load_run(run.folder)
     dataset = _read_dataset(trained.cfg, bank)
     root, images = bank_discovery.training_images(trained.cfg, dataset)

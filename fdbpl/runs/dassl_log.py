@@ -15,7 +15,7 @@ PROGRESS = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 LOSS = re.compile(r" loss (\S+) \((\S+)\)")
 RATE = re.compile(r" lr (\S+)")
 ACCURACY = re.compile(r"\* accuracy: ([\d.eE+-]+)%")
-BANK = re.compile(r"Region bank: (.+) \((?:teacher|teacher and student) looked up")
+BANK = re.compile(r"Region bank(?: of the second teacher)?: (.+) \((?:teacher|teacher and student) looked up")
 SKIPPED = re.compile(r"  skipped: (.+)")
 PROTOCOL_KEYS = ("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES")
 
@@ -31,7 +31,7 @@ class DasslLog:
         ended: whether the end of the training, or of the test of an evaluation, was reached.
         accuracy: the last one after that end, in percent, as printed.
         losses, rates: mean loss (up to the last printed batch) and learning rate of each epoch.
-        bank: folder of the region bank that was read.
+        banks: folders of the region banks that were read, that of a second teacher last.
         skipped: counts of the files of custom data that are not used, by reason.
     """
 
@@ -43,7 +43,7 @@ class DasslLog:
     accuracy: float | None = None
     losses: dict[int, float] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
-    bank: str = ""
+    banks: list[str] = field(default_factory=list)
     skipped: str = ""
 
     @property
@@ -109,7 +109,7 @@ def _parse_body(log: DasslLog, line: str, text: str) -> None:
     elif log.ended and (accuracy := ACCURACY.match(text)):
         log.accuracy = _number(accuracy[1])
     elif bank := BANK.match(line):
-        log.bank = bank[1]
+        log.banks.append(bank[1])
     elif skipped := SKIPPED.match(line):
         log.skipped = skipped[1]
 

@@ -200,6 +200,16 @@ def test_break_even_of_a_bank(tree):
     assert "4 runs" in text and "never: not faster" in text and "base classes, 16 shots" in text
 
 
+def test_the_generation_of_both_banks_counts(tree):
+    log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})
+    tree.write("regions/demo/second/manifest.json", {"identity": {"schema": 1}})
+    tree.write("regions/demo/second/cost.json", {"seconds": 60.0, "regions": 9, "student_features": 0, "runs": 1})
+    log += "Region bank of the second teacher: /moved/since/regions/demo/second (teacher looked up)\n"
+    for trainer, seconds in (("FDBPL", 12.0), ("CoOp_KDPL", 44.0)):
+        tree.pair(80.0, 60.0, trainer=trainer, log=log, seconds={"train": seconds})
+    assert [one["runs"] for one in break_evens_of(tree)] == [5]  # 160 / (44 - 12)
+
+
 def test_break_evens_are_grouped_by_settings(tree):
     """Runs of one configuration file differ in a setting that no folder name shows."""
     log = tree.bank({"seconds": 100.0, "regions": 9, "student_features": 0, "runs": 1})

@@ -102,9 +102,9 @@ class RegionBankSupervision(Supervision):
                 dali_device=cfg.REGIONS.DALI_DEVICE, decoding=decoding_of(cfg),
             )  # fmt: skip
         looked_up = "teacher and student" if self.looks_up_features else "teacher"
-        for lookup in self.lookups[1:]:
-            print(f"Region bank of the second teacher: {lookup.bank.folder}")
         print(f"Region bank: {self.folder} ({looked_up} looked up, {len(self.images)} images)")
+        for lookup in self.lookups[1:]:
+            print(f"Region bank of the second teacher: {lookup.bank.folder} (teacher looked up)")
 
     def _open(self, cfg: CfgNode, words: list[str], student: tuple[str, str] | None = None) -> RegionLookup:
         """Open the bank of a configuration with the prompts of its teacher."""
