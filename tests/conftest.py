@@ -79,3 +79,14 @@ def parity(request: pytest.FixtureRequest) -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference values of the official implementations at {path}; set FDBPL_PARITY")
     return path
+
+
+@pytest.fixture
+def cpu_with(monkeypatch):
+    """Return cpu_with(instructions), which simulates a CPU with these instructions for bfloat16, e.g. "AMX"."""
+
+    def simulate(instructions: str) -> None:
+        for module in ("fdbpl.backbones", "fdbpl.engine.trained_run"):
+            monkeypatch.setattr(f"{module}.cpu_bf16", lambda: instructions)
+
+    return simulate

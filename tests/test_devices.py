@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fdbpl import distributed
-from fdbpl.devices import choose_device, with_index
+from fdbpl import devices, distributed
+from fdbpl.devices import choose_device, cpu_bf16, with_index
 from fdbpl.errors import UserError
 
 
@@ -47,3 +47,22 @@ def test_nccl_receives_the_gpu(gpus, monkeypatch):
     distributed.start(use_gpu=True)
     ((backend, settings),) = calls
     assert backend == "nccl" and settings["device_id"] == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "instructions"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n", "AMX"),
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16\nbugs:\n", "AVX512-BF16"),
+        ("flags\t\t: fpu avx2 avx512f amx_tile\n", ""),
+        ("Features\t: fp asimd bf16 i8mm\n", ""),  # ARM: not measured
+        (None, ""),  # macOS
+    ],
+)
+def test_bfloat16_instructions_of_the_cpu(tmp_path, monkeypatch, text, instructions):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    cpu_bf16.cache_clear()
+    assert cpu_bf16() == instructions
+    cpu_bf16.cache_clear()

@@ -1,17 +1,20 @@
 """CLIPs behind one interface: OpenAI's by name or file, open_clip's, the demo models, random weights."""
 
+from collections.abc import Collection
 from importlib import import_module
 from types import ModuleType
 
 import torch
 
 from fdbpl.backbones.backbone import CLIP_MEAN, CLIP_STD, Backbone
+from fdbpl.devices import cpu_bf16
 from fdbpl.errors import UserError
 
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "Backbone",
+    "choose_precision",
     "load_backbone",
     "resolve_precision",
     "weights_available",
@@ -29,6 +32,9 @@ BACKENDS = {
 DEFAULT_BACKEND = "fdbpl.backbones.openai_names"  # names without a prefix
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# prefixes of teachers without an automatic precision: embeddings of the small demo models deviate more than
+# verification tolerates, and runs compute in the precision that they were trained in
+IN_FLOAT32 = ("demo:", "run:")
 
 
 def load_backbone(name: str, device: str = "cpu", precision: str = "fp32") -> Backbone:
@@ -85,3 +91,33 @@ def resolve_precision(precision: str, device: str | torch.device, key: str = "PR
     if precision == "fp16" and torch.device(device).type == "cpu":
         raise UserError(f"{key} fp16 needs a GPU, and this run uses the CPU. Set {key} to fp32 or bf16.")
     return PRECISIONS[precision]
+
+
+def choose_precision(
+    precision: str, device: str | torch.device, stored: Collection[str] = (), key: str = "PREC", name: str = ""
+) -> str:
+    """Return the precision that `device` uses for the setting `precision`; a line says so if it is not obvious.
+
+    On a CPU without instructions for bfloat16, "bf16" becomes "fp32". "auto" is the precision of stored outputs (the
+    most exact one that the device supports); without any it is "bf16" on a CPU with these instructions, else "fp32".
+
+    Args:
+        stored: precisions of outputs that exist already; bfloat16 ones can be read, and extended slowly, on any CPU.
+        key: name of the setting, for the printed line.
+        name: of the model; "auto" is always "fp32" for those of `IN_FLOAT32`.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    instructions = cpu_bf16() if on_cpu else ""
+    if precision == "bf16" and on_cpu and not instructions and "bf16" not in stored:
+        print(f"{key} bf16: this CPU has neither AMX nor AVX512-BF16, so fp32 is used")
+        return "fp32"
+    if precision != "auto":
+        return precision
+    if name.startswith(IN_FLOAT32):
+        return "fp32"
+    preferred = "bf16" if instructions else "fp32"
+    usable = [each for each in PRECISIONS if each in stored and not (on_cpu and each == "fp16")]
+    chosen = (usable or [preferred])[0]
+    if {chosen, preferred} != {"fp32"}:
+        print(f"{key} auto: {chosen} ({'as in the existing bank' if usable else f'this CPU has {instructions}'})")
+    return chosen

@@ -8,10 +8,18 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone
+from fdbpl.backbones import Backbone, choose_precision
 from fdbpl.errors import UserError, enumerated
 from fdbpl.regions.bank import RegionBank
-from fdbpl.regions.metadata import SCHEMA, BankMetadata, digest, first_mismatch, interpolation_of, read_identity
+from fdbpl.regions.metadata import (
+    DEFAULTS,
+    SCHEMA,
+    BankMetadata,
+    digest,
+    first_mismatch,
+    interpolation_of,
+    read_identity,
+)
 
 from . import teachers
 from .image_dataset import decoding_of
@@ -122,6 +130,14 @@ def require_unique(banks: list[Path], cfg: CfgNode) -> Path:
     return banks[0]
 
 
+def teacher_precision(cfg: CfgNode) -> str:
+    """Return the precision of the teacher on this machine; with TEACHER.PREC auto, all its banks have the same one."""
+    if cfg.TEACHER.PREC not in ("auto", "bf16"):
+        return cfg.TEACHER.PREC
+    device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
+    return choose_precision(cfg.TEACHER.PREC, device, _stored_precisions(cfg), "TEACHER.PREC", cfg.TEACHER.NAME)
+
+
 def lookup_class_features(cfg: CfgNode, texts: list[str]) -> torch.Tensor | None:
     """Return unit features of C texts by the teacher, float32 [C, D], from a bank of any data set.
 
@@ -144,3 +160,14 @@ def _dataset_folder(cfg: CfgNode, dataset) -> str:
     """Return the folder of the data set below the data root, which names the data set in banks."""
     folder = str(dataset.dataset_dir)
     return os.path.relpath(folder, _data_root(cfg, dataset)) if os.path.isabs(folder) else folder
+
+
+def _stored_precisions(cfg: CfgNode) -> set[str]:
+    """Return the precisions of the banks of TEACHER.NAME, of any data set."""
+    found = set()
+    for manifest in Path(cfg.REGIONS.ROOT).rglob("manifest.json"):
+        with suppress(UserError):  # a broken bank
+            identity = {**DEFAULTS, **read_identity(manifest.parent)}
+            if identity["teacher"] == cfg.TEACHER.NAME:
+                found.add(identity["precision"])
+    return found

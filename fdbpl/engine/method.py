@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fdbpl.backbones import Backbone
+from fdbpl.backbones import Backbone, choose_precision
 from fdbpl.prompts import PromptLearner
 
 from .bank_spec import BankSpec
@@ -36,6 +37,25 @@ class Method:
     def settings(cls, cfg: CfgNode) -> CfgNode:
         """Return the student's section of the configuration."""
         return cfg.TRAINER[cls.cfg_key or cls.student_class.cfg_key]
+
+    @classmethod
+    def resolve_precisions(cls, cfg: CfgNode) -> CfgNode:
+        """Return `cfg` with the precisions that this machine uses for PREC and TEACHER.PREC; unknown ones are kept.
+
+        It is called before a run is recorded, so that the record states what was used.
+        """
+        device = "cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"
+        student = cls.settings(cfg).PREC
+        if student == "bf16":
+            student = choose_precision(student, device, key=f"{cls.settings_key()}.PREC")
+        teacher = cls.supervision_class.teacher_precision(cfg)
+        if (student, teacher) == (cls.settings(cfg).PREC, cfg.TEACHER.PREC):
+            return cfg
+        cfg = cfg.clone()
+        cfg.defrost()
+        cls.settings(cfg).PREC, cfg.TEACHER.PREC = student, teacher
+        cfg.freeze()
+        return cfg
 
     @classmethod
     def bank_spec(cls, cfg: CfgNode, dataset) -> BankSpec | None:

@@ -115,6 +115,7 @@ def region_bank_spec(cfg: CfgNode) -> BankSpec | None:
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not (issubclass(trainer, PromptTrainer) and trainer.supervision_class.reads_bank):
         return None
+    cfg = trainer.resolve_precisions(cfg)
     check_settings(cfg)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)  # as in a training, so that the same few-shot images are drawn

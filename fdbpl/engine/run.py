@@ -29,6 +29,7 @@ from fdbpl.runs import RunFolder, peak_memory
 
 from . import DASSL
 from .bank_spec import ensure_bank
+from .method import Method
 from .registry import default_config, defaults_of_dataset, region_bank_spec, trainer_names
 from .run_inputs import inputs_of, test_record, tested_split
 
@@ -50,6 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
             cfg.defrost()
             cfg.SEED = distributed.broadcast_from_main(choose_seed(cfg, arguments))
             cfg.freeze()
+        trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        if issubclass(trainer, Method):  # not one of another project
+            cfg = trainer.resolve_precisions(cfg)
         if arguments.generate_regions:
             print(DASSL)
             generate_regions(cfg)

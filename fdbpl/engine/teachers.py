@@ -22,7 +22,7 @@ COMBINATIONS = ("mean", "confidence")
 def check_cfg(cfg: CfgNode) -> None:
     """Raise a UserError for TEACHER settings that cannot work."""
     check_template(cfg.TEACHER.TEMPLATE, "TEACHER.TEMPLATE")
-    require(cfg.TEACHER.PREC in PRECISIONS, "TEACHER.PREC", f"one of {', '.join(PRECISIONS)}", cfg.TEACHER.PREC)
+    require(cfg.TEACHER.PREC in PRECISIONS, "TEACHER.PREC", f"one of auto, {', '.join(PRECISIONS)}", cfg.TEACHER.PREC)
     for key in ("TEMPLATE", "TEMPLATES"):
         if cfg.TEACHER[key] and cfg.TEACHER.NAME.startswith(RUN):
             raise UserError(

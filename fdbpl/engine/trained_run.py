@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
 from fdbpl.config import known_keys, merge, read_yaml, rename_keys
+from fdbpl.devices import cpu_bf16
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
 from fdbpl.io.image_batches import decoded
@@ -75,7 +76,8 @@ class TrainedRun:
 
     Args:
         folder: the run folder.
-        device: device of the CLIP. On a CPU, a run in float16 (PREC fp16, amp) is loaded in float32.
+        device: device of the CLIP. On a CPU, a run in float16 (PREC fp16, amp), or in bfloat16 that the CPU
+            lacks, is loaded in float32.
 
     Attributes:
         cfg: the run's configuration, frozen.
@@ -92,7 +94,7 @@ class TrainedRun:
         self.cfg = self._read_config()
         self.trainer_class = self._find_trainer()
         if self.device.type != "cuda":
-            self._leave_float16()
+            self._leave_half_precision()
         self.cfg.freeze()
 
     # Records of the run -----------------------------------------------------------------------------------------
@@ -389,8 +391,8 @@ class TrainedRun:
             )
         return TRAINERS[name]
 
-    def _leave_float16(self) -> None:
-        if self._settings.PREC in ("fp16", "amp"):
+    def _leave_half_precision(self) -> None:
+        if self._settings.PREC in ("fp16", "amp") or (self._settings.PREC == "bf16" and not cpu_bf16()):
             self._settings.PREC = "fp32"
         if self.cfg.TEACHER.PREC == "fp16":
             self.cfg.TEACHER.PREC = "fp32"

@@ -84,7 +84,7 @@ class PromptTrainer(Method, TrainerX):
         self._test_seconds: float | None = None
         self._open = ExitStack()  # the progress bar
         self._count_step: Callable[[], object] = lambda: None
-        super().__init__(cfg)
+        super().__init__(self.resolve_precisions(cfg))
         self.timer.stop("build")
 
     @property

@@ -39,7 +39,9 @@ def main() -> None:
                       help="range of a region's area as a fraction of the image")  # fmt: skip
     make.add_argument("--content", default="embedding", help="embedding, or topk:K")
     make.add_argument("--seed", type=int, default=1, help="seed of the sampled regions")
-    make.add_argument("--precision", default="fp32", help="precision of the teacher: fp32, fp16 (GPU only) or bf16")
+    make.add_argument("--precision", default="auto",
+                      help="of the teacher: fp32, fp16 (GPU only), bf16, or auto (default): as in the existing bank, "
+                      "else bf16 on a CPU with AMX or AVX512-BF16, else fp32")  # fmt: skip
     make.add_argument("--batch-size", type=int, default=256, help="regions in a forward pass")
     make.add_argument("--pipeline", default="auto", help="auto, dali or torchvision")
     make.add_argument("--dali-device", default="cpu", help="device on which DALI decodes: cpu, or gpu (not measured)")
@@ -74,11 +76,11 @@ def main() -> None:
 def generate_bank(arguments: argparse.Namespace) -> None:
     """Generate the bank that the command line describes; the processes of a torchrun share the work."""
     from fdbpl import distributed
-    from fdbpl.backbones import load_backbone, resolve_precision
+    from fdbpl.backbones import choose_precision, load_backbone, resolve_precision
     from fdbpl.devices import choose_device
     from fdbpl.io.image_reading import Decoding
     from fdbpl.regions.generation import generate
-    from fdbpl.regions.metadata import BankMetadata, digest, interpolation_of
+    from fdbpl.regions.metadata import DEFAULTS, BankMetadata, digest, interpolation_of, read_identity
 
     if "{}" not in arguments.template:
         raise UserError(
@@ -107,9 +109,13 @@ def generate_bank(arguments: argparse.Namespace) -> None:
     images = readable(list_images(arguments.images, arguments.root), arguments)
     if arguments.content != "embedding" and not prompts:
         raise UserError(f"--content {arguments.content} refers to classes. Give their names with --classnames.")
-    resolve_precision(arguments.precision, device, "--precision")
+    stored = []
+    if (arguments.bank / "manifest.json").is_file():
+        stored = [{**DEFAULTS, **read_identity(arguments.bank)}["precision"]]
+    precision = choose_precision(arguments.precision, device, stored, "--precision", arguments.teacher)
+    resolve_precision(precision, device, "--precision")
     distributed.start(device == "cuda")
-    model = load_backbone(arguments.teacher, device, arguments.precision)
+    model = load_backbone(arguments.teacher, device, precision)
     identity = BankMetadata(
         dataset=arguments.root.resolve().name,
         teacher=model.name,
@@ -124,7 +130,7 @@ def generate_bank(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         content=arguments.content,
         classes="" if arguments.content == "embedding" else digest(prompts),
-        precision=arguments.precision,
+        precision=precision,
         interpolation=interpolation_of(Decoding(arguments.exif_orientation, arguments.white_background)),
     )
     student = (lambda: load_backbone(arguments.student, device)) if arguments.student else None

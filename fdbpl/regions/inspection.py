@@ -7,6 +7,7 @@ import torch
 
 from fdbpl.regions.bank import RegionBank
 from fdbpl.regions.lookup import RegionLookup
+from fdbpl.regions.metadata import DEFAULTS
 
 
 def inspect(folder: Path) -> None:
@@ -17,7 +18,7 @@ def inspect(folder: Path) -> None:
     images = sorted({image for shard in shards for image in shard.images})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}")
-    for key, value in bank.identity.items():
+    for key, value in {**DEFAULTS, **bank.identity}.items():
         print(f"  {key:<16} {value}")
     students = sorted(path.name for path in (folder / "features").glob("*"))
     print(

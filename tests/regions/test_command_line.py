@@ -1,5 +1,7 @@
 """Options of `python -m fdbpl.regions` and of its measurements."""
 
+import re
+import shutil
 import sys
 
 import pytest
@@ -58,7 +60,8 @@ def test_duplicate_class_names(generate, tmp_path, names):
     assert code == 2 and "names.txt" in output and not (tmp_path / "bank").exists()
 
 
-def test_precision_and_batch_size(generate, call, photos, tmp_path, monkeypatch):
+def test_precision_and_batch_size(generate, call, photos, tmp_path, monkeypatch, cpu_with):
+    cpu_with("AVX512-BF16")
     sizes = []
     encode = type(load_backbone("random:tiny teacher")).encode_image
     monkeypatch.setattr(
@@ -81,6 +84,34 @@ def test_invalid_options(generate, words):
 def test_fp16_on_a_cpu(generate):
     code, output = generate("--precision", "fp16", "--device", "cpu")
     assert code == 2 and "--precision fp16 needs a GPU" in output
+
+
+@without_gpu
+def test_the_automatic_precision(generate, tmp_path, cpu_with):
+    def stored(*words: object) -> str:
+        code, output = generate(*words)
+        assert code == 0, output
+        return RegionBank.open(tmp_path / "bank").identity.get("precision", "fp32")
+
+    cpu_with("AMX")
+    assert stored() == "bf16"
+    cpu_with("")
+    assert stored("--per-image", 3) == "bf16"  # as the existing regions
+    shutil.rmtree(tmp_path / "bank")
+    assert stored("--precision", "bf16") == "fp32"
+    cpu_with("AMX")
+    assert stored("--per-image", 3) == "fp32"
+
+
+@without_gpu
+def test_the_measurement_compares_precisions(call, photos):
+    words = ("--images", 2, "--per-image", 3, "--teacher", "random:tiny teacher", "--rounds", 1)
+    code, output = call(
+        measure_generation.main, photos, *words, "--pipeline", "torchvision", "--precision", "fp32", "bf16"
+    )
+    assert code == 0, output
+    found = re.search(r"bf16 / fp32: teacher [\d.]+ times, .*largest deviation of an embedding ([\d.e-]+)", output)
+    assert 0 < float(found[1]) < 0.05
 
 
 @without_gpu

@@ -132,7 +132,8 @@ def test_only_training_needs_a_bank(build):
         trainer.train()
 
 
-def test_a_bank_is_specific_to_crops_and_precision_but_not_to_seeds(build):
+def test_a_bank_is_specific_to_crops_and_precision_but_not_to_seeds(build, cpu_with):
+    cpu_with("AVX512-BF16")
     first = build("FDBPL", "first")
     (bank,) = banks_of(first)
     assert banks_of(build("FDBPL", "second", SEED=2)) == [bank]

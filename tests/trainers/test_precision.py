@@ -1,9 +1,13 @@
 """Every trainer in every precision: trained parameters and losses stay in float32."""
 
+import json
+
 import pytest
 import torch
 from dassl.engine import build_trainer
 
+from fdbpl.engine.bank_spec import ensure_bank
+from fdbpl.engine.registry import region_bank_spec
 from fdbpl.errors import UserError
 
 from .methods import NO_GRADIENT, cfg_key_of, learned, logits, one_of_each_student, same, student_of, trained
@@ -31,7 +35,8 @@ def train(trainer) -> None:
 
 
 @pytest.mark.parametrize("name", trained())
-def test_bfloat16_trains_and_is_close_to_float32(name, build_shared):
+def test_bfloat16_trains_and_is_close_to_float32(name, build_shared, cpu_with):
+    cpu_with("AVX512-BF16")
     exact, half = (build_shared(name, f"{precision}/{name}", **settings_of(name, precision))
                    for precision in ("fp32", "bf16"))  # fmt: skip
     assert same(learned(exact), learned(half))
@@ -56,6 +61,34 @@ def test_precisions_without_cpu_support_are_refused(name, precision, message, ma
 def test_a_teacher_in_float16_needs_a_gpu(name, make_cfg):
     with pytest.raises(UserError, match="^TEACHER.PREC fp16 needs a GPU.*Set TEACHER.PREC to fp32 or bf16"):
         build_trainer(make_cfg(name, **{"TEACHER.PREC": "fp16", "DATASET.ROOT": "/nowhere"}))
+
+
+def test_bfloat16_falls_back_to_float32_and_the_run_records_it(train_py, cpu_with, capsys):
+    cpu_with("")
+    folder = train_py("CoOp", "run", **{"TRAINER.COOP.PREC": "bf16", "TEACHER.PREC": "auto"})
+    assert (
+        "TRAINER.COOP.PREC bf16: this CPU has neither AMX nor AVX512-BF16, so fp32 is used\n" in capsys.readouterr().out
+    )
+    config = json.loads((folder / "run.json").read_text())["config"]
+    assert config["TRAINER"]["COOP"]["PREC"] == "fp32" and config["TEACHER"]["PREC"] == "fp32"
+    train_py("CoOp", "run")  # the same run
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_the_automatic_precision_of_a_teacher(make_cfg, cpu_with):
+    def spec(precision: str):
+        return region_bank_spec(make_cfg("FDBPL", **{"TEACHER.PREC": precision}))
+
+    cpu_with("AMX")
+    half = spec("auto")
+    ensure_bank(half)
+    assert half.identity.precision == "bf16"
+    cpu_with("")  # other CPUs read that bank
+    assert spec("auto").bank == spec("bf16").bank == half.bank
+    exact = spec("fp32")
+    ensure_bank(exact)
+    cpu_with("AMX")
+    assert spec("auto").bank == exact.bank != half.bank
 
 
 @pytest.mark.gpu

@@ -48,8 +48,9 @@ def test_runs_of_older_versions_have_the_template_of_their_data_set(copy):
     assert TrainedRun(copy).template == "a centered satellite photo of {}."
 
 
-@pytest.mark.parametrize("precision", ["fp16", "amp"])
-def test_float16_runs_are_loaded_in_float32_on_a_cpu(copy, folder, precision):
+@pytest.mark.parametrize("precision", ["fp16", "amp", "bf16"])
+def test_half_precision_runs_are_loaded_in_float32_on_a_cpu_without_it(copy, folder, precision, cpu_with):
+    cpu_with("")
     replace(copy / "config.yaml", "PREC: fp32", f"PREC: {precision}")
     assert torch.equal(TrainedRun(copy).predictor()(IMAGES), TrainedRun(folder).predictor()(IMAGES))
 

@@ -56,6 +56,11 @@ class Supervision:
         return None
 
     @classmethod
+    def teacher_precision(cls, cfg: CfgNode) -> str:
+        """Return the precision that TEACHER.PREC stands for on this machine."""
+        return "fp32" if cfg.TEACHER.PREC == "auto" else cfg.TEACHER.PREC  # without a teacher, it has no effect
+
+    @classmethod
     def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:
         """Load the teacher. Only a supervision with a teacher defines it."""
         raise NotImplementedError

@@ -16,6 +16,7 @@ from fdbpl.losses import kl_forward, kl_reverse
 from fdbpl.templates import fill_template
 
 from .. import teachers
+from ..bank_discovery import teacher_precision
 from ..batch import TrainBatch
 from ..student import Student, StudentOutput
 from ..templates import DEFAULT_TEMPLATE
@@ -76,6 +77,10 @@ class OnlineTeacher(Supervision):
             raise UserError("TEACHER.SECOND.NAME needs a region bank, i.e. an FDBPL trainer; leave it out")
         if max(settings.ALPHA, settings.BETA) <= 0:
             raise UserError("TRAINER.KDPL.ALPHA and BETA are both 0.0, so there is no loss; set one of them above 0.0")
+
+    @classmethod
+    def teacher_precision(cls, cfg: CfgNode) -> str:
+        return teacher_precision(cfg)
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:

@@ -38,6 +38,7 @@ from ..bank_discovery import (
     lookup_class_features,
     metadata_of,
     require_unique,
+    teacher_precision,
     training_images,
     training_items,
 )
@@ -181,6 +182,10 @@ class RegionBankSupervision(Supervision):
             dali_device=cfg.REGIONS.DALI_DEVICE,
             second=replace(cls.bank_spec(second, dataset, student), student=None) if second else None,
         )  # fmt: skip
+
+    @classmethod
+    def teacher_precision(cls, cfg: CfgNode) -> str:
+        return teacher_precision(cfg)
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode, dataset, device: torch.device) -> Backbone:
