@@ -12,7 +12,7 @@
 # student here is the ViT, fewer for the other protocols. LEARN=all: base-to-new trained on all classes (base2new_train.sh).
 #
 # JOBS: runs at a time (default 1; 2 for the demo's small models). EACH=KEY=A,B,...: run all values of a key and average over
-# them as over seeds. LAUNCHER=slurm submits the runs, JOBS at a time, with settings such as
+# them as over seeds. REFERENCE=ROW adds the differences from that row with 95 % intervals. LAUNCHER=slurm submits the runs, JOBS at a time, with settings such as
 # SLURM="partition=gpu gpus_per_node=1 timeout_min=240"; LAUNCHER=local rehearses that on this machine (docs/PROTOCOLS.md).
 # Finished runs are not repeated after an interruption. All runs on a data set share one region bank.
 set -euo pipefail

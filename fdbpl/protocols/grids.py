@@ -1,14 +1,16 @@
 """Grids of runs: the comparison of trainers, the ablation of FDBPL, and the paper's grid."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fdbpl.config import read_yaml
 from fdbpl.data.missing import missing_datasets
 from fdbpl.errors import SystemFailure, UserError, quoted
-from fdbpl.protocols.configs import check_dataset, check_weights, config_file, default_student, is_demo
+from fdbpl.protocols.configs import check_dataset, check_weights, config_file, default_student, is_demo, is_file_name
 from fdbpl.protocols.grid import Grid, Row, banks
 from fdbpl.protocols.grid_record import GridRecord
 from fdbpl.protocols.jobs import JobResult, run_jobs
@@ -24,6 +26,7 @@ from fdbpl.protocols.run import (
 )
 from fdbpl.report import write_report
 
+ABLATIONS = Path("configs/ablations")
 COMPARED = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
 TRANSFERRED = "ZeroshotCLIP CoOp CoOp_KDPL FDBPL MaPLe FDBPL_MaPLe PromptSRC FDBPL_PromptSRC"
 DEMO_TRAINERS = {  # compared by default on the demo's data sets, whose student is the ViT; base2new: all trainers
@@ -44,8 +47,7 @@ Labelled = tuple[str, str, tuple[str, ...]]  # label of a table's row, trainer, 
 
 def compare(words: Sequence[str]) -> int:
     """Compare trainers: [PROTOCOL] [DATASETS] [SEEDS] [TRAINERS] [KEY VALUE ...]."""
-    protocol, words = (words[0], words[1:]) if words and words[0] in COMPARED else ("base2new", words)
-    datasets, seeds, named, *overrides = [*words, *[""] * (3 - len(words))]
+    protocol, datasets, seeds, named, *overrides = _grid_words(words)
     if datasets and not is_known_dataset(datasets.split()[0] if datasets.split() else ""):
         first = datasets.split()[0] if datasets.split() else datasets
         raise UserError(
@@ -68,20 +70,52 @@ def is_known_dataset(name: str) -> bool:
 
 
 def ablation(words: Sequence[str]) -> int:
-    """Ablate the parts of FDBPL: [DATASET] [SEEDS] [TRAINER] [KEY VALUE ...]."""
-    datasets, seeds, trainer, *overrides = [*words, *[""] * (3 - len(words))]
-    trainer, key = trainer or "FDBPL", "TRAINER.FDBPL"
-    no_pcd, no_negative = (f"{key}.PCD_WEIGHT", "0"), (f"{key}.NEGATIVE_WEIGHT", "0", f"{key}.COUPLING_WEIGHT", "0")
-    rows: list[Labelled] = [
-        ("bank only", trainer, (f"{key}.REGION_WEIGHT", "False", *no_negative, *no_pcd)),
-        ("+ w", trainer, (*no_negative, *no_pcd)),
-        ("+ negative space", trainer, no_pcd),
-        (f"+ PCD (= {trainer})", trainer, ()),
-        (f"{trainer}, inference s+ - s-", trainer, (f"{key}.TEST_LOGITS", "difference")),
-        (f"{trainer}, 10 regions an image", trainer, ("REGIONS.PER_IMAGE", "10")),
-        (f"{trainer}, regions of 30 % and more", trainer, ("REGIONS.SCALE", "(0.3, 0.936)")),
-    ]
-    return run_grid("base2new", datasets or "demo", seeds or "1 2 3", lambda dataset: rows, overrides)
+    """Compare variants of a trainer: [PROTOCOL] [DATASETS] [SEEDS] [TRAINER] [KEY VALUE ...]; ROWS names their file."""
+    protocol, datasets, seeds, trainer, *overrides = _grid_words(words)
+    rows = ablation_rows(ablation_file(variable("ROWS", "parts")), trainer or "FDBPL")
+    return run_grid(protocol, datasets or "demo", seeds or "1 2 3", lambda dataset: rows, overrides)
+
+
+def _grid_words(words: Sequence[str]) -> list[str]:
+    """Return at least protocol (default base2new), data sets, seeds and trainers; "" where one is not given."""
+    named = words[:1] if words and words[0] in COMPARED else ["base2new"]
+    rest = words[1:] if words and words[0] in COMPARED else words
+    return [*named, *rest, *[""] * (3 - len(rest))]
+
+
+def ablation_file(name: str) -> Path:
+    """Return the path of a file of rows: a name in configs/ablations, or a path that ends in .yaml.
+
+    Raises:
+        UserError: configs/ablations has no such file; lists them.
+    """
+    if name.endswith(".yaml"):
+        return Path(name)
+    file = ABLATIONS / f"{name}.yaml"
+    if not is_file_name(name) or not file.is_file():
+        names = ", ".join(sorted(path.stem for path in ABLATIONS.glob("*.yaml")))
+        raise UserError(f"ROWS {quoted(name)} is not a file of {ABLATIONS}. Choose from {names}, or give a .yaml file")
+    return file
+
+
+def ablation_rows(file: Path, trainer: str) -> list[Labelled]:
+    """Read rows `LABEL: [TRAINER] KEY VALUE ...`; `{trainer}` in a label is `trainer`, the default of the rows.
+
+    Raises:
+        UserError: the file is missing, not YAML, or has a value that is no text.
+    """
+    rows: list[Labelled] = []
+    for label, words in read_yaml(file).items():
+        try:
+            split = shlex.split(words)
+        except (AttributeError, ValueError) as error:
+            raise UserError(
+                f"The row {quoted(label)} of {file} is {quoted(words)}. Write KEY VALUE pairs, if need be after the "
+                "name of a trainer"
+            ) from error
+        own = len(split) % 2 == 1
+        rows.append((label.replace("{trainer}", trainer), split[0] if own else trainer, tuple(split[own:])))
+    return rows
 
 
 def paper(words: Sequence[str]) -> int:
@@ -195,7 +229,8 @@ def _run(grid: Grid, jobs: int, launch) -> None:
         record.update([missing[result.number]], *status)
 
     failed += run_jobs([cell.call() for cell in missing], jobs, launch, note)
-    print(write_report(grid.output, grid.protocol, cells={cell.key for cell in grid.cells}))
+    cells = {cell.key for cell in grid.cells}
+    print(write_report(grid.output, grid.protocol, cells=cells, reference=variable("REFERENCE")))
     print(f"\nReport of all runs: {grid.output / 'report' / 'report.html'} (and table.md, table.csv, table.tex)")
     if failed:
         print(*failed, sep="\n", file=sys.stderr)

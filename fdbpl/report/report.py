@@ -16,12 +16,14 @@ def write_report(
     folder: Path | None = None,
     gallery: bool = True,
     cells: Collection[tuple] | None = None,
+    reference: str = "",
 ) -> str:
     """Write the report of all runs below `output`; the same runs give the same bytes.
 
     Args:
         protocol: return the tables of this protocol only; the files always hold all tables.
         cells: return the tables of these planned cells only (`Planned.key`).
+        reference: name of a row; further tables have the differences of the other rows from it.
         folder: of the report; None = `report` below `output`.
         gallery: show regions on the page, which needs torch, the region bank and the images.
 
@@ -48,7 +50,7 @@ def write_report(
             "install -r requirements.txt, or leave the gallery out with --no-gallery"
         ) from error
 
-    sections, tested = make_sections(results), make_tested(results)
+    sections, tested = make_sections(results, reference), make_tested(results)
     galleries = make_galleries(output, results) if gallery else None
     thumbnails = make_thumbnails(tested) if gallery else {}
     folder = Path(folder) if folder else output / "report"
@@ -61,7 +63,7 @@ def write_report(
         write_bytes(folder / name, text.encode("utf-8", "replace"))  # names may hold lone surrogates
     if cells is not None:
         results = results.of_cells(cells)
-        sections = make_sections(results)
+        sections = make_sections(results, reference)
     asked = [section for section in sections if protocol in (None, section.protocol)]
     return to_markdown(asked, results).rstrip()
 

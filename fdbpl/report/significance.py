@@ -82,16 +82,49 @@ def _by_pair(accuracies: pd.DataFrame, column: str, values: str) -> pd.DataFrame
 
 def t_test(differences: Mapping[str, np.ndarray]) -> float | None:
     """p of the mean over data sets of the mean differences being 0; None if a data set has a single pair."""
+    if not (found := _mean_error_freedom(differences)):
+        return None
+    mean, error, freedom = found
+    if not error**2 > 1e-18 * mean**2:  # deterministic methods
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def interval(differences: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+    """Interval of the mean over data sets of the mean differences at level 1 - LEVEL; None as for `t_test`."""
+    if not (found := _mean_error_freedom(differences)):
+        return None
+    mean, error, freedom = found
+    half = float(stats.t.isf(LEVEL / 2, freedom)) * error if error else 0.0
+    return mean - half, mean + half
+
+
+def _mean_error_freedom(differences: Mapping[str, np.ndarray]) -> tuple[float, float, float] | None:
+    """Mean over data sets, its standard error, and its degrees of freedom (Welch-Satterthwaite)."""
     if not differences or min(map(len, differences.values())) < 2:
         return None
-    mean = np.mean([part.mean() for part in differences.values()])
+    mean = float(np.mean([part.mean() for part in differences.values()]))
     variances = np.array([part.var(ddof=1) / len(part) for part in differences.values()])
-    if not variances.sum() > 1e-18 * mean**2:  # deterministic methods
-        return 1.0 if mean == 0 else 0.0
-    freedom = variances.sum() ** 2 / sum(
+    parts = sum(
         variance**2 / (len(part) - 1) for variance, part in zip(variances, differences.values(), strict=True)
     )
-    return float(2 * stats.t.sf(abs(mean) * len(differences) / math.sqrt(variances.sum()), freedom))
+    freedom = float(variances.sum() ** 2 / parts) if parts else math.inf
+    return mean, math.sqrt(variances.sum()) / len(differences), freedom
+
+
+def paired_differences(accuracies: pd.DataFrame, column: str, row: str, reference: str) -> dict[str, np.ndarray]:
+    """Differences of a row from another one in runs of the same data set, seed and split: by data set, in points.
+
+    Empty unless the rows have common runs on every data set.
+    """
+    values = _by_pair(accuracies, column, "accuracy")
+    if not {row, reference} <= set(values.columns):
+        return {}
+    paired = values[[row, reference]].dropna()
+    if set(paired.index.unique("dataset")) != set(values.index.unique("dataset")):
+        return {}
+    difference = paired[row] - paired[reference]
+    return {name: part.to_numpy() for name, part in difference.groupby("dataset")}
 
 
 Images = list[tuple[float, np.ndarray]]  # weight, and int [A, B]: images that a and b runs of the rows recognise

@@ -9,8 +9,9 @@ of domain generalization are over the shifted data sets.
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
 
 from fdbpl.report.experiments import Results
@@ -18,7 +19,7 @@ from fdbpl.report.groups import LOG_MARK, Group, make_groups
 from fdbpl.report.protocols import PROTOCOL_TITLES, Published, read_published, sort_datasets
 from fdbpl.report.remarks import remarks_on
 from fdbpl.report.runs import Run, printable
-from fdbpl.report.significance import LEVEL, Difference, compare
+from fdbpl.report.significance import LEVEL, Difference, compare, interval, paired_differences
 from fdbpl.runs.metrics import harmonic_mean
 from fdbpl.runs.results import counted, shots_text
 
@@ -28,6 +29,10 @@ MARK_NOTE = "The best of our runs is bold, the second best underlined (Markdown:
 LOWER_NOTE = (
     f"{LOWER_MARK}: significantly lower than the best value of the column (p < {LEVEL} over runs of equal seed and "
     "over test images, as far as there are several runs and stored predictions); other differences may be chance."
+)
+DIFFERENCE_NOTE = (
+    f"Differences are means over pairs of runs of equal data set, seed and split, with {1 - LEVEL:.0%} intervals (paired "
+    "t; H is that of each run)."
 )
 BASE2NEW = ["base", "new", "H"]
 JOINT = ["joint base", "joint new", "joint H"]
@@ -76,12 +81,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table. `columns` are the titles of the columns after the row's name; `main` is the one that ranks methods."""
+    """One table.
+
+    Attributes:
+        columns: titles of the columns after the row's name.
+        marked: the columns of accuracies that are compared; the last one ranks methods.
+        accuracies: those of the runs, as `Group.accuracies`, with the columns of the table.
+    """
 
     title: str
     columns: list[str]
     rows: list[Row]
-    main: str
+    marked: Sequence[str]
+    accuracies: pd.DataFrame = field(repr=False)
+
+    @property
+    def main(self) -> str:
+        return self.marked[-1]
 
     @property
     def differences(self) -> list[tuple[str, Difference]]:
@@ -116,16 +132,23 @@ Cells = dict[tuple[str, str], TableCell]  # by row and column
 PublishedValues = dict[str, Mapping[str, float | None]]  # by name of the row, then by column
 
 
-def make_sections(results: Results) -> list[Section]:
-    """All tables; of each protocol those of photographs come before those of the embedded demo."""
-    return [_make_section(group) for protocol in PROTOCOL_TITLES for group in make_groups(results, protocol)]
+def make_sections(results: Results, reference: str = "") -> list[Section]:
+    """All tables; of each protocol those of photographs come before those of the embedded demo.
+
+    Args:
+        reference: name of a row; a further table has the differences of the other rows from it.
+    """
+    return [_make_section(group, reference) for protocol in PROTOCOL_TITLES for group in make_groups(results, protocol)]
 
 
-def _make_section(group: Group) -> Section:
+def _make_section(group: Group, reference: str) -> Section:
     make = {"base2new": _base2new, "base2new_all": _base2new, "few_shot": _few_shot}.get(group.protocol, _transfer)
     source = group.datasets[0] if make is _transfer else ""
     published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots, source)
     tables, notes = make(group, published)
+    if reference:
+        tables = [*tables, *(_differences(table, reference) for table in tables)]
+        notes.append(DIFFERENCE_NOTE)
     if any(cell.lower for table in tables for row in table.rows for cell in row.cells):
         notes.append(LOWER_NOTE)
     if any(not one.train.exact for one in group.experiments):
@@ -330,7 +353,29 @@ def _table(
             _compare_with_best(rows, place, column, accuracies, group.runs)
     for name, values in (published or {}).items():
         rows.append(Row(name, [TableCell(), *(_number_cell(values.get(column)) for column in columns)], published=True))
-    return Table(set_title(datasets), ["runs", *columns], rows, marked[-1])
+    return Table(set_title(datasets), ["runs", *columns], rows, marked, accuracies)
+
+
+def _differences(table: Table, reference: str) -> Table:
+    """Differences of a table's rows from the row `reference`, over the runs that both have."""
+    rows = []
+    for row in table.rows:
+        found = {
+            column: paired_differences(table.accuracies, column, row.name, reference) for column in table.marked
+        }
+        if row.name != reference and any(found.values()):
+            count = sum(map(len, found[table.main].values()))
+            rows.append(Row(row.name, [TableCell(str(count), count), *map(_difference_cell, found.values())]))
+    title = f"{table.title}: differences from {reference}"
+    return Table(title, ["pairs", *table.marked], rows, table.marked, table.accuracies)
+
+
+def _difference_cell(differences: Mapping[str, np.ndarray]) -> TableCell:
+    """Mean difference with its interval, e.g. `+0.52 [+0.11, +0.93]`."""
+    if not differences:
+        return TableCell()
+    mean, limits = float(np.mean([part.mean() for part in differences.values()])), interval(differences)
+    return TableCell(f"{mean:+.2f}" + (f" [{limits[0]:+.2f}, {limits[1]:+.2f}]" if limits else ""), mean)
 
 
 def _mark_best(rows: list[Row], column: int) -> None:

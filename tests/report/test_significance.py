@@ -7,7 +7,7 @@ from scipy import stats
 
 from fdbpl.report.predictions import read_predictions
 from fdbpl.report.report import read_results
-from fdbpl.report.significance import bootstrap, t_test
+from fdbpl.report.significance import bootstrap, interval, t_test
 from fdbpl.report.tables import make_sections
 
 IMAGES = 1000
@@ -152,3 +152,27 @@ def test_broken_predictions_are_not_read(tree, damage):
         content[60:90] = bytes(30)
         file.write_bytes(content)
     assert read_predictions(tree.output / "run") is None
+
+
+def test_interval_of_one_data_set_is_that_of_scipy():
+    differences = np.random.default_rng(3).normal(0.3, size=9)
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert interval({"caltech101": differences}) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert interval({"caltech101": differences, "dtd": differences[:1]}) is None
+
+
+@pytest.mark.parametrize("of", [["caltech101"], ["caltech101", "dtd"]])
+def test_differences_from_a_row(tree, of):
+    """Runs are paired by seed, of which one has no partner."""
+    values = {"CoOp": [70.0, 72.0, 74.0, 1.0], "MaPLe": [71.0, 74.0, 74.0]}
+    for dataset in of:
+        for trainer, accuracies in values.items():
+            for seed, accuracy in enumerate(accuracies):
+                tree.run("", at=f"{dataset}/{trainer}/{seed}", trainer=trainer, dataset=dataset, seed=seed,
+                         classes="all", accuracy=accuracy)  # fmt: skip
+    (section,) = make_sections(read_results(tree.output), reference="CoOp")
+    table = next(table for table in section.tables if "differences" in table.title)
+    ((name, (pairs, cell)),) = [(row.name, row.cells) for row in table.rows]
+    low, high = interval({dataset: np.array([1.0, 2.0, 0.0]) for dataset in of})
+    assert (name, pairs.value) == ("MaPLe", 3 * len(of))
+    assert cell.text == f"+1.00 [{low:+.2f}, {high:+.2f}]"
