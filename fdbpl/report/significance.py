@@ -105,9 +105,7 @@ def _mean_error_freedom(differences: Mapping[str, np.ndarray]) -> tuple[float, f
         return None
     mean = float(np.mean([part.mean() for part in differences.values()]))
     variances = np.array([part.var(ddof=1) / len(part) for part in differences.values()])
-    parts = sum(
-        variance**2 / (len(part) - 1) for variance, part in zip(variances, differences.values(), strict=True)
-    )
+    parts = sum(variance**2 / (len(part) - 1) for variance, part in zip(variances, differences.values(), strict=True))
     freedom = float(variances.sum() ** 2 / parts) if parts else math.inf
     return mean, math.sqrt(variances.sum()) / len(differences), freedom
 

@@ -31,8 +31,8 @@ LOWER_NOTE = (
     "over test images, as far as there are several runs and stored predictions); other differences may be chance."
 )
 DIFFERENCE_NOTE = (
-    f"Differences are means over pairs of runs of equal data set, seed and split, with {1 - LEVEL:.0%} intervals (paired "
-    "t; H is that of each run)."
+    "Differences are means over pairs of runs of equal data set, seed and split, with "
+    f"{1 - LEVEL:.0%} intervals (paired t; H is that of each run)."
 )
 BASE2NEW = ["base", "new", "H"]
 JOINT = ["joint base", "joint new", "joint H"]
@@ -360,9 +360,7 @@ def _differences(table: Table, reference: str) -> Table:
     """Differences of a table's rows from the row `reference`, over the runs that both have."""
     rows = []
     for row in table.rows:
-        found = {
-            column: paired_differences(table.accuracies, column, row.name, reference) for column in table.marked
-        }
+        found = {column: paired_differences(table.accuracies, column, row.name, reference) for column in table.marked}
         if row.name != reference and any(found.values()):
             count = sum(map(len, found[table.main].values()))
             rows.append(Row(row.name, [TableCell(str(count), count), *map(_difference_cell, found.values())]))

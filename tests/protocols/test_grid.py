@@ -316,9 +316,13 @@ def test_rows_of_the_ablation(capsys, monkeypatch, tmp_path):
 def test_rows_of_a_file(capsys, monkeypatch, tmp_path):
     """A row may have a trainer of its own."""
     file = tmp_path / "rows.yaml"
-    file.write_text('"{trainer}": ""\nteacher in the loop: CoOp_KDPL OPTIM.LR 0.1\nlarge regions: REGIONS.SCALE "(0.5, 1.0)"\n')
+    file.write_text(
+        '"{trainer}": ""\nteacher in the loop: CoOp_KDPL OPTIM.LR 0.1\nlarge regions: REGIONS.SCALE "(0.5, 1.0)"\n'
+    )
     settings = {"STUDENT": "demo", "ROWS": str(file), "OUTPUT": str(tmp_path / "output")}
-    calls, lines = plan_of(capsys, monkeypatch, grids.ablation, ["few_shot", "demo", "1", "FDBPL"], SHOTS="1", **settings)
+    calls, lines = plan_of(
+        capsys, monkeypatch, grids.ablation, ["few_shot", "demo", "1", "FDBPL"], SHOTS="1", **settings
+    )
     assert lines[0].startswith("few_shot: 3 runs (3 rows")
     assert [call.split(" demo ")[1] for call in calls] == [
         "1 FDBPL", "1 CoOp_KDPL OPTIM.LR 0.1", "1 FDBPL REGIONS.SCALE '(0.5, 1.0)'"
@@ -330,7 +334,7 @@ def test_rows_of_a_file(capsys, monkeypatch, tmp_path):
     [
         (None, "not a file of configs/ablations. Choose from"),
         ("row: 3", "row 'row' of"),
-        ("row: \"OPTIM.LR 'x\"", "row 'row' of"),
+        ('row: "OPTIM.LR \'x"', "row 'row' of"),
         ("- row", "must contain KEY: VALUE pairs"),
     ],
 )
