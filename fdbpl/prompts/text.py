@@ -83,7 +83,7 @@ def _encode(clip_model: nn.Module, prompts: Prompts) -> Tensor:
         prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(number))
         prefix, suffix = _block_forward(block, prefix, suffix, packing)
     prefix, suffix, packing = _insert(prefix, suffix, packing, prompts.deep.get(len(blocks)))
-    hidden = _last_block_eot_only(last, prefix, packing.padded(suffix), eot)
+    hidden = _last_block_eot_only(last, prefix, suffix, packing, eot)
     features = layer_norm(clip_model.ln_final, hidden).to(dtype) @ clip_model.text_projection
     features = features.float()
     return features.view(groups, classes, -1) if embeddings.dim() == 4 else features
@@ -117,48 +117,55 @@ def encode_prompt_sets(clip_model: nn.Module, *spaces: Prompts, chunk: int = 0) 
 
 @dataclass(frozen=True)
 class _Packing:
-    """Positions of N prompts up to their EOT: `rows`, int64 [T], index the flattened [N, S]; None = all."""
+    """Positions of N prompts up to their EOT.
+
+    Attributes:
+        rows: int64 [T], their indices in the flattened [N, S]; None = all.
+        sources: int64 [N * S], the packed row of each position; EOT's after EOT.
+    """
 
     count: int
     length: int
-    rows: Tensor | None
+    rows: Tensor | None = None
+    sources: Tensor | None = None
 
     def packed(self, padded: Tensor) -> Tensor:
         """Pack [N, S, d] to [T, d]."""
         flat = padded.reshape(-1, padded.shape[-1])
-        return flat if self.rows is None else _GatherRows.apply(flat, self.rows)
+        return flat if self.rows is None else _PackRows.apply(flat, self.rows)
 
     def padded(self, packed: Tensor) -> Tensor:
-        """Pad [T, d] to [N, S, d] with zeros after EOT, to which no earlier position attends."""
-        flat = packed if self.rows is None else _ScatterRows.apply(packed, self.rows, self.count * self.length)
+        """Pad [T, d] to [N, S, d] with copies of EOT, to which no earlier position attends."""
+        flat = packed if self.rows is None else _PadRows.apply(packed, self.rows, self.sources)
         return flat.view(self.count, self.length, -1)
 
 
-class _GatherRows(torch.autograd.Function):
+class _PackRows(torch.autograd.Function):
     """Select rows of a matrix, each at most once; unlike in `index_select`, the backward pass needs no summation."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx, padded: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.height = len(matrix)
-        return matrix.index_select(0, rows)
+        ctx.height = len(padded)
+        return padded.index_select(0, rows)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return _ScatterRows.apply(gradient, ctx.saved_tensors[0], ctx.height), None
+        whole = gradient.new_zeros(ctx.height, gradient.shape[-1])
+        return whole.index_put((ctx.saved_tensors[0],), gradient), None
 
 
-class _ScatterRows(torch.autograd.Function):
-    """Inverse of `_GatherRows`: place rows in a matrix of `height` rows that is zero elsewhere."""
+class _PadRows(torch.autograd.Function):
+    """Inverse of `_PackRows` with copies of rows elsewhere, whose gradients are zero as no position attends to them."""
 
     @staticmethod
-    def forward(ctx, picked: Tensor, rows: Tensor, height: int) -> Tensor:
+    def forward(ctx, packed: Tensor, rows: Tensor, sources: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        return picked.new_zeros(height, picked.shape[-1]).index_copy_(0, rows, picked)
+        return packed.index_select(0, sources)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _GatherRows.apply(gradient, ctx.saved_tensors[0]), None, None
+        return gradient.index_select(0, ctx.saved_tensors[0]), None, None
 
 
 def _ends(prompts: Prompts, groups: int, cut: int) -> tuple[int, ...] | None:
@@ -175,15 +182,17 @@ def _packing(prefix: Tensor | None, suffix: Tensor, ends: tuple[int, ...] | None
     count, length = suffix.shape[:2]
     kept = 0 if prefix is None else prefix.shape[1]
     among = any(value.dim() == 3 or 1 + value.shape[-2] > kept for value in deep.values())
-    rows = None if among or ends is None else _rows(ends, length, suffix.device)
-    return _Packing(count, length, rows)
+    return _Packing(count, length, *(() if among or ends is None else _rows(ends, length, suffix.device)))
 
 
 @lru_cache(maxsize=256)  # the same in every step: copied to a GPU once
-def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> Tensor | None:
-    """Return the indices of the flattened [N, length] positions up to each prompt's end: int64 [T]; None = all."""
+def _rows(ends: tuple[int, ...], length: int, device: torch.device) -> tuple[Tensor, Tensor] | tuple[()]:
+    """Return `rows` and `sources` of the positions up to each prompt's end; () = all."""
     kept = (torch.arange(length) <= torch.tensor(ends)[:, None]).flatten()
-    return None if kept.all() else kept.nonzero()[:, 0].to(device, non_blocking=True)
+    if kept.all():
+        return ()
+    found = kept.nonzero()[:, 0], kept.cumsum(0) - 1
+    return tuple(index.to(device, non_blocking=True) for index in found)
 
 
 def _insert(
@@ -197,8 +206,8 @@ def _insert(
         return _replace(prefix, deep), suffix, packing
     suffix = packing.padded(suffix)
     if prefix is not None:  # the prefix now differs between classes
-        suffix = torch.cat([_expand_prefix(prefix, suffix), suffix], dim=1)
-        packing = _Packing(len(suffix), suffix.shape[1], None)
+        suffix = _concat_prefix(prefix, suffix)
+        packing = _Packing(*suffix.shape[:2])
     return None, packing.packed(_replace(suffix, deep)), packing
 
 
@@ -241,29 +250,29 @@ def _concat_heads(seen: Tensor) -> Tensor:
     return seen.transpose(1, 2).flatten(-2)
 
 
-def _last_block_eot_only(block: nn.Module, prefix: Tensor | None, suffix: Tensor, eot: Tensor) -> Tensor:
+def _last_block_eot_only(
+    block: nn.Module, prefix: Tensor | None, suffix: Tensor, packing: _Packing, eot: Tensor
+) -> Tensor:
     """Compute the last block's output at EOT only: [G * C, d]."""
     cut = 0 if prefix is None else prefix.shape[1]
-    own = torch.arange(len(suffix), device=suffix.device), eot - cut
+    ends = torch.arange(len(eot), device=eot.device) * packing.length + eot - cut
+    ends = ends if packing.sources is None else packing.sources[ends]
     normed = layer_norm(block.ln_1, suffix)
     width = suffix.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
-    query = heads(block, F.linear(normed[own][:, None], weight[:width], bias[:width]))
-    key, value = (heads(block, part) for part in F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
+    query = heads(block, F.linear(_PackRows.apply(normed, ends)[:, None], weight[:width], bias[:width]))
+    own = packing.padded(F.linear(normed, weight[width:], bias[width:]))
+    key, value = (heads(block, part) for part in own.chunk(2, dim=-1))
     if prefix is not None:
         pair = F.linear(layer_norm(block.ln_1, prefix), weight[width:], bias[width:]).chunk(2, dim=-1)
         key, value = (_concat_prefix(heads(block, part), mine) for part, mine in zip(pair, (key, value), strict=True))
     visible = torch.arange(key.shape[-2], device=eot.device) <= eot[:, None, None, None]  # [G * C, 1, 1, P + S]
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    return feed_forward(block, suffix[own][:, None] + merge(block, seen))[:, 0]
+    return feed_forward(block, _PackRows.apply(suffix, ends)[:, None] + merge(block, seen))[:, 0]
 
 
 def _concat_prefix(prefix: Tensor, own: Tensor) -> Tensor:
-    """Prepend keys (or values) of the shared positions, [G, heads, P, e], to each class's own, [G * C, heads, S, e]."""
-    return torch.cat([_expand_prefix(prefix, own), own], dim=-2)
-
-
-def _expand_prefix(prefix: Tensor, own: Tensor) -> Tensor:
-    """Repeat the shared positions of each group for its classes: [G, ...] -> [G * C, ...]."""
-    classes = len(own) // len(prefix)
-    return prefix[:, None].expand(-1, classes, *prefix.shape[1:]).reshape(len(own), *prefix.shape[1:])
+    """Prepend the shared positions of each group, [G, ..., P, e], to those of its classes, [G * C, ..., S, e]."""
+    own = own.unflatten(0, (len(prefix), -1))
+    shared = prefix[:, None].expand(*own.shape[:-2], *prefix.shape[-2:])
+    return torch.cat([shared, own], dim=-2).flatten(0, 1)
