@@ -19,7 +19,7 @@ from tools.benchmark.page import page
 from tools.benchmark.profiles import PROFILES, Pipeline
 from tools.benchmark.run import run
 from tools.benchmark.synthetic_inputs import SyntheticInputs
-from tools.benchmark.targets import break_even, of_kind, seconds_of_a_region, targets
+from tools.benchmark.targets import all_of_kind, break_even, of_kind, seconds_of_a_region, targets
 from tools.benchmark.timing import summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +49,10 @@ def test_the_tiny_profile_and_its_page(tmp_path):
         assert result["warm_up"] > 0 and result["seconds"]["median"] > 0 and result["seconds"]["count"] >= 2
     assert step["variants"]["a"]["model_mib"] > step["variants"]["d"]["model_mib"] > 0
     assert step["labelling"]["regions"] == step["point"]["batch"]
+    scaled = all_of_kind(record, "ScaledStep")
+    assert [point["point"]["processes"] for point in scaled] == [1, 1, 2]
+    assert all(point["start_seconds"] > 0 and point["process_mib"] > 100 for point in scaled)
+    assert of_kind(record, "ImageNetBank")["bytes"] > 20 * 50 * 2 * 2 * 768
     assert sorted(path.name for path in output.iterdir()) == ["benchmark.json", "tables.md"]
 
     document = tmp_path / "PERFORMANCE.md"
@@ -88,7 +92,7 @@ def test_figures_of_other_pages_come_from_the_committed_record():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fast",), ["'fast'", "quick, full, tiny"]),
+        (("fast",), ["'fast'", "quick, full, runs, scale, tiny"]),
         (("document",), ["benchmark.json"]),
         (("document", "pyproject.toml"), ["pyproject.toml"]),
         (("quick", "more"), ["'more'"]),

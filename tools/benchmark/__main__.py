@@ -1,6 +1,7 @@
-"""Run the benchmark: `python -m tools.benchmark [quick|full] [--output DIR]`.
+"""Run the benchmark: `python -m tools.benchmark [quick|runs|scale|full] [--output DIR]`.
 
-`python -m tools.benchmark document FILE` writes docs/PERFORMANCE.md from a benchmark.json.
+`python -m tools.benchmark document FILE ...` writes docs/PERFORMANCE.md, its charts and docs/performance.json from
+the benchmark.json of several profiles.
 """
 
 import argparse
@@ -16,10 +17,11 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
     parser.add_argument(
         "profile", nargs="?", default="quick",
-        help="quick: all performance targets (25 minutes on 2 cores); full: more models and sizes (hours; resumes "
-        "after an interruption); document: write docs/PERFORMANCE.md",
+        help="quick: performance targets (25 minutes on 2 cores); runs: whole runs of several methods; scale: large "
+        "data sets; full: more models and sizes (hours); document: write docs/PERFORMANCE.md. An interrupted profile "
+        "resumes",
     )  # fmt: skip
-    parser.add_argument("file", nargs="?", type=Path, help="the benchmark.json for document")
+    parser.add_argument("files", nargs="*", type=Path, help="benchmark.json of each profile for document")
     parser.add_argument("--output", type=Path, help="folder of the results (default: output/benchmark/<profile>); for "
                         "document the file to write (default: docs/PERFORMANCE.md)")  # fmt: skip
     parser.add_argument("--photos", type=Path, help="folder of JPEG files to use instead of synthetic images")
@@ -29,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with cli_error_handler():
         if arguments.profile == "document":
-            write_page(arguments.file, arguments.output or Path("docs/PERFORMANCE.md"))
+            write_page(arguments.files, arguments.output or Path("docs/PERFORMANCE.md"))
         else:
             benchmark(arguments)
 
@@ -42,8 +44,8 @@ def benchmark(arguments: argparse.Namespace) -> None:
     from tools.benchmark.run import run
 
     keep_freed_memory()  # as train.py does
-    if arguments.file:
-        raise UserError(f"Unexpected argument {str(arguments.file)!r} after the profile. Remove it.")
+    if arguments.files:
+        raise UserError(f"Unexpected argument {str(arguments.files[0])!r} after the profile. Remove it.")
     output = (arguments.output or Path("output/benchmark", arguments.profile)).absolute()
     photos = arguments.photos.expanduser().absolute() if arguments.photos else None
     command = " ".join(["python -m tools.benchmark", *map(shlex.quote, sys.argv[1:])])
@@ -53,17 +55,24 @@ def benchmark(arguments: argparse.Namespace) -> None:
         print(f"{record['missing']} measurements are missing: the same command resumes")
 
 
-def write_page(file: Path | None, output: Path) -> None:
-    """Write docs/PERFORMANCE.md from the record of a benchmark."""
-    from fdbpl.io.atomic import read_json, write_text
+def write_page(files: list[Path], output: Path) -> None:
+    """Write docs/PERFORMANCE.md and its charts from the records of profiles, and their union next to it."""
+    from fdbpl.io.atomic import read_json, write_json, write_text
+    from tools.benchmark.charts import charts
     from tools.benchmark.page import page
+    from tools.benchmark.run import merge
 
-    if file is None:
+    if not files:
         raise UserError("document needs the path of a benchmark.json. Add it to the command.")
-    record = read_json(file, "the record of a benchmark")
-    if not isinstance(record, dict) or "points" not in record:
-        raise UserError(f"{file} is not the record of a benchmark. Give the path of a benchmark.json.")
+    records = [read_json(file, "the record of a benchmark") for file in files]
+    for file, record in zip(files, records, strict=True):
+        if not isinstance(record, dict) or "points" not in record:
+            raise UserError(f"{file} is not the record of a benchmark. Give the path of a benchmark.json.")
+    record = merge(records)
     write_text(output, page(record))
+    write_json(output.with_name(f"{output.stem.lower()}.json"), record)
+    for name, svg in charts(record).items():
+        write_text(output.parent / "images" / name, svg)
     print(f"Written: {output}")
 
 

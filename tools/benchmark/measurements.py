@@ -1,12 +1,8 @@
-"""Measurements other than training steps: tests, region banks, pipelines, and whole runs of train.py."""
+"""Measurements other than training steps and whole runs: tests, region banks and pipelines."""
 
 import contextlib
 import io
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,8 +10,6 @@ import numpy as np
 import torch
 
 from fdbpl.backbones import Backbone, load_backbone
-from fdbpl.errors import SystemFailure
-from fdbpl.io.atomic import read_json
 from fdbpl.losses import entropy_weight
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.generation import generate
@@ -23,12 +17,9 @@ from fdbpl.regions.metadata import BankMetadata, digest
 from tools import measure_generation as generation
 from tools import measure_lookup as lookup
 from tools import measure_pipelines as pipelines
-from tools.benchmark.profiles import BankBytes, Evaluation, Generation, Lookup, Pipeline, Rounding, WholeRun
+from tools.benchmark.profiles import BankBytes, Evaluation, Generation, Lookup, Pipeline, Rounding
 from tools.benchmark.synthetic_inputs import FOLDER, SyntheticInputs
 from tools.benchmark.timing import summary
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-CONFIGS = {"FDBPL": "FDBPL", "CoOp_KDPL": "CoOp"}  # folder of a trainer's configurations
 
 
 def measure_evaluation(inputs: SyntheticInputs, point: Evaluation) -> dict:
@@ -94,12 +85,13 @@ def measure_rounding(inputs: SyntheticInputs, point: Rounding) -> dict:
 
 
 def measure_lookup(inputs: SyntheticInputs, point: Lookup) -> dict:
-    """Measure lookups in a bank of random numbers as large as ImageNet's."""
+    """Measure the bytes of a bank of random numbers, the seconds to open it, and lookups in it."""
     images = lookup.image_names(point.images)
     with tempfile.TemporaryDirectory(dir=inputs.folder) as folder, contextlib.redirect_stderr(io.StringIO()):
         lookup.make(Path(folder), images, point.per_image, point.width)
         found = lookup.measure(Path(folder), images, point.per_image, point.batch, point.lookups)
-    return {**found, "milliseconds": summary(found["milliseconds"])}
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+    return {**found, "milliseconds": summary(found["milliseconds"]), "bytes": size}
 
 
 def measure_generation(inputs: SyntheticInputs, point: Generation) -> dict:
@@ -122,58 +114,3 @@ def measure_pipeline(inputs: SyntheticInputs, point: Pipeline) -> dict:
         with contextlib.redirect_stdout(io.StringIO()):
             rates[str(count)] = {name: summary(rate) for name, rate in pipelines.measure(settings, count).items()}
     return {"rates": rates}
-
-
-def measure_whole_run(inputs: SyntheticInputs, point: WholeRun) -> dict:
-    """Measure the seconds of bank generation, of the start until the first step, and of complete runs on the demo."""
-    with tempfile.TemporaryDirectory(dir=inputs.folder) as folder:
-        _finish(folder, "FDBPL", "images", "--no-train")  # draws the images that all runs read
-        seconds = _finish(folder, "FDBPL", "bank", "--generate-regions")
-        starts = [_first_step(folder, f"start{number}") for number in range(point.starts)]
-        runs = {name: _finish(folder, name, name, "OPTIM.MAX_EPOCH", str(point.epochs)) for name in point.methods}
-        metrics = {name: read_json(Path(folder, name, "metrics.json"), "the metrics of a run") for name in runs}
-    accuracy = {name: values["accuracy"] for name, values in metrics.items()}
-    return {"generation": seconds, "starts": summary(starts), "seconds": runs, "accuracy": accuracy}
-
-
-def _finish(folder: str, trainer: str, output: str, *more: str) -> float:
-    """Run train.py to its end and return the seconds."""
-    begin = time.perf_counter()
-    process = _start(folder, trainer, output, *more)
-    printed, _ = process.communicate()
-    if process.returncode:
-        raise SystemFailure(f"train.py failed on the demo: {printed.strip()[-300:]}")
-    return time.perf_counter() - begin
-
-
-def _first_step(folder: str, output: str) -> float:
-    """Start train.py, stop it after its first step, and return the seconds until then."""
-    begin = time.perf_counter()
-    process, printed = _start(folder, "FDBPL", output, "TRAIN.PRINT_FREQ", "1"), []
-    try:
-        for line in process.stdout or ():
-            printed.append(line)
-            if "epoch [1/" in line:
-                return time.perf_counter() - begin
-    finally:
-        process.kill()
-        process.wait()
-    raise SystemFailure(f"train.py ended before its first step on the demo: {''.join(printed[-3:]).strip()}")
-
-
-def _start(folder: str, trainer: str, output: str, *more: str) -> subprocess.Popen:
-    """Start train.py on the base classes of the demo; all files are written to `folder`."""
-    flags = [word for word in more if word.startswith("--")]
-    keys = [word for word in more if not word.startswith("--")]
-    command = [
-        sys.executable, "train.py", "--root", f"{folder}/data", "--seed", "1", "--trainer", trainer,
-        "--dataset-config-file", "configs/datasets/demo.yaml",
-        "--config-file", f"configs/trainers/{CONFIGS[trainer]}/demo.yaml",
-        "--output-dir", f"{folder}/{output}", *flags, "REGIONS.ROOT", f"{folder}/regions",
-        "DATASET.FEWSHOT_DIR", f"{folder}/few_shot", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base",
-        "TEST.FEATURE_CACHE_DIR", f"{folder}/features/{output}", *keys,
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )

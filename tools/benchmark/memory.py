@@ -53,3 +53,12 @@ def _kib(file: Path, key: str) -> int:
         if line.startswith(f"{key}:"):
             return int(line.split()[1])
     raise ValueError(f"{file} has no entry {key}")
+
+
+def process_peak_mib(device: str) -> float | None:
+    """Return the peak memory of this process or its GPU since the last `PeakMemory`; None on a CPU without Linux."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    with suppress(OSError, ValueError):  # unlike ru_maxrss without the memory of the parent process
+        return _kib(STATUS, "VmHWM") / 1024
+    return None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tools.benchmark.lower_bound import CONTENT
 from tools.benchmark.profiles import VARIANTS
+from tools.benchmark.sections import comparison, scale
 from tools.benchmark.targets import (
     EPOCHS,
     IMAGES,
@@ -24,7 +25,10 @@ def page(record: dict) -> str:
     parts = [
         "# Performance", "",
         "Written by `python -m tools.benchmark document FILE` from docs/performance.json.", "",
-        *_machine(record), "", *_variants(record), "", *_measurements(record), "", *_precision(record), "",
+        *_machine(record), "", *_variants(record), "", *_measurements(record), "",
+        *comparison(record), *_chart(record, "Comparison", "runs", "Accuracy against seconds"),
+        *scale(record), *_chart(record, "ScaledStep", "scale", "Cost against the size of the data"),
+        *_precision(record), "",
         *_limitations(record), "", *_not_measured(record), "",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -32,7 +36,14 @@ def page(record: dict) -> str:
 
 def tables(record: dict) -> str:
     """Return variants, targets, steps and other measurements as Markdown."""
-    return "\n".join([*_variants(record), "", *_targets(record), "", *_measurements(record)])
+    sections = (_variants, _targets, _measurements, comparison, scale)
+    return "\n".join(line for section in sections if (lines := list(section(record))) for line in [*lines, ""])
+
+
+def _chart(record: dict, kind: str, name: str, alternative: str) -> Iterator[str]:
+    if of_kind(record, kind):
+        yield f"![{alternative}](images/performance-{name}.svg)"
+        yield ""
 
 
 def _measurements(record: dict) -> list[str]:
@@ -60,6 +71,8 @@ def _machine(record: dict) -> Iterator[str]:
 
 
 def _variants(record: dict) -> Iterator[str]:
+    if not steps(record):
+        return
     yield "## Variants"
     yield ""
     for name in measured_variants(record):
@@ -74,14 +87,14 @@ def _variants(record: dict) -> Iterator[str]:
 
 
 def _targets(record: dict) -> Iterator[str]:
-    yield "## Performance targets"
-    yield ""
-    yield "| what | target | measured | |"
-    yield "|---|---|---|---|"
-    for target in targets(record):
-        if target.value is not None:
+    if measured := [target for target in targets(record) if target.value is not None]:
+        yield "## Performance targets"
+        yield ""
+        yield "| what | target | measured | |"
+        yield "|---|---|---|---|"
+        for target in measured:
             bound = f"{'<=' if target.at_most else '>='} {target.bound:g}"
-            yield f"| {target.title} | {bound} | {number(target.value)} | {target.verdict} |"
+            yield f"| {target.title} | {bound} | {number(target.value or 0)} | {target.verdict} |"
 
 
 def _steps(record: dict) -> Iterator[str]:
@@ -134,6 +147,8 @@ def _visual(record: dict) -> Iterator[str]:
 
 
 def _others(record: dict) -> Iterator[str]:
+    if not any(of_kind(record, kind) for kind in ("Lookup", "Generation", "Pipeline", "WholeRun")):
+        return
     yield "## Other measurements"
     yield ""
     if lookup := of_kind(record, "Lookup"):

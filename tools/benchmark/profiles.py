@@ -84,7 +84,19 @@ class Lookup:
     width: int = 64
     batch: int = 32
     lookups: int = 4000
-    name = "lookup"
+
+    @property
+    def name(self) -> str:
+        return f"lookup of {self.per_image} regions of {self.images} images"
+
+
+@dataclass(frozen=True)
+class ImageNetBank(Lookup):
+    """A bank of random numbers of the size of 16 shots of ImageNet with the embeddings of ViT-L/14."""
+
+    images: int = 16_000
+    width: int = 768
+    lookups: int = 1000
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,17 @@ class Generation:
     batch: int = 100
     rounds: int = 2
     name = "generation"
+
+
+@dataclass(frozen=True)
+class GenerationSample(Generation):
+    """Generation of a few regions with a large teacher."""
+
+    teacher: str = "ViT-L/14"
+    per_image: int = 8
+    batch: int = 16
+    rounds: int = 1
+    name = "generation sample"
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,64 @@ class WholeRun:
     epochs: int = 30
     starts: int = 2
     name = "whole run"
+
+
+LINEAR_PROBE = "linear probe"
+_EPOCHS = (2, 5, 10, 20, 30)  # not 1: the first epoch is the warm-up
+COMPARED = {  # method: epochs of its runs; the last is that of its configuration
+    LINEAR_PROBE: (1, 10, 50),
+    "CoOp": _EPOCHS,
+    "KgCoOp": _EPOCHS,
+    "PromptSRC": (2, 5, 10),
+    "CoOp_KDPL": _EPOCHS,
+    "FDBPL": _EPOCHS,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of a method on a demo data set with schedules of several lengths, from the command to the accuracy.
+
+    Attributes:
+        epochs: of each run; of a linear probe: regions of each image.
+    """
+
+    method: str
+    dataset: str = "demo"
+    epochs: tuple[int, ...] = _EPOCHS
+    config: str = "demo_vit"
+
+    @property
+    def name(self) -> str:
+        return f"runs of {self.method} on {self.dataset}"
+
+    @property
+    def reads_bank(self) -> bool:
+        return self.method.startswith("FDBPL") or self.method == LINEAR_PROBE
+
+
+@dataclass(frozen=True)
+class ScaledStep:
+    """Training steps of FDBPL with stored image features in processes of their own.
+
+    Attributes:
+        chunk: prompts that pass the text encoder at a time (MODEL.TEXT_CHUNK), 0: all.
+    """
+
+    classes: int = 200
+    context: int = 4
+    batch: int = 32
+    chunk: int = 0
+    processes: int = 1
+    student: str = "ViT-B/32"
+    rounds: int = 3
+
+    @property
+    def name(self) -> str:
+        return (
+            f"scaled step {self.classes} classes context {self.context} batch {self.batch} chunk {self.chunk} "
+            f"processes {self.processes}"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,6 +233,28 @@ PROFILES = {
         classes=1000,
     ),
     "full": Profile((*_full(), *SMALL), images=400, classes=1000),
+    "runs": Profile(
+        tuple(
+            Comparison(method, dataset, epochs)
+            for dataset in ("demo", "demo_hard")
+            for method, epochs in COMPARED.items()
+        ),
+        images=1,
+        classes=1,
+    ),
+    "scale": Profile(
+        (
+            *(ScaledStep(classes) for classes in (50, 100, 200, 500, 1000)),
+            ScaledStep(1000, chunk=250),
+            *(ScaledStep(context=context) for context in (8, 16)),
+            *(ScaledStep(batch=batch) for batch in (8, 128)),
+            *(ScaledStep(500, processes=processes) for processes in (2, 4)),
+            *(ImageNetBank(per_image=regions) for regions in (10, 25, 50)),
+            GenerationSample(),
+        ),
+        images=128,
+        classes=1000,
+    ),
     "tiny": Profile(
         (
             Step("tiny", "tiny teacher", 50, batch=8, rounds=2),
@@ -163,6 +266,10 @@ PROFILES = {
             Lookup(images=200, lookups=50),
             Generation("tiny teacher", images=4, per_image=10, rounds=1),
             Pipeline(regions=(2,), size=32, images=8, rounds=1),
+            *(ScaledStep(20, chunk=chunk, batch=4, student="tiny", rounds=1) for chunk in (0, 8)),
+            ScaledStep(20, batch=4, processes=2, student="tiny", rounds=1),
+            ImageNetBank(images=20, lookups=50),
+            GenerationSample("tiny teacher"),
         ),
         images=16,
         classes=500,

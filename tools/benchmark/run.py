@@ -13,7 +13,7 @@ from fdbpl.backbones.random_init import load_random_init
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json, write_text
 from fdbpl.runs.environment import describe_environment
-from tools.benchmark import measurements, profiles
+from tools.benchmark import demo_runs, measurements, profiles, scaled_step
 from tools.benchmark.memory import METHOD
 from tools.benchmark.page import tables
 from tools.benchmark.steps import measure_step, measure_visual
@@ -26,9 +26,13 @@ MEASURES = {
     profiles.BankBytes: measurements.measure_bank_bytes,
     profiles.Rounding: measurements.measure_rounding,
     profiles.Lookup: measurements.measure_lookup,
+    profiles.ImageNetBank: measurements.measure_lookup,
     profiles.Generation: measurements.measure_generation,
+    profiles.GenerationSample: measurements.measure_generation,
     profiles.Pipeline: measurements.measure_pipeline,
-    profiles.WholeRun: measurements.measure_whole_run,
+    profiles.WholeRun: demo_runs.measure_whole_run,
+    profiles.Comparison: demo_runs.measure_comparison,
+    profiles.ScaledStep: scaled_step.measure_scaled_step,
 }
 
 
@@ -88,6 +92,24 @@ def run(profile: str, output: Path, photos: Path | None, device: str, command: s
         for folder in (points, output / "inputs"):
             shutil.rmtree(folder, ignore_errors=True)
     return record
+
+
+def merge(records: list[dict]) -> dict:
+    """Return the record of several profiles of one machine.
+
+    Raises:
+        UserError: the records are of different machines.
+    """
+    first, *others = records
+    for other in others:
+        if [other["environment"]["machine"], other["threads"]] != [first["environment"]["machine"], first["threads"]]:
+            raise UserError(f"`{first['command']}` and `{other['command']}` ran on different machines. Give one file.")
+    return {
+        **first,
+        "command": "`, `".join(record["command"] for record in records),
+        "missing": sum(record["missing"] for record in records),
+        "points": [point for record in records for point in record["points"]],
+    }
 
 
 def _check_machine(file: Path, here: dict) -> None:

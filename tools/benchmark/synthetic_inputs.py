@@ -11,6 +11,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from fdbpl.config import merge
+from fdbpl.distributed import barrier
 from fdbpl.engine import registry
 from fdbpl.engine.bank_spec import ensure_bank
 from fdbpl.errors import UserError
@@ -140,6 +141,7 @@ class SyntheticInputs:
             plan = registry.region_bank_spec(cfg)
             if plan is not None:
                 ensure_bank(plan)
+                barrier()
             trainer = build_trainer(cfg)
             trainer.epoch = trainer.batch_idx = 0
             trainer.build_supervision()

@@ -46,9 +46,14 @@ def measured_variants(record: dict) -> list[str]:
     return [name for name in VARIANTS if any(name in point["variants"] for point in steps(record))]
 
 
+def all_of_kind(record: dict, kind: str) -> list[dict]:
+    """Return the measured points of a kind."""
+    return [point for point in record["points"] if point["kind"] == kind and "error" not in point]
+
+
 def of_kind(record: dict, kind: str) -> dict | None:
     """Return the only point of a kind, or None if it was not measured."""
-    return next((p for p in record["points"] if p["kind"] == kind and "error" not in p), None)
+    return next(iter(all_of_kind(record, kind)), None)
 
 
 def reference(record: dict, classes: int) -> dict | None:
@@ -59,6 +64,12 @@ def reference(record: dict, classes: int) -> dict | None:
         if point["point"]["classes"] == classes and all(point["point"][key] == first[key] for key in keys):
             return point
     return None
+
+
+def scaled_step(record: dict, classes: int, chunk: int = 0) -> dict | None:
+    """Return the scaled step of a single process with `classes` classes and otherwise the usual settings."""
+    wanted = {"classes": classes, "chunk": chunk, "processes": 1, "context": 4, "batch": 32}
+    return next((p for p in all_of_kind(record, "ScaledStep") if wanted.items() <= p["point"].items()), None)
 
 
 def ratio(point: dict | None, over: str, under: str) -> float | None:
@@ -75,7 +86,7 @@ def median(result: dict) -> float:
 
 def targets(record: dict) -> list[Target]:
     """Return all targets, measured or not."""
-    return [*_step_targets(record), *_visual_targets(record), *_other_targets(record)]
+    return [*_step_targets(record), *_visual_targets(record), *_other_targets(record), *_scale_targets(record)]
 
 
 def _step_targets(record: dict) -> Iterator[Target]:
@@ -130,6 +141,13 @@ def _other_targets(record: dict) -> Iterator[Target]:
             yield Target(f"DALI over torchvision, {count} consecutive regions per image", 1.0, value, note=note)
     whole = of_kind(record, "WholeRun")
     yield Target("seconds to the first step of train.py", 8.0, whole["starts"]["median"] if whole else None, True)
+
+
+def _scale_targets(record: dict) -> Iterator[Target]:
+    for chunk, bound, note in ((0, 8.0, ""), (250, 4.5, "MODEL.TEXT_CHUNK 250")):
+        point = scaled_step(record, 1000, chunk)
+        value = point["peak_mib"] / 1024 if point and point["peak_mib"] else None
+        yield Target("GiB of a step in a process of its own, 1000 classes, two prompt spaces", bound, value, True, note)
 
 
 def seconds_of_a_region(record: dict) -> float | None:
