@@ -17,7 +17,7 @@ from tools.benchmark.measurements import measure_pipeline
 from tools.benchmark.memory import PeakMemory
 from tools.benchmark.page import page
 from tools.benchmark.profiles import PROFILES, Pipeline
-from tools.benchmark.run import run
+from tools.benchmark.run import merge, run
 from tools.benchmark.synthetic_inputs import SyntheticInputs
 from tools.benchmark.targets import all_of_kind, break_even, of_kind, seconds_of_a_region, targets
 from tools.benchmark.timing import summary
@@ -92,7 +92,9 @@ def test_figures_of_other_pages_come_from_the_committed_record():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fast",), ["'fast'", "quick, full, runs, scale, tiny"]),
+        (("fast",), ["'fast'", "quick, full, runs, scale, official, tiny"]),
+        (("official",), ["--kdpl CHECKOUT", "--fdbpl CHECKOUT"]),
+        (("official", "--kdpl", "tests"), ["tests", "src/trainers/coop_kdpl.py"]),
         (("document",), ["benchmark.json"]),
         (("document", "pyproject.toml"), ["pyproject.toml"]),
         (("quick", "more"), ["'more'"]),
@@ -143,6 +145,21 @@ def test_the_page_names_what_was_not_measured():
     assert "* (d) " in compared and "(a, half)" not in compared
     missing = rest.partition("## Not measured")[2]
     assert "* (a, half) " in missing and "* With 500 classes: (a)." in missing
+
+
+def test_the_page_compares_rewrites_with_official_code():
+    """In a record of two profiles; the point of official code is not asked for our other variants."""
+    quick = {**committed_record(), "command": "quick", "missing": 0, "points": [step(50, a=30.0, d=1.0)]}
+    point = step(50, a=30.0, a_official=25.0, b=9.0, b_official=10.0)
+    official = {**quick, "command": "official", "points": [point], "official": {"kdpl": 40 * "1", "fdbpl": "unknown"}}
+    both = merge([quick, official])
+    found = {target.what: target.verdict for target in targets(both)}
+    assert found["(a)/(a, official), 50 classes"] == "missed" and found["(b)/(b, official), 50 classes"] == "met"
+    text = page(both)
+    assert "Official code (kdpl 111111111111, fdbpl unknown)" in text and "| (a, official) | 50.000 |" in text
+    assert "Our (a) takes 1.20 times as long as the official code." in text and "Our (b) takes 0.90 times" in text
+    assert text.count("batch 32, official code") == 1 and text.count("With 50 classes:") == 1
+    assert "* With 50 classes: (b)." in text
 
 
 def test_inputs_are_independent(inputs, tmp_path):
@@ -209,7 +226,8 @@ def test_peak_memory_of_a_block():
 
 
 def test_an_interrupted_benchmark_resumes_only_on_the_same_machine(tmp_path):
-    call = {"profile": "tiny", "output": tmp_path, "photos": None, "device": "cpu", "command": "c", "hours": 0.0}
+    call = {"profile": "tiny", "output": tmp_path, "photos": None, "device": "cpu", "command": "c"}
+    call |= {"hours": 0.0, "checkouts": {}}
     nothing = run(**call)
     assert nothing["missing"] == len(PROFILES["tiny"].points) and not nothing["points"]
     kept = {"kind": "BankBytes", "point": {"name": "bank bytes"}, "regions": 9, "embedding_width": 16}

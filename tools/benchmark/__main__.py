@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m tools.benchmark [quick|runs|scale|full] [--output DIR]`.
+"""Run the benchmark: `python -m tools.benchmark [quick|runs|scale|official|full] [--output DIR]`.
 
 `python -m tools.benchmark document FILE ...` writes docs/PERFORMANCE.md, its charts and docs/performance.json from
 the benchmark.json of several profiles.
@@ -18,13 +18,16 @@ def main() -> None:
     parser.add_argument(
         "profile", nargs="?", default="quick",
         help="quick: performance targets (25 minutes on 2 cores); runs: whole runs of several methods; scale: large "
-        "data sets; full: more models and sizes (hours); document: write docs/PERFORMANCE.md. An interrupted profile "
-        "resumes",
+        "data sets; official: KDPL's and the release's own code (--kdpl, --fdbpl) next to our rewrites of it; full: "
+        "more models and sizes (hours); document: write docs/PERFORMANCE.md. An interrupted profile resumes",
     )  # fmt: skip
     parser.add_argument("files", nargs="*", type=Path, help="benchmark.json of each profile for document")
     parser.add_argument("--output", type=Path, help="folder of the results (default: output/benchmark/<profile>); for "
                         "document the file to write (default: docs/PERFORMANCE.md)")  # fmt: skip
     parser.add_argument("--photos", type=Path, help="folder of JPEG files to use instead of synthetic images")
+    for name, repository in (("kdpl", "miccunifi/KDPL"), ("fdbpl", "negan7879/FDBPL")):
+        parser.add_argument(f"--{name}", type=Path, help=f"checkout of github.com/{repository}: profiles official and "
+                            "quick measure its own code too, which is executed")  # fmt: skip
     parser.add_argument("--hours", type=float, default=24.0, help="start no measurement after this time; the same "
                         "command resumes (default: 24)")  # fmt: skip
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if available)")
@@ -49,7 +52,10 @@ def benchmark(arguments: argparse.Namespace) -> None:
     output = (arguments.output or Path("output/benchmark", arguments.profile)).absolute()
     photos = arguments.photos.expanduser().absolute() if arguments.photos else None
     command = " ".join(["python -m tools.benchmark", *map(shlex.quote, sys.argv[1:])])
-    record = run(arguments.profile, output, photos, choose_device(arguments.device), command, arguments.hours)
+    given = {"kdpl": arguments.kdpl, "fdbpl": arguments.fdbpl}
+    checkouts = {name: folder.expanduser().absolute() for name, folder in given.items() if folder}
+    device = choose_device(arguments.device)
+    record = run(arguments.profile, output, photos, device, command, arguments.hours, checkouts)
     print(f"\n{tables(record)}\n\nWritten: {output / 'benchmark.json'} and tables.md")
     if record["missing"]:
         print(f"{record['missing']} measurements are missing: the same command resumes")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tools.benchmark.lower_bound import CONTENT
-from tools.benchmark.profiles import VARIANTS
+from tools.benchmark.profiles import OURS, REWRITES, VARIANTS
 from tools.benchmark.sections import comparison, scale
 from tools.benchmark.targets import (
     EPOCHS,
@@ -84,6 +84,11 @@ def _variants(record: dict) -> Iterator[str]:
         "cascaded difference."
     )
     yield f"(e) contains {CONTENT}."
+    if commits := ", ".join(f"{name} {commit[:12]}" for name, commit in record.get("official", {}).items()):
+        yield (
+            f"Official code ({commits}) builds its own models, with the same weights, and takes its own steps; images "
+            "and Dassl are ours."
+        )
 
 
 def _targets(record: dict) -> Iterator[str]:
@@ -103,6 +108,7 @@ def _steps(record: dict) -> Iterator[str]:
         yield (
             f"## Training step: student {settings['student']}, teacher {settings['teacher']}, {settings['classes']} "
             f"classes, {settings['context']} context tokens, batch {settings['batch']}"
+            f"{', official code' if _only_rewrites(point) else ''}"
         )
         yield ""
         yield f"The longest prompt has {positions['all']} positions, of which all prompts share {positions['shared']}."
@@ -120,6 +126,10 @@ def _steps(record: dict) -> Iterator[str]:
         if value := ratio(point, "d", "e"):
             yield f"(d) takes {value:.2f} times as long as (e)."
             yield ""
+        for name in REWRITES:
+            if value := ratio(point, name, f"{name}_official"):
+                yield f"Our ({name}) takes {value:.2f} times as long as the official code."
+                yield ""
         if point["classes_at_once"]:
             yield (
                 "Where the activations of all classes do not fit into memory, the classes pass in parts. The gradient "
@@ -238,7 +248,8 @@ def _not_measured(record: dict) -> Iterator[str]:
         if name not in variants:
             yield f"* ({label(name)}) {text}."
     for point in steps(record):
-        if absent := [f"({label(name)})" for name in variants if name not in point["variants"]]:
+        absent = [f"({label(name)})" for name in OURS if name in variants and name not in point["variants"]]
+        if absent and not _only_rewrites(point):
             yield f"* With {point['point']['classes']} classes: {', '.join(absent)}."
     if record["profile"] != "full":
         yield "* Other students, teachers, contexts and batches: `bash scripts/benchmark.sh full` takes hours."
@@ -249,6 +260,11 @@ def _not_measured(record: dict) -> Iterator[str]:
 def number(value: float) -> str:
     """Format a value with three significant digits, or with all digits of the integer part."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _only_rewrites(point: dict) -> bool:
+    """Return whether a point compares rewrites with official code only."""
+    return all(name in REWRITES or name.endswith("_official") for name in point["variants"])
 
 
 def _seconds(result: dict) -> str:

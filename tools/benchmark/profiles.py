@@ -5,25 +5,29 @@ from itertools import product
 
 VARIANTS = {
     "a": "KDPL: online teacher, 77 text positions",
+    "a_official": "KDPL's own code (miccunifi/KDPL), as (a)",
     "a_half": "KDPL, teacher in half precision",
     "a_star": "CoOp_KDPL: KDPL with our exact text encoder",
     "b": "recipe of FDBPL's release: stored labels, image encoder, two spaces of 77 positions, loop over pairs",
+    "b_official": "the own code of FDBPL's release (negan7879/FDBPL), as (b)",
     "c": "FDBPL, image encoder in the step",
     "d": "FDBPL, stored image features",
     "e": "lower bound: text encoding alone",
 }
+REWRITES = {"a": "kdpl", "b": "fdbpl"}  # our rewrite of `<name>_official`: the checkout with that official code
+OURS = tuple(name for name in VARIANTS if not name.endswith("_official"))
 
 
 @dataclass(frozen=True)
 class Step:
-    """Training steps of several variants on the same batch."""
+    """Training steps of several variants on the same batch, without those whose checkout is not given."""
 
     student: str = "ViT-B/32"
     teacher: str = "ViT-L/14"
     classes: int = 50
     context: int = 4
     batch: int = 32
-    variants: tuple[str, ...] = tuple(VARIANTS)
+    variants: tuple[str, ...] = OURS
     rounds: int = 3
 
     @property
@@ -254,6 +258,14 @@ PROFILES = {
         ),
         images=128,
         classes=1000,
+    ),
+    "official": Profile(
+        (
+            Step(variants=("a", "a_official", "b", "b_official")),
+            Step(teacher="ViT-B/32", classes=10, batch=4, variants=("a", "a_official", "b", "b_official"), rounds=5),
+        ),
+        images=120,
+        classes=50,
     ),
     "tiny": Profile(
         (

@@ -4,6 +4,7 @@ import gc
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fdbpl.backbones.random_init import load_random_init
 from fdbpl.errors import UserError
 from fdbpl.io.atomic import read_json, write_json, write_text
 from fdbpl.runs.environment import describe_environment
-from tools.benchmark import demo_runs, measurements, profiles, scaled_step
+from tools.benchmark import demo_runs, measurements, official_code, profiles, scaled_step
 from tools.benchmark.memory import METHOD
 from tools.benchmark.page import tables
 from tools.benchmark.steps import measure_step, measure_visual
@@ -36,29 +37,37 @@ MEASURES = {
 }
 
 
-def run(profile: str, output: Path, photos: Path | None, device: str, command: str, hours: float) -> dict:
+def run(
+    profile: str, output: Path, photos: Path | None, device: str, command: str, hours: float,
+    checkouts: Mapping[str, Path],
+) -> dict:  # fmt: skip
     """Measure the missing points of a profile and write `benchmark.json` and `tables.md` to `output`.
 
     Args:
         hours: no point is started after this time; the next call resumes.
+        checkouts: folders of official code, by the names of `official_code.CODE`.
 
     Returns:
         The content of `benchmark.json`.
 
     Raises:
-        UserError: the profile does not exist, or `output` holds an unfinished benchmark of another machine or profile.
+        UserError: the profile or a checkout does not exist, or `output` holds an unfinished benchmark of another
+            machine or profile.
     """
     if profile not in profiles.PROFILES:
         raise UserError(f"There is no profile {profile!r}. Choose one of {', '.join(profiles.PROFILES)}.")
+    if profile == "official" and not checkouts:
+        raise UserError("The profile official needs --kdpl CHECKOUT, --fdbpl CHECKOUT or both. Add them.")
     chosen, points = profiles.PROFILES[profile], output / "points"
     machine = {
         "environment": describe_environment(),
         "device": device,
         "threads": torch.get_num_threads(),
         "photographs": photos is not None,
+        "official": official_code.describe(checkouts),
     }
     _check_machine(points / "machine.json", {**machine, "profile": profile})
-    inputs = SyntheticInputs(output / "inputs", chosen.images, chosen.classes, photos, device)
+    inputs = SyntheticInputs(output / "inputs", chosen.images, chosen.classes, photos, device, checkouts)
     begin, models, measured = time.perf_counter(), None, []
     for number, point in enumerate(chosen.points, 1):
         file = points / f"{re.sub(r'[^0-9A-Za-z]+', '-', point.name)}.json"
@@ -108,6 +117,7 @@ def merge(records: list[dict]) -> dict:
         **first,
         "command": "`, `".join(record["command"] for record in records),
         "missing": sum(record["missing"] for record in records),
+        "official": {name: commit for record in records for name, commit in record.get("official", {}).items()},
         "points": [point for record in records for point in record["points"]],
     }
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from fdbpl.backbones import load_backbone
 from fdbpl.pipelines import RegionRequests, build_pipeline
 from fdbpl.regions.cost import read_cost
+from tools.benchmark import official_code
 from tools.benchmark.lower_bound import TextLowerBound
 from tools.benchmark.official_recipes import KDPLStep, OfficialStep, ReleaseStep
-from tools.benchmark.profiles import Step, Visual
+from tools.benchmark.profiles import REWRITES, Step, Visual
 from tools.benchmark.synthetic_inputs import SyntheticInputs
 from tools.benchmark.timing import Variant, interleaved
 
@@ -79,6 +80,12 @@ def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Varia
     images, first = torch.arange(point.batch), torch.zeros(point.batch, dtype=torch.long)
     stored = fdbpl.supervision.lookup.teacher_logits(images, first).to(inputs.device)
     half = "fp16" if inputs.device == "cuda" else "bf16"
+    label = torch.zeros(point.batch, dtype=torch.long)  # official code reads it, but does not use it
+
+    def official(name: str, **labels: Tensor) -> official_code.OfficialCodeStep:
+        models = [student, teacher("fp32")]
+        trainer = official_code.build(name, inputs.checkouts[name], config("CoOp_KDPL"), names, *models)
+        return official_code.OfficialCodeStep(trainer, models if name == "kdpl" else [student], decode, labels)
 
     def lower_bound() -> TextLowerBound:
         spaces = [fdbpl.student.prompts(), fdbpl.negative_prompt_learner()]
@@ -90,14 +97,17 @@ def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Varia
 
     factories: dict[str, Callable[[], Variant]] = {
         "a": lambda: KDPLStep(student, teacher("fp32"), texts, names, decode, words),
+        "a_official": lambda: official("kdpl", label=label),
         "a_half": lambda: KDPLStep(student, teacher(half), texts, names, decode, words),
         "a_star": lambda: TrainerStep(inputs.build_trainer(config("CoOp_KDPL")), decode),
         "b": lambda: ReleaseStep(student, stored, names, decode, [words, no_words]),
+        "b_official": lambda: official("fdbpl", label=stored, hard_label=label),
         "c": lambda: TrainerStep(inputs.build_trainer(config("FDBPL", REGIONS__CACHE_STUDENT_FEATURES=False))),
         "d": lambda: TrainerStep(fdbpl),
         "e": lower_bound,
     }
-    variants = {name: factories[name]() for name in point.variants}
+    absent = {f"{name}_official" for name, checkout in REWRITES.items() if checkout not in inputs.checkouts}
+    variants = {name: factories[name]() for name in point.variants if name not in absent}
     prompts = fdbpl.student.prompts()
     partial = {name: v.at_once for name, v in variants.items() if isinstance(v, OfficialStep) and not v.whole}
     labelled = read_cost(fdbpl.supervision.folder)

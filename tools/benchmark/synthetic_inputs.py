@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,19 @@ class SyntheticInputs:
         images: number of images.
         classes: number of class names.
         photos: folder of photographs to use instead of synthetic images.
+        checkouts: folders of official code, by the names of `official_code.CODE`.
     """
 
-    def __init__(self, folder: Path, images: int, classes: int, photos: Path | None = None, device: str = "cpu"):
-        self.folder, self.device = folder, device
+    def __init__(
+        self,
+        folder: Path,
+        images: int,
+        classes: int,
+        photos: Path | None = None,
+        device: str = "cpu",
+        checkouts: Mapping[str, Path] | None = None,
+    ):
+        self.folder, self.device, self.checkouts = folder, device, checkouts or {}
         self.root = photos or folder
         self.paths = photographs(photos, images) if photos else draw_images(folder / FOLDER, images)
         self.names = class_names(classes)

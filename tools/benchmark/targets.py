@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fdbpl.pipelines import DECODE_ONCE
-from tools.benchmark.profiles import VARIANTS, Pipeline
+from tools.benchmark.profiles import REWRITES, VARIANTS, Pipeline
 
 IMAGES, EPOCHS = 800, 50  # of the training runs in the break-even of a bank
 REGIONS_PER_IMAGE = (50, 500)
@@ -97,6 +97,10 @@ def _step_targets(record: dict) -> Iterator[Target]:
         yield Target(f"({label(slow)})/({fast}), {classes} classes", bound, value)
     value = ratio(reference(record, 50), "d", "e")
     yield Target("(d)/(e), 50 classes", 1.15 if cpu else 2.0, value, at_most=True)
+    for name in REWRITES:
+        found = [ratio(point, name, f"{name}_official") for point in steps(record) if point["point"]["classes"] == 50]
+        value = next(filter(None, found), None)
+        yield Target(f"({name})/({label(f'{name}_official')}), 50 classes", 1.05, value, at_most=True)
     many = reference(record, 1000)
     results = many["variants"].values() if many else ()
     needed = [result["peak_mib"] + result["model_mib"] for result in results if result["peak_mib"]]
@@ -168,4 +172,4 @@ def break_even(record: dict) -> dict[int, float] | None:
 
 def label(variant: str) -> str:
     """Return a variant's name in tables."""
-    return {"a_half": "a, half", "a_star": "a*"}.get(variant, variant)
+    return {"a_half": "a, half", "a_star": "a*"}.get(variant, variant.replace("_", ", "))
