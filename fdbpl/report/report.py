@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from fdbpl.errors import SystemFailure, UserError
+from fdbpl.errors import SystemFailure, UserError, quoted
 from fdbpl.io.atomic import write_bytes
 from fdbpl.report.experiments import Results, build_results
 from fdbpl.report.missing import read_plan
@@ -65,6 +65,10 @@ def write_report(
         results = results.of_cells(cells)
         sections = make_sections(results, reference)
     asked = [section for section in sections if protocol in (None, section.protocol)]
+    names = [row.name for section in asked for table in section.tables for row in table.rows]
+    if reference and not any(name == reference or name.startswith(f"{reference} (") for name in names):
+        found = ", ".join(dict.fromkeys(names))
+        raise UserError(f"The tables have no row {quoted(reference)}. The rows are {found or 'none'}")
     return to_markdown(asked, results).rstrip()
 
 

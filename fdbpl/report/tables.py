@@ -147,7 +147,7 @@ def _make_section(group: Group, reference: str) -> Section:
     published = [] if group.synthetic else read_published(group.protocol, group.backbone, group.shots, source)
     tables, notes = make(group, published)
     if reference:
-        tables = [*tables, *(_differences(table, reference) for table in tables)]
+        tables = [*tables, *filter(None, (_differences(table, reference) for table in tables))]
         notes.append(DIFFERENCE_NOTE)
     if any(cell.lower for table in tables for row in table.rows for cell in row.cells):
         notes.append(LOWER_NOTE)
@@ -356,16 +356,22 @@ def _table(
     return Table(set_title(datasets), ["runs", *columns], rows, marked, accuracies)
 
 
-def _differences(table: Table, reference: str) -> Table:
-    """Differences of a table's rows from the row `reference`, over the runs that both have."""
+def _differences(table: Table, reference: str) -> Table | None:
+    """Differences of a table's rows from the row `reference`, over the runs that both have; None without that row.
+
+    Args:
+        reference: name of a row, with or without its settings in parentheses.
+    """
+    names = [row.name for row in table.rows if row.name == reference or row.name.startswith(f"{reference} (")]
     rows = []
-    for row in table.rows:
-        found = {column: paired_differences(table.accuracies, column, row.name, reference) for column in table.marked}
-        if row.name != reference and any(found.values()):
+    for row in table.rows if names else ():
+        found = {column: paired_differences(table.accuracies, column, row.name, names[0]) for column in table.marked}
+        if any(found.values()):
             count = sum(map(len, found[table.main].values()))
             rows.append(Row(row.name, [TableCell(str(count), count), *map(_difference_cell, found.values())]))
     title = f"{table.title}: differences from {reference}"
-    return Table(title, ["pairs", *table.marked], rows, table.marked, table.accuracies)
+    rows = [row for row in rows if row.name != names[0]]
+    return Table(title, ["pairs", *table.marked], rows, table.marked, table.accuracies) if names else None
 
 
 def _difference_cell(differences: Mapping[str, np.ndarray]) -> TableCell:

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from fdbpl.errors import UserError
 from fdbpl.report.predictions import read_predictions
-from fdbpl.report.report import read_results
+from fdbpl.report.report import read_results, write_report
 from fdbpl.report.significance import bootstrap, interval, t_test
 from fdbpl.report.tables import make_sections
 
@@ -169,10 +170,16 @@ def test_differences_from_a_row(tree, of):
         for trainer, accuracies in values.items():
             for seed, accuracy in enumerate(accuracies):
                 tree.run("", at=f"{dataset}/{trainer}/{seed}", trainer=trainer, dataset=dataset, seed=seed,
-                         classes="all", accuracy=accuracy)  # fmt: skip
+                         classes="all", accuracy=accuracy, config=f"demo+OPTIM.LR={len(trainer)}")  # fmt: skip
     (section,) = make_sections(read_results(tree.output), reference="CoOp")
     table = next(table for table in section.tables if "differences" in table.title)
     ((name, (pairs, cell)),) = [(row.name, row.cells) for row in table.rows]
     low, high = interval({dataset: np.array([1.0, 2.0, 0.0]) for dataset in of})
-    assert (name, pairs.value) == ("MaPLe", 3 * len(of))
+    assert (name, pairs.value) == ("MaPLe (OPTIM.LR=5)", 3 * len(of))
     assert cell.text == f"+1.00 [{low:+.2f}, {high:+.2f}]"
+
+
+def test_differences_from_no_row(tree):
+    tree.run("", at="run", trainer="CoOp", classes="all")
+    with pytest.raises(UserError, match="no row 'MaPLe'. The rows are CoOp"):
+        write_report(tree.output, gallery=False, reference="MaPLe")
