@@ -161,6 +161,7 @@ def test_charts_are_files_of_their_own(record):
     assert list(drawn) == ["performance-runs.svg", "performance-scale.svg"]
     for svg in drawn.values():
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert all("fill: var(" in text for text in re.findall(r"<text[^>]*>", svg))  # not black on a dark screen
         assert set(re.findall(r"var\((--[\w-]+)\)", svg)) <= set(re.findall(r"(--[\w-]+):", svg))
     assert "FDBPL, bank included" in drawn["performance-runs.svg"]
     assert charts({**record, "points": []}) == {}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fdbpl.report import figures
 from tools.benchmark.targets import all_of_kind, median
@@ -48,7 +49,9 @@ def _runs(record: dict) -> Figure | None:
                 if point["point"]["dataset"] == dataset and runs:
                     _curve(axes[row, column], point, runs, classes, looks[point["point"]["method"]])
     lines = {line.get_label(): line for panel in axes[0] for line in panel.get_lines()}
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=3, frameon=False, labelcolor=figures.INK
+    )
     return figure
 
 
@@ -95,3 +98,4 @@ def _line(axes, x: str, y: str, values: list[tuple[float, float]]) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
