@@ -152,7 +152,7 @@ class _PackRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         whole = gradient.new_zeros(ctx.height, gradient.shape[-1])
-        return whole.index_put((ctx.saved_tensors[0],), gradient), None
+        return whole.index_put_((ctx.saved_tensors[0],), gradient), None
 
 
 class _PadRows(torch.autograd.Function):
