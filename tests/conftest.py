@@ -86,7 +86,7 @@ def cpu_with(monkeypatch):
     """Return cpu_with(instructions), which simulates a CPU with these instructions for bfloat16, e.g. "AMX"."""
 
     def simulate(instructions: str) -> None:
-        for module in ("fdbpl.backbones", "fdbpl.engine.trained_run"):
+        for module in ("fdbpl.backbones", "fdbpl.engine.trained_run_records"):
             monkeypatch.setattr(f"{module}.cpu_bf16", lambda: instructions)
 
     return simulate

@@ -1,4 +1,4 @@
-"""A finished training run: its configuration, its student with the trained parameters, and its predictions."""
+"""A finished training run: its student with the trained parameters, and its predictions."""
 
 import sys
 import warnings
@@ -11,34 +11,24 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from dassl.config import get_cfg_default
 from dassl.data.data_manager import build_data_loader
-from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone
-from fdbpl.config import known_keys, merge, read_yaml, rename_keys
-from fdbpl.devices import cpu_bf16
-from fdbpl.errors import UserError, quoted
-from fdbpl.io.atomic import read_record
+from fdbpl.errors import UserError
 from fdbpl.io.image_batches import decoded
 from fdbpl.io.image_reading import DISPLAYED, Decoding
 from fdbpl.prompts import PromptLearner
-from fdbpl.runs.folder import read_metrics
 
 from . import checkpoint
 from .feature_cache import iterate_features
 from .image_dataset import dataset_wrapper, decoding_of
-from .registry import TRAINERS, default_config, defaults_of_dataset, extend_cfg, import_trainers
-from .run_compatibility import recorded_student
 from .run_inputs import tested_split
 from .student import Classifier, Student, load_student_backbone
-from .templates import template_of
-from .trainer import PromptTrainer
-
-READ = ("MODEL.", "TRAINER.", "INPUT.", "TEACHER.", "REGIONS.")  # sections of which every key must be known
+from .trained_run_records import TrainedRunRecords
 
 
 class Classified(NamedTuple):
@@ -71,77 +61,17 @@ class ImageFeatures(NamedTuple):
     dataset: Any
 
 
-class TrainedRun:
-    """The run folder of a finished training.
+class TrainedRun(TrainedRunRecords):
+    """The student of a finished training and its predictions; `TrainedRunRecords` reads the folder.
 
     Args:
         folder: the run folder.
         device: device of the CLIP. On a CPU, a run in float16 (PREC fp16, amp), or in bfloat16 that the CPU
             lacks, is loaded in float32.
 
-    Attributes:
-        cfg: the run's configuration, frozen.
-        trainer_class: the registered trainer.
-
     Raises:
         UserError: there is no finished training run, or this code does not know its settings.
     """
-
-    def __init__(self, folder: str | Path, device: str | torch.device = "cpu"):
-        self.folder = Path(folder).expanduser()
-        self.device = torch.device(device)
-        self._check_folder()
-        self.cfg = self._read_config()
-        self.trainer_class = self._find_trainer()
-        if self.device.type != "cuda":
-            self._leave_half_precision()
-        self.cfg.freeze()
-
-    # Records of the run -----------------------------------------------------------------------------------------
-
-    @cached_property
-    def metrics(self) -> dict:
-        """Content of metrics.json."""
-        return read_metrics(self.folder, dataset=str, protocol=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex digest that identifies the run; the records of its tests contain it."""
-        return self._record["fingerprint"]
-
-    @property
-    def classnames(self) -> list[str]:
-        """Class names of the training, in the order of the labels."""
-        names = self.metrics["protocol"].get("classnames")
-        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-            raise UserError(
-                f"{self.folder}/metrics.json has no valid class names (protocol.classnames is {names!r:.80}); run the "
-                "training again"
-            )
-        return names
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set of the training."""
-        return self.metrics["dataset"]
-
-    @property
-    def subset(self) -> str:
-        """Subset of the data set's classes: "all", "base" or "new"."""
-        return str(self.metrics["protocol"].get("subsample") or self.cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"))
-
-    @property
-    def template(self) -> str:
-        """Prompt template of the run."""
-        recorded = self.metrics["protocol"].get("template")  # older runs have none
-        if not isinstance(recorded, str | None) or (recorded and "{}" not in recorded):
-            raise UserError(
-                f"{self.folder}/metrics.json has no valid template with {{}} (protocol.template is {recorded!r:.80}); "
-                "run the training again"
-            )
-        return self.trainer_class.choose_template(self.cfg, template_of(self.cfg, SimpleNamespace(template=recorded)))
-
-    # Models -----------------------------------------------------------------------------------------------------
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -197,11 +127,6 @@ class TrainedRun:
             learner.to(self.device).eval().requires_grad_(False)
         return spaces
 
-    @property
-    def rejects(self) -> bool:
-        """True if predictions have a probability of "none of these" (TRAINER.FDBPL.NONE_WEIGHT)."""
-        return (self.folder / "none_prompt_learner").is_dir()
-
     def contexts(self) -> dict[str, Tensor]:
         """Return the learned context vectors of the text tower's input by module, float32 [M, d] or [C, M, d] (CSC)."""
         modules = {**self.student().trainable_modules(), **self.prompt_spaces()}
@@ -212,34 +137,6 @@ class TrainedRun:
             if isinstance(learner, PromptLearner)
         }
         return {name: learner.ctx.detach().float() for name, learner in learners.items()}
-
-    def data_config(self, dataset: str = "", root: str = "", subset: str = "") -> CfgNode:
-        """The run's configuration, to build its data set or another one.
-
-        Args:
-            dataset: YAML of another data set; "" = the run's data set.
-            root: folder of the data sets; "" = the run's.
-            subset: "all", "base" or "new" classes; "" = the run's, all of another data set.
-
-        Raises:
-            UserError: the data set is not registered.
-        """
-        cfg = default_config()
-        cfg.set_new_allowed(True)
-        cfg.merge_from_other_cfg(self.cfg)
-        if dataset:
-            values = read_yaml(dataset)
-            cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.WHITE_BACKGROUND = False, False  # a run on custom data has others
-            merge(cfg, {**defaults_of_dataset(values.get("DATASET.NAME", "")), **values}, dataset)
-        if cfg.DATASET.NAME not in DATASET_REGISTRY.registered_names():
-            raise UserError(
-                f"The data set {cfg.DATASET.NAME} of {self.folder} is not registered here; run the command in the "
-                "checkout that contains it"
-            )
-        cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
-        if subset or dataset:
-            cfg.DATASET.SUBSAMPLE_CLASSES = subset or "all"
-        return cfg
 
     def test_features(self, cfg: CfgNode | None = None) -> ImageFeatures:
         """Compute the features of test images, or read them from the cache.
@@ -333,70 +230,6 @@ class TrainedRun:
         with redirect_stdout(StringIO()):  # Dassl prints the transform
             return build_transform(self.cfg, is_train=False)
 
-    @property
-    def _student_sha256(self) -> str | None:
-        """Recorded hash of the student's CLIP; None in records of older versions."""
-        file = self.folder / "run.json"
-        return recorded_student(self._record) if file.is_file() else None
-
-    @property
-    def _record(self) -> dict:
-        return read_record(self.folder / "run.json", "the record of a run", "run it again", fingerprint=str, task=str)
-
-    # Loading ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _settings(self) -> CfgNode:
-        return self.trainer_class.settings(self.cfg)
-
-    def _check_folder(self) -> None:
-        problem = ""
-        if not self.folder.is_dir():
-            problem = "the folder does not exist"
-        elif not (self.folder / "config.yaml").is_file():
-            problem = "it has no config.yaml"
-        elif not (self.folder / "done.json").is_file():
-            problem = "the run is unfinished (it has no done.json)"
-        elif (self.folder / "run.json").is_file():
-            problem = _describe_test(self._record)
-        if problem:
-            raise UserError(
-                f"{self.folder} is not a finished training run: {problem}. Give the folder of a training that train.py "
-                "has finished"
-            )
-
-    def _read_config(self) -> CfgNode:
-        """Merge the run's values into the defaults; unknown keys of data sets are kept."""
-        cfg, file = get_cfg_default(), str(self.folder / "config.yaml")
-        extend_cfg(cfg)
-        values, known = rename_keys(read_yaml(file)), set(known_keys(cfg))
-        merge(cfg, {key: value for key, value in values.items() if key in known or key.startswith(READ)}, file)
-        for key in values.keys() - known:
-            *path, name = key.split(".")
-            node = cfg
-            for part in path:
-                node = node.setdefault(part, CfgNode()) if isinstance(node, CfgNode) else None
-            if not isinstance(node, CfgNode) or isinstance(node.get(name), CfgNode):
-                raise UserError(f"{file} contains {quoted(key)}, which is not a configuration key; give another run")
-            node[name] = values[key]
-        return cfg
-
-    def _find_trainer(self) -> type[PromptTrainer]:
-        import_trainers()
-        name = self.cfg.TRAINER.NAME
-        if name not in TRAINERS:
-            raise UserError(
-                f"{self.folder} is a run of the trainer {quoted(name)}, which is not registered here (registered: "
-                f"{', '.join(sorted(TRAINERS))}); give another run"
-            )
-        return TRAINERS[name]
-
-    def _leave_half_precision(self) -> None:
-        if self._settings.PREC in ("fp16", "amp") or (self._settings.PREC == "bf16" and not cpu_bf16()):
-            self._settings.PREC = "fp32"
-        if self.cfg.TEACHER.PREC == "fp16":
-            self.cfg.TEACHER.PREC = "fp32"
-
     def _restore(self, module: nn.Module, name: str, ignored: tuple[str, ...] = ()) -> None:
         path = checkpoint.find_checkpoint(self.folder / name, None)
         checkpoint.restore(module, checkpoint.read(path)["state_dict"], path, ignored)
@@ -417,14 +250,3 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> TrainedR
         UserError: there is no finished training run, or this code does not know its settings.
     """
     return TrainedRun(folder, device)
-
-
-def _describe_test(record: dict) -> str:
-    """Describe a run that only tested weights; an empty string for a training."""
-    if not str(record.get("task")).startswith("test"):
-        return ""
-    command = [str(word) for word in record.get("command") or []]
-    for flag, value in zip(command, [*command[1:], ""], strict=True):
-        if flag.startswith("--model-dir"):
-            return f"it is a test of the run in {flag.partition('=')[2] or value}"
-    return "it is a test of another run"
