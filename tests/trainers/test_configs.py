@@ -9,7 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 import datasets
 import train
-from fdbpl.config import merge, read_yaml, split_per_dataset
+from fdbpl.config import for_dataset, merge, read_yaml, split_per_dataset
 from fdbpl.engine import registry
 from fdbpl.engine.run import build_config
 
@@ -111,3 +111,15 @@ def test_a_registered_name_keeps_its_trainer():
 
     assert registry.register(CoOp) is CoOp
     assert TRAINER_REGISTRY.get("CoOp") is theirs
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_recommended_settings_read_as_many_regions_at_every_number_of_shots(student):
+    folder = ROOT / "configs/trainers/FDBPL"
+    cfg, special = load(folder / f"{student}_recommended.yaml")
+    (paper,) = (
+        file for file in FILES if re.fullmatch(rf"FDBPL/{student}(_ep50_ctxv1)?", f"{file.parent.name}/{file.stem}")
+    )
+    assert cfg == load(paper)[0]  # the settings of 16 shots
+    for shots in (1, 2, 4, 8, 16):
+        assert for_dataset(special, "", shots).get("REGIONS.PER_EPOCH", 1) * shots == 16
