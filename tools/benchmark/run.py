@@ -79,8 +79,8 @@ def run(
             needed = (getattr(point, "student", None), getattr(point, "teacher", None))
             if needed != (None, None) and needed != models:
                 load_random_init.cache_clear()  # keep one pair of models in memory
-                gc.collect()
                 models = needed
+            gc.collect()  # a DALI pipeline must not be deleted in a forked worker of a DataLoader, which would crash
             result = MEASURES[type(point)](inputs, point)
             about = {"kind": type(point).__name__, "point": {**asdict(point), "name": point.name}}
             write_json(file, {**about, **result})
