@@ -18,7 +18,8 @@ LAYERS = [  # from top to bottom; a module may import from its own layer and fro
         "fdbpl.plugin",
     ],
     ["trainers", "datasets", "fdbpl.report", "fdbpl.protocols"],
-    ["fdbpl.engine", "fdbpl.data"],
+    ["fdbpl.engine"],
+    ["fdbpl.data"],
     ["fdbpl.runs"],
     ["fdbpl.regions"],
     ["fdbpl.class_names", "fdbpl.demo"],
@@ -69,3 +70,17 @@ def test_imports_run_down(imports):
 
 def test_no_module_imports_itself_through_others(imports):
     TopologicalSorter(imports).prepare()  # raises CycleError
+
+
+def folder_of(module: str) -> str:
+    """Return the folder below the top level, e.g. fdbpl.engine or trainers."""
+    return ".".join(module.split(".")[: 2 if module.startswith("fdbpl.") else 1])
+
+
+def test_no_folder_imports_itself_through_others(imports):
+    folders: dict[str, set[str]] = {}
+    for module, found in imports.items():
+        folder = folder_of(module)
+        folders.setdefault(folder, set()).update(map(folder_of, found))
+        folders[folder].discard(folder)
+    TopologicalSorter(folders).prepare()  # raises CycleError

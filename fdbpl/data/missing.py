@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fdbpl.config import read_yaml
-
 
 def missing_datasets(names: Iterable[str], root: Path) -> str:
     """Return a line that lists the data sets of configs/datasets without images; "" if there are none."""
@@ -17,11 +15,11 @@ def missing_folder(name: str, root: Path) -> Path | None:
     """Return the folder in which images are expected but missing; None if they exist or none are expected."""
     if name == "folder":  # the user's own images, which are not below the root
         return None
-    from fdbpl.engine.registry import default_config
+    from third_party import use_dassl
 
-    default_config()  # registers the data sets
-    from dassl.data.datasets import DATASET_REGISTRY
+    use_dassl()  # before dassl is imported
+    from fdbpl.data.prepare.check import dataset_class
 
-    kind = DATASET_REGISTRY.get(read_yaml(f"configs/datasets/{name}.yaml")["DATASET.NAME"])
+    kind = dataset_class(name)
     folder = Path(kind.dataset_dir, kind.image_dir)
     return None if (root.expanduser() / folder).exists() or kind.__module__.startswith("datasets.demo") else folder

@@ -3,15 +3,16 @@
 import importlib
 import importlib.util
 import pkgutil
-from pathlib import Path
 from types import ModuleType
 
 from dassl.config import get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
+from fdbpl.data import registry as data_registry
+from fdbpl.data.registry import CHECKOUT, is_of_checkout
 from fdbpl.errors import UserError
 
 from . import defaults
@@ -20,7 +21,6 @@ from .checks import assert_no_test_leakage
 from .settings import check_settings
 from .trainer import PromptTrainer
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 TRAINERS: dict[str, type[PromptTrainer]] = {}  # registered trainers of this project by name
 
 
@@ -40,18 +40,12 @@ def _package() -> ModuleType:
     """
     if importlib.util.find_spec("fdbpl.trainers") is not None:
         return importlib.import_module("fdbpl.trainers")
-    if not _is_of_checkout("trainers"):
+    if not is_of_checkout("trainers"):
         raise UserError(
             f"The trainers of FDBPL cannot be imported. Run the command in {CHECKOUT}, or install the package: "
             f"pip install {CHECKOUT}"
         )
     return importlib.import_module("trainers")
-
-
-def _is_of_checkout(name: str) -> bool:
-    """Return whether the package that `import name` finds belongs to this checkout."""
-    found = importlib.util.find_spec(name)
-    return found is not None and found.origin is not None and Path(found.origin).resolve().parents[1] == CHECKOUT
 
 
 def import_trainers() -> list[ModuleType]:
@@ -75,17 +69,9 @@ def default_config() -> CfgNode:
     The data sets of a checkout are registered with Dassl as a side effect.
     """
     cfg = get_cfg_default()
-    if _is_of_checkout("datasets"):  # an installed package has none
-        importlib.import_module("datasets").extend_cfg(cfg)
+    data_registry.extend_cfg(cfg)
     extend_cfg(cfg)
     return cfg
-
-
-def defaults_of_dataset(name: str) -> dict:
-    """Return the `config_defaults` of a data set's class; {} if no such class is registered."""
-    if name not in DATASET_REGISTRY.registered_names():
-        return {}
-    return getattr(DATASET_REGISTRY.get(name), "config_defaults", {})
 
 
 def trainer_names() -> list[str]:

@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 from fdbpl import distributed
 from fdbpl.backbones import weights_sha256
 from fdbpl.config import for_dataset, merge, pairs, plain, read_yaml, split_per_dataset
+from fdbpl.data.registry import defaults_of_dataset
 from fdbpl.determinism import deterministic_algorithms
 from fdbpl.distributed import barrier, is_main_process, main_process_first, world_size
 from fdbpl.errors import SystemFailure, UserError, quoted
@@ -30,7 +31,7 @@ from fdbpl.runs import RunFolder, peak_memory
 from . import DASSL
 from .bank_spec import ensure_bank
 from .method import Method
-from .registry import default_config, defaults_of_dataset, region_bank_spec, trainer_names
+from .registry import default_config, region_bank_spec, trainer_names
 from .run_inputs import inputs_of, test_record, tested_split
 
 

@@ -10,12 +10,13 @@ from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from fdbpl.config import known_keys, merge, read_yaml, rename_keys
+from fdbpl.data.registry import defaults_of_dataset
 from fdbpl.devices import cpu_bf16
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
 from fdbpl.runs.folder import read_metrics
 
-from .registry import TRAINERS, default_config, defaults_of_dataset, extend_cfg, import_trainers
+from .registry import TRAINERS, default_config, extend_cfg, import_trainers
 from .run_compatibility import recorded_student
 from .templates import template_of
 from .trainer import PromptTrainer

@@ -6,14 +6,15 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from fdbpl.config import merge, read_yaml
 from fdbpl.data.prepare.install import missing
 from fdbpl.data.prepare.sources import SOURCES
+from fdbpl.data.registry import extend_cfg
 from fdbpl.data.split_dataset import Sizes, SplitDataset
-from fdbpl.engine.registry import default_config
 from fdbpl.errors import UserError
 from fdbpl.io.image_check import unreadable_images
 
@@ -31,7 +32,7 @@ class Report:
 
 def dataset_class(name: str) -> type[SplitDataset]:
     """Return the class of the data set that configs/datasets/<name>.yaml names."""
-    default_config()  # registers the data sets
+    extend_cfg(get_cfg_default())  # registers the data sets
     return DATASET_REGISTRY.get(read_yaml(str(CONFIGS / f"{name}.yaml"))["DATASET.NAME"])
 
 
@@ -78,9 +79,11 @@ def absent_targets(name: str, root: Path) -> list[str]:
 
 def build_config(name: str, root: Path) -> CfgNode:
     """Build the configuration that data sets read, for all classes and all images."""
-    cfg = default_config()
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
     file = CONFIGS / f"{name}.yaml"
-    merge(cfg, read_yaml(str(file)), str(file))
+    values = read_yaml(str(file))  # keys of other sections may be those of trainers
+    merge(cfg, {key: value for key, value in values.items() if key.startswith("DATASET.")}, str(file))
     cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), -1, "all"
     cfg.freeze()
     return cfg
