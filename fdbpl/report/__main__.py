@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="OUTPUT of the scripts, or any folder with runs below it")
     parser.add_argument("--protocol", choices=PROTOCOL_TITLES, help="print the tables of this protocol only")
     parser.add_argument("--to", type=Path, help="folder of the report (default: OUTPUT/report)")
-    parser.add_argument("--reference", default="", help="a row: add the differences from it with 95 % intervals")
+    parser.add_argument("--reference", default="", help="a row: add the differences from it with 95 %% intervals")
     parser.add_argument("--no-gallery", action="store_true", help="leave out the gallery of regions, which needs torch")
     return parser.parse_args()
 
