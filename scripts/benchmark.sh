@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measure training steps of FDBPL and of the baselines on this machine.   bash scripts/benchmark.sh [PROFILE] [FLAGS]
-#   quick (default): all performance targets, 10 minutes on 2 cores; full: more models and sizes, hours, resumable
+#   quick (default): all performance targets, 25 minutes on 2 cores; full: more models and sizes, hours, resumable
 #   FLAGS: --output DIR, --photos FOLDER, --device cpu|cuda
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

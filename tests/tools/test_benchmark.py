@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fdbpl.errors import UserError
+from tools.benchmark import timing
 from tools.benchmark.measurements import measure_pipeline
 from tools.benchmark.memory import PeakMemory
 from tools.benchmark.page import page
@@ -19,7 +20,7 @@ from tools.benchmark.profiles import PROFILES, Pipeline
 from tools.benchmark.run import run
 from tools.benchmark.synthetic_inputs import SyntheticInputs
 from tools.benchmark.targets import break_even, of_kind, seconds_of_a_region, targets
-from tools.benchmark.timing import interleaved, summary
+from tools.benchmark.timing import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +46,7 @@ def test_the_tiny_profile_and_its_page(tmp_path):
     step = record["points"][0]
     assert set(step["variants"]) == {"a", "a_half", "a_star", "b", "c", "d", "e"}
     for result in step["variants"].values():
-        assert result["first"] > 0 and (result["later"] is None or result["later"]["count"] <= 2)
+        assert result["warm_up"] > 0 and result["seconds"]["median"] > 0 and result["seconds"]["count"] >= 2
     assert step["variants"]["a"]["model_mib"] > step["variants"]["d"]["model_mib"] > 0
     assert step["labelling"]["regions"] == step["point"]["batch"]
     assert sorted(path.name for path in output.iterdir()) == ["benchmark.json", "tables.md"]
@@ -99,10 +100,10 @@ def test_bad_arguments(arguments, words, tmp_path, monkeypatch, capsys):
     assert ended.value.code == 2 and all(word in message for word in words)
 
 
-def step(classes: int, **later: float) -> dict:
+def step(classes: int, **seconds: float) -> dict:
     results = {
-        name: {"first": None, "later": summary([value]), "peak_mib": 1.0, "model_mib": 1.0}
-        for name, value in later.items()
+        name: {"warm_up": 2 * value, "seconds": summary([value]), "peak_mib": 1.0, "model_mib": 1.0}
+        for name, value in seconds.items()
     }
     return {
         "kind": "Step",
@@ -119,22 +120,12 @@ def record(*points: dict) -> dict:
 
 
 def test_targets_are_ratios_of_medians():
-    measured = record(step(50, a=60.0, a_star=30.0, b=13.0, c=2.0, d=1.0, e=0.8), step(1000, d=80.0))
+    measured = record(step(50, a=54.0, a_star=27.0, b=11.7, c=1.8, d=0.9, e=0.8), step(1000, d=80.0))
     found = {target.what: target for target in targets(measured)}
-    expected = {"(a)/(d), 50 classes": 60, "(a*)/(d), 50 classes": 30, "(d)/(e), 50 classes": 1.25}
+    expected = {"(a)/(d), 50 classes": 60, "(a*)/(d), 50 classes": 30, "(d)/(e), 50 classes": 1.125}
     assert {what: found[what].value for what in expected} == expected
     assert [found[what].verdict for what in expected] == ["met", "missed", "met"]
     assert found["(b)/(d), 500 classes"].verdict == "not measured"
-
-
-def test_a_first_step_is_never_compared_with_later_ones():
-    point = step(50, a=60.0, d=1.0)
-    point["variants"]["a"] |= {"first": 60.0, "later": None}
-    (target,) = [target for target in targets(record(point)) if target.what == "(a)/(d), 50 classes"]
-    assert target.value is None and break_even(record(point)) is None
-    point["variants"]["d"]["first"] = 2.0
-    (target,) = [target for target in targets(record(point)) if target.what == "(a)/(d), 50 classes"]
-    assert target.value == 30
 
 
 def test_the_page_names_what_was_not_measured():
@@ -171,30 +162,26 @@ class Sleeper:
 
     models: list = []  # noqa: RUF012
 
-    def __init__(self, name: str, calls: list):
-        self.name, self.calls = name, calls
-
-    def warm_up(self) -> None:
-        self.calls.append(f"warm {self.name}")
+    def __init__(self, name: str, calls: list, seconds: float):
+        self.name, self.calls, self.seconds = name, calls, seconds
 
     def prepare(self) -> None:
         self.calls.append(f"prepare {self.name}")
 
     def step(self) -> None:
-        time.sleep(0.0 if self.name in self.calls else 0.05)  # the first step is the slowest
+        time.sleep(self.seconds if self.name in self.calls else 0.3)  # the first step is the slowest
         self.calls.append(self.name)
 
 
-def test_variants_take_turns():
+def test_all_variants_are_timed_alike_after_a_warm_up(monkeypatch):
+    monkeypatch.setattr(timing, "ROUND_S", 0.1)
     calls: list[str] = []
-    variants = {name: Sleeper(name, calls) for name in "xy"}
-    found = interleaved(variants, seconds=60, max_steps=3, device="cpu", say=lambda *_, **__: None)
-    assert calls == ["warm x", "warm y", *["prepare x", "x", "prepare y", "y"] * 3]
-    assert all(result["later"]["count"] == 2 for result in found.values())
-    assert all(result["first"] > result["later"]["median"] > 0 for result in found.values())
-    calls.clear()
-    found = interleaved(variants, seconds=0, max_steps=5, device="cpu", say=lambda *_, **__: None)
-    assert calls.count("x") == calls.count("y") == 1 and found["x"]["later"] is None
+    variants = {"x": Sleeper("x", calls, 0.15), "y": Sleeper("y", calls, 0.03)}
+    found = timing.interleaved(variants, rounds=3, device="cpu", say=lambda *_, **__: None)
+    steps = [name for name in calls if len(name) == 1]
+    assert steps[:3] == ["x", "y", "x"] and calls.count("prepare x") == calls.count("x") == 4
+    assert found["x"]["seconds"]["count"] == 3 and 3 < found["y"]["seconds"]["count"] <= 10  # a fast one repeats
+    assert all(result["warm_up"] > result["seconds"]["upper"] > 0 for result in found.values())
 
 
 def test_summary():

@@ -16,7 +16,7 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
     parser.add_argument(
         "profile", nargs="?", default="quick",
-        help="quick: all performance targets (10 minutes on 2 cores); full: more models and sizes (hours; resumes "
+        help="quick: all performance targets (25 minutes on 2 cores); full: more models and sizes (hours; resumes "
         "after an interruption); document: write docs/PERFORMANCE.md",
     )  # fmt: skip
     parser.add_argument("file", nargs="?", type=Path, help="the benchmark.json for document")

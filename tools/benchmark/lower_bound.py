@@ -32,9 +32,6 @@ class TextLowerBound:
     def prepare(self) -> None:
         """Do nothing; `step` does all work."""
 
-    def warm_up(self) -> None:
-        self.step()
-
     def step(self) -> Tensor:
         features = self.features()
         features.backward(torch.ones_like(features))

@@ -106,21 +106,11 @@ class OfficialStep:
         self.optimiser.step()
         return loss.detach()
 
-    def warm_up(self) -> None:
-        """Run the encoders on two regions and eight classes."""
-        self.image_work(self.decode()[:2])
-        self.encode(self.spaces[0], slice(0, 8)).sum().backward()
-        self.optimiser.zero_grad()
-
     def _parts(self) -> list[slice]:
         return [slice(start, start + self.at_once) for start in range(0, self.classes, self.at_once)]
 
     def loss(self, pixels: Tensor, features: list[Tensor]) -> Tensor:
         raise NotImplementedError
-
-    def image_work(self, pixels: Tensor) -> None:
-        """Run the part of a step that does not depend on class features."""
-        self.student.encode_image(pixels)
 
 
 class KDPLStep(OfficialStep):
@@ -141,10 +131,6 @@ class KDPLStep(OfficialStep):
         t = scale * self.teacher.encode_image(pixels) @ self.texts.T
         s = scale * x @ F.normalize(features[0], dim=-1).T
         return 0.5 * kl_forward(t, s).mean() + 0.5 * kl_reverse(t, s).mean()
-
-    def image_work(self, pixels: Tensor) -> None:
-        super().image_work(pixels)
-        self.teacher.encode_image(pixels)
 
 
 class ReleaseStep(OfficialStep):

@@ -10,13 +10,13 @@ from tools.benchmark.targets import (
     break_even,
     label,
     measured_variants,
+    median,
     of_kind,
     ratio,
     seconds_of_a_region,
     steps,
     targets,
 )
-from tools.benchmark.timing import like_for_like
 
 
 def page(record: dict) -> str:
@@ -53,8 +53,8 @@ def _machine(record: dict) -> Iterator[str]:
     yield f"* Python {environment['python']}, {installed}; code {commit}."
     yield f"* CLIP models of the published architectures with random weights, which do not change times. {images}."
     yield (
-        "* All variants run in turn in one process on the same data. Medians, quartiles in brackets. The first step of "
-        "a variant is slower than later ones, because it allocates all memory; ratios compare steps of the same kind."
+        "* All variants run in turn in one process on the same data, and all are timed alike: after one whole step as "
+        "a warm-up, at least three timed steps each. Medians, quartiles in brackets; ratios are those of medians."
     )
     yield f"* Memory: {record['memory']}. Models: weights that the variant holds."
 
@@ -94,12 +94,12 @@ def _steps(record: dict) -> Iterator[str]:
         yield ""
         yield f"The longest prompt has {positions['all']} positions, of which all prompts share {positions['shared']}."
         yield ""
-        yield "| | first step, s | later steps, s | over (d) | memory of a step, MiB | models, MiB |"
+        yield "| | warm-up, s | step, s | over (d) | memory of a step, MiB | models, MiB |"
         yield "|---|---|---|---|---|---|"
         for name, result in point["variants"].items():
             value, part = ratio(point, name, "d"), point["classes_at_once"].get(name)
             yield (
-                f"| ({label(name)}) | {_first(result)} | {_later(result)} "
+                f"| ({label(name)}) | {result['warm_up']:.3f} | {_seconds(result)} "
                 f"| {number(value) if value else '-'} | {_mib(result['peak_mib'])}"
                 f"{f' ({part} classes at a time)' if part else ''} | {_mib(result['model_mib'])} |"
             )
@@ -128,9 +128,8 @@ def _visual(record: dict) -> Iterator[str]:
     yield "|---|---|---|---|"
     for method in settings["methods"]:
         online, stored = (point[method][name] for name in (f"{method}_KDPL", f"FDBPL_{method}"))
-        seconds = like_for_like(online, stored)
-        cells = [_later(one) if one["later"] else _first(one) for one in (online, stored)]
-        yield f"| {method} | {cells[0]} | {cells[1]} | {number(seconds[0] / seconds[1]) if seconds else '-'} |"
+        ratio = median(online) / median(stored)
+        yield f"| {method} | {_seconds(online)} | {_seconds(stored)} | {number(ratio)} |"
     yield ""
 
 
@@ -171,7 +170,7 @@ def _break_even(record: dict) -> Iterator[str]:
             counts = ", ".join(f"{count:.1f} runs at {regions} regions per image" for regions, count in runs.items())
             yield f"With {IMAGES} images and {EPOCHS} epochs a bank saves its own cost over (a) after {counts}."
         else:
-            yield "The break-even over (a) is not given: the record holds no comparable steps of (a) and (d)."
+            yield "The break-even over (a) is not given: the record holds no steps of (a) and (d)."
 
 
 def _precision(record: dict) -> Iterator[str]:
@@ -237,13 +236,8 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _first(result: dict) -> str:
-    return f"{result['first']:.3f}" if result["first"] else "-"
-
-
-def _later(result: dict) -> str:
-    later = result["later"]
-    return f"{_spread(later, '.3f')}, {later['count']} steps" if later else "-"
+def _seconds(result: dict) -> str:
+    return f"{_spread(result['seconds'], '.3f')}, {result['seconds']['count']} steps"
 
 
 def _spread(values: dict, digits: str) -> str:

@@ -40,14 +40,6 @@ class TrainerStep:
     def prepare(self) -> None:
         """Do nothing; `step` does all work."""
 
-    def warm_up(self) -> None:
-        if self.decode is None:
-            self.step()
-            return
-        decode, self.decode = self.decode, lambda: decode()[:2]
-        self.step()
-        self.decode = decode
-
     def step(self) -> float:
         """Make one step and return the loss."""
         if self.decode is None:
@@ -62,7 +54,7 @@ def measure_step(inputs: SyntheticInputs, point: Step, say=print) -> dict:
     """Measure seconds and memory of the variants, and describe prompts and labelling."""
     variants, about = step_variants(inputs, point)
     say(f"{point.name}: {', '.join(variants)}", flush=True)
-    return {"variants": interleaved(variants, point.seconds, point.max_steps, inputs.device, say), **about}
+    return {"variants": interleaved(variants, point.rounds, inputs.device, say), **about}
 
 
 def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Variant], dict]:
@@ -130,7 +122,7 @@ def measure_visual(inputs: SyntheticInputs, point: Visual, say=print) -> dict:
         decode = decoder(inputs, stored, online.student.backbone.image_size)
         variants = {f"FDBPL_{method}": TrainerStep(stored), f"{method}_KDPL": TrainerStep(online, decode)}
         say(f"{point.name}: {method}", flush=True)
-        results[method] = interleaved(variants, point.seconds, point.max_steps, inputs.device, say)
+        results[method] = interleaved(variants, point.rounds, inputs.device, say)
     return results
 
 

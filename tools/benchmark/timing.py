@@ -3,15 +3,16 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Protocol
 
 from tools.benchmark.memory import PeakMemory
 from tools.benchmark.synthetic_inputs import synchronise
 
+ROUND_S, MAX_REPEATS = 2.0, 10  # seconds and steps of a fast variant in a round
+
 
 class Variant(Protocol):
-    """An implementation of a training step. Only `step` is timed; `warm_up` may run a part of it.
+    """An implementation of a training step. Only `step` is timed.
 
     Attributes:
         models: backbones of the variant.
@@ -21,51 +22,43 @@ class Variant(Protocol):
 
     def prepare(self) -> None: ...
     def step(self) -> object: ...
-    def warm_up(self) -> None: ...
 
 
-def interleaved(
-    variants: Mapping[str, Variant], seconds: float, max_steps: int, device: str, say: Callable = print
-) -> dict[str, dict]:
-    """Time the variants in turn.
+def interleaved(variants: Mapping[str, Variant], rounds: int, device: str, say: Callable = print) -> dict[str, dict]:
+    """Time the variants in turn, all in the same way.
 
-    Each variant makes at least one step and at most `max_steps`. It makes further steps while all variants together
-    stay within `seconds`, or the variant itself within an equal share. Freed memory is returned to the system before
-    the first step in order to measure the peak. Allocating it again slows that step, which is recorded separately.
+    Each variant makes one whole step that is not timed: it allocates the memory and measures its peak. Then all
+    variants take their turns in `rounds` rounds; in a round a variant repeats its step for about `ROUND_S` seconds, at
+    least once.
 
     Returns:
-        For each variant "first" (seconds of the first step), "later" (`summary` of the seconds of later steps, or
-        None), "peak_mib" of a step and "model_mib" of the models.
+        For each variant "seconds" (`summary` of the timed steps), "warm_up" (seconds of the first step), "peak_mib" of
+        a step and "model_mib" of the models.
     """
     results: dict[str, dict] = {}
-    later: dict[str, list[float]] = {name: [] for name in variants}
-    spent = dict.fromkeys(variants, 0.0)
+    timed: dict[str, list[float]] = {name: [] for name in variants}
     for name, variant in variants.items():
-        variant.warm_up()
         size = sum(p.numel() * p.element_size() for model in variant.models for p in model.model.parameters()) / 2**20
-        results[name] = {"first": None, "later": None, "peak_mib": None, "model_mib": size}
-    for number in range(max_steps):
+        with PeakMemory(device) as peak:
+            taken = _timed(variant, device)
+        results[name] = {"warm_up": taken, "peak_mib": peak.mib, "model_mib": size}
+        say(f"  warm-up: {name}: {taken:.3f} s", flush=True)
+    for number in range(1, rounds + 1):
         for name, variant in variants.items():
-            if number:
-                expected = statistics.median(later[name] or [results[name]["first"]])
-                if sum(spent.values()) + expected > seconds and spent[name] + expected > seconds / len(variants):
-                    continue
-            variant.prepare()
-            with nullcontext() if number else PeakMemory(device) as peak:
-                synchronise(device)
-                begin = time.perf_counter()
-                variant.step()
-                synchronise(device)
-                taken = time.perf_counter() - begin
-            if peak:
-                results[name] |= {"first": taken, "peak_mib": peak.mib}
-            else:
-                later[name].append(taken)
-            spent[name] += taken
-            say(f"  round {number + 1}: {name}: {taken:.3f} s", flush=True)
-    for name, values in later.items():
-        results[name]["later"] = summary(values) if values else None
-    return results
+            expected = min(timed[name] or [results[name]["warm_up"]])
+            steps = [_timed(variant, device) for _ in range(max(1, min(MAX_REPEATS, int(ROUND_S / expected))))]
+            timed[name] += steps
+            say(f"  round {number}: {name}: {statistics.median(steps):.3f} s", flush=True)
+    return {name: {"seconds": summary(timed[name]), **result} for name, result in results.items()}
+
+
+def _timed(variant: Variant, device: str) -> float:
+    variant.prepare()
+    synchronise(device)
+    begin = time.perf_counter()
+    variant.step()
+    synchronise(device)
+    return time.perf_counter() - begin
 
 
 def summary(values: list[float]) -> dict:
@@ -73,12 +66,3 @@ def summary(values: list[float]) -> dict:
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     rounded = {"median": median, "lower": lower, "upper": upper}
     return {**{key: float(f"{value:.5g}") for key, value in rounded.items()}, "count": len(values)}
-
-
-def like_for_like(*results: dict) -> list[float] | None:
-    """Return comparable seconds of all variants: of later steps if all have some, else of first steps, else None."""
-    if all(result["later"] for result in results):
-        return [result["later"]["median"] for result in results]
-    if all(result["first"] for result in results):
-        return [result["first"] for result in results]
-    return None
