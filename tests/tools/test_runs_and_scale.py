@@ -136,8 +136,12 @@ def test_tables_of_whole_runs(record):
 
 
 def test_page_of_several_profiles(record):
-    text = page(merge([record, {**record, "command": "two", "profile": "scale", "points": SCALED}]))
-    assert "`one`, `two`" in text and text.count("![") == 2
+    later = {**record["environment"], "code": {"commit": "b" * 40, "modified": True}}
+    scale = {**record, "command": "two", "environment": later, "profile": "scale", "points": SCALED}
+    text = page(merge([record, scale]))
+    code = (record["environment"]["code"]["commit"] or "unknown")[:12]
+    assert f"`one`, d, code {code}" in text and f"`two`, d, code {'b' * 12} (modified)" in text
+    assert text.count("![") == 2
     assert "| 1000 | 4 | 32 | 250 | 1 | 2 | 12.000 (12.000 to 12.000) | 4,096 | 5,096 |" in text
     assert "800,000 regions, 3 trainings" in text
     elsewhere = {**record, "command": "elsewhere", "threads": 4}

@@ -54,14 +54,15 @@ def _machine(record: dict) -> Iterator[str]:
     environment = record["environment"]
     machine, packages = environment["machine"], environment["packages"]
     installed = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
-    commit = (environment["code"]["commit"] or "unknown")[:12] + " (modified)" * environment["code"]["modified"]
     images = "Photographs" if record["photographs"] else "Synthetic images of 500 x 375 pixels"
-    yield f"* Command: `{record['command']}`, {record['date']}."
+    for part in record.get("measured", [{**record, "code": environment["code"]}]):  # the records that it merges
+        commit = (part["code"]["commit"] or "unknown")[:12] + " (modified)" * part["code"]["modified"]
+        yield f"* Command: `{part['command']}`, {part['date']}, code {commit}."
     yield (
         f"* Machine: {machine['processor']}, {record['threads']} threads of torch, "
         f"{machine['gpu'] or 'no GPU'}, {machine['system']}."
     )
-    yield f"* Python {environment['python']}, {installed}; code {commit}."
+    yield f"* Python {environment['python']}, {installed}."
     yield f"* CLIP models of the published architectures with random weights, which do not change times. {images}."
     yield (
         "* All variants run in turn in one process on the same data, and all are timed alike: after one whole step as "

@@ -115,7 +115,10 @@ def merge(records: list[dict]) -> dict:
             raise UserError(f"`{first['command']}` and `{other['command']}` ran on different machines. Give one file.")
     return {
         **first,
-        "command": "`, `".join(record["command"] for record in records),
+        "measured": [
+            {"command": record["command"], "date": record["date"], "code": record["environment"]["code"]}
+            for record in records
+        ],
         "missing": sum(record["missing"] for record in records),
         "official": {name: commit for record in records for name, commit in record.get("official", {}).items()},
         "points": [point for record in records for point in record["points"]],
