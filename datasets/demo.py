@@ -1,11 +1,13 @@
 """The synthetic demo data sets, drawn on first use (docs/DEMO.md)."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
+from fdbpl.data.rows import Item
 from fdbpl.data.split_dataset import SplitDataset
 from fdbpl.demo import shifts
 from fdbpl.demo.colours import COLOURS
@@ -18,6 +20,7 @@ from fdbpl.errors import UserError, enumerated
 def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.DEMO = CfgNode()
     cfg.DATASET.DEMO.CLASS_SPLIT = 1  # 1 to 4: order of the classes, which decides the base and the new half
+    cfg.DATASET.DEMO.SHARE = 1.0  # demo_hard: share of the images that show the sense of their half, from 0.0 to 1.0
     cfg.DATASET.DEMO.DRAW = "test"  # test, or validation: other images of the same distribution, for tuning
 
 
@@ -38,11 +41,20 @@ class DrawnDataset(SplitDataset):
             raise UserError(f"DATASET.DEMO.DRAW is {settings.DRAW!r}; set one of {', '.join(DRAWS)}")
         if settings.CLASS_SPLIT not in CLASS_SPLITS:
             raise UserError(f"DATASET.DEMO.CLASS_SPLIT is {settings.CLASS_SPLIT}; set 1, 2, 3 or 4")
+        self.check_settings(cfg)
         self.folder = Path(self.root, self.dataset_dir, settings.DRAW)
         self.split_file = self.source.split_file(settings.CLASS_SPLIT)
         if not self.source.is_drawn(self.folder, settings.DRAW):
             self.check_nothing_else()
         self.source.draw_into(self.folder, settings.DRAW)
+
+    def check_settings(self, cfg: CfgNode) -> None:
+        """Raise a UserError for settings of another synthetic data set."""
+        if cfg.DATASET.DEMO.SHARE != 1:
+            raise UserError(
+                f"DATASET.DEMO.SHARE {cfg.DATASET.DEMO.SHARE} is a setting of demo_hard, but the data set is "
+                f"{self.dataset_dir}; leave it out"
+            )
 
     def check_nothing_else(self) -> None:
         """Check that the root holds no other files, such as the user's images, to which synthetic ones would be added.
@@ -90,6 +102,21 @@ class DemoHard(DrawnDataset):
 
     dataset_dir = "demo_hard"
     source = HARD
+
+    def check_settings(self, cfg: CfgNode) -> None:
+        self.share, self.class_split = cfg.DATASET.DEMO.SHARE, cfg.DATASET.DEMO.CLASS_SPLIT
+        if not 0 <= self.share <= 1:
+            raise UserError(f"DATASET.DEMO.SHARE is {self.share}; set a number from 0.0 to 1.0")
+
+    def read_split(self) -> dict[str, list[Item]]:
+        """Return other rows of the same images if the share is below 1."""
+        if self.share == 1:
+            return super().read_split()
+        return replace(HARD, share=self.share).split(self.class_split)
+
+    def few_shot_folders(self, cfg: CfgNode) -> list[Path]:
+        folders = super().few_shot_folders(cfg)
+        return folders if self.share == 1 else [folder / f"share_{self.share:g}" for folder in folders]
 
 
 @DATASET_REGISTRY.register()

@@ -12,7 +12,7 @@ from dassl.config import get_cfg_default
 from PIL import Image
 
 import datasets
-from datasets.demo import DemoSketch
+from datasets.demo import DemoHard, DemoSketch, DrawnDataset
 from fdbpl.backbones import load_backbone
 from fdbpl.demo import synthetic_dataset
 from fdbpl.demo.colours import COLOURS
@@ -238,3 +238,29 @@ def test_the_halves_show_their_names_in_opposite_senses(share):
                 assert sum(odd) / len(odd) == (share if name in base else 1 - share), (part, name)
         used[class_split] = set(paths["train"])
     assert used[1] != used[2]
+
+
+def test_a_share_of_the_senses_has_rows_and_few_shot_lists_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(HARD), "draw_into", lambda self, folder, draw: None)
+    monkeypatch.setattr(type(HARD), "is_drawn", lambda self, folder, draw: True)
+    monkeypatch.setattr(DrawnDataset, "read_split", lambda self: HARD.split(1))
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.FEWSHOT_DIR = str(tmp_path)
+    folders = []
+    for share in (1.0, 0.75, 0.5):
+        cfg.DATASET.DEMO.SHARE = share
+        dataset = DemoHard.__new__(DemoHard)
+        dataset.root = str(tmp_path)
+        dataset.prepare(cfg)
+        folders += dataset.few_shot_folders(cfg)
+        odd = [int(path[-8:-4]) % 2 for path, label, _ in dataset.read_split()["test"] if label < 14]
+        assert np.mean(odd) == share
+    assert len(set(folders)) == 6
+    cfg.DATASET.DEMO.SHARE = 1.5
+    with pytest.raises(UserError, match="SHARE is 1.5"):
+        dataset.prepare(cfg)
+    sketch = DemoSketch.__new__(DemoSketch)
+    sketch.root = str(tmp_path)
+    with pytest.raises(UserError, match="SHARE 1.5 is a setting of demo_hard, but the data set is demo_sketch"):
+        sketch.prepare(cfg)
