@@ -128,6 +128,11 @@ class RegionDistillation(GaussianPromptAveraging):
              "VOCABULARY_PULL needs words; give TRAINER.FDBPL.VOCABULARY too"),
             (settings.RANK_WEIGHT and not settings.REGION_WEIGHT,
              "RANK_WEIGHT True needs REGION_WEIGHT True; with False every weight is 1"),
+            (settings.FROZEN_TEXT_WEIGHT and cfg.TEACHER.MATCH_RELATIONS,
+             "FROZEN_TEXT_WEIGHT cannot be combined with TEACHER.MATCH_RELATIONS True; leave one out"),
+            (cfg.TEACHER.MATCH_RELATIONS and settings.TEST_LOGITS == "difference",
+             "TEST_LOGITS difference cannot be combined with TEACHER.MATCH_RELATIONS True, which changes the positive "
+             "class features only; leave one out"),
             (settings.NONE_WEIGHT and settings.TEST_LOGITS == "difference",
              "NONE_WEIGHT needs TEST_LOGITS positive, the logits that its prompt is trained with"),
             (settings.GPA and own_average,
@@ -148,7 +153,7 @@ class RegionDistillation(GaussianPromptAveraging):
     @classmethod
     def new_student(
         cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
-        teacher_features: Callable[[], Tensor],
+        teacher_features: Callable[[list[str]], Tensor],
     ) -> Student:  # fmt: skip
         student = super().new_student(cfg, backbone, classnames, template, teacher_features)
         student.frozen_text_weight = cfg.TRAINER.FDBPL.FROZEN_TEXT_WEIGHT

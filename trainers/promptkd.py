@@ -140,9 +140,9 @@ class PromptKD(PromptTrainer):
     @classmethod
     def new_student(
         cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
-        teacher_features: Callable[[], Tensor],
+        teacher_features: Callable[[list[str]], Tensor],
     ) -> Student:  # fmt: skip
-        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, teacher_features())
+        return PromptKDStudent(cls.settings(cfg), backbone, classnames, template, teacher_features(classnames))
 
 
 @register

@@ -1,15 +1,19 @@
 """Definition of a method: student, supervision and settings."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
 from fdbpl.backbones import Backbone, choose_precision
+from fdbpl.errors import UserError
 from fdbpl.prompts import PromptLearner
+from fdbpl.runs.folder import read_classnames
 
 from .bank_spec import BankSpec
+from .relation_matching import RelationMatching
 from .student import Classifier, Student
 from .supervision.base import Supervision
 from .supervision.hard_labels import HardLabels
@@ -65,14 +69,38 @@ class Method:
     @classmethod
     def new_student(
         cls, cfg: CfgNode, backbone: Backbone, classnames: list[str], template: str,
-        teacher_features: Callable[[], Tensor],
+        teacher_features: Callable[[list[str]], Tensor],
     ) -> Student:  # fmt: skip
         """Return an untrained student; no data set is needed.
 
         Args:
-            teacher_features: loads the teacher's unit class features, for students that use them (PromptKD).
+            teacher_features: returns the teacher's unit features of class names, for students that use them (PromptKD).
         """
         return cls.student_class(cls.settings(cfg), backbone, classnames, template)
+
+    @classmethod
+    def relation_matching(
+        cls, cfg: CfgNode, folder: str | Path, teacher_features: Callable[[list[str]], Tensor]
+    ) -> RelationMatching | None:
+        """Return what TEACHER.MATCH_RELATIONS needs to test the run in `folder`; None without this key or a teacher.
+
+        Raises:
+            UserError: the folder does not record the class names of the training.
+        """
+        if not cls.matches_relations(cfg):
+            return None
+        try:
+            return RelationMatching(read_classnames(Path(folder)), teacher_features)
+        except UserError as error:
+            raise UserError(
+                "TEACHER.MATCH_RELATIONS True needs the class names of the training, which a finished run records: "
+                f"{error}; or set it to False"
+            ) from error
+
+    @classmethod
+    def matches_relations(cls, cfg: CfgNode) -> bool:
+        """Return whether tests of other classes use the teacher's relations (TEACHER.MATCH_RELATIONS)."""
+        return cfg.TEACHER.MATCH_RELATIONS and cls.supervision_class.has_teacher
 
     @classmethod
     def new_prompt_spaces(cls, cfg: CfgNode, backbone: Backbone, classnames: list[str]) -> dict[str, PromptLearner]:

@@ -51,6 +51,7 @@ class PromptedTeacher(Backbone):
 
     def _student_for(self, classnames: list[str]) -> Student:
         student = self._run.student(classnames, self._template)
+        student.matching = None  # the feature of a name must not depend on the other names
         student.text_chunk = TEXTS_AT_A_TIME
         return student
 

@@ -37,6 +37,7 @@ def check_tested_run(folder: str | Path, cfg: CfgNode, settings: str, student: S
     if record is None:
         return
     keys = [*TEST_INPUT, *(TEACHER if student.uses_teacher_features else ())]
+    keys += ["TEACHER.NAME"] * cfg.TEACHER.MATCH_RELATIONS  # the templates may be those of the tested data set
     keys += ["DATASET.SUBSAMPLE_CLASSES"] * student.class_specific
     own = flatten(plain(cfg))
     keys += [key for key in own if key.startswith(f"{settings}.") and not key.endswith((".PREC", TEST_ONLY))]

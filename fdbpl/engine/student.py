@@ -18,6 +18,7 @@ from fdbpl.prompts import Prompts, encode_images, encode_prompt_sets
 from fdbpl.templates import fill_template
 
 from .batch import TrainBatch
+from .relation_matching import RelationMatching, choose_weight, mix
 from .templates import DEFAULT_TEMPLATE
 
 Classifier = Callable[[Tensor], Tensor]  # unit image features [B, D] -> logits [B, C]
@@ -61,6 +62,7 @@ class Student(nn.Module):
     learns_text = True  # False: nothing is trained in the text tower
     text_chunk = 0  # prompts that pass the text tower at a time (MODEL.TEXT_CHUNK); 0 = all
     frozen_text_weight = 0.0  # mu of the class features t + mu t_frozen of a test (TRAINER.FDBPL.FROZEN_TEXT_WEIGHT)
+    matching: RelationMatching | None = None  # chooses mu for classes that were not trained (TEACHER.MATCH_RELATIONS)
 
     def __init__(self, settings: CfgNode, backbone: Backbone, classnames: list[str], template: str = DEFAULT_TEMPLATE):
         super().__init__()
@@ -148,9 +150,24 @@ class Student(nn.Module):
     def classifier_features(self, image_features: Tensor | None = None) -> Tensor:
         """Return the unit class features of a test, [C, D] or [B, C, D]: t, or the normalised t + mu t_frozen."""
         (features,) = self.text_features(image_features=image_features)
-        if not self.frozen_text_weight:
+        if self.frozen_text_weight:
+            features = mix(features, self._template_features, self.frozen_text_weight)
+        return features if self.matching is None else self._match(features, self.matching)
+
+    def _match(self, features: Tensor, matching: RelationMatching) -> Tensor:
+        """Return class features [C, D] with the chosen share of the frozen ones for classes that were not trained."""
+        untrained = matching.untrained(self.classnames)
+        if not any(untrained):
             return features
-        return F.normalize(features + self.frozen_text_weight * self._template_features, dim=-1)
+        others = [name for name, new in zip(self.classnames, untrained, strict=True) if new]
+        both = self.with_classes([*matching.trained, *others])
+        teacher = matching.teacher(both.classnames).to(features.device)
+        rows = torch.arange(len(teacher), device=features.device) >= len(matching.trained)
+        frozen = both.frozen_text_features(self.template)
+        weight = choose_weight(both.text_features()[0], frozen, teacher, rows)
+        matching.chosen = len(others), weight
+        mask = torch.tensor(untrained, device=features.device)[:, None]
+        return torch.where(mask, mix(features, self._template_features, weight), features)
 
     @cached_property
     def _template_features(self) -> Tensor:

@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,10 +102,10 @@ class TrainedRun(TrainedRunRecords):
             UserError: trained parameters or contexts (CSC) are class-specific and these are other classes; a checkpoint
                 is missing, broken or of another method.
         """
-        names = classnames or self.classnames
-        student = self.trainer_class.new_student(
-            self.cfg, self.backbone, names, template or self.template, lambda: self._teacher_features(names)
-        )
+        names, template = classnames or self.classnames, template or self.template
+        teacher_features = partial(self._teacher_features, template)
+        student = self.trainer_class.new_student(self.cfg, self.backbone, names, template, teacher_features)
+        student.matching = self.trainer_class.relation_matching(self.cfg, self.folder, teacher_features)
         if student.class_specific and names != self.classnames:
             raise UserError(
                 f"The run in {self.folder} trained parameters of its own {len(self.classnames)} classes, which other "
@@ -234,12 +234,12 @@ class TrainedRun(TrainedRunRecords):
         path = checkpoint.find_checkpoint(self.folder / name, None)
         checkpoint.restore(module, checkpoint.read(path)["state_dict"], path, ignored)
 
-    def _teacher_features(self, classnames: list[str]) -> Tensor:
+    def _teacher_features(self, template: str, classnames: list[str]) -> Tensor:
         """Return unit class features of the run's teacher, float32 [C, D of the teacher]."""
-        dataset = SimpleNamespace(classnames=classnames, template=self.template)
+        dataset = SimpleNamespace(classnames=classnames, template=template)
         supervision = self.trainer_class.supervision_class
         return supervision.class_features(
-            self.cfg, dataset, lambda: supervision.load_teacher(self.cfg, dataset, self.device)
+            self.cfg, dataset, classnames, lambda: supervision.load_teacher(self.cfg, dataset, self.device)
         )
 
 

@@ -14,7 +14,7 @@ from fdbpl.data.registry import defaults_of_dataset
 from fdbpl.devices import cpu_bf16
 from fdbpl.errors import UserError, quoted
 from fdbpl.io.atomic import read_record
-from fdbpl.runs.folder import read_metrics
+from fdbpl.runs.folder import read_classnames, read_metrics
 
 from .registry import TRAINERS, default_config, extend_cfg, import_trainers
 from .run_compatibility import recorded_student
@@ -63,13 +63,7 @@ class TrainedRunRecords:
     @property
     def classnames(self) -> list[str]:
         """Class names of the training, in the order of the labels."""
-        names = self.metrics["protocol"].get("classnames")
-        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-            raise UserError(
-                f"{self.folder}/metrics.json has no valid class names (protocol.classnames is {names!r:.80}); run the "
-                "training again"
-            )
-        return names
+        return read_classnames(self.folder)
 
     @property
     def dataset(self) -> str:

@@ -119,6 +119,13 @@ class PromptTrainer(Method, TrainerX):
         check_method(settings, name)
         check_settings(cfg)
         self.supervision_class.check_cfg(cfg)
+        if self.matches_relations(cfg):
+            student = self.student_class
+            reason = "text is fixed" if not student.learns_text else "class features depend on the image"
+            if not student.learns_text or student.text_follows_image:
+                raise UserError(
+                    f"TEACHER.MATCH_RELATIONS cannot be used with {type(self).__name__}, whose {reason}; leave it out"
+                )
 
     def build_data_loader(self) -> None:
         try:
@@ -158,8 +165,11 @@ class PromptTrainer(Method, TrainerX):
         """Build the student on the backbone's device."""
         cfg, dataset = self.cfg, self.dm.dataset
         template = self.choose_template(cfg, template_of(cfg, dataset))
-        features = partial(self.supervision_class.class_features, cfg, dataset, self.load_teacher)
-        return self.new_student(cfg, backbone, classnames, template, features)
+        return self.new_student(cfg, backbone, classnames, template, self.teacher_features)
+
+    def teacher_features(self, classnames: list[str]) -> Tensor:
+        """Return the teacher's unit features of class names, float32 [C, D of the teacher]."""
+        return self.supervision_class.class_features(self.cfg, self.dm.dataset, classnames, self.load_teacher)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Return the modules to train and to save, by the names of their checkpoint folders."""
@@ -367,8 +377,11 @@ class PromptTrainer(Method, TrainerX):
             if self._models:
                 raise UserError(f"--model-dir is missing; give the folder of a run of {self.cfg.TRAINER.NAME}")
             return
+        tests_another = Path(directory).resolve() != Path(self.output_dir).resolve()  # else the best model of this run
         check_tested_run(directory, self.cfg, self.settings_key(), self.student)
         run_checkpoints.load_weights(self._models, Path(directory), epoch, self.student.ignored_keys)
+        if tests_another:
+            self.student.matching = self.relation_matching(self.cfg, directory, self.teacher_features)
 
     def resume_model_if_exist(self, directory):
         """Resume from the last epoch with readable checkpoints of all modules; return the number of finished epochs.
@@ -472,6 +485,14 @@ class PromptTrainer(Method, TrainerX):
         print(f"Evaluate on the *{split}* set")
         with torch.no_grad():
             classify = self.build_classifier()
+        if self.student.matching is not None:
+            self.load_teacher.cache_clear()  # the class features are computed
+            if self.student.matching.chosen:
+                count, weight = self.student.matching.chosen
+                print(
+                    f"{count} classes were not trained; their features t + mu t_frozen match the teacher's relations "
+                    f"best with mu = {weight:g}"
+                )
         logits, labels = compute_logits(self.cfg, self.student, classify, loader, self.parse_batch_test)
         check_finite(logits, split)
         if final and self.cfg.TEST.SAVE_PREDICTIONS and is_main_process():

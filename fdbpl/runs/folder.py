@@ -42,7 +42,9 @@ ADDED = {
     "INPUT.WHITE_BACKGROUND": False,
     "TRAINER.FDBPL.IMAGE_MEAN": 0.0,
     "TRAINER.FDBPL.POSITIVE_AREA": 0.0,
+    "DATASET.DEMO.SHARE": 1.0,
     "TEACHER.TEMPLATES": "",
+    "TEACHER.MATCH_RELATIONS": False,
     "REGIONS.ALL_IMAGES": False,
     "TEACHER.SECOND.NAME": "",
     "TEACHER.SECOND.COMBINE": "mean",
@@ -259,6 +261,21 @@ def read_metrics(folder: Path, **kinds: type) -> dict:
         UserError: there is none, or it is broken.
     """
     return read_record(folder / "metrics.json", "the metrics of a finished run", REMEDY, accuracy=Real, **kinds)
+
+
+def read_classnames(folder: Path) -> list[str]:
+    """Read the class names of a finished run, in the order of the labels.
+
+    Raises:
+        UserError: there are none, or metrics.json is missing or broken.
+    """
+    names = read_metrics(folder, protocol=dict)["protocol"].get("classnames")
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(
+            f"{folder}/metrics.json has no valid class names (protocol.classnames is {names!r:.80}); run the training "
+            "again"
+        )
+    return names
 
 
 def config_name(config: str, overrides: list[str]) -> str:

@@ -48,7 +48,8 @@ def test_class_features_are_normalised_means(method, texts, build_shared, descri
     trainer = build_shared(method, f"{method}_{texts.__name__}", **settings)
     teacher = load_backbone(teacher_file)
     expected = torch.stack([mean_features(teacher, texts(name)) for name in trainer.dm.dataset.classnames])
-    features = trainer.supervision_class.class_features(trainer.cfg, trainer.dm.dataset, lambda: teacher)
+    dataset = trainer.dm.dataset
+    features = trainer.supervision_class.class_features(trainer.cfg, dataset, dataset.classnames, lambda: teacher)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-6)
     batch = first_batch(trainer)
     if method == "FDBPL":

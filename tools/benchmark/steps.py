@@ -76,7 +76,8 @@ def step_variants(inputs: SyntheticInputs, point: Step) -> tuple[dict[str, Varia
     teacher("fp32")  # loaded before the bank is generated, so that the cost of labelling excludes it
     fdbpl = inputs.build_trainer(config("FDBPL"))
     decode = decoder(inputs, fdbpl, student.image_size)
-    texts = fdbpl.supervision.class_features(fdbpl.cfg, fdbpl.dm.dataset, fdbpl.load_teacher)
+    dataset = fdbpl.dm.dataset
+    texts = fdbpl.supervision.class_features(fdbpl.cfg, dataset, dataset.classnames, fdbpl.load_teacher)
     images, first = torch.arange(point.batch), torch.zeros(point.batch, dtype=torch.long)
     stored = fdbpl.supervision.lookup.teacher_logits(images, first).to(inputs.device)
     half = "fp16" if inputs.device == "cuda" else "bf16"

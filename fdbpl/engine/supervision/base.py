@@ -39,6 +39,7 @@ class Supervision:
     """
 
     reads_bank = False  # True: a training needs a region bank
+    has_teacher = False  # True: `load_teacher` and `class_features` are defined
 
     def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
         self.cfg = cfg
@@ -66,10 +67,10 @@ class Supervision:
         raise NotImplementedError
 
     @classmethod
-    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
-        """Return the teacher's unit class features of the data set's classes, float32 [C, D]; see `load_teacher`.
+    def class_features(cls, cfg: CfgNode, dataset, classnames: list[str], load_teacher: TeacherLoader) -> Tensor:
+        """Return the teacher's unit features of class names of the data set, float32 [C, D]; see `load_teacher`.
 
-        Students that use them (PromptKD) need them in tests as well.
+        Tests need them as well for PromptKD, and with TEACHER.MATCH_RELATIONS.
         """
         raise NotImplementedError
 

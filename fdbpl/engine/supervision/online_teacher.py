@@ -32,6 +32,7 @@ class OnlineTeacher(Supervision):
     vocabulary that the teacher finds most likely in the batch.
     """
 
+    has_teacher = True
     own_scale = False  # True: the teacher's logits use the teacher's own logit scale
 
     def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
@@ -87,8 +88,8 @@ class OnlineTeacher(Supervision):
         return teachers.load_teacher(cfg, dataset, str(device))
 
     @classmethod
-    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
-        return load_teacher().encode_text(teachers.teacher_prompts(cfg, dataset, dataset.classnames))
+    def class_features(cls, cfg: CfgNode, dataset, classnames: list[str], load_teacher: TeacherLoader) -> Tensor:
+        return load_teacher().encode_text(teachers.teacher_prompts(cfg, dataset, classnames))
 
     def read(self, batch: dict) -> TrainBatch:
         total = len(batch["img"])

@@ -65,6 +65,7 @@ class RegionBankSupervision(Supervision):
     """
 
     reads_bank = True
+    has_teacher = True
 
     def __init__(self, cfg: CfgNode, dataset, student: Student, device: torch.device, load_teacher: TeacherLoader):
         super().__init__(cfg, dataset, student, device, load_teacher)
@@ -192,12 +193,16 @@ class RegionBankSupervision(Supervision):
         return teachers.load_teacher(cfg, dataset, str(device))
 
     @classmethod
-    def class_features(cls, cfg: CfgNode, dataset, load_teacher: TeacherLoader) -> Tensor:
+    def class_features(cls, cfg: CfgNode, dataset, classnames: list[str], load_teacher: TeacherLoader) -> Tensor:
         """Look the features up in a bank that holds them; otherwise encode the class names with the teacher."""
-        texts = teachers.teacher_prompts(cfg, dataset, dataset.classnames)
+        texts = teachers.teacher_prompts(cfg, dataset, classnames)
         banks = find_banks(cfg, dataset) if getattr(dataset, "dataset_dir", None) else []  # None outside of a training
         if banks:
-            return RegionBank.open(require_unique(banks, cfg)).text_features(texts)
+            try:
+                return RegionBank.open(require_unique(banks, cfg)).text_features(texts)
+            except UserError:
+                if classnames == dataset.classnames:  # which the bank of this data set must hold
+                    raise
         stored = lookup_class_features(cfg, texts)
         return load_teacher().encode_text(texts) if stored is None else stored
 
