@@ -3,7 +3,7 @@
 #
 #   bash scripts/ablation.sh [PROTOCOL] [DATASETS] [SEEDS] [TRAINER] [KEY VALUE ...]   # base2new, demo, 1 2 3, FDBPL
 #
-# ROWS: a file of configs/ablations (parts: those of FDBPL; extensions; equal_terms) or a .yaml file of your own with lines
+# ROWS: a file of configs/ablations (default: parts; docs/PROTOCOLS.md lists them) or a .yaml file of your own with lines
 # LABEL: [TRAINER] KEY VALUE ...
 #
 # A special case of compare.sh, with its environment variables (EACH, REFERENCE, JOBS, STUDENT, OUTPUT, LAUNCHER, DRY_RUN ...).

@@ -21,6 +21,17 @@ def test_other_trainers_run_through_the_same_script(scripts, trainer, overrides)
     assert metrics(scripts.folder("test_new", trainer, config, shots=4))["accuracy"] > 3 * 100 / 14
 
 
+def test_recommended_settings(scripts, tmp_path):
+    """More steps than the paper at one shot, and a choice between learned and frozen text for the new classes only."""
+    run = scripts.elsewhere(tmp_path)
+    arguments = ("demo", 1, "FDBPL", *SHORT, "REGIONS.PER_IMAGE", 2)
+    run.succeed_here("base2new_train.sh", *arguments, SHOTS="1", CFG="demo_recommended")
+    config = "demo_recommended+OPTIM.MAX_EPOCH=3+REGIONS.PER_IMAGE=2"
+    logs = [(run.folder(part, "FDBPL", config, shots=1) / "log.txt").read_text() for part in ("train_base", "test_new")]
+    assert "/7]" in logs[0] and "were not trained" not in logs[0]
+    assert "14 classes were not trained" in logs[1]
+
+
 def test_photographs(scripts, photographs, tmp_path):
     scripts = type(scripts)(tmp_path, data=photographs)
     arguments = ("caltech101", 1, "FDBPL", "OPTIM.MAX_EPOCH", 2, "REGIONS.PER_IMAGE", 2)

@@ -9,7 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 import datasets
 import train
-from fdbpl.config import for_dataset, merge, read_yaml, split_per_dataset
+from fdbpl.config import flatten, for_dataset, merge, plain, read_yaml, split_per_dataset
 from fdbpl.engine import registry
 from fdbpl.engine.run import build_config
 
@@ -114,12 +114,15 @@ def test_a_registered_name_keeps_its_trainer():
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_the_recommended_settings_read_as_many_regions_at_every_number_of_shots(student):
+def test_the_recommended_settings_change_the_regions_and_the_text_of_untrained_classes(student):
     folder = ROOT / "configs/trainers/FDBPL"
     cfg, special = load(folder / f"{student}_recommended.yaml")
     (paper,) = (
         file for file in FILES if re.fullmatch(rf"FDBPL/{student}(_ep50_ctxv1)?", f"{file.parent.name}/{file.stem}")
     )
-    assert cfg == load(paper)[0]  # the settings of 16 shots
-    for shots in (1, 2, 4, 8, 16):
-        assert for_dataset(special, "", shots).get("REGIONS.PER_EPOCH", 1) * shots == 16
+    changed = {"REGIONS.PER_EPOCH": 4, "TEACHER.MATCH_RELATIONS": True}
+    changed |= {"REGIONS.SCALE": [0.3, 1.0]} if student.startswith("demo") else {}
+    theirs, own = flatten(plain(load(paper)[0])), flatten(plain(cfg))
+    assert own == {**theirs, **changed}
+    for shots, regions in ((1, 16), (2, 8), (4, 4), (8, 4), (16, 4)):
+        assert {**own, **for_dataset(special, "", shots)}["REGIONS.PER_EPOCH"] == regions
