@@ -18,7 +18,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TEACHER.NAME = "open_clip:ViT-H-14-quickgelu/dfn5b"  # any name of fdbpl.backbones, or run:<run folder>
     cfg.TEACHER.TEMPLATE = ""  # text around the class name; "" = the data set's template
     cfg.TEACHER.TEMPLATES = ""  # mean of several prompts of a class: imagenet, or a JSON file {class: [sentences]}
-    cfg.TEACHER.MATCH_RELATIONS = False  # True: tests adapt the features of untrained classes to the teacher's
+    cfg.TEACHER.MATCH_RELATIONS = False  # True: choose the text of untrained classes by the teacher's text
     cfg.TEACHER.PREC = "fp32"  # auto | fp32 | fp16 | bf16; auto: docs/PROTOCOLS.md
     cfg.TEACHER.SECOND = CfgNode()
     cfg.TEACHER.SECOND.NAME = ""  # another teacher, whose bank holds the same regions; "" = none
